@@ -1,0 +1,112 @@
+# Gureum: build, test, run, install. `make help` lists the targets.
+# V=1 shows commands, SAN=1 builds with ASan and UBSan into build-san.
+
+VERSION := 0.1.0
+SAN ?= 0
+ifeq ($(SAN),1)
+B := build-san
+else
+B := build
+endif
+CC ?= cc
+PYTHON := /usr/bin/python3
+prefix ?= /usr
+DESTDIR ?=
+libexecdir := $(prefix)/lib/gureum
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-4s %s\n' $(1) $(2))
+
+PKGS := libvirt libvirt-qemu libnl-3.0 libnl-route-3.0 libxml-2.0 libsystemd jansson sqlite3 libmicrohttpd libcrypto ldns libseccomp libcap
+# Evaluated once, and only when something is built.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+
+OUR_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DGUREUM_VERSION='"$(VERSION)"' -Ilib -I$(B)/gen -Wall -Wextra -Wshadow -Werror \
+	-Wno-missing-field-initializers -Wmissing-prototypes -Wstrict-prototypes -fno-strict-aliasing -fno-common $(PKG_CFLAGS) -pthread -MMD -MP
+CFLAGS ?= -O2 -g
+ifeq ($(SAN),1)
+OUR_CFLAGS += -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+OUR_LDFLAGS += -fsanitize=address,undefined
+endif
+HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+OUR_LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections -pthread
+OUR_CFLAGS += -ffunction-sections -fdata-sections
+
+LIBS_core := $(shell pkg-config --libs libsystemd jansson sqlite3 libcrypto 2>/dev/null)
+LIBS_apid := $(shell pkg-config --libs libmicrohttpd 2>/dev/null)
+LIBS_hvd := $(shell pkg-config --libs libvirt libvirt-qemu libxml-2.0 libmicrohttpd 2>/dev/null)
+LIBS_netd := $(shell pkg-config --libs libnl-3.0 libnl-route-3.0 ldns libcap 2>/dev/null)
+LIBS_stord := $(shell pkg-config --libs libseccomp libcap 2>/dev/null)
+LIBS_cli :=
+
+DAEMONS := apid hvd netd stord
+LIB_SRC := $(wildcard lib/*.c)
+AWS_SRC := $(wildcard lib/aws/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+AWS_OBJ := $(AWS_SRC:%.c=$(B)/%.o) $(B)/gen/aws-tables.o
+UNIT_SRC := $(wildcard tests/unit/*.c)
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(DAEMONS:%=$(B)/%/%) $(B)/cli/gureum $(B)/agent/gureum-agent ## build everything
+
+$(B)/%.o: %.c | $(B)/gen/aws-tables.h
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(OUR_CFLAGS) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+# The AWS models become const tables. The header is touched before anything compiles.
+$(B)/gen/aws-tables.c: scripts/aws-models.py $(wildcard lib/aws/overlay*.json)
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)
+	$(Q)$(PYTHON) scripts/aws-models.py $(B)/gen
+$(B)/gen/aws-tables.h: $(B)/gen/aws-tables.c ;
+$(B)/gen/aws-tables.o: $(B)/gen/aws-tables.c
+	$(call say,CC,$<)
+	$(Q)$(CC) $(OUR_CFLAGS) -Ilib/aws $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+$(B)/libgureum.a: $(LIB_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(B)/libaws.a: $(AWS_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+define daemon_rules
+$(1)_OBJ := $$(patsubst %.c,$(B)/%.o,$$(wildcard $(1)/*.c))
+$(B)/$(1)/$(2): $$($(1)_OBJ) $(3) $(B)/libgureum.a
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(OUR_LDFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$(1)) $$(LIBS_core)
+endef
+$(eval $(call daemon_rules,apid,apid,$(B)/libaws.a))
+$(eval $(call daemon_rules,hvd,hvd,))
+$(eval $(call daemon_rules,netd,netd,))
+$(eval $(call daemon_rules,stord,stord,))
+$(eval $(call daemon_rules,cli,gureum,))
+
+# The agent runs in guests of any kind: libc only, static.
+AGENT_SRC := $(wildcard agent/*.c)
+$(B)/agent/gureum-agent: $(AGENT_SRC) $(wildcard agent/*.h)
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -DGUREUM_VERSION='"$(VERSION)"' -Wall -Wextra -Wshadow -Werror -Os -g -static -o $@ $(AGENT_SRC)
+
+# A unit test may use a daemon's rooms: it is linked with all of that daemon's objects but main.o when its name begins with the daemon's ("netd_rules.c").
+unit_daemon = $(firstword $(filter $(DAEMONS),$(subst _, ,$(1))))
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libaws.a $(B)/libgureum.a | all
+	$(call say,LD,$@)
+	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(if $(call unit_daemon,$*),$(filter-out %/main.o,$($(call unit_daemon,$*)_OBJ))) \
+		$(B)/libaws.a $(B)/libgureum.a $(if $(call unit_daemon,$*),$(LIBS_$(call unit_daemon,$*))) $(LIBS_core)
+
+check: all $(UNIT_BIN) ## run the unit and golden tests
+	prove --exec '' $(UNIT_BIN)
+
+clean: ## remove everything that was built
+	rm -rf build build-san
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all check clean help
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,31 @@
+/*
+ * Small reads and writes on jansson values, so that handlers say what they mean in one line. NULL objects are fine: the
+ * default comes back. All returned references are borrowed unless it says new.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* The member's string, or NULL / `otherwise`. */
+const char *jstr(const json_t *object, const char *name);
+const char *jstr_or(const json_t *object, const char *name, const char *otherwise);
+int64_t jint(const json_t *object, const char *name, int64_t otherwise);
+int jbool(const json_t *object, const char *name, int otherwise);
+/* The value at a dotted path ("State.Name"), NULL if any part is absent. */
+json_t *jpath(const json_t *object, const char *path);
+/* The string at a dotted path or NULL. */
+const char *jpath_str(const json_t *object, const char *path);
+/* The array contains this string. */
+int jarray_has(const json_t *array, const char *text);
+/* Sets a string member (NULL text: removes it). 0 or -ENOMEM. */
+int jset(json_t *object, const char *name, const char *text);
+/* Sets any member, taking over `value`. 0 or -ENOMEM (also for a NULL value). */
+int jset_new(json_t *object, const char *name, json_t *value);
+/* Now, and any time, as AWS prints it in EC2: "2026-11-22T16:00:00.000Z" (new string value). */
+json_t *jtime_now(void);
+json_t *jtime(int64_t usec_since_epoch);
+/* The reverse: microseconds since the epoch, -1 if it is not such a time. */
+int64_t jtime_parse(const char *text);
+/* Appends every element of `from` to `to`. */
+int jarray_extend_all(json_t *to, const json_t *from);
