@@ -63,6 +63,7 @@ static int become(const struct run *r, int in, int out, int err)
 
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)signal(SIGPIPE, SIG_DFL); /* an ignored signal would be inherited */
 	if (r->netns_fd > 0 && setns(r->netns_fd, CLONE_NEWNET) < 0)
 		return errno;
 	if (r->confine) {
