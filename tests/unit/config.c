@@ -1,0 +1,121 @@
+/* Configuration and commands: what a file may say, and what a command gives back. */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "run.h"
+#include "tap.h"
+
+static char directory[] = "/tmp/gureum-config-XXXXXX";
+static char path[64];
+
+static void write_file(const char *name, const char *text)
+{
+	char file[128];
+	FILE *f;
+
+	(void)snprintf(file, sizeof file, "%s/%s", directory, name);
+	f = fopen(file, "w");
+	if (f) {
+		fputs(text, f);
+		fclose(f);
+	}
+}
+
+static void no_file_is_all_defaults(void)
+{
+	OWN(config_free) struct config *c = NULL;
+	char error[512];
+
+	is_int(config_load("/nonexistent.conf", &c, error), 0, "loaded");
+	is_str(config_string(c, "Api", "Listen"), "127.0.0.1:4566", "a string");
+	is_int((int)config_integer(c, "Cloud", "ZonesPerRegion"), 3, "a number");
+	is_int(config_bool(c, "Api", "Tls"), 0, "a bool");
+	is_str(config_list(c, "Cloud", "Regions")[1], "ap-northeast-2", "a list");
+}
+
+static void a_drop_in_wins(void)
+{
+	OWN(config_free) struct config *c = NULL;
+	char error[512];
+
+	write_file("g.conf", "# note\n[Cloud]\nAccount = 000000000001\nRegions=a b\n");
+	write_file("g.conf.d/10-x.conf", "[Cloud]\nRegions=c\n");
+	is_int(config_load(path, &c, error), 0, "loaded");
+	is_str(config_string(c, "Cloud", "Account"), "000000000001", "the file");
+	is_str(config_list(c, "Cloud", "Regions")[0], "c", "the drop-in");
+	ok(!config_list(c, "Cloud", "Regions")[1], "replaces the whole list");
+	write_file("g.conf.d/10-x.conf", "");
+}
+
+static void a_typo_is_an_error_with_its_line(void)
+{
+	static const char *const wrong[] = {"[Cloud]\nAcount=1\n", "[Clod]\nAccount=1\n", "[Api]\nTls=perhaps\n",
+					    "[Cloud]\nZonesPerRegion=3x\n", "[Cloud]\nAccount\n", "[Cloud\nAccount=1\n"};
+
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		OWN(config_free) struct config *c = NULL;
+		char error[512];
+
+		write_file("g.conf", wrong[i]);
+		is_int(config_load(path, &c, error), -EINVAL, "refused");
+		ok(strstr(error, "g.conf:") != NULL, error);
+	}
+}
+
+static void a_command_gives_back_status_and_output(void)
+{
+	const char *const argv[] = {"sh", "-c", "cat; echo oops >&2; exit 3", NULL};
+	OWN(run_result_clear) struct run_result r = {0};
+
+	is_int(run_command(&(struct run){.argv = argv, .input = "hello", .input_bytes = 5}, &r), 0, "ran");
+	is_int(r.status, 3, "status");
+	is_str(r.out, "hello", "stdin to stdout");
+	is_str(r.err, "oops\n", "stderr");
+}
+
+static void a_late_command_is_killed(void)
+{
+	const char *const argv[] = {"sleep", "60", NULL};
+	OWN(run_result_clear) struct run_result r = {0};
+
+	is_int(run_command(&(struct run){.argv = argv, .timeout_usec = 50000}, &r), -ETIMEDOUT, "killed");
+}
+
+static void no_such_program_is_enoent(void)
+{
+	const char *const argv[] = {"gureum-no-such-program", NULL};
+	OWN(run_result_clear) struct run_result r = {0};
+
+	is_int(run_command(&(struct run){.argv = argv}, &r), -ENOENT, "said so");
+}
+
+static void a_flood_of_output_is_bounded(void)
+{
+	const char *const argv[] = {"head", "-c", "3000000", "/dev/zero", NULL};
+	OWN(run_result_clear) struct run_result r = {0};
+
+	is_int(run_command(&(struct run){.argv = argv}, &r), 0, "ran to its end");
+	is_int(r.status, 0, "the writer was not cut off");
+}
+
+int main(void)
+{
+	char drop_ins[96];
+
+	if (!mkdtemp(directory))
+		return 1;
+	(void)snprintf(path, sizeof path, "%s/g.conf", directory);
+	(void)snprintf(drop_ins, sizeof drop_ins, "%s.d", path);
+	(void)mkdir(drop_ins, 0700);
+	RUN(no_file_is_all_defaults);
+	RUN(a_drop_in_wins);
+	RUN(a_typo_is_an_error_with_its_line);
+	RUN(a_command_gives_back_status_and_output);
+	RUN(a_late_command_is_killed);
+	RUN(no_such_program_is_enoent);
+	RUN(a_flood_of_output_is_bounded);
+	return tests_done();
+}
