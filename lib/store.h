@@ -57,5 +57,8 @@ int txn_replace(struct txn *t, const struct doc *d, json_t *json);
 int txn_delete(struct txn *t, const char *kind, const char *id);
 /* What this transaction would leave: put → its JSON (borrowed), deleted → NULL, untouched → the committed document's JSON. */
 json_t *txn_look(const struct txn *t, const char *kind, const char *id);
-/* Makes it durable, then visible. Blocks for one fsync. The txn is empty afterwards and can be used again. 0 or -errno. */
+/* Where it writes to: what a migration reads. */
+struct store *txn_store(const struct txn *t);
+/* Makes it durable, then visible. Blocks for one fsync. The txn is empty afterwards and can be used again. 0 or -errno:
+ * nothing of it happened then, and it is still in the txn (-ENOSPC: disk full). A migration does not call this: store_open() does. */
 int txn_commit(struct txn *t);

@@ -1,0 +1,516 @@
+/*
+ * Store: documents in memory, written through to the file.
+ *
+ * Every document is an entry in one hash table (by kind and id) and in its kind's list (by sequence). A commit has three
+ * parts: make ready all memory it will need, write the file, change the index. The first two may fail and then nothing has
+ * changed; the third cannot fail. A replaced document gets a new entry in its predecessor's place.
+ */
+#include "store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include "store-file.h"
+
+struct entry {
+	struct doc doc; /* first: a doc pointer is its entry */
+	struct entry *prev, *next;
+	struct entry *same_bucket;
+	uint32_t hash;
+	char text[]; /* id, account, region */
+};
+
+struct kind {
+	char *name;
+	struct entry *first, *last;
+	size_t n_entries;
+};
+
+struct store {
+	struct store_file *file;
+	struct kind **kinds;
+	size_t n_kinds;
+	struct entry **buckets;
+	size_t n_buckets; /* a power of two */
+	size_t n_entries;
+	uint64_t next_sequence;
+};
+
+/* One change; of several to one document the last counts. */
+struct change {
+	uint32_t hash;
+	char *kind, *id;
+	char *account, *region;
+	json_t *json; /* NULL: delete */
+	struct entry *entry; /* made ready by commit */
+	char *dump;
+};
+
+struct txn {
+	struct store *store;
+	struct change *changes;
+	size_t n_changes, n_space;
+	int is_migration;
+};
+
+static uint32_t hash_of(const char *kind, const char *id)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (; *kind; kind++)
+		h = (h ^ (uint8_t)*kind) * 16777619u;
+	h = (h ^ 0xff) * 16777619u;
+	for (; *id; id++)
+		h = (h ^ (uint8_t)*id) * 16777619u;
+	return h;
+}
+
+/* ---- the index ---- */
+
+static struct kind *kind_find(const struct store *s, const char *name)
+{
+	for (size_t i = 0; i < s->n_kinds; i++)
+		if (strcmp(s->kinds[i]->name, name) == 0)
+			return s->kinds[i];
+	return NULL;
+}
+
+static struct kind *kind_get(struct store *s, const char *name)
+{
+	struct kind *k = kind_find(s, name);
+
+	if (k)
+		return k;
+	struct kind **more = realloc(s->kinds, (s->n_kinds + 1) * sizeof *more);
+
+	if (!more)
+		return NULL;
+	s->kinds = more;
+	k = calloc(1, sizeof *k);
+	if (!k || !(k->name = strdup(name))) {
+		free(k);
+		return NULL;
+	}
+	s->kinds[s->n_kinds++] = k;
+	return k;
+}
+
+static struct entry *entry_find(const struct store *s, uint32_t hash, const char *kind, const char *id)
+{
+	for (struct entry *e = s->buckets[hash & (s->n_buckets - 1)]; e; e = e->same_bucket)
+		if (e->hash == hash && strcmp(e->doc.id, id) == 0 && strcmp(e->doc.kind, kind) == 0)
+			return e;
+	return NULL;
+}
+
+static struct entry *entry_new(struct store *s, const char *kind, const char *id, const char *account, const char *region,
+			       json_t *json)
+{
+	size_t n_id = strlen(id) + 1, n_account = strlen(account) + 1, n_region = strlen(region) + 1;
+	struct kind *k = kind_get(s, kind);
+	struct entry *e = k ? calloc(1, sizeof *e + n_id + n_account + n_region) : NULL;
+
+	if (!e)
+		return NULL;
+	e->hash = hash_of(kind, id);
+	e->doc.kind = k->name;
+	e->doc.id = memcpy(e->text, id, n_id);
+	e->doc.account = memcpy(e->text + n_id, account, n_account);
+	e->doc.region = memcpy(e->text + n_id + n_account, region, n_region);
+	e->doc.json = json_incref(json);
+	return e;
+}
+
+static void entry_free(struct entry *e)
+{
+	if (!e)
+		return;
+	json_decref(e->doc.json);
+	free(e);
+}
+
+/* Room in the hash table for n more. */
+static int index_reserve(struct store *s, size_t n)
+{
+	size_t want = s->n_buckets;
+
+	while (s->n_entries + n > want)
+		want *= 2;
+	if (want == s->n_buckets)
+		return 0;
+	struct entry **buckets = calloc(want, sizeof *buckets);
+
+	if (!buckets)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->n_buckets; i++)
+		for (struct entry *e = s->buckets[i], *next; e; e = next) {
+			struct entry **slot = &buckets[e->hash & (want - 1)];
+
+			next = e->same_bucket;
+			e->same_bucket = *slot;
+			*slot = e;
+		}
+	free(s->buckets);
+	s->buckets = buckets;
+	s->n_buckets = want;
+	return 0;
+}
+
+static void bucket_add(struct store *s, struct entry *e)
+{
+	struct entry **slot = &s->buckets[e->hash & (s->n_buckets - 1)];
+
+	e->same_bucket = *slot;
+	*slot = e;
+}
+
+static void bucket_remove(struct store *s, struct entry *e)
+{
+	struct entry **slot = &s->buckets[e->hash & (s->n_buckets - 1)];
+
+	while (*slot != e)
+		slot = &(*slot)->same_bucket;
+	*slot = e->same_bucket;
+}
+
+static void index_append(struct store *s, struct entry *e)
+{
+	struct kind *k = kind_find(s, e->doc.kind);
+
+	bucket_add(s, e);
+	e->prev = k->last;
+	*(k->last ? &k->last->next : &k->first) = e;
+	k->last = e;
+	k->n_entries++;
+	s->n_entries++;
+}
+
+static void index_remove(struct store *s, struct entry *e)
+{
+	struct kind *k = kind_find(s, e->doc.kind);
+
+	bucket_remove(s, e);
+	*(e->prev ? &e->prev->next : &k->first) = e->next;
+	*(e->next ? &e->next->prev : &k->last) = e->prev;
+	k->n_entries--;
+	s->n_entries--;
+	entry_free(e);
+}
+
+static void index_swap(struct store *s, struct entry *old, struct entry *e)
+{
+	struct kind *k = kind_find(s, e->doc.kind);
+
+	bucket_remove(s, old);
+	bucket_add(s, e);
+	e->prev = old->prev;
+	e->next = old->next;
+	*(e->prev ? &e->prev->next : &k->first) = e;
+	*(e->next ? &e->next->prev : &k->last) = e;
+	entry_free(old);
+}
+
+/* ---- opening ---- */
+
+static int load_row(void *arg, const struct store_row *row)
+{
+	struct store *s = arg;
+	OWN(json_decref) json_t *json = json_loads(row->text, JSON_ALLOW_NUL, NULL);
+	int r = json_is_object(json) ? index_reserve(s, 1) : -EUCLEAN;
+
+	if (r < 0)
+		return r;
+	struct entry *e = entry_new(s, row->kind, row->id, row->account, row->region, json);
+
+	if (!e)
+		return -ENOMEM;
+	e->doc.sequence = row->sequence;
+	index_append(s, e);
+	s->next_sequence = row->sequence + 1;
+	return 0;
+}
+
+static int write_all(struct txn *t, unsigned version);
+
+static int migrate_to(struct store *s, unsigned version, int (*migrate)(struct txn *t, unsigned from_version), unsigned from)
+{
+	OWN(txn_free) struct txn *t = txn_new(s);
+
+	if (!t)
+		return -ENOMEM;
+	t->is_migration = 1;
+	int r = migrate ? migrate(t, from) : 0;
+
+	return r < 0 ? r : write_all(t, version);
+}
+
+int store_open(const char *path, unsigned version, int (*migrate)(struct txn *t, unsigned from_version), struct store **ret_store)
+{
+	OWN(store_free) struct store *s = calloc(1, sizeof *s);
+	unsigned found = 0;
+	int is_new = 0;
+
+	assert(version > 0);
+	if (!s || !(s->buckets = calloc(64, sizeof *s->buckets)))
+		return -ENOMEM;
+	s->n_buckets = 64;
+	s->next_sequence = 1;
+	int r = store_file_open(path, &s->file, &found, &is_new);
+
+	if (r == 0 && found > version)
+		r = -EPROTONOSUPPORT;
+	if (r == 0)
+		r = store_file_load(s->file, load_row, s);
+	/* A file without rows and version was left by a death right after its making: as new. */
+	if (r == 0 && found < version)
+		r = migrate_to(s, version, is_new || found == 0 ? NULL : migrate, found);
+	if (r < 0)
+		return r;
+	*ret_store = give(s);
+	return 0;
+}
+
+void store_free(struct store *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; i < s->n_kinds; i++) {
+		for (struct entry *e = s->kinds[i]->first, *next; e; e = next) {
+			next = e->next;
+			entry_free(e);
+		}
+		free(s->kinds[i]->name);
+		free(s->kinds[i]);
+	}
+	free(s->kinds);
+	free(s->buckets);
+	store_file_free(s->file);
+	free(s);
+}
+
+/* ---- reading ---- */
+
+const struct doc *store_find(const struct store *s, const char *kind, const char *id)
+{
+	struct entry *e = id ? entry_find(s, hash_of(kind, id), kind, id) : NULL;
+
+	return e ? &e->doc : NULL;
+}
+
+const struct doc *store_get(const struct store *s, const struct context *ctx, const char *kind, const char *id)
+{
+	const struct doc *d = store_find(s, kind, id);
+
+	return d && strcmp(d->account, ctx->account) == 0 && strcmp(d->region, ctx->region) == 0 ? d : NULL;
+}
+
+const struct doc *store_next(const struct store *s, const char *kind, const struct doc *after)
+{
+	const struct kind *k = after ? NULL : kind_find(s, kind);
+	const struct entry *e = after ? ((const struct entry *)after)->next : k ? k->first : NULL;
+
+	return e ? &e->doc : NULL;
+}
+
+size_t store_count(const struct store *s, const char *kind)
+{
+	const struct kind *k = kind_find(s, kind);
+
+	return k ? k->n_entries : 0;
+}
+
+json_t *doc_edit(const struct doc *d)
+{
+	return json_deep_copy(d->json);
+}
+
+/* ---- writing ---- */
+
+struct txn *txn_new(struct store *s)
+{
+	struct txn *t = calloc(1, sizeof *t);
+
+	if (t)
+		t->store = s;
+	return t;
+}
+
+struct store *txn_store(const struct txn *t)
+{
+	return t->store;
+}
+
+static void change_clear(struct change *c)
+{
+	free(c->kind);
+	free(c->id);
+	free(c->account);
+	free(c->region);
+	free(c->dump);
+	json_decref(c->json);
+	entry_free(c->entry);
+}
+
+static void txn_empty(struct txn *t)
+{
+	for (size_t i = 0; i < t->n_changes; i++)
+		change_clear(&t->changes[i]);
+	t->n_changes = 0;
+}
+
+void txn_free(struct txn *t)
+{
+	if (!t)
+		return;
+	txn_empty(t);
+	free(t->changes);
+	free(t);
+}
+
+static struct change *change_find(const struct txn *t, uint32_t hash, const char *kind, const char *id)
+{
+	for (size_t i = t->n_changes; i-- > 0;) {
+		struct change *c = &t->changes[i];
+
+		if (c->hash == hash && strcmp(c->id, id) == 0 && strcmp(c->kind, kind) == 0)
+			return c;
+	}
+	return NULL;
+}
+
+/* Takes `json` over. */
+static int txn_add(struct txn *t, const char *kind, const char *id, const char *account, const char *region, json_t *json)
+{
+	struct change new = {.hash = hash_of(kind, id),
+			     .kind = strdup(kind),
+			     .id = strdup(id),
+			     .account = strdup(account),
+			     .region = strdup(region),
+			     .json = json};
+	struct change *c = change_find(t, new.hash, kind, id);
+
+	if (new.kind && new.id && new.account && new.region && !c && t->n_changes == t->n_space) {
+		size_t n = t->n_space ? t->n_space * 2 : 8;
+		struct change *more = realloc(t->changes, n * sizeof *more);
+
+		if (more) {
+			t->changes = more;
+			t->n_space = n;
+		}
+	}
+	if (!new.kind || !new.id || !new.account || !new.region || (!c && t->n_changes == t->n_space)) {
+		change_clear(&new);
+		return -ENOMEM;
+	}
+	if (c)
+		change_clear(c);
+	else
+		c = &t->changes[t->n_changes++];
+	*c = new;
+	return 0;
+}
+
+int txn_put(struct txn *t, const char *kind, const char *id, const char *account, const char *region, json_t *json)
+{
+	return json ? txn_add(t, kind, id, account, region, json) : -ENOMEM;
+}
+
+int txn_replace(struct txn *t, const struct doc *d, json_t *json)
+{
+	return txn_put(t, d->kind, d->id, d->account, d->region, json);
+}
+
+int txn_delete(struct txn *t, const char *kind, const char *id)
+{
+	return txn_add(t, kind, id, "", "", NULL);
+}
+
+json_t *txn_look(const struct txn *t, const char *kind, const char *id)
+{
+	uint32_t hash = hash_of(kind, id);
+	const struct change *c = change_find(t, hash, kind, id);
+	const struct entry *e = c ? NULL : entry_find(t->store, hash, kind, id);
+
+	return c ? c->json : e ? e->doc.json : NULL;
+}
+
+/* All memory that the commit will need. */
+static int make_ready(struct txn *t)
+{
+	struct store *s = t->store;
+	uint64_t sequence = s->next_sequence;
+
+	for (size_t i = 0; i < t->n_changes; i++) {
+		struct change *c = &t->changes[i];
+
+		if (!c->json)
+			continue;
+		if (!c->entry) /* else left over from a commit that failed */
+			c->entry = entry_new(s, c->kind, c->id, c->account, c->region, c->json);
+		if (!c->dump)
+			c->dump = json_dumps(c->json, JSON_COMPACT);
+		if (!c->entry || !c->dump)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < t->n_changes; i++) {
+		struct change *c = &t->changes[i];
+		const struct entry *old = entry_find(s, c->hash, c->kind, c->id);
+
+		if (c->json)
+			c->entry->doc.sequence = old ? old->doc.sequence : sequence++;
+	}
+	return index_reserve(s, t->n_changes);
+}
+
+static int write_changes(struct txn *t, unsigned version)
+{
+	struct store_file *f = t->store->file;
+	int r = store_file_begin(f);
+
+	for (size_t i = 0; r == 0 && i < t->n_changes; i++) {
+		const struct change *c = &t->changes[i];
+		struct store_row row = {.kind = c->kind, .id = c->id, .account = c->account, .region = c->region, .text = c->dump};
+
+		row.sequence = c->json ? c->entry->doc.sequence : 0;
+		r = c->json ? store_file_put(f, &row) : store_file_delete(f, c->kind, c->id);
+	}
+	if (r == 0 && version > 0)
+		r = store_file_set_version(f, version);
+	if (r == 0)
+		r = store_file_commit(f);
+	if (r < 0)
+		store_file_rollback(f);
+	return r;
+}
+
+static int write_all(struct txn *t, unsigned version)
+{
+	struct store *s = t->store;
+	int r = make_ready(t);
+
+	if (r == 0)
+		r = write_changes(t, version);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < t->n_changes; i++) {
+		struct change *c = &t->changes[i];
+		struct entry *old = entry_find(s, c->hash, c->kind, c->id), *e = give(c->entry);
+
+		if (e && e->doc.sequence >= s->next_sequence)
+			s->next_sequence = e->doc.sequence + 1;
+		if (e && old)
+			index_swap(s, old, e);
+		else if (e)
+			index_append(s, e);
+		else if (old)
+			index_remove(s, old);
+	}
+	txn_empty(t);
+	return 0;
+}
+
+int txn_commit(struct txn *t)
+{
+	assert(!t->is_migration); /* store_open() commits a migration, with its version */
+	return t->n_changes == 0 ? 0 : write_all(t, 0);
+}
