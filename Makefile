@@ -59,7 +59,7 @@ $(B)/%.o: %.c
 	$(Q)$(CC) $(OUR_CFLAGS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
 # The AWS models become const tables; only lib/aws looks at them.
-$(B)/gen/aws-tables.c: scripts/aws-models.py $(wildcard lib/aws/overlay*.json)
+$(B)/gen/aws-tables.c: scripts/aws-models.py scripts/aws_patterns.py $(wildcard lib/aws/overlay*.json)
 	@mkdir -p $(@D)
 	$(call say,GEN,$@)
 	$(Q)$(PYTHON) scripts/aws-models.py $(B)/gen

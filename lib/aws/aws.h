@@ -47,8 +47,10 @@ int aws_check(const struct aws_action *a, const json_t *parameters, struct fault
 
 /* The reply's body by the action's protocol; members not in the model (ours begin with "_") are left out, absent structures are absent, lists
  * that the reply has are present even when empty. malloced; -EPROTO with a reply that does not fit the model (a string where a
- * structure should be) : our own mistake, to be logged. */
+ * structure should be) : our own mistake, to be logged with aws_encode_where(). */
 int aws_encode(const struct aws_action *a, const json_t *reply, const char *request_id, char **ret_body, size_t *ret_bytes);
+/* After -EPROTO, on the same thread: the way to the member that did not fit ("Reservations.member.OwnerId"). */
+const char *aws_encode_where(void);
 /* An error's body: EC2 <Response><Errors><Error>, Query <ErrorResponse>, S3 <Error>, JSON {"__type"}. `s` NULL: as EC2. */
 int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id, char **ret_body, size_t *ret_bytes);
 /* The Content-Type that goes with both. */
