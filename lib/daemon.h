@@ -33,6 +33,7 @@ struct daemon_spec {
 	int (*open)(struct daemon *d); /* (fiber) 0 or -errno after logging */
 	void (*close)(struct daemon *d);
 	unsigned n_workers;	       /* threads for fiber_work, 0: 4 */
+	const char *const *prefixes;   /* of the ids this daemon owns ("vol", "snap"), ended by NULL: "gureum.Describe" tells them; NULL: none */
 };
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv);
