@@ -1,0 +1,316 @@
+/* Domain XML from a spec, built as a libxml2 tree so that nothing a customer chose can become markup. */
+#include "domain.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <libxml/tree.h>
+#include <openssl/sha.h>
+
+#define EC2_VENDOR "Amazon EC2"
+
+OWN_DEFINE(xmlDoc *, xmlFreeDoc);
+
+/* The tree under construction. A failed allocation is remembered, so that builders need not check each step. */
+struct builder {
+	xmlDoc *doc;
+	int is_failed;
+};
+
+/* Adds an element with attributes (name, value pairs ended by NULL; an attribute of value NULL is left out). */
+static xmlNode *add(struct builder *b, xmlNode *parent, const char *name, ...) __attribute__((sentinel));
+
+static xmlNode *add(struct builder *b, xmlNode *parent, const char *name, ...)
+{
+	if (b->is_failed)
+		return NULL;
+	xmlNode *node = xmlNewDocNode(b->doc, NULL, BAD_CAST name, NULL);
+	if (!node) {
+		b->is_failed = 1;
+		return NULL;
+	}
+	if (parent)
+		xmlAddChild(parent, node);
+	else
+		xmlDocSetRootElement(b->doc, node);
+	va_list ap;
+	va_start(ap, name);
+	for (const char *attribute; (attribute = va_arg(ap, const char *));) {
+		const char *value = va_arg(ap, const char *);
+		if (value && !xmlNewProp(node, BAD_CAST attribute, BAD_CAST value))
+			b->is_failed = 1;
+	}
+	va_end(ap);
+	return node;
+}
+
+/* The element's text; returns the element. */
+static xmlNode *text(struct builder *b, xmlNode *node, const char *value)
+{
+	if (b->is_failed)
+		return NULL;
+	xmlNode *t = xmlNewDocText(b->doc, BAD_CAST value);
+	if (!t || !xmlAddChild(node, t))
+		b->is_failed = 1;
+	return node;
+}
+
+static void entry(struct builder *b, xmlNode *parent, const char *name, const char *value)
+{
+	text(b, add(b, parent, "entry", "name", name, NULL), value);
+}
+
+/* A place on the root bus. Slot 0 is the host bridge, 1 is left to cards with a fixed place there, 31 is q35's own. */
+static void on_root_bus(struct builder *b, xmlNode *device, unsigned slot)
+{
+	char number[8];
+
+	snprintf(number, sizeof(number), "0x%02x", slot);
+	add(b, device, "address", "type", "pci", "domain", "0x0000", "bus", "0x00", "slot", number, "function", "0x0", NULL);
+}
+
+static void add_sysinfo(struct builder *b, xmlNode *root, const struct domain_spec *spec, const char *uuid)
+{
+	xmlNode *sysinfo = add(b, root, "sysinfo", "type", "smbios", NULL);
+	xmlNode *bios = add(b, sysinfo, "bios", NULL);
+	entry(b, bios, "vendor", EC2_VENDOR);
+	entry(b, bios, "version", "1.0");
+	xmlNode *system = add(b, sysinfo, "system", NULL);
+	entry(b, system, "manufacturer", EC2_VENDOR);
+	entry(b, system, "product", spec->instance_type);
+	entry(b, system, "serial", uuid);
+	entry(b, system, "uuid", uuid);
+	/* On AWS's Nitro the board's asset tag is the instance id; tools read it there. */
+	xmlNode *board = add(b, sysinfo, "baseBoard", NULL);
+	entry(b, board, "manufacturer", EC2_VENDOR);
+	entry(b, board, "asset", spec->id);
+	xmlNode *chassis = add(b, sysinfo, "chassis", NULL);
+	entry(b, chassis, "manufacturer", EC2_VENDOR);
+	entry(b, chassis, "asset", EC2_VENDOR);
+}
+
+static void add_os(struct builder *b, xmlNode *root, const struct domain_spec *spec)
+{
+	xmlNode *os = add(b, root, "os", NULL);
+	text(b, add(b, os, "type", "arch", "x86_64", "machine", "q35", NULL), "hvm");
+	if (spec->kernel)
+		text(b, add(b, os, "kernel", NULL), spec->kernel);
+	if (spec->kernel && spec->initrd)
+		text(b, add(b, os, "initrd", NULL), spec->initrd);
+	if (spec->kernel && spec->cmdline)
+		text(b, add(b, os, "cmdline", NULL), spec->cmdline);
+	if (!spec->kernel)
+		add(b, os, "boot", "dev", "hd", NULL);
+	add(b, os, "smbios", "mode", "sysinfo", NULL);
+}
+
+static void add_cpu(struct builder *b, xmlNode *root, const struct domain_spec *spec)
+{
+	int is_kvm = strcmp(spec->type, "kvm") == 0;
+	/* TCG emulates no SMT: threads would only cost it. */
+	unsigned n_threads = is_kvm && spec->n_threads_per_core > 1 && spec->n_vcpus % spec->n_threads_per_core == 0 ?
+				     spec->n_threads_per_core :
+				     1;
+	char cores[16], threads[16];
+
+	snprintf(cores, sizeof(cores), "%u", spec->n_vcpus / n_threads);
+	snprintf(threads, sizeof(threads), "%u", n_threads);
+	xmlNode *cpu = is_kvm ? add(b, root, "cpu", "mode", "host-passthrough", "check", "none", "migratable", "off", NULL) :
+				add(b, root, "cpu", "mode", "maximum", "check", "none", NULL);
+	add(b, cpu, "topology", "sockets", "1", "dies", "1", "cores", cores, "threads", threads, NULL);
+	/* A fifth level of page tables makes each of TCG's page walks longer and is of use only beyond 64 TiB. */
+	if (!is_kvm)
+		add(b, cpu, "feature", "policy", "disable", "name", "la57", NULL);
+}
+
+static void add_machine(struct builder *b, xmlNode *root)
+{
+	xmlNode *features = add(b, root, "features", NULL);
+	add(b, features, "acpi", NULL);
+	add(b, features, "apic", NULL);
+	add(b, features, "vmport", "state", "off", NULL);
+	xmlNode *clock = add(b, root, "clock", "offset", "utc", NULL);
+	add(b, clock, "timer", "name", "rtc", "tickpolicy", "catchup", NULL);
+	add(b, clock, "timer", "name", "pit", "tickpolicy", "delay", NULL);
+	add(b, clock, "timer", "name", "hpet", "present", "no", NULL);
+	text(b, add(b, root, "on_poweroff", NULL), "destroy");
+	text(b, add(b, root, "on_reboot", NULL), "restart");
+	text(b, add(b, root, "on_crash", NULL), "destroy");
+	xmlNode *pm = add(b, root, "pm", NULL);
+	add(b, pm, "suspend-to-mem", "enabled", "no", NULL);
+	add(b, pm, "suspend-to-disk", "enabled", "no", NULL);
+}
+
+/* io=native needs O_DIRECT, which only these modes have. */
+static const char *disk_io(const char *cache)
+{
+	return strcmp(cache, "none") == 0 || strcmp(cache, "directsync") == 0 ? "native" : "threads";
+}
+
+/* "vol-0ab…" → "vol0ab…" */
+static void volume_serial(const char *volume_id, char ret_serial[static 24])
+{
+	size_t n = 0;
+
+	for (const char *p = volume_id; *p && n < 20; p++)
+		if (*p != '-')
+			ret_serial[n++] = *p;
+	ret_serial[n] = '\0';
+}
+
+static void add_disks(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+{
+	for (size_t i = 0; i < spec->n_disks; i++) {
+		const struct domain_disk *d = &spec->disks[i];
+		char serial[24];
+
+		volume_serial(d->volume_id, serial);
+		xmlNode *disk = add(b, devices, "disk", "type", "file", "device", "disk", NULL);
+		add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", spec->cache, "io", disk_io(spec->cache), "discard",
+		    "unmap", NULL);
+		add(b, disk, "source", "file", d->path, NULL);
+		add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
+		text(b, add(b, disk, "serial", NULL), serial);
+		if (i == 0)
+			on_root_bus(b, disk, 2);
+	}
+}
+
+static void add_nics(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+{
+	for (size_t i = 0; i < spec->n_nics; i++) {
+		const struct domain_nic *n = &spec->nics[i];
+		char mtu[16];
+
+		snprintf(mtu, sizeof(mtu), "%u", n->mtu);
+		xmlNode *nic = add(b, devices, "interface", "type", "ethernet", NULL);
+		add(b, nic, "mac", "address", n->mac, NULL);
+		/* The tap is netd's: it made and locked it, and it outlives the guest. */
+		add(b, nic, "target", "dev", n->tap, "managed", "no", NULL);
+		add(b, nic, "model", "type", "virtio", NULL);
+		if (n->mtu)
+			add(b, nic, "mtu", "size", mtu, NULL);
+		/* No boot from the network: the ROM would only cost time at each boot. */
+		add(b, nic, "rom", "enabled", "no", NULL);
+		if (i == 0)
+			on_root_bus(b, nic, 3);
+	}
+}
+
+static void add_controllers(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+{
+	size_t n_ports = DOMAIN_SPARE_PORTS + (spec->n_disks ? spec->n_disks - 1 : 0) + (spec->n_nics ? spec->n_nics - 1 : 0);
+
+	add(b, devices, "controller", "type", "pci", "index", "0", "model", "pcie-root", NULL);
+	for (size_t i = 0; i < n_ports; i++)
+		add(b, devices, "controller", "type", "pci", "model", "pcie-root-port", NULL);
+	add(b, devices, "controller", "type", "usb", "index", "0", "model", "none", NULL);
+	on_root_bus(b, add(b, devices, "controller", "type", "virtio-serial", "index", "0", NULL), 4);
+}
+
+static void add_devices(struct builder *b, xmlNode *root, const struct domain_spec *spec)
+{
+	xmlNode *devices = add(b, root, "devices", NULL);
+	add_disks(b, devices, spec);
+	add_controllers(b, devices, spec);
+	add_nics(b, devices, spec);
+
+	xmlNode *serial = add(b, devices, "serial", "type", "file", NULL);
+	xmlNode *source = add(b, serial, "source", "path", spec->console_path, "append", "on", NULL);
+	/* hvd made the file and reads it; libvirtd opens it before it hands it to QEMU. */
+	add(b, source, "seclabel", "model", "dac", "relabel", "no", NULL);
+	add(b, serial, "target", "type", "isa-serial", "port", "0", NULL);
+
+	xmlNode *channel = add(b, devices, "channel", "type", "unix", NULL);
+	add(b, channel, "target", "type", "virtio", "name", DOMAIN_AGENT_PORT, NULL);
+
+	xmlNode *rng = add(b, devices, "rng", "model", "virtio", NULL);
+	text(b, add(b, rng, "backend", "model", "random", NULL), "/dev/urandom");
+	on_root_bus(b, rng, 5);
+	add(b, devices, "memballoon", "model", "none", NULL);
+}
+
+int domain_xml(const struct domain_spec *spec, char **ret_xml)
+{
+	OWN(xmlFreeDoc) xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
+	if (!doc)
+		return -ENOMEM;
+	struct builder b = {.doc = doc};
+	char uuid[DOMAIN_UUID_BYTES], number[16];
+
+	domain_uuid(spec->id, uuid);
+	xmlNode *root = add(&b, NULL, "domain", "type", spec->type, NULL);
+	text(&b, add(&b, root, "name", NULL), spec->id);
+	text(&b, add(&b, root, "uuid", NULL), uuid);
+	snprintf(number, sizeof(number), "%u", spec->memory_mib);
+	text(&b, add(&b, root, "memory", "unit", "MiB", NULL), number);
+	snprintf(number, sizeof(number), "%u", spec->n_vcpus);
+	text(&b, add(&b, root, "vcpu", NULL), number);
+	add_sysinfo(&b, root, spec, uuid);
+	add_os(&b, root, spec);
+	add_cpu(&b, root, spec);
+	add_machine(&b, root);
+	add_devices(&b, root, spec);
+	if (b.is_failed)
+		return -ENOMEM;
+
+	xmlChar *xml = NULL;
+	int n_bytes = 0;
+	xmlDocDumpFormatMemoryEnc(doc, &xml, &n_bytes, "UTF-8", 1);
+	if (!xml)
+		return -ENOMEM;
+	char *copy = strndup((const char *)xml, (size_t)n_bytes);
+	xmlFree(xml);
+	if (!copy)
+		return -ENOMEM;
+	*ret_xml = copy;
+	return 0;
+}
+
+void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES])
+{
+	/* x: the id's own digits, then digits of its hash. 4 and 8 are version and variant. */
+	static const char form[] = "ec2xxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx";
+	unsigned char hash[SHA256_DIGEST_LENGTH];
+	const char *digits = strchr(instance_id, '-');
+	char rest[2 * sizeof(hash) + 1];
+	size_t n_rest = 0;
+
+	digits = digits ? digits + 1 : instance_id;
+	SHA256((const unsigned char *)instance_id, strlen(instance_id), hash);
+	for (size_t i = 0; i < sizeof(hash); i++)
+		snprintf(rest + 2 * i, 3, "%02x", hash[i]);
+	for (size_t i = 0; i < sizeof(form); i++) {
+		if (form[i] != 'x')
+			ret_uuid[i] = form[i];
+		else if (*digits)
+			ret_uuid[i] = *digits++;
+		else
+			ret_uuid[i] = rest[n_rest++];
+	}
+}
+
+int domain_target(const char *device_name, unsigned *taken, char ret_target[static 8])
+{
+	const char *base = strrchr(device_name, '/');
+	int letter = -1;
+
+	base = base ? base + 1 : device_name;
+	if (strncmp(base, "xvd", 3) == 0)
+		base += 3;
+	else if (strncmp(base, "sd", 2) == 0 || strncmp(base, "vd", 2) == 0 || strncmp(base, "hd", 2) == 0)
+		base += 2;
+	else
+		base = "";
+	if (base[0] >= 'a' && base[0] <= 'z')
+		letter = base[0] - 'a';
+	if (letter < 0 || *taken & 1u << letter)
+		for (letter = 0; letter < 26 && *taken & 1u << letter;)
+			letter++;
+	if (letter == 26)
+		return -ENOSPC;
+	*taken |= 1u << letter;
+	snprintf(ret_target, 8, "vd%c", 'a' + letter);
+	return 0;
+}

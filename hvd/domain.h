@@ -1,0 +1,60 @@
+/*
+ * Domain: what a guest is to libvirt. A spec in, libvirt's domain XML out; nothing here talks to libvirt. The golden tests
+ * (tests/golden/domain/) hold the result.
+ *
+ * Choices that others rely on:
+ *  - q35, virtio everything. What is there from the start and never leaves (root disk, first interface, agent's port, rng) sits on
+ *    the root bus; for what may come later there are DOMAIN_SPARE_PORTS root ports (q35 can only hot-plug into those).
+ *  - The domain's name is the instance id. SMBIOS uuid and serial start with "ec2" and the manufacturer is "Amazon EC2":
+ *    cloud-init knows EC2 by that (ds-identify, "EC2 identification").
+ *  - A disk's serial is its volume id without the dash, as on AWS; virtio-blk holds 20 bytes, exactly that.
+ *  - The console is a file opened for appending: earlier boots stay in it. It keeps its owner (no relabelling).
+ */
+#pragma once
+
+#include <stddef.h>
+#include "own.h"
+
+#define DOMAIN_DISKS_MAX   24
+#define DOMAIN_NICS_MAX	   8
+#define DOMAIN_SPARE_PORTS 8
+#define DOMAIN_UUID_BYTES  37
+#define DOMAIN_AGENT_PORT  "io.gureum.agent.0"
+
+struct domain_disk {
+	const char *path;
+	const char *format;    /* "qcow2", "raw" */
+	const char *target;    /* "vda": the order of the targets is the order on the bus */
+	const char *volume_id; /* "vol-0…" */
+};
+
+struct domain_nic {
+	const char *tap; /* an existing tap: libvirt opens it and leaves it there */
+	const char *mac;
+	unsigned mtu; /* 0: the guest's default */
+};
+
+struct domain_spec {
+	const char *id;		   /* of the instance */
+	const char *type;	   /* libvirt's domain type: "kvm", "qemu" (TCG) */
+	const char *instance_type; /* "t3.micro", shown as SMBIOS product */
+	unsigned n_vcpus, n_threads_per_core;
+	unsigned memory_mib;
+	const char *kernel, *initrd, *cmdline; /* kernel NULL: the firmware boots the first disk */
+	const char *cache;		       /* QEMU's cache mode of all disks */
+	const char *console_path;
+	struct domain_disk disks[DOMAIN_DISKS_MAX];
+	size_t n_disks;
+	struct domain_nic nics[DOMAIN_NICS_MAX];
+	size_t n_nics;
+};
+
+/* The XML (malloced). 0 or -ENOMEM. */
+int domain_xml(const struct domain_spec *spec, char **ret_xml);
+
+/* The SMBIOS uuid of an instance: always the same for the same id, starts with "ec2", RFC 4122 version 4 in form. */
+void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES]);
+
+/* "/dev/sdf", "xvdf", "/dev/nvme1n1": the virtio target a device name asks for ("vdf"), with `taken` a bit per letter in use. The root
+ * disk is always vda. A name without a letter, or with a taken one, gets the first free. -ENOSPC when all are taken. */
+int domain_target(const char *device_name, unsigned *taken, char ret_target[static 8]);

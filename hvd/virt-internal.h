@@ -1,0 +1,21 @@
+/* What virt.c and virt-channel.c share; not for other rooms. */
+#pragma once
+
+#include <libvirt/libvirt.h>
+#include "virt.h"
+
+static inline void virt_connection_unref(virConnectPtr c)
+{
+	(void)virConnectClose(c); /* the last one out closes it; a count is no failure */
+}
+static inline void virt_domain_unref(virDomainPtr d)
+{
+	(void)virDomainFree(d); /* drops a reference */
+}
+OWN_DEFINE(virConnectPtr, virt_connection_unref);
+OWN_DEFINE(virDomainPtr, virt_domain_unref);
+
+/* A new reference to the open connection, NULL while there is none. */
+virConnectPtr virt_connection(struct virt *v);
+/* (worker) -errno for libvirt's last error in this thread: -ENOENT, -ENOTCONN, -EOPNOTSUPP, -EIO; its words to `ret_error` (may be NULL). */
+int virt_errno(virConnectPtr connection, char *ret_error);

@@ -1,0 +1,336 @@
+/* The connection to libvirt: kept open, watched, and the calls that guests need. */
+#include "virt-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <libvirt/virterror.h>
+#include "fiber.h"
+#include "log.h"
+#include "virt-event.h"
+
+#define RETRY_FIRST_USEC 200000ull
+#define RETRY_LAST_USEC	 5000000ull
+
+struct virt {
+	const char *uri;
+	const struct virt_hooks *hooks;
+	void *userdata;
+	virConnectPtr connection; /* NULL: down */
+	int lost_fd;		  /* libvirt tells a lost connection in whichever thread notices it; this brings it to the loop */
+	sd_event_source *lost;
+	char driver[16], version[24];
+	int is_closing;
+};
+
+/* What a worker does for one call. */
+struct virt_work {
+	struct virt *virt;
+	virConnectPtr connection;
+	const char *name, *xml;
+	int (*run)(virDomainPtr d);
+	char error[VIRT_ERROR_BYTES];
+};
+
+int virt_errno(virConnectPtr connection, char *ret_error)
+{
+	virErrorPtr e = virGetLastError();
+
+	if (ret_error)
+		snprintf(ret_error, VIRT_ERROR_BYTES, "%s", e && e->message ? e->message : "no reason given");
+	if (e && e->code == VIR_ERR_NO_DOMAIN)
+		return -ENOENT;
+	if (e && e->code == VIR_ERR_NO_SUPPORT)
+		return -EOPNOTSUPP;
+	return virConnectIsAlive(connection) == 1 ? -EIO : -ENOTCONN;
+}
+
+virConnectPtr virt_connection(struct virt *v)
+{
+	if (!v->connection || virConnectRef(v->connection) < 0)
+		return NULL;
+	return v->connection;
+}
+
+/* ---- events ---- */
+
+static int on_lifecycle(virConnectPtr c, virDomainPtr d, int event, int detail, void *opaque)
+{
+	struct virt *v = opaque;
+	enum virt_event e;
+
+	(void)c;
+	if (event == VIR_DOMAIN_EVENT_STARTED)
+		e = VIRT_STARTED;
+	else if (event == VIR_DOMAIN_EVENT_STOPPED && detail == VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
+		e = VIRT_SHUTDOWN;
+	else if (event == VIR_DOMAIN_EVENT_STOPPED && detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
+		e = VIRT_DESTROYED;
+	else if (event == VIR_DOMAIN_EVENT_STOPPED || event == VIR_DOMAIN_EVENT_CRASHED)
+		e = VIRT_CRASHED;
+	else
+		return 0;
+	v->hooks->event(v->userdata, virDomainGetName(d), e);
+	return 0;
+}
+
+static void on_reboot(virConnectPtr c, virDomainPtr d, void *opaque)
+{
+	struct virt *v = opaque;
+
+	(void)c;
+	v->hooks->event(v->userdata, virDomainGetName(d), VIRT_REBOOTED);
+}
+
+static void on_close(virConnectPtr c, int reason, void *opaque)
+{
+	struct virt *v = opaque;
+
+	(void)c, (void)reason;
+	(void)eventfd_write(v->lost_fd, 1); /* cannot overflow */
+}
+
+static void on_error(void *userdata, virErrorPtr error)
+{
+	(void)userdata, (void)error; /* libvirt would print it; callers get it by virt_errno() */
+}
+
+/* ---- the connection ---- */
+
+/* (worker) */
+static int open_work(void *arg)
+{
+	struct virt_work *w = arg;
+	unsigned long version = 0;
+	OWN(virt_connection_unref) virConnectPtr c = virConnectOpen(w->virt->uri);
+
+	if (!c) {
+		virErrorPtr e = virGetLastError();
+		snprintf(w->error, sizeof(w->error), "%s", e && e->message ? e->message : "no reason given");
+		return -ENOTCONN;
+	}
+	if (virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), w->virt,
+					     NULL) < 0)
+		return virt_errno(c, w->error);
+	/* The drivers without these two do not reboot guests, and cannot be lost. */
+	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
+	(void)virConnectRegisterCloseCallback(c, on_close, w->virt, NULL);
+	(void)virConnectGetLibVersion(c, &version); /* stays 0 */
+	snprintf(w->virt->version, sizeof(w->virt->version), "%lu.%lu.%lu", version / 1000000, version / 1000 % 1000, version % 1000);
+	const char *type = virConnectGetType(c);
+	snprintf(w->virt->driver, sizeof(w->virt->driver), "%s", type ? type : "");
+	w->connection = give(c);
+	return 0;
+}
+
+/* (worker) A connection that broke down: its watches are libvirt's to remove. */
+static int close_work(void *arg)
+{
+	virConnectPtr c = arg;
+
+	(void)virConnectUnregisterCloseCallback(c, on_close); /* it has fired already */
+	virt_connection_unref(c);
+	return 0;
+}
+
+static void connect_run(void *arg)
+{
+	struct virt *v = arg;
+	uint64_t wait_usec = RETRY_FIRST_USEC;
+	int is_told = 0;
+
+	while (!v->is_closing) {
+		struct virt_work w = {.virt = v};
+		int r = fiber_work(open_work, &w);
+		if (r == 0) {
+			v->connection = w.connection;
+			log_info("connected to libvirt", "URI", v->uri, "LIBVIRT", v->version);
+			v->hooks->connected(v->userdata);
+			return;
+		}
+		if (!is_told)
+			log_warning(r, w.error, "URI", v->uri);
+		is_told = 1;
+		(void)fiber_sleep(wait_usec); /* a shorter wait is no harm */
+		wait_usec = wait_usec * 2 < RETRY_LAST_USEC ? wait_usec * 2 : RETRY_LAST_USEC;
+	}
+}
+
+static void lost_run(void *arg)
+{
+	struct virt *v = arg;
+	virConnectPtr c = v->connection;
+
+	if (!c)
+		return;
+	v->connection = NULL;
+	log_warning(0, "the connection to libvirt is lost; guests run on", "URI", v->uri);
+	v->hooks->lost(v->userdata);
+	(void)fiber_work(close_work, c); /* always 0 */
+	connect_run(v);
+}
+
+static int on_lost(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	eventfd_t n;
+
+	(void)source, (void)revents;
+	(void)eventfd_read(fd, &n); /* only to quieten it */
+	return fiber_spawn(lost_run, userdata);
+}
+
+int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata, struct virt **ret_virt)
+{
+	OWN(virt_free) struct virt *v = calloc(1, sizeof(*v));
+	int r;
+
+	if (!v)
+		return -ENOMEM;
+	*v = (struct virt){.uri = uri, .hooks = hooks, .userdata = userdata};
+	v->lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (v->lost_fd < 0)
+		return -errno;
+	if ((r = sd_event_add_io(loop, &v->lost, v->lost_fd, EPOLLIN, on_lost, v)) < 0)
+		return r;
+	virSetErrorFunc(NULL, on_error);
+	if ((r = virt_event_start(loop)) < 0)
+		return r;
+	struct virt *started = v;
+	if ((r = fiber_spawn(connect_run, started)) < 0)
+		return r;
+	*ret_virt = give(v);
+	return 0;
+}
+
+void virt_free(struct virt *v)
+{
+	if (!v)
+		return;
+	v->is_closing = 1;
+	sd_event_source_disable_unref(v->lost);
+	if (v->connection)
+		(void)close_work(v->connection); /* always 0 */
+	virt_event_stop();
+	own_fd_close(&v->lost_fd);
+	free(v);
+}
+
+int virt_is_connected(const struct virt *v)
+{
+	return v->connection != NULL;
+}
+
+const char *virt_driver(const struct virt *v)
+{
+	return v->driver[0] ? v->driver : NULL;
+}
+
+const char *virt_version(const struct virt *v)
+{
+	return v->version;
+}
+
+/* ---- calls ---- */
+
+/* (worker) */
+static int create_work(void *arg)
+{
+	struct virt_work *w = arg;
+	OWN(virt_domain_unref) virDomainPtr d = virDomainCreateXML(w->connection, w->xml, 0);
+
+	if (d)
+		return 0;
+	int r = virt_errno(w->connection, w->error);
+	OWN(virt_domain_unref) virDomainPtr there = virDomainLookupByName(w->connection, w->name);
+	return there ? -EEXIST : r;
+}
+
+/* (worker) */
+static int domain_work(void *arg)
+{
+	struct virt_work *w = arg;
+	OWN(virt_domain_unref) virDomainPtr d = virDomainLookupByName(w->connection, w->name);
+	int r;
+
+	if (!d)
+		return virt_errno(w->connection, w->error);
+	if ((r = w->run(d)) >= 0)
+		return r;
+	r = virt_errno(w->connection, w->error);
+	/* It may have ended between the two calls: libvirt then says "not running" in several ways. */
+	OWN(virt_domain_unref) virDomainPtr still = virDomainLookupByName(w->connection, w->name);
+	return r == -EIO && !still ? -ENOENT : r;
+}
+
+static int virt_do(struct virt *v, int (*work)(void *), struct virt_work *w)
+{
+	OWN(virt_connection_unref) virConnectPtr c = virt_connection(v);
+
+	if (!c)
+		return -ENOTCONN;
+	w->virt = v;
+	w->connection = c;
+	return fiber_work(work, w);
+}
+
+static int virt_domain_do(struct virt *v, const char *name, int (*run)(virDomainPtr))
+{
+	struct virt_work w = {.name = name, .run = run};
+
+	return virt_do(v, domain_work, &w);
+}
+
+int virt_create(struct virt *v, const char *name, const char *xml, char ret_error[static VIRT_ERROR_BYTES])
+{
+	struct virt_work w = {.name = name, .xml = xml};
+	int r = virt_do(v, create_work, &w);
+
+	snprintf(ret_error, VIRT_ERROR_BYTES, "%s", r == -ENOTCONN ? "libvirt is away" : w.error);
+	return r;
+}
+
+int virt_is_active(struct virt *v, const char *name)
+{
+	int r = virt_domain_do(v, name, virDomainIsActive);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+static int press_power(virDomainPtr d)
+{
+	return virDomainShutdownFlags(d, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
+}
+
+int virt_power_button(struct virt *v, const char *name)
+{
+	return virt_domain_do(v, name, press_power);
+}
+
+static int press_power_and_return(virDomainPtr d)
+{
+	return virDomainReboot(d, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN);
+}
+
+int virt_reboot(struct virt *v, const char *name)
+{
+	return virt_domain_do(v, name, press_power_and_return);
+}
+
+static int press_reset(virDomainPtr d)
+{
+	return virDomainReset(d, 0);
+}
+
+int virt_reset(struct virt *v, const char *name)
+{
+	return virt_domain_do(v, name, press_reset);
+}
+
+int virt_destroy(struct virt *v, const char *name)
+{
+	int r = virt_domain_do(v, name, virDomainDestroy);
+
+	return r == -ENOENT ? 0 : r;
+}
