@@ -99,8 +99,15 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libaws.a $(B)/libgureum.a | all
 	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(if $(call unit_daemon,$*),$(filter-out %/main.o,$($(call unit_daemon,$*)_OBJ))) \
 		$(B)/libaws.a $(B)/libgureum.a $(if $(call unit_daemon,$*),$(LIBS_$(call unit_daemon,$*))) $(LIBS_core)
 
-check: all $(UNIT_BIN) ## run the unit and golden tests
+# The codec behind a pipe, against botocore's serializers and parsers.
+CODEC_DRIVER := $(B)/tests/codec/codec-driver
+$(CODEC_DRIVER): $(B)/tests/codec/codec-driver.o $(B)/libaws.a $(B)/libgureum.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_core)
+
+check: all $(UNIT_BIN) $(CODEC_DRIVER) ## run the unit and golden tests
 	prove --exec '' $(UNIT_BIN)
+	CODEC_DRIVER=$(CODEC_DRIVER) $(PYTHON) -m pytest -q -p no:cacheprovider tests/codec
 
 clean: ## remove everything that was built
 	rm -rf build build-san
