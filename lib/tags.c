@@ -162,6 +162,7 @@ typedef int (*tags_change)(json_t *tags, const json_t *given, struct fault *f);
 static int change_all(struct call *c, const struct tags_kind *kinds, json_t *parameters, tags_change change, struct fault *f)
 {
 	const json_t *resources = json_object_get(parameters, "Resources"), *given = json_object_get(parameters, "Tags");
+	int is_check = jbool(parameters, "_Check", 0); /* apid asks every owner so before it asks one to do it */
 	size_t i;
 	json_t *v;
 
@@ -182,7 +183,7 @@ static int change_all(struct call *c, const struct tags_kind *kinds, json_t *par
 		if (copy && !json_is_array(tags) && json_object_set_new(copy, "Tags", tags = json_array()) < 0)
 			return -ENOMEM;
 		r = copy ? change(tags, given, f) : -ENOMEM;
-		if (r == 0)
+		if (r == 0 && !is_check)
 			r = txn_replace(c->txn, store_find(c->store, k->kind, id), give(copy));
 		if (r < 0)
 			return r;
