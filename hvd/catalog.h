@@ -4,9 +4,10 @@
  *
  * Documents: kind "image" (id ami-/aki-/ari-…), kind "key-pair" (id key-…), in AWS's shape, plus members of ours:
  *
- *	image:    _Kind "machine"|"kernel"|"ramdisk", _Public true (every account), _LaunchAccounts ["123…"], _Cmdline (for a direct kernel boot),
- *		  _LastLaunched (written by whoever launches: image_launched)
+ *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel command line of a direct boot)
  *	key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
+ *
+ * and kinds "image-arriving", "image-leaving": images on their way, see image_move.c.
  *
  * Zones are in lib/zones.h, which all daemons share.
  */
@@ -39,6 +40,7 @@ const char *image_account(const struct store *s, const char *image_id);
 int key_pair_find(const struct store *s, const struct context *ctx, const char *key_name, const struct doc **ret_key,
 		  struct fault *f);
 
+struct instance_family;
 struct instance_type {
 	const char *name; /* "t3.micro" */
 	unsigned n_vcpus, n_threads_per_core;
@@ -46,12 +48,14 @@ struct instance_type {
 	unsigned n_interfaces;
 	unsigned n_ipv4_per_interface;
 	int is_burstable;
-	unsigned baseline_percent; /* of one vCPU, burstable only */
-	unsigned ebs_baseline_mbps, ebs_max_mbps, ebs_baseline_iops, ebs_max_iops;
-	int is_nitro;		   /* else Xen names: /dev/xvda, no NVMe */
-	const char *network;	   /* "Up to 5 Gigabit" */
+	unsigned baseline_permille; /* of each vCPU, burstable only */
+	unsigned ebs_baseline_mbps, ebs_baseline_iops, ebs_max_mbps, ebs_max_iops; /* 0: not EBS-optimized */
+	int is_nitro;		    /* else a Xen type: no NVMe, no ENA */
+	const char *network;	    /* "Up to 5 Gigabit" */
+	unsigned network_baseline_mbps, network_peak_mbps;
 	unsigned clock_mhz;
-	int is_free_tier, is_current;
+	const char *valid_cores;    /* "2 4" */
+	const struct instance_family *family;
 };
 
 /* NULL: no such type. Const rows, for ever. */

@@ -1,0 +1,21 @@
+/* The catalog's rows, joined. */
+#include "catalog.h"
+
+#include "catalog-rooms.h"
+
+const struct action catalog_actions[] = {
+#define ACTION(name, handler, flags) {name, handler, flags},
+#include "catalog-table.h"
+#undef ACTION
+	{NULL},
+};
+
+int catalog_open(struct daemon *d)
+{
+	return image_leave_start(d);
+}
+
+void catalog_close(struct daemon *d)
+{
+	(void)d; /* the documents are the store's; nothing else is held */
+}

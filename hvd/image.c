@@ -1,0 +1,227 @@
+/* Images: who may see and use which, and DescribeImages. */
+#include "catalog-rooms.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "describe.h"
+#include "id.h"
+#include "jsonx.h"
+
+#define OWNER_FILTER	  "_owner"
+#define EXECUTABLE_FILTER "_executable-by"
+
+/* Any of the values is the owner's account or alias. */
+static int owner_match(const struct doc *d, const json_t *values)
+{
+	const char *alias = jstr(d->json, "ImageOwnerAlias");
+
+	return jarray_has(values, d->account) || (alias && jarray_has(values, alias));
+}
+
+/* Any of the values is an account that was given the image, or "all" and it is public. */
+static int executable_match(const struct doc *d, const json_t *values)
+{
+	size_t i;
+	json_t *v;
+
+	if (jbool(d->json, "Public", 0) && jarray_has(values, "all"))
+		return 1;
+	json_array_foreach (values, i, v)
+		if (jarray_has(json_object_get(d->json, "_LaunchAccounts"), json_string_value(v)))
+			return 1;
+	return 0;
+}
+
+static const struct filter filters[] = {
+	{"architecture", "Architecture"},
+	{"block-device-mapping.delete-on-termination", "BlockDeviceMappings.Ebs.DeleteOnTermination"},
+	{"block-device-mapping.device-name", "BlockDeviceMappings.DeviceName"},
+	{"block-device-mapping.encrypted", "BlockDeviceMappings.Ebs.Encrypted"},
+	{"block-device-mapping.snapshot-id", "BlockDeviceMappings.Ebs.SnapshotId"},
+	{"block-device-mapping.volume-size", "BlockDeviceMappings.Ebs.VolumeSize"},
+	{"block-device-mapping.volume-type", "BlockDeviceMappings.Ebs.VolumeType"},
+	{"creation-date", "CreationDate"},
+	{"description", "Description"},
+	{"ena-support", "EnaSupport"},
+	{"free-tier-eligible", "FreeTierEligible"},
+	{"hypervisor", "Hypervisor"},
+	{"image-allowed", "ImageAllowed"},
+	{"image-id", "ImageId"},
+	{"image-type", "ImageType"},
+	{"is-public", "Public"},
+	{"kernel-id", "KernelId"},
+	{"manifest-location", "ImageLocation"},
+	{"name", "Name"},
+	{"owner-alias", "ImageOwnerAlias"},
+	{"owner-id", "OwnerId"},
+	{"platform", "Platform"},
+	{"platform-details", "PlatformDetails"},
+	{"product-code", "ProductCodes.ProductCodeId"},
+	{"product-code.type", "ProductCodes.ProductCodeType"},
+	{"ramdisk-id", "RamdiskId"},
+	{"root-device-name", "RootDeviceName"},
+	{"root-device-type", "RootDeviceType"},
+	{"source-image-id", "SourceImageId"},
+	{"source-image-region", "SourceImageRegion"},
+	{"source-instance-id", "SourceInstanceId"},
+	{"sriov-net-support", "SriovNetSupport"},
+	{"state", "State"},
+	{"state-reason-code", "StateReason.Code"},
+	{"state-reason-message", "StateReason.Message"},
+	{"usage-operation", "UsageOperation"},
+	{"virtualization-type", "VirtualizationType"},
+	FILTER_TAGS,
+	{OWNER_FILTER, NULL, owner_match},
+	{EXECUTABLE_FILTER, NULL, executable_match},
+	{NULL},
+};
+
+static int id_is_image(const char *id)
+{
+	return id && (id_is(id, "ami") || id_is(id, "aki") || id_is(id, "ari"));
+}
+
+static int id_check(const char *id, struct fault *f)
+{
+	if (id_is_image(id))
+		return 0;
+	return fault_set(f, FAULT_INVALID_AMI_ID_MALFORMED, "Invalid id: \"%.128s\" (expecting \"ami-...\")", id ? id : "");
+}
+
+static int not_found(const char *id, struct fault *f)
+{
+	return fault_set(f, FAULT_INVALID_AMI_ID_NOT_FOUND, "The image id '[%s]' does not exist", id);
+}
+
+int image_is_shared(const struct doc *d, const char *account)
+{
+	return jbool(d->json, "Public", 0) || jarray_has(json_object_get(d->json, "_LaunchAccounts"), account);
+}
+
+const struct doc *image_get(const struct store *s, const struct context *ctx, const char *image_id)
+{
+	const struct doc *d = store_find(s, IMAGE_KIND, image_id);
+
+	if (!d || strcmp(d->region, ctx->region) != 0)
+		return NULL;
+	return strcmp(d->account, ctx->account) == 0 || image_is_shared(d, ctx->account) ? d : NULL;
+}
+
+int image_own(const struct call *c, const char *image_id, const struct doc **ret_image, struct fault *f)
+{
+	const struct doc *d;
+	int r = id_check(image_id, f);
+
+	if (r < 0)
+		return r;
+	d = image_get(c->store, c->ctx, image_id);
+	if (!d)
+		return not_found(image_id, f);
+	if (strcmp(d->account, c->ctx->account) != 0)
+		return fault_set(f, FAULT_AUTH_FAILURE, "Not authorized for image:%s", image_id);
+	*ret_image = d;
+	return 0;
+}
+
+int image_find(const struct store *s, const struct context *ctx, const char *image_id, const struct doc **ret_image,
+	       struct fault *f)
+{
+	const struct doc *d;
+	int r = id_check(image_id, f);
+
+	if (r < 0)
+		return r;
+	d = image_get(s, ctx, image_id);
+	if (!d)
+		return not_found(image_id, f);
+	if (strcmp(jstr_or(d->json, "State", ""), "available") != 0 ||
+	    strcmp(jstr_or(d->json, "ImageType", ""), "machine") != 0)
+		return fault_set(f, FAULT_INVALID_AMI_ID_UNAVAILABLE, "The image ID '%s' is not available", image_id);
+	*ret_image = d;
+	return 0;
+}
+
+const char *image_raw_snapshot(const struct store *s, const char *kernel_or_ramdisk_id)
+{
+	const struct doc *d = kernel_or_ramdisk_id ? store_find(s, IMAGE_KIND, kernel_or_ramdisk_id) : NULL;
+
+	return d ? jpath_str(json_array_get(json_object_get(d->json, "BlockDeviceMappings"), 0), "Ebs.SnapshotId") : NULL;
+}
+
+const char *image_account(const struct store *s, const char *image_id)
+{
+	const struct doc *d = image_id ? store_find(s, IMAGE_KIND, image_id) : NULL;
+
+	return d ? d->account : NULL;
+}
+
+static int is_visible(const struct call *c, const struct doc *d)
+{
+	return strcmp(d->region, c->ctx->region) == 0 && image_is_shared(d, c->ctx->account);
+}
+
+/* Adds to the Filters of the copy what Owners and ExecutableUsers ask, "self" as the account it is. */
+static int list_to_filter(const struct call *c, json_t *copy, const char *parameter, const char *filter)
+{
+	json_t *list = json_object_get(copy, parameter), *all = json_object_get(copy, "Filters"), *v;
+	OWN(json_decref) json_t *values = json_array();
+	OWN(json_decref) json_t *more = all ? json_copy(all) : json_array();
+	size_t i;
+
+	if (!values || !more)
+		return -ENOMEM;
+	if (json_array_size(list) == 0)
+		return 0;
+	json_array_foreach (list, i, v) {
+		const char *text = json_string_value(v);
+
+		if (json_array_append_new(values, json_string(text && strcmp(text, "self") == 0 ? c->ctx->account : text)) < 0)
+			return -ENOMEM;
+	}
+	if (json_array_append_new(more, json_pack("{s:s, s:O}", "Name", filter, "Values", values)) < 0)
+		return -ENOMEM;
+	return json_object_set(copy, "Filters", more) < 0 ? -ENOMEM : 0;
+}
+
+int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	static const struct describe d = {.kind = IMAGE_KIND,
+					  .result = "Images",
+					  .ids = "ImageIds",
+					  .malformed = FAULT_INVALID_AMI_ID_MALFORMED,
+					  .not_found = FAULT_INVALID_AMI_ID_NOT_FOUND,
+					  .filters = filters,
+					  .is_visible = is_visible};
+	OWN(json_decref) json_t *copy = json_copy(parameters);
+	json_t *ids = json_object_get(parameters, "ImageIds"), *v;
+	size_t i;
+	int r;
+
+	json_array_foreach (ids, i, v) {
+		r = id_check(json_string_value(v), f);
+		if (r < 0)
+			return r;
+	}
+	r = copy ? list_to_filter(c, copy, "Owners", OWNER_FILTER) : -ENOMEM;
+	if (r == 0)
+		r = list_to_filter(c, copy, "ExecutableUsers", EXECUTABLE_FILTER);
+	return r == 0 ? describe_run(c, &d, copy, ret_reply, f) : r;
+}
+
+int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const char *id = jstr(parameters, "ImageId");
+	const struct doc *d = NULL;
+	int r = image_own(c, id, &d, f);
+
+	if (r < 0)
+		return r;
+	store_each (c->store, IMAGE_KIND, other)
+		if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 || strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
+			return fault_set(f, FAULT_DEPENDENCY_VIOLATION, "The image %s is used by the image %s", id, other->id);
+	r = image_leave(c, d, f);
+	if (r == 0)
+		*ret_reply = json_pack("{s:b}", "Return", 1);
+	return r;
+}
