@@ -32,7 +32,8 @@ int kernel_open(struct daemon *d);
 void kernel_close(struct daemon *d);
 
 /* The documents of this VPC changed, or are about to by the commit that follows the running handler: nothing is read before
- * control returns to the event loop. Many calls are one pass. A VPC without a document is torn down. */
+ * control returns to the event loop. Many calls are one pass. A VPC without a document is torn down. Harmless before
+ * kernel_open(), which looks at every VPC anyway. */
 void kernel_touch(const char *vpc_id);
 
 /* (fiber) Returns when the kernel is as the documents committed before this call say. 0, or -errno with `f` (InternalError,

@@ -1,0 +1,92 @@
+/* ROW(service, action, handler, flags): every action of netd. The rooms are named by the handlers' groups. */
+
+/* vpc.c */
+ROW(ec2, CreateDefaultVpc, create_default_vpc, 0)
+ROW(ec2, CreateVpc, create_vpc, 0)
+ROW(ec2, DeleteVpc, delete_vpc, 0)
+ROW(ec2, DescribeDhcpOptions, describe_dhcp_options, 0)
+ROW(ec2, DescribeVpcAttribute, describe_vpc_attribute, 0)
+ROW(ec2, DescribeVpcs, describe_vpcs, 0)
+ROW(ec2, ModifyVpcAttribute, modify_vpc_attribute, 0)
+
+/* subnet.c */
+ROW(ec2, CreateDefaultSubnet, create_default_subnet, 0)
+ROW(ec2, CreateSubnet, create_subnet, 0)
+ROW(ec2, DeleteSubnet, delete_subnet, 0)
+ROW(ec2, DescribeSubnets, describe_subnets, 0)
+ROW(ec2, ModifySubnetAttribute, modify_subnet_attribute, 0)
+
+/* route_table.c, route.c */
+ROW(ec2, AssociateRouteTable, associate_route_table, 0)
+ROW(ec2, CreateRoute, create_route, 0)
+ROW(ec2, CreateRouteTable, create_route_table, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteRoute, delete_route, 0)
+ROW(ec2, DeleteRouteTable, delete_route_table, 0)
+ROW(ec2, DescribeRouteTables, describe_route_tables, 0)
+ROW(ec2, DisassociateRouteTable, disassociate_route_table, 0)
+ROW(ec2, ReplaceRoute, replace_route, 0)
+ROW(ec2, ReplaceRouteTableAssociation, replace_route_table_association, 0)
+
+/* gateway.c */
+ROW(ec2, AttachInternetGateway, attach_internet_gateway, 0)
+ROW(ec2, CreateInternetGateway, create_internet_gateway, 0)
+ROW(ec2, DeleteInternetGateway, delete_internet_gateway, 0)
+ROW(ec2, DescribeInternetGateways, describe_internet_gateways, 0)
+ROW(ec2, DetachInternetGateway, detach_internet_gateway, 0)
+
+/* acl.c */
+ROW(ec2, DescribeNetworkAcls, describe_network_acls, 0)
+
+/* group.c */
+ROW(ec2, CreateSecurityGroup, create_security_group, 0)
+ROW(ec2, DeleteSecurityGroup, delete_security_group, 0)
+ROW(ec2, DescribeSecurityGroups, describe_security_groups, 0)
+
+/* group_rule.c */
+ROW(ec2, AuthorizeSecurityGroupEgress, authorize_egress, 0)
+ROW(ec2, AuthorizeSecurityGroupIngress, authorize_ingress, 0)
+ROW(ec2, DescribeSecurityGroupRules, describe_security_group_rules, 0)
+ROW(ec2, ModifySecurityGroupRules, modify_security_group_rules, 0)
+ROW(ec2, RevokeSecurityGroupEgress, revoke_egress, 0)
+ROW(ec2, RevokeSecurityGroupIngress, revoke_ingress, 0)
+ROW(ec2, UpdateSecurityGroupRuleDescriptionsEgress, update_egress_descriptions, 0)
+ROW(ec2, UpdateSecurityGroupRuleDescriptionsIngress, update_ingress_descriptions, 0)
+
+/* interface.c, attachment.c */
+ROW(ec2, AttachNetworkInterface, attach_network_interface, ACTION_INTERNAL)
+ROW(ec2, CreateNetworkInterface, create_network_interface, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteNetworkInterface, delete_network_interface, 0)
+ROW(ec2, DescribeNetworkInterfaceAttribute, describe_network_interface_attribute, 0)
+ROW(ec2, DescribeNetworkInterfaces, describe_network_interfaces, 0)
+ROW(ec2, DetachNetworkInterface, detach_network_interface, ACTION_INTERNAL)
+ROW(ec2, ModifyNetworkInterfaceAttribute, modify_network_interface_attribute, 0)
+ROW(ec2, ResetNetworkInterfaceAttribute, reset_network_interface_attribute, 0)
+ROW(gureum, Assign, assign_public_address, ACTION_INTERNAL)
+ROW(gureum, OpenMetadata, open_metadata, ACTION_INTERNAL)
+ROW(gureum, Release, release_public_address, ACTION_INTERNAL)
+
+/* address.c */
+ROW(ec2, DescribeAddresses, describe_addresses, 0)
+
+/* tag.c */
+ROW(ec2, CreateTags, create_tags, 0)
+ROW(ec2, DeleteTags, delete_tags, 0)
+ROW(ec2, DescribeTags, describe_tags, 0)
+
+/* nothing.c: what a box does not have is an empty set, not an error */
+ROW(ec2, DescribeCarrierGateways, describe_nothing, 0)
+ROW(ec2, DescribeCustomerGateways, describe_nothing, 0)
+ROW(ec2, DescribeEgressOnlyInternetGateways, describe_nothing, 0)
+ROW(ec2, DescribeFlowLogs, describe_nothing, 0)
+ROW(ec2, DescribeManagedPrefixLists, describe_nothing, 0)
+ROW(ec2, DescribeNatGateways, describe_nothing, 0)
+ROW(ec2, DescribePrefixLists, describe_nothing, 0)
+ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
+ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
+ROW(ec2, DescribeTransitGatewayAttachments, describe_nothing, 0)
+ROW(ec2, DescribeTransitGateways, describe_nothing, 0)
+ROW(ec2, DescribeVpcClassicLink, describe_nothing, 0)
+ROW(ec2, DescribeVpcEndpoints, describe_nothing, 0)
+ROW(ec2, DescribeVpcPeeringConnections, describe_nothing, 0)
+ROW(ec2, DescribeVpnConnections, describe_nothing, 0)
+ROW(ec2, DescribeVpnGateways, describe_nothing, 0)

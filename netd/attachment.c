@@ -1,0 +1,228 @@
+/* Attachments: interfaces at instances, their public addresses over stop and start, and the metadata socket: what hvd asks of netd. */
+#include "interface.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "address.h"
+
+json_t *attachment_json(const struct call *c, const char *instance_id, int device_index, int is_deleted_with_instance)
+{
+	char id[ID_MAX];
+
+	id_new("eni-attach", id);
+	return json_pack("{s:s s:s s:s s:i s:i s:s s:b s:o}", "AttachmentId", id, "InstanceId", instance_id,
+			 "InstanceOwnerId", c->ctx->account, "DeviceIndex", device_index, "NetworkCardIndex", 0, "Status",
+			 "attached", "DeleteOnTermination", is_deleted_with_instance, "AttachTime", jtime_now());
+}
+
+int attachment_is_taken(const struct call *c, const char *instance_id, int device_index, const char *but_interface_id)
+{
+	store_each(c->store, "network-interface", d) {
+		const json_t *a = json_object_get(d->json, "Attachment");
+
+		if (a && jis(a, "InstanceId", instance_id) && jint(a, "DeviceIndex", -1) == device_index &&
+		    strcmp(d->id, but_interface_id) != 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* AWS shows an empty public name while the VPC has no DNS hostnames. */
+static void public_name(const struct call *c, const json_t *vpc, const char *address,
+			char ret_name[static ADDRESS_NAME_MAX])
+{
+	ret_name[0] = '\0';
+	if (jbool(vpc, "_EnableDnsHostnames", 0) && jbool(vpc, "_EnableDnsSupport", 0))
+		address_public_name(c->ctx->region, address, ret_name);
+}
+
+int interface_set_public(const struct call *c, const json_t *vpc, json_t *json, const char *address)
+{
+	json_t *primary = json_array_get(json_object_get(json, "PrivateIpAddresses"), 0);
+	char name[ADDRESS_NAME_MAX];
+
+	public_name(c, vpc, address, name);
+	json_t *association = json_pack("{s:s s:s s:s}", "PublicIp", address, "PublicDnsName", name, "IpOwnerId", "amazon");
+	int r = json_object_set(primary, "Association", association) < 0 ? -ENOMEM : 0;
+
+	return r < 0 ? r : jset_new(json, "Association", association);
+}
+
+void interface_clear_public(json_t *json)
+{
+	json_object_del(json_array_get(json_object_get(json, "PrivateIpAddresses"), 0), "Association");
+	json_object_del(json, "Association");
+}
+
+int interfaces_rename(const struct call *c, const json_t *vpc)
+{
+	store_each(c->store, "network-interface", d) {
+		const char *address = jpath_str(d->json, "Association.PublicIp");
+		char name[ADDRESS_NAME_MAX];
+
+		if (!address || !jis(d->json, "VpcId", jstr(vpc, "VpcId")))
+			continue;
+		OWN(json_decref) json_t *json = doc_edit(d);
+		json_t *primary = json_array_get(json_object_get(json, "PrivateIpAddresses"), 0);
+
+		public_name(c, vpc, address, name);
+		int r = jset(json_object_get(json, "Association"), "PublicDnsName", name);
+
+		if (r == 0)
+			r = jset(json_object_get(primary, "Association"), "PublicDnsName", name);
+		if (r == 0)
+			r = txn_replace(c->txn, d, give(json));
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Attaches it in the transaction unless it is already where it should be. */
+static int attach(const struct call *c, json_t *parameters, const struct doc *d, struct fault *f)
+{
+	const char *instance_id = jstr(parameters, "InstanceId");
+	int index = (int)jint(parameters, "DeviceIndex", 0);
+	const json_t *old = json_object_get(d->json, "Attachment");
+
+	if (!instance_id)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter instanceId");
+	if (old && jis(old, "InstanceId", instance_id))
+		return 0;
+	if (old)
+		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE, "Interface: [%s] in use.", d->id);
+	if (attachment_is_taken(c, instance_id, index, d->id))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Instance '%.64s' already has an interface attached at device index '%d'.", instance_id,
+				 index);
+	OWN(json_decref) json_t *json = doc_edit(d);
+	int r = jset_new(json, "Attachment",
+			 attachment_json(c, instance_id, index, jbool(parameters, "_DeleteOnTermination", 0)));
+
+	if (r == 0)
+		r = jset(json, "Status", "in-use");
+	if (r == 0)
+		r = txn_replace(c->txn, d, give(json));
+	return r < 0 ? r : txn_commit(c->txn);
+}
+
+int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *d;
+	char vpc_id[ID_MAX], id[ID_MAX];
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+
+	if (r < 0)
+		return r;
+	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
+	snprintf(id, sizeof id, "%s", d->id);
+	r = attach(c, parameters, d, f);
+	if (r < 0)
+		return r;
+	kernel_touch(vpc_id);
+	r = kernel_sync(vpc_id, f);
+	if (r < 0)
+		return r;
+	d = store_find(c->store, "network-interface", id); /* it may be gone: the kernel was waited for */
+	if (!d)
+		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_ID_NOT_FOUND,
+				 "The networkInterface ID '%s' does not exist", id);
+	*ret_reply = json_pack("{s:s* s:i s:s s:i}", "AttachmentId", jpath_str(d->json, "Attachment.AttachmentId"),
+			       "NetworkCardIndex", 0, "_Tap", jstr(d->json, "_Tap"), "_Mtu", (int)kernel_mtu());
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *d;
+	char vpc_id[ID_MAX];
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+
+	if (r < 0)
+		return r;
+	*ret_reply = reply_true();
+	if (!json_object_get(d->json, "Attachment"))
+		return 0;
+	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	json_object_del(json, "Attachment");
+	if (json_object_del(json, "_PublicAtLaunch") == 0) /* an address given at launch goes with the instance */
+		interface_clear_public(json);
+	r = jset(json, "Status", "available");
+	if (r == 0)
+		r = txn_replace(c->txn, d, give(json));
+	if (r == 0)
+		r = txn_commit(c->txn);
+	if (r < 0)
+		return r;
+	kernel_touch(vpc_id);
+	return kernel_sync(vpc_id, f);
+}
+
+static int reply_interface(json_t *json, json_t **ret_reply)
+{
+	*ret_reply = json_pack("{s:[o]}", "NetworkInterfaces", interface_shown(json));
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+int release_public_address(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *d;
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+
+	if (r < 0)
+		return r;
+	/* An elastic address stays with a stopped instance. */
+	if (!jpath_str(d->json, "Association.PublicIp") || jpath_str(d->json, "Association.AllocationId"))
+		return reply_interface(d->json, ret_reply);
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	interface_clear_public(json);
+	r = reply_interface(json, ret_reply);
+	kernel_touch(jstr(json, "VpcId"));
+	return r < 0 ? r : txn_replace(c->txn, d, give(json));
+}
+
+int assign_public_address(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *d, *vpc;
+	char address[IP_TEXT_MAX];
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+
+	if (r < 0)
+		return r;
+	if (json_object_get(d->json, "Association") || !jbool(d->json, "_PublicAtLaunch", 0))
+		return reply_interface(d->json, ret_reply);
+	r = kind_get(c, &kind_vpc, "VpcId", jstr(d->json, "VpcId"), &vpc, f);
+	if (r == 0)
+		r = address_take_public(c, address, f);
+	if (r < 0)
+		return r;
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	r = interface_set_public(c, vpc->json, json, address);
+	if (r == 0)
+		r = reply_interface(json, ret_reply);
+	kernel_touch(jstr(d->json, "VpcId"));
+	return r < 0 ? r : txn_replace(c->txn, d, give(json));
+}
+
+int open_metadata(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *vpc;
+	OWN(fd_close) int fd = -1;
+	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
+
+	(void)ret_reply; /* the descriptor is the answer */
+	if (r == 0)
+		r = kernel_open_metadata(jstr(parameters, "VpcId"), &fd, f);
+	if (r == 0)
+		r = fds_add(c->out, fd);
+	if (r == 0)
+		fd = -1;
+	return r;
+}

@@ -1,0 +1,393 @@
+/* Network interfaces: to describe, make and delete them. */
+#include "interface.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "address.h"
+#include "describe.h"
+
+static const struct filter interface_filters[] = {
+	{"addresses.association.allocation-id", "PrivateIpAddresses.Association.AllocationId"},
+	{"addresses.association.association-id", "PrivateIpAddresses.Association.AssociationId"},
+	{"addresses.association.owner-id", "PrivateIpAddresses.Association.IpOwnerId"},
+	{"addresses.association.public-dns-name", "PrivateIpAddresses.Association.PublicDnsName"},
+	{"addresses.association.public-ip", "PrivateIpAddresses.Association.PublicIp"},
+	{"addresses.primary", "PrivateIpAddresses.Primary"},
+	{"addresses.private-dns-name", "PrivateIpAddresses.PrivateDnsName"},
+	{"addresses.private-ip-address", "PrivateIpAddresses.PrivateIpAddress"},
+	{"association.allocation-id", "Association.AllocationId"},
+	{"association.association-id", "Association.AssociationId"},
+	{"association.ip-owner-id", "Association.IpOwnerId"},
+	{"association.public-dns-name", "Association.PublicDnsName"},
+	{"association.public-ip", "Association.PublicIp"},
+	{"attachment.attach-time", "Attachment.AttachTime"},
+	{"attachment.attachment-id", "Attachment.AttachmentId"},
+	{"attachment.delete-on-termination", "Attachment.DeleteOnTermination"},
+	{"attachment.device-index", "Attachment.DeviceIndex"},
+	{"attachment.instance-id", "Attachment.InstanceId"},
+	{"attachment.instance-owner-id", "Attachment.InstanceOwnerId"},
+	{"attachment.nat-gateway-id", "Attachment.NatGatewayId"},
+	{"attachment.status", "Attachment.Status"},
+	{"availability-zone", "AvailabilityZone"},
+	{"description", "Description"},
+	{"group-id", "Groups.GroupId"},
+	{"group-name", "Groups.GroupName"},
+	{"interface-type", "InterfaceType"},
+	{"ipv6-addresses.ipv6-address", "Ipv6Addresses.Ipv6Address"},
+	{"mac-address", "MacAddress"},
+	{"network-interface-id", "NetworkInterfaceId"},
+	{"owner-id", "OwnerId"},
+	{"private-dns-name", "PrivateDnsName"},
+	{"private-ip-address", "PrivateIpAddresses.PrivateIpAddress"},
+	{"requester-id", "RequesterId"},
+	{"requester-managed", "RequesterManaged"},
+	{"source-dest-check", "SourceDestCheck"},
+	{"status", "Status"},
+	{"subnet-id", "SubnetId"},
+	{"vpc-id", "VpcId"},
+	FILTER_TAGS,
+	{NULL},
+};
+
+static const struct describe interfaces = {
+	.kind = "network-interface",
+	.result = "NetworkInterfaces",
+	.ids = "NetworkInterfaceIds",
+	.prefix = "eni",
+	.malformed = FAULT_INVALID_NETWORK_INTERFACE_ID_MALFORMED,
+	.not_found = FAULT_INVALID_NETWORK_INTERFACE_ID_NOT_FOUND,
+	.filters = interface_filters,
+	.present = interface_present,
+};
+
+/* What a request asks for, checked; owned by create_network_interface(). */
+struct birth {
+	const struct doc *subnet, *vpc;
+	const char *instance_id; /* born attached; NULL: not attached */
+	int device_index;
+	json_t *groups, *tags;
+	json_t *addresses; /* texts, the primary one first */
+	char mac[18];
+};
+
+json_t *interface_shown(const json_t *json)
+{
+	OWN(json_decref) json_t *shown = json_copy((json_t *)json);
+
+	if (json_object_set(shown, "TagSet", json_object_get(json, "Tags")) < 0)
+		return NULL;
+	json_object_del(shown, "Tags");
+	return give(shown);
+}
+
+json_t *interface_present(const struct call *c, const struct doc *d)
+{
+	(void)c;
+	return interface_shown(d->json);
+}
+
+int describe_network_interfaces(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	return describe_run(c, &interfaces, parameters, ret_reply, f);
+}
+
+static int group_add(const struct call *c, const json_t *vpc, const char *id, int is_launch, json_t *groups,
+		     struct fault *f)
+{
+	const struct doc *group;
+	const char *vpc_id = jstr(vpc, "VpcId");
+	json_t *known;
+	size_t i;
+	int r = kind_get(c, &kind_security_group, "groupId", id, &group, f);
+
+	if (r < 0)
+		return r;
+	if (!jis(group->json, "VpcId", vpc_id) && is_launch)
+		return fault_set(f, FAULT_INVALID_PARAMETER, "Security group %s and subnet belong to different networks.",
+				 id);
+	if (!jis(group->json, "VpcId", vpc_id))
+		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
+				 "You have specified two resources that belong to different networks.");
+	json_array_foreach(groups, i, known)
+		if (jis(known, "GroupId", id))
+			return 0;
+	return json_array_append_new(groups, json_pack("{s:s s:s}", "GroupId", id, "GroupName",
+						       jstr_or(group->json, "GroupName", ""))) < 0 ? -ENOMEM : 0;
+}
+
+int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch, json_t **ret_groups,
+		     struct fault *f)
+{
+	OWN(json_decref) json_t *groups = json_array();
+	json_t *id;
+	size_t i;
+	int r = 0;
+
+	if (json_array_size(group_ids) == 0)
+		r = group_add(c, vpc, jstr(vpc, "_DefaultGroup"), is_launch, groups, f);
+	json_array_foreach(group_ids, i, id)
+		if (r == 0)
+			r = group_add(c, vpc, json_string_value(id), is_launch, groups, f);
+	if (r < 0)
+		return r;
+	if (json_array_size(groups) > LIMIT_GROUPS_PER_INTERFACE)
+		return fault_set(f, FAULT_SECURITY_GROUPS_PER_INTERFACE_LIMIT_EXCEEDED,
+				 "The maximum number of security groups per network interface has been reached.");
+	*ret_groups = give(groups);
+	return 0;
+}
+
+/* The primary address that the request names, in either of its two ways; NULL: any. */
+static int primary_parameter(json_t *parameters, const char **ret_text, struct fault *f)
+{
+	json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *a;
+	const char *text = jstr(parameters, "PrivateIpAddress");
+	size_t i;
+
+	json_array_foreach(list, i, a) {
+		if (!jbool(a, "Primary", 0))
+			continue;
+		if (text)
+			return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+					 "Only one primary private IP address can be specified.");
+		text = jstr(a, "PrivateIpAddress");
+	}
+	*ret_text = text;
+	return 0;
+}
+
+static int address_add(struct address_set *set, const json_t *subnet, const char *wanted, json_t *addresses,
+		       struct fault *f)
+{
+	char text[IP_TEXT_MAX];
+	uint32_t address;
+	int r;
+
+	if (wanted && ip_parse(wanted, &address) < 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%.64s) for parameter privateIpAddress is invalid. Invalid IP address.", wanted);
+	r = wanted ? address_set_take_this(set, address) : address_set_take(set, &address);
+	if (r == -ERANGE)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Address does not fall within the subnet's address range");
+	if (r == -EADDRINUSE)
+		return fault_set(f, FAULT_INVALID_IP_ADDRESS_IN_USE, "Address %s is in use.", wanted);
+	if (r == -ENOSPC)
+		return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
+				 "The specified subnet does not have enough free addresses to satisfy the request. (%s)",
+				 jstr(subnet, "SubnetId"));
+	if (r < 0)
+		return r;
+	ip_format(address, text);
+	return json_array_append_new(addresses, json_string(text)) < 0 ? -ENOMEM : 0;
+}
+
+/* All addresses of the new interface, named ones before free ones, so that a free one does not take a named one's place. */
+static int addresses_take(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
+{
+	OWN(address_set_clear) struct address_set set = {0};
+	json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *a;
+	int64_t n_free = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
+	OWN(json_decref) json_t *secondary = json_array();
+	const char *primary = NULL;
+	size_t i;
+	int r = primary_parameter(parameters, &primary, f);
+
+	if (r < 0)
+		return r;
+	if (n_free && list)
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "PrivateIpAddresses and SecondaryPrivateIpAddressCount may not be used together");
+	if (n_free < 0 || n_free + (int64_t)json_array_size(list) >= LIMIT_ADDRESSES_PER_INTERFACE)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Too many private addresses for one interface");
+	r = address_set_load(c->store, b->subnet->json, &set);
+	b->addresses = json_array();
+	if (r == 0 && primary)
+		r = address_add(&set, b->subnet->json, primary, b->addresses, f);
+	json_array_foreach(list, i, a)
+		if (r == 0 && !jbool(a, "Primary", 0))
+			r = address_add(&set, b->subnet->json, jstr(a, "PrivateIpAddress"), secondary, f);
+	if (r == 0 && !primary)
+		r = address_add(&set, b->subnet->json, NULL, b->addresses, f);
+	for (; r == 0 && n_free > 0; n_free--)
+		r = address_add(&set, b->subnet->json, NULL, secondary, f);
+	return r < 0 ? r : jarray_extend_all(b->addresses, secondary);
+}
+
+/* A MAC that no interface of the box has: locally administered, unicast. */
+static void mac_new(const struct store *s, char ret_mac[static 18])
+{
+	uint8_t b[5];
+	int is_taken;
+
+	do {
+		is_taken = 0;
+		(void)!getrandom(b, sizeof b, 0); /* cannot fail for so few bytes */
+		snprintf(ret_mac, 18, "02:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4]);
+		store_each(s, "network-interface", d)
+			is_taken |= jis(d->json, "MacAddress", ret_mac);
+	} while (is_taken);
+}
+
+static json_t *addresses_json(const struct call *c, const json_t *addresses)
+{
+	OWN(json_decref) json_t *list = json_array();
+	json_t *a;
+	size_t i;
+
+	json_array_foreach(addresses, i, a) {
+		char name[ADDRESS_NAME_MAX];
+
+		address_private_name(c->ctx->region, json_string_value(a), name);
+		if (json_array_append_new(list, json_pack("{s:O s:s s:b}", "PrivateIpAddress", a, "PrivateDnsName", name,
+							  "Primary", i == 0)) < 0)
+			return NULL;
+	}
+	return give(list);
+}
+
+static json_t *interface_json(const struct call *c, const struct birth *b, const char *id, const char *description)
+{
+	const char *primary = json_string_value(json_array_get(b->addresses, 0));
+	const json_t *subnet = b->subnet->json;
+	char name[ADDRESS_NAME_MAX], tap[16];
+
+	address_private_name(c->ctx->region, primary, name);
+	id_link_name('t', id, tap);
+	return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:s s:o s:O s:O s:[] s:s s:s}",
+			 "NetworkInterfaceId", id, "SubnetId", b->subnet->id, "VpcId", b->vpc->id, "AvailabilityZone",
+			 jstr(subnet, "AvailabilityZone"), "MacAddress", b->mac, "PrivateIpAddress", primary,
+			 "PrivateDnsName", name, "OwnerId", c->ctx->account, "InterfaceType", "interface",
+			 "RequesterManaged", 0, "SourceDestCheck", 1, "Description", description, "PrivateIpAddresses",
+			 addresses_json(c, b->addresses), "Groups", b->groups, "Tags", b->tags, "Ipv6Addresses", "Status",
+			 b->instance_id ? "in-use" : "available", "_Tap", tap);
+}
+
+/* Members of AWS's that ask for what is not there. */
+static int unsupported_check(json_t *parameters, struct fault *f)
+{
+	static const char *const counts[] = {"Ipv6AddressCount", "Ipv4PrefixCount", "Ipv6PrefixCount"};
+	static const char *const lists[] = {"Ipv6Addresses", "Ipv4Prefixes", "Ipv6Prefixes"};
+	const char *type = jstr(parameters, "InterfaceType");
+
+	for (int i = 0; i < 3; i++) {
+		const char *name = jint(parameters, counts[i], 0) ? counts[i]
+				   : json_array_size(json_object_get(parameters, lists[i])) ? lists[i] : NULL;
+
+		if (name)
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported", name);
+	}
+	if (type && strcmp(type, "interface") != 0)
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Interfaces of type %.32s are not supported", type);
+	return 0;
+}
+
+/* Where: the subnet named, or, for an instance, a default one. */
+static int place_find(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
+{
+	int r;
+
+	if (jstr(parameters, "SubnetId") || !b->instance_id)
+		r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &b->subnet, f);
+	else
+		r = subnet_default(c, jstr(parameters, "_AvailabilityZone"), &b->subnet, f);
+	return r < 0 ? r : kind_get(c, &kind_vpc, "VpcId", jstr(b->subnet->json, "VpcId"), &b->vpc, f);
+}
+
+static int birth_read(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
+{
+	static const char *const allowed[] = {"network-interface", NULL};
+	int r = unsupported_check(parameters, f);
+
+	b->instance_id = jstr(parameters, "_InstanceId");
+	b->device_index = (int)jint(parameters, "_DeviceIndex", 0);
+	if (r == 0)
+		r = place_find(c, parameters, b, f);
+	if (r == 0)
+		r = interface_groups(c, b->vpc->json, json_object_get(parameters, "Groups"), !!b->instance_id,
+				     &b->groups, f);
+	if (r == 0)
+		r = tags_from_specifications(parameters, "network-interface", allowed, &b->tags, f);
+	if (r < 0)
+		return r;
+	if (kind_count(c, &kind_network_interface) >= LIMIT_INTERFACES_PER_REGION)
+		return fault_set(f, FAULT_NETWORK_INTERFACE_LIMIT_EXCEEDED,
+				 "The maximum number of network interfaces has been reached.");
+	if (b->instance_id && attachment_is_taken(c, b->instance_id, b->device_index, ""))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Instance '%s' already has an interface attached at device index '%d'.",
+				 b->instance_id, b->device_index);
+	mac_new(c->store, b->mac);
+	return addresses_take(c, parameters, b, f);
+}
+
+/* The part of an interface's birth that only instances have: attachment and public address. */
+static int birth_attach(const struct call *c, json_t *parameters, const struct birth *b, json_t *json, struct fault *f)
+{
+	int has_public = jbool(b->subnet->json, "MapPublicIpOnLaunch", 0) && b->device_index == 0;
+	char address[IP_TEXT_MAX];
+
+	if (!b->instance_id)
+		return 0;
+	int r = jset_new(json, "Attachment",
+			 attachment_json(c, b->instance_id, b->device_index, jbool(parameters, "_DeleteOnTermination", 1)));
+
+	if (r < 0 || !jbool(parameters, "_AssociatePublicIpAddress", has_public))
+		return r;
+	r = address_take_public(c, address, f);
+	if (r == 0)
+		r = interface_set_public(c, b->vpc->json, json, address);
+	return r < 0 ? r : jset_new(json, "_PublicAtLaunch", json_true());
+}
+
+int create_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	struct birth b = {0};
+	char id[ID_MAX];
+	int r = birth_read(c, parameters, &b, f);
+	OWN(json_decref) json_t *groups = b.groups, *tags = b.tags, *addresses = b.addresses;
+
+	if (r < 0)
+		return r;
+	id_new("eni", id);
+	OWN(json_decref) json_t *json = interface_json(c, &b, id, jstr_or(parameters, "Description", ""));
+
+	r = json ? birth_attach(c, parameters, &b, json, f) : -ENOMEM;
+	if (r == 0)
+		r = put_new(c, &kind_network_interface, id, json_incref(json));
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:o s:s*}", "NetworkInterface", interface_shown(json), "ClientToken",
+			       jstr(parameters, "ClientToken"));
+	if (!*ret_reply)
+		return -ENOMEM;
+	kernel_touch(b.vpc->id);
+	return 0;
+}
+
+int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *d;
+	char vpc_id[ID_MAX];
+	int is_forced = jbool(parameters, "_Force", 0);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+
+	if (r < 0)
+		return r;
+	int was_attached = json_object_get(d->json, "Attachment") != NULL;
+
+	if (was_attached && !is_forced)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Network interface '%s' is currently in use.", d->id);
+	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
+	r = txn_delete(c->txn, "network-interface", d->id);
+	if (r == 0)
+		r = txn_commit(c->txn);
+	if (r < 0)
+		return r;
+	kernel_touch(vpc_id);
+	*ret_reply = reply_true();
+	/* An interface that was not attached has nothing in the kernel to wait for. */
+	return was_attached ? kernel_sync(vpc_id, f) : 0;
+}

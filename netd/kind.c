@@ -1,0 +1,91 @@
+/* Kinds: netd's documents by name and id, with AWS's words for what is wrong with an id. */
+#include "netd.h"
+
+#include <string.h>
+
+const struct kind kind_vpc = {"vpc", "vpc", "vpc ID", FAULT_INVALID_VPC_ID_MALFORMED,
+			      FAULT_INVALID_VPC_ID_NOT_FOUND};
+const struct kind kind_subnet = {"subnet", "subnet", "subnet ID", FAULT_INVALID_SUBNET_ID_MALFORMED,
+				 FAULT_INVALID_SUBNET_ID_NOT_FOUND};
+const struct kind kind_route_table = {"route-table", "rtb", "routeTable ID",
+				      FAULT_INVALID_ROUTE_TABLE_ID_MALFORMED,
+				      FAULT_INVALID_ROUTE_TABLE_ID_NOT_FOUND};
+const struct kind kind_internet_gateway = {"internet-gateway", "igw", "internetGateway ID",
+					   FAULT_INVALID_INTERNET_GATEWAY_ID_MALFORMED,
+					   FAULT_INVALID_INTERNET_GATEWAY_ID_NOT_FOUND};
+const struct kind kind_network_acl = {"network-acl", "acl", "networkAcl ID",
+				      FAULT_INVALID_NETWORK_ACL_ID_MALFORMED,
+				      FAULT_INVALID_NETWORK_ACL_ID_NOT_FOUND};
+const struct kind kind_dhcp_options = {"dhcp-options", "dopt", "dhcpOption ID",
+				       FAULT_INVALID_DHCP_OPTIONS_ID_MALFORMED,
+				       FAULT_INVALID_DHCP_OPTIONS_ID_NOT_FOUND};
+const struct kind kind_security_group = {"security-group", "sg", "security group",
+					 FAULT_INVALID_GROUP_ID_MALFORMED, FAULT_INVALID_GROUP_NOT_FOUND};
+const struct kind kind_security_group_rule = {"security-group-rule", "sgr", "security group rule ID",
+					      FAULT_INVALID_SECURITY_GROUP_RULE_ID_MALFORMED,
+					      FAULT_INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND};
+const struct kind kind_network_interface = {"network-interface", "eni", "networkInterface ID",
+					    FAULT_INVALID_NETWORK_INTERFACE_ID_MALFORMED,
+					    FAULT_INVALID_NETWORK_INTERFACE_ID_NOT_FOUND};
+const struct kind kind_elastic_ip = {"elastic-ip", "eipalloc", "allocation ID",
+				     FAULT_INVALID_ALLOCATION_ID_NOT_FOUND,
+				     FAULT_INVALID_ALLOCATION_ID_NOT_FOUND};
+
+int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
+	     const struct doc **ret_doc, struct fault *f)
+{
+	if (!id || !*id)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter %s", parameter);
+	if (!id_is(id, k->prefix))
+		return fault_set(f, k->malformed, "Invalid id: \"%.64s\" (expecting \"%s-...\")", id,
+				 k->prefix);
+	const struct doc *d = store_get(c->store, c->ctx, k->name, id);
+
+	if (!d)
+		return fault_set(f, k->not_found, "The %s '%s' does not exist", k->noun, id);
+	*ret_doc = d;
+	return 0;
+}
+
+int kind_get_parameter(const struct call *c, const struct kind *k, json_t *parameters,
+		       const char *parameter, const struct doc **ret_doc, struct fault *f)
+{
+	return kind_get(c, k, parameter, jstr(parameters, parameter), ret_doc, f);
+}
+
+int is_callers(const struct call *c, const struct doc *d)
+{
+	return strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0;
+}
+
+size_t kind_count(const struct call *c, const struct kind *k)
+{
+	size_t n = 0;
+
+	store_each(c->store, k->name, d)
+		n += (size_t)is_callers(c, d);
+	return n;
+}
+
+int jis(const json_t *object, const char *name, const char *text)
+{
+	const char *s = jstr(object, name);
+
+	return s && strcmp(s, text) == 0;
+}
+
+int put_new(const struct call *c, const struct kind *k, const char *id, json_t *json)
+{
+	return txn_put(c->txn, k->name, id, c->ctx->account, c->ctx->region, json);
+}
+
+json_t *reply_true(void)
+{
+	return json_pack("{s:b}", "Return", 1);
+}
+
+json_t *tags_or_none(json_t *tags)
+{
+	return tags ? json_incref(tags) : json_array();
+}

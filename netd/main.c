@@ -1,0 +1,35 @@
+/* netd: VPCs, their subnets, interfaces, groups and routes; and all of it in the kernel. */
+#include "netd.h"
+
+#define STORE_VERSION 1
+
+static const struct action actions[] = {
+#define ROW(service, action, handler, flags) {#service "." #action, handler, flags},
+#include "action-table.h"
+#undef ROW
+	{NULL},
+};
+
+/* Of the ids that netd owns. */
+static const char *const prefixes[] = {"vpc", "subnet", "rtb", "igw", "acl", "dopt", "sg", "sgr", "eni", "eipalloc", NULL};
+
+static int netd_open(struct daemon *d)
+{
+	int r = defaults_open(d);
+
+	return r < 0 ? r : kernel_open(d);
+}
+
+static const struct daemon_spec spec = {
+	.name = "netd",
+	.actions = actions,
+	.prefixes = prefixes,
+	.store_version = STORE_VERSION,
+	.open = netd_open,
+	.close = kernel_close,
+};
+
+int main(int argc, char **argv)
+{
+	return daemon_main(&spec, argc, argv);
+}

@@ -1,0 +1,258 @@
+/* Route tables and which subnets use them; the routes in them are in route.c. */
+#include "netd.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "describe.h"
+
+static const struct filter route_table_filters[] = {
+	{"association.gateway-id", "Associations.GatewayId"},
+	{"association.main", "Associations.Main"},
+	{"association.route-table-association-id", "Associations.RouteTableAssociationId"},
+	{"association.route-table-id", "Associations.RouteTableId"},
+	{"association.subnet-id", "Associations.SubnetId"},
+	{"owner-id", "OwnerId"},
+	{"route-table-id", "RouteTableId"},
+	{"route.destination-cidr-block", "Routes.DestinationCidrBlock"},
+	{"route.destination-ipv6-cidr-block", "Routes.DestinationIpv6CidrBlock"},
+	{"route.destination-prefix-list-id", "Routes.DestinationPrefixListId"},
+	{"route.egress-only-internet-gateway-id", "Routes.EgressOnlyInternetGatewayId"},
+	{"route.gateway-id", "Routes.GatewayId"},
+	{"route.instance-id", "Routes.InstanceId"},
+	{"route.nat-gateway-id", "Routes.NatGatewayId"},
+	{"route.origin", "Routes.Origin"},
+	{"route.state", "Routes.State"},
+	{"route.transit-gateway-id", "Routes.TransitGatewayId"},
+	{"route.vpc-peering-connection-id", "Routes.VpcPeeringConnectionId"},
+	{"vpc-id", "VpcId"},
+	FILTER_TAGS,
+	{NULL},
+};
+
+static const struct describe route_tables = {
+	.kind = "route-table",
+	.result = "RouteTables",
+	.ids = "RouteTableIds",
+	.prefix = "rtb",
+	.malformed = FAULT_INVALID_ROUTE_TABLE_ID_MALFORMED,
+	.not_found = FAULT_INVALID_ROUTE_TABLE_ID_NOT_FOUND,
+	.filters = route_table_filters,
+};
+
+/* `subnet_id` NULL: the main association. */
+static json_t *association_json(const char *table_id, const char *subnet_id, char ret_id[static ID_MAX])
+{
+	id_new("rtbassoc", ret_id);
+	json_t *json = json_pack("{s:b s:s s:s s:{s:s}}", "Main", !subnet_id, "RouteTableAssociationId", ret_id,
+				 "RouteTableId", table_id, "AssociationState", "State", "associated");
+
+	if (subnet_id && jset(json, "SubnetId", subnet_id) < 0) {
+		json_decref(json);
+		return NULL;
+	}
+	return json;
+}
+
+int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_cidr, int is_main,
+		     json_t *tags, char ret_id[static ID_MAX])
+{
+	char association_id[ID_MAX];
+
+	id_new("rtb", ret_id);
+	OWN(json_decref) json_t *json =
+		json_pack("{s:s s:s s:s s:[] s:[] s:[] s:o}", "RouteTableId", ret_id, "VpcId", vpc_id, "OwnerId",
+			  c->ctx->account, "PropagatingVgws", "Associations", "Routes", "Tags", tags_or_none(tags));
+	int r = route_append(json, vpc_cidr, "local", "CreateRouteTable");
+
+	if (r == 0 && is_main)
+		r = json_array_append_new(json_object_get(json, "Associations"),
+					  association_json(ret_id, NULL, association_id)) < 0 ? -ENOMEM : 0;
+	return r < 0 ? r : put_new(c, &kind_route_table, ret_id, give(json));
+}
+
+int route_table_is_main(const json_t *table)
+{
+	json_t *list = json_object_get(table, "Associations"), *a;
+	size_t i;
+
+	json_array_foreach(list, i, a)
+		if (jbool(a, "Main", 0))
+			return 1;
+	return 0;
+}
+
+int describe_route_tables(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	return describe_run(c, &route_tables, parameters, ret_reply, f);
+}
+
+static size_t count_in_vpc(const struct call *c, const char *vpc_id)
+{
+	size_t n = 0;
+
+	store_each(c->store, "route-table", d)
+		n += (size_t)jis(d->json, "VpcId", vpc_id);
+	return n;
+}
+
+int create_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	static const char *const allowed[] = {"route-table", NULL};
+	const struct doc *vpc;
+	OWN(json_decref) json_t *tags = NULL;
+	char id[ID_MAX];
+	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
+
+	if (r == 0)
+		r = tags_from_specifications(parameters, "route-table", allowed, &tags, f);
+	if (r < 0)
+		return r;
+	if (count_in_vpc(c, vpc->id) >= LIMIT_ROUTE_TABLES_PER_VPC)
+		return fault_set(f, FAULT_ROUTE_TABLE_LIMIT_EXCEEDED,
+				 "The maximum number of route tables has been reached.");
+	r = route_table_make(c, vpc->id, jstr(vpc->json, "CidrBlock"), 0, tags, id);
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:O}", "RouteTable", txn_look(c->txn, "route-table", id));
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+int delete_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *table = NULL;
+	int r = kind_get_parameter(c, &kind_route_table, parameters, "RouteTableId", &table, f);
+
+	if (r < 0)
+		return r;
+	if (json_array_size(json_object_get(table->json, "Associations")) > 0)
+		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+				 "The routeTable '%s' has dependencies and cannot be deleted.", table->id);
+	*ret_reply = reply_true();
+	return txn_delete(c->txn, "route-table", table->id);
+}
+
+/* The caller's table with this association, and where in it. */
+static const struct doc *association_find(const struct call *c, const char *member, const char *value,
+					  size_t *ret_at)
+{
+	store_each(c->store, "route-table", d) {
+		json_t *list = json_object_get(d->json, "Associations"), *a;
+		size_t i;
+
+		json_array_foreach(list, i, a)
+			if (is_callers(c, d) && jis(a, member, value)) {
+				*ret_at = i;
+				return d;
+			}
+	}
+	return NULL;
+}
+
+static int association_get(const struct call *c, json_t *parameters, const struct doc **ret_table, size_t *ret_at,
+			   struct fault *f)
+{
+	const char *id = jstr_or(parameters, "AssociationId", "");
+	const struct doc *d = association_find(c, "RouteTableAssociationId", id, ret_at);
+
+	if (!d)
+		return fault_set(f, FAULT_INVALID_ASSOCIATION_ID_NOT_FOUND,
+				 "The association ID '%.64s' does not exist", id);
+	*ret_table = d;
+	return 0;
+}
+
+static int association_drop(const struct call *c, const struct doc *table, size_t at)
+{
+	OWN(json_decref) json_t *json = doc_edit(table);
+
+	if (!json)
+		return -ENOMEM;
+	json_array_remove(json_object_get(json, "Associations"), at);
+	return txn_replace(c->txn, table, give(json));
+}
+
+/* Appends to the table as the transaction would leave it, and replies with the new association. */
+static int association_add(const struct call *c, const char *table_id, const char *subnet_id, const char *reply_member,
+			   json_t **ret_reply)
+{
+	OWN(json_decref) json_t *json = json_deep_copy(txn_look(c->txn, "route-table", table_id));
+	char id[ID_MAX];
+
+	if (json_array_append_new(json_object_get(json, "Associations"), association_json(table_id, subnet_id, id)) < 0)
+		return -ENOMEM;
+	*ret_reply = json_pack("{s:s s:{s:s}}", reply_member, id, "AssociationState", "State", "associated");
+	return *ret_reply ? put_new(c, &kind_route_table, table_id, give(json)) : -ENOMEM;
+}
+
+int associate_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *table, *subnet;
+	size_t at;
+	int r = kind_get_parameter(c, &kind_route_table, parameters, "RouteTableId", &table, f);
+
+	if (r < 0)
+		return r;
+	if (jstr(parameters, "GatewayId"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Gateway route tables are not supported");
+	r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &subnet, f);
+	if (r < 0)
+		return r;
+	if (!jis(subnet->json, "VpcId", jstr(table->json, "VpcId")))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Route table %s and subnet %s belong to different networks", table->id, subnet->id);
+	if (association_find(c, "SubnetId", subnet->id, &at))
+		return fault_set(f, FAULT_RESOURCE_ALREADY_ASSOCIATED,
+				 "the specified association for route table %s conflicts with an existing association",
+				 table->id);
+	kernel_touch(jstr(table->json, "VpcId"));
+	return association_add(c, table->id, subnet->id, "AssociationId", ret_reply);
+}
+
+int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *table = NULL;
+	size_t at;
+	int r = association_get(c, parameters, &table, &at, f);
+
+	if (r < 0)
+		return r;
+	if (jbool(json_array_get(json_object_get(table->json, "Associations"), at), "Main", 0))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "cannot disassociate the main route table association %s",
+				 jstr(parameters, "AssociationId"));
+	kernel_touch(jstr(table->json, "VpcId"));
+	*ret_reply = reply_true();
+	return association_drop(c, table, at);
+}
+
+int replace_route_table_association(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *table = NULL, *old = NULL;
+	size_t at;
+	int r = association_get(c, parameters, &old, &at, f);
+
+	if (r == 0)
+		r = kind_get_parameter(c, &kind_route_table, parameters, "RouteTableId", &table, f);
+	if (r < 0)
+		return r;
+	if (!jis(table->json, "VpcId", jstr(old->json, "VpcId")))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Route table %s and network %s belong to different networks", table->id,
+				 jstr(old->json, "VpcId"));
+	const json_t *association = json_array_get(json_object_get(old->json, "Associations"), at);
+
+	r = association_drop(c, old, at);
+	if (r < 0)
+		return r;
+	kernel_touch(jstr(table->json, "VpcId"));
+	return association_add(c, table->id, jstr(association, "SubnetId"), "NewAssociationId", ret_reply);
+}
+
+int route_table_forget_subnet(const struct call *c, const char *subnet_id)
+{
+	size_t at;
+	const struct doc *table = association_find(c, "SubnetId", subnet_id, &at);
+
+	return table ? association_drop(c, table, at) : 0;
+}
