@@ -1,0 +1,57 @@
+/* Chains of a namespace, by iptables-nft's save and restore. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include "netns.h"
+
+static int on_generation(struct nlmsghdr *h, void *arg)
+{
+	struct nlattr *a[NFTA_GEN_MAX + 1];
+
+	if (nlmsg_parse(h, sizeof(struct nfgenmsg), a, NFTA_GEN_MAX, NULL) == 0 && a[NFTA_GEN_ID])
+		*(uint32_t *)arg = ntohl(nla_get_u32(a[NFTA_GEN_ID]));
+	return 0;
+}
+
+/* nftables counts its transactions: a cheap answer to "is anything different?". 0 when it cannot tell. */
+static uint32_t generation(const struct netns *n)
+{
+	struct nfgenmsg h = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0};
+	uint32_t id = 0;
+
+	if (netlink_get(n->filter, netlink_message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0, &h, sizeof h), on_generation, &id) < 0)
+		return 0;
+	return id;
+}
+
+int iptables_dump(struct netns *n, int (*keep)(const struct chain *c))
+{
+	static const char *const argv[] = {"iptables-nft-save", NULL};
+	uint32_t before = generation(n);
+	OWN(free) char *out = NULL;
+	struct ruleset chains;
+	int r;
+
+	if (before && before == n->generation)
+		return 0;
+	r = netns_command(n, argv, NULL, &out);
+	if (r == 0)
+		r = ruleset_parse(out, &chains);
+	if (r < 0)
+		return r;
+	if (keep)
+		ruleset_keep(&chains, keep);
+	ruleset_free(&n->chains);
+	n->chains = chains;
+	n->generation = before;
+	return 0;
+}
+
+int iptables_restore(struct netns *n, const char *text)
+{
+	static const char *const argv[] = {"iptables-nft-restore", "--noflush", NULL};
+
+	n->generation = 0;
+	return netns_command(n, argv, text, NULL);
+}

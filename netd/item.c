@@ -1,0 +1,209 @@
+/* Items: lists of kernel objects as values, sorted, compared, printed. */
+#include "item.h"
+
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include "cidr.h"
+
+void items_free(struct items *s)
+{
+	free(s->at);
+	*s = (struct items){0};
+}
+
+struct item *items_add(struct items *s, enum item_kind kind, const char *name)
+{
+	static _Thread_local struct item scratch;
+	struct item *i;
+
+	if (s->n == s->n_room) {
+		size_t n_room = s->n_room ? s->n_room * 2 : 32;
+		struct item *grown = realloc(s->at, n_room * sizeof *grown);
+
+		if (!grown) {
+			s->error = -ENOMEM;
+			scratch = (struct item){0};
+			return &scratch;
+		}
+		s->at = grown;
+		s->n_room = n_room;
+	}
+	i = &s->at[s->n++];
+	memset(i, 0, sizeof *i);
+	i->kind = kind;
+	if (name)
+		snprintf(i->name, sizeof i->name, "%s", name);
+	return i;
+}
+
+void items_copy(struct items *s, const struct item *i)
+{
+	*items_add(s, i->kind, NULL) = *i;
+}
+
+/* Whether two items speak of the same thing. A bridge entry is its port and its address together. */
+static int compare_keys(const struct item *a, const struct item *b)
+{
+	int c;
+
+	if (a->kind != b->kind)
+		return a->kind < b->kind ? -1 : 1;
+	if ((c = strcmp(a->name, b->name)) != 0)
+		return c;
+	if (a->table != b->table)
+		return a->table < b->table ? -1 : 1;
+	if (a->address != b->address)
+		return a->address < b->address ? -1 : 1;
+	if (a->plen != b->plen)
+		return a->plen < b->plen ? -1 : 1;
+	if (a->metric != b->metric)
+		return a->metric < b->metric ? -1 : 1;
+	return a->kind == ITEM_FDB ? memcmp(a->mac, b->mac, sizeof a->mac) : 0;
+}
+
+static int differs(const struct item *a, const struct item *b)
+{
+	return a->via != b->via || a->mtu != b->mtu || a->flags != b->flags || a->type != b->type ||
+	       memcmp(a->mac, b->mac, sizeof a->mac) != 0 || strcmp(a->link, b->link) != 0 ||
+	       strcmp(a->text, b->text) != 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return compare_keys(a, b);
+}
+
+int items_sort(struct items *s)
+{
+	size_t n = 0;
+
+	if (s->n)
+		qsort(s->at, s->n, sizeof *s->at, compare);
+	for (size_t i = 0; i < s->n; i++)
+		if (n == 0 || compare_keys(&s->at[n - 1], &s->at[i]) != 0)
+			s->at[n++] = s->at[i];
+	s->n = n;
+	return s->error;
+}
+
+int items_has(const struct items *s, enum item_kind kind, const char *name)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->at[i].kind == kind && strcmp(s->at[i].name, name) == 0)
+			return 1;
+	return 0;
+}
+
+void changes_free(struct changes *c)
+{
+	free(c->at);
+	*c = (struct changes){0};
+}
+
+struct items items_slice(const struct items *s, enum item_kind from, enum item_kind to)
+{
+	size_t first = 0, last;
+
+	while (first < s->n && s->at[first].kind < from)
+		first++;
+	for (last = first; last < s->n && s->at[last].kind <= to; last++)
+		;
+	return (struct items){.at = s->at + first, .n = last - first};
+}
+
+int items_compare(const struct items *wanted, const struct items *actual, struct changes *ret_changes)
+{
+	struct changes c = {calloc(wanted->n + actual->n + 1, sizeof *c.at), 0};
+	size_t w = 0, a = 0;
+
+	if (!c.at)
+		return -ENOMEM;
+	while (w < wanted->n || a < actual->n) {
+		const struct item *will = w < wanted->n ? &wanted->at[w] : NULL;
+		const struct item *was = a < actual->n ? &actual->at[a] : NULL;
+		int order = !will ? 1 : !was ? -1 : compare_keys(will, was);
+
+		w += order <= 0;
+		a += order >= 0;
+		if (order < 0)
+			c.at[c.n++] = (struct change){NULL, will};
+		else if (order > 0)
+			c.at[c.n++] = (struct change){was, NULL};
+		else if (differs(will, was))
+			c.at[c.n++] = (struct change){was, will};
+	}
+	*ret_changes = c;
+	return 0;
+}
+
+static const char *const kind_names[ITEM_KINDS] = {
+	[ITEM_SET] = "set",
+	[ITEM_MEMBER] = "member",
+	[ITEM_BRIDGE] = "bridge",
+	[ITEM_VETH] = "veth",
+	[ITEM_TAP] = "tap",
+	[ITEM_FDB] = "fdb",
+	[ITEM_LEG] = "leg",
+	[ITEM_SYSCTL] = "sysctl",
+	[ITEM_UP] = "up",
+	[ITEM_ADDRESS] = "address",
+	[ITEM_NEIGHBOUR] = "neighbour",
+	[ITEM_ROUTE] = "route",
+	[ITEM_RULE] = "rule",
+};
+
+static const char *route_type(uint32_t type)
+{
+	switch (type) {
+	case RTN_UNICAST:
+		return "unicast";
+	case RTN_BLACKHOLE:
+		return "blackhole";
+	case RTN_UNREACHABLE:
+		return "unreachable";
+	case RTN_THROW:
+		return "throw";
+	default:
+		return "other";
+	}
+}
+
+void item_print(const struct item *i, FILE *out)
+{
+	static const uint8_t no_mac[6];
+	static const char *const flags[] = {"guest-port", "router-port", "owned"};
+	char text[IP_TEXT_MAX];
+	int has_address = i->kind == ITEM_MEMBER || i->kind == ITEM_ADDRESS || i->kind == ITEM_NEIGHBOUR || i->kind == ITEM_ROUTE;
+
+	fprintf(out, "%s", kind_names[i->kind]);
+	if (i->kind == ITEM_ROUTE)
+		fprintf(out, " %s", route_type(i->type));
+	if (i->name[0])
+		fprintf(out, " %s", i->name);
+	ip_format(i->address, text);
+	if (has_address)
+		fprintf(out, " %s", text);
+	if (i->kind == ITEM_ADDRESS || i->kind == ITEM_ROUTE)
+		fprintf(out, "/%u", i->plen);
+	if (i->text[0])
+		fprintf(out, " %s", i->text);
+	ip_format(i->via, text);
+	if (i->via)
+		fprintf(out, " %s %s", i->kind == ITEM_SET ? "range" : "via", text);
+	if (i->kind == ITEM_SET && i->via)
+		fprintf(out, "/%u", i->type);
+	if (i->link[0])
+		fprintf(out, " %s %s", i->kind == ITEM_ROUTE ? "dev" : "master", i->link);
+	if (memcmp(i->mac, no_mac, sizeof no_mac) != 0)
+		fprintf(out, " %02x:%02x:%02x:%02x:%02x:%02x", i->mac[0], i->mac[1], i->mac[2], i->mac[3], i->mac[4], i->mac[5]);
+	if (i->mtu)
+		fprintf(out, " mtu %u", i->mtu);
+	for (size_t f = 0; f < sizeof flags / sizeof *flags; f++)
+		if (i->flags & 1u << f)
+			fprintf(out, " %s", flags[f]);
+	if (i->table)
+		fprintf(out, " table %u", i->table);
+	if (i->metric)
+		fprintf(out, " %s %u", i->kind == ITEM_RULE ? "priority" : "metric", i->metric);
+}

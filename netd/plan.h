@@ -1,0 +1,81 @@
+/*
+ * Plan: what one VPC's documents mean in the kernel. plan_make() is a pure function: documents in, items, rules and the
+ * responders' tables out; nothing is read from the machine. The golden tests hold it (tests/golden/netd).
+ *
+ * The shape (proved in experiments): a router namespace per VPC; a bridge per subnet in the host's namespace; each guest's tap an isolated, locked
+ * port with a static bridge entry; the router's leg answers ARP for every known address (proxy_arp_pvlan), so even traffic within
+ * a subnet is routed, and filtered in the VPC's own namespace with the VPC's own connection tracking. VPCs may overlap.
+ */
+#pragma once
+
+#include <jansson.h>
+#include "id.h"
+#include "item.h"
+#include "rules.h"
+
+#define PLAN_MTU     9001 /* inside a VPC, as in AWS */
+#define PLAN_MTU_IGW 1500 /* through the internet gateway, as in AWS */
+#define PLAN_PROTOCOL 103 /* marks our routes, rules and neighbours in the host's namespace */
+#define PLAN_GROUP    26485 /* marks our links in the host's namespace: "gu" */
+#define PLAN_TABLE_IGW 999 /* routes what comes from the internet gateway; subnets have PLAN_TABLE + _Index */
+#define PLAN_TABLE     1000
+
+#define ADDRESS_IMDS 0xa9fea9feu /* 169.254.169.254 */
+#define ADDRESS_DNS  0xa9fea9fdu /* 169.254.169.253; also the VPC's base address + 2 */
+
+struct plan_settings {
+	uint32_t transit; /* TransitPool: the VPC with _Index n has the /31 at transit + 2n */
+	uint32_t transit_plen;
+};
+
+/* The documents of one VPC; borrowed. Arrays hold those of this VPC only, but for `rules`, where others are ignored. */
+struct plan_input {
+	const char *region;
+	json_t *vpc;
+	json_t *dhcp_options; /* NULL: AWS's defaults */
+	json_t *subnets, *route_tables, *internet_gateways, *network_acls, *security_groups, *security_group_rules;
+	json_t *network_interfaces;
+};
+
+/* One private address of one interface: what DHCP and DNS know of it. */
+struct plan_guest {
+	uint8_t mac[6];
+	char leg[16];
+	uint32_t address, gateway, plen;
+	int is_primary;
+	char host_name[64];   /* "ip-10-0-1-10" */
+	char public_name[128]; /* "ec2-….amazonaws.com", "" if none */
+};
+
+struct plan {
+	char vpc_id[ID_MAX];
+	char netns[ID_MAX + 8]; /* name below /run/netns */
+	int is_idle;		/* no interface in use: nothing need be in the kernel */
+	struct items router;	/* inside the namespace */
+	struct items host;	/* in the host's namespace */
+	struct ruleset rules;	/* inside the namespace */
+	struct plan_guest *guests;
+	size_t n_guests;
+	int has_dns;
+	uint32_t dns;		/* the VPC's resolver: base + 2 */
+	char zone[64];		/* of private names: "ec2.internal" */
+	char domain[256];	/* given out by DHCP; may differ by DHCP options */
+	uint32_t dns_servers[4], ntp_servers[4];
+	size_t n_dns_servers, n_ntp_servers;
+};
+
+/* 0; -EINVAL when a document is not as its contract says (then *ret_what names it); -ENOMEM. */
+int plan_make(const struct plan_settings *settings, const struct plan_input *in, struct plan **ret_plan, char ret_what[static ID_MAX]);
+void plan_free(struct plan *p);
+OWN_DEFINE(struct plan *, plan_free);
+
+void plan_netns_name(const char *vpc_id, char ret_name[static ID_MAX + 8]);
+/* Everything, for people and golden tests. */
+void plan_print(const struct plan *p, FILE *out);
+
+/* ---- between the rooms of the plan ---- */
+
+/* The chains of security groups and ACLs, and of the router itself (plan-rules.c). */
+int plan_rules(const struct plan_input *in, struct plan *p);
+/* The interfaces that are in the kernel: with an attachment. */
+int plan_is_active(const json_t *network_interface);
