@@ -8,7 +8,7 @@ import functools
 import unicodedata
 
 MATCH, RANGES, SPLIT, JUMP = range(4)
-STEPS_MAX = 4000  # of one pattern; the C side keeps two sets of them on its stack
+STEPS_MAX = 4000  # of one pattern
 LAST = 0x10FFFF
 ESCAPES = {"t": 9, "n": 10, "r": 13, "f": 12, "v": 11}
 

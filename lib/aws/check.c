@@ -59,9 +59,8 @@ static int check_string(const struct aws_where *w, const json_t *value, struct f
 	r = check_bounds(w, text, length_of(text), f);
 	if (r < 0)
 		return r;
-	if (!aws_pattern_fits(aws_limits[s->limits].pattern, text))
-		return aws_refuse_pattern(w, text, f);
-	return 0;
+	r = aws_pattern_fits(aws_limits[s->limits].pattern, text);
+	return r == 0 ? aws_refuse_pattern(w, text, f) : r < 0 ? r : 0;
 }
 
 static int check_number(const struct aws_where *w, const json_t *value, struct fault *f)

@@ -88,9 +88,28 @@ static int rename_value(const struct aws_member *m, const json_t *value, unsigne
 	return 0;
 }
 
+/* No request nests deeper than AWS_DEPTH_MAX; jansson recurses 2,048 deep, which a fiber's stack does not hold. */
+static int is_deep(const char *body, size_t n_bytes)
+{
+	int depth = 0, in_string = 0;
+
+	for (const char *p = body; p < body + n_bytes && depth <= AWS_DEPTH_MAX * 2; p++) {
+		if (in_string && *p == '\\')
+			p++;
+		else if (*p == '"')
+			in_string = !in_string;
+		else if (!in_string)
+			depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
+	}
+	return depth > AWS_DEPTH_MAX * 2;
+}
+
 int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes, json_t **ret_parameters, struct fault *f)
 {
 	json_error_t error;
+
+	if (is_deep(body, n_bytes))
+		return fault_set(f, FAULT_SERIALIZATION, "The body is nested too deeply");
 	/* An empty body is a request without parameters. */
 	OWN(json_decref) json_t *given =
 		n_bytes ? json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES, &error) : json_object();

@@ -7,18 +7,24 @@
  */
 #include "table.h"
 
+#include <errno.h>
+#include <stdlib.h>
+#include "../own.h"
+
+#define SMALL 64 /* steps that find room on the stack: nearly all patterns */
+
 struct set {
-	uint16_t step[AWS_STEPS_MAX];
+	uint16_t *step;
 	unsigned n;
 };
 
 struct machine {
 	uint16_t start;
 	uint32_t generation;
-	uint32_t mark[AWS_STEPS_MAX];
+	uint32_t *mark;
 	struct set sets[2];
-	uint16_t todo[AWS_STEPS_MAX * 2]; /* steps to follow: each step adds two at most, once */
-	int is_match;			  /* the set of this generation holds the end */
+	uint16_t *todo; /* steps to follow: each step adds two at most, once */
+	int is_match;	/* the set of this generation holds the end */
 };
 
 static uint32_t decode(const unsigned char **at)
@@ -74,34 +80,58 @@ static int in_ranges(const struct aws_step *s, uint32_t code)
 	return 0;
 }
 
-int aws_pattern_fits(uint16_t step, const char *text)
+/* A program ends with its one MATCH. */
+static unsigned count_steps(uint16_t start)
 {
-	struct machine m;
-	struct set *now = &m.sets[0], *next = &m.sets[1];
+	unsigned n = 1;
 
-	if (step == 0)
-		return 1;
-	m.start = step;
-	m.generation = 1;
-	m.is_match = 0;
-	memset(m.mark, 0, sizeof m.mark);
-	now->n = 0;
-	add(&m, now, step);
+	for (const struct aws_step *s = &aws_steps[start]; s->kind != AWS_STEP_MATCH; s++)
+		n++;
+	return n;
+}
+
+static int run(struct machine *m, const char *text)
+{
+	struct set *now = &m->sets[0], *next = &m->sets[1];
+
+	m->generation = 1;
+	add(m, now, m->start);
 	for (const unsigned char *p = (const unsigned char *)text; *p;) {
 		uint32_t code = decode(&p);
+		struct set *swap = now;
 
-		m.generation++;
-		m.is_match = 0;
+		m->generation++;
+		m->is_match = 0;
 		next->n = 0;
 		for (unsigned i = 0; i < now->n; i++)
 			if (in_ranges(&aws_steps[now->step[i]], code))
-				add(&m, next, now->step[i] + 1);
-		if (next->n == 0 && !m.is_match)
+				add(m, next, now->step[i] + 1);
+		if (next->n == 0 && !m->is_match)
 			return 0;
-		struct set *swap = now;
-
 		now = next;
 		next = swap;
 	}
-	return m.is_match;
+	return m->is_match;
+}
+
+int aws_pattern_fits(uint16_t step, const char *text)
+{
+	uint32_t mark[SMALL] = {0};
+	uint16_t steps[4][SMALL];
+	unsigned n = count_steps(step);
+	struct machine m = {.start = step, .mark = mark, .sets = {{steps[0], 0}, {steps[1], 0}}, .todo = steps[2]};
+	OWN(free) uint32_t *room = NULL;
+
+	if (step == 0)
+		return 1;
+	if (n > SMALL) {
+		room = calloc(n, sizeof *mark + 4 * sizeof **steps);
+		if (!room)
+			return -ENOMEM;
+		m.mark = room;
+		m.sets[0].step = (uint16_t *)(room + n);
+		m.sets[1].step = m.sets[0].step + n;
+		m.todo = m.sets[1].step + n;
+	}
+	return run(&m, text);
 }

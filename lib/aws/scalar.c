@@ -72,7 +72,7 @@ int aws_time_parse(const char *text, int64_t *ret_usec)
 	}
 	int64_t seconds = timegm(&tm);
 
-	if (tm.tm_year < -1900 || tm.tm_year > 8099)
+	if (seconds - east < 0 || tm.tm_year > 8099)
 		return -EINVAL;
 	*ret_usec = (seconds - east) * 1000000 + usec;
 	return 0;

@@ -70,7 +70,6 @@ struct aws_limits {
 
 /* One step of a pattern's automaton: see scripts/aws_patterns.py. */
 enum aws_step_kind { AWS_STEP_MATCH, AWS_STEP_RANGES, AWS_STEP_SPLIT, AWS_STEP_JUMP };
-#define AWS_STEPS_MAX 4000
 struct aws_step {
 	uint16_t kind, a, b; /* RANGES: b ranges from a on; SPLIT: to a and to b; JUMP: to a */
 };
@@ -118,10 +117,10 @@ const struct aws_member *aws_member_find(const struct aws_shape *s, const char *
 const struct aws_member *aws_member_find_request(const struct aws_shape *s, const char *name, size_t n_bytes);
 /* `text` is one of the enum's values. */
 int aws_enum_has(const struct aws_shape *s, const char *text);
-/* All of `text` (UTF-8) fits the pattern that starts at `step`. Time is text times pattern at most. */
+/* All of `text` (UTF-8) fits the pattern that starts at `step`: 1 or 0, or -ENOMEM. Time is text times pattern at most. */
 int aws_pattern_fits(uint16_t step, const char *text);
 /* A moment as clients write it (ISO 8601 with or without fraction and offset, RFC 822, seconds since the epoch) in microseconds
- * since the epoch. 0 or -EINVAL. */
+ * since the epoch. 0 or -EINVAL (also for what was before 1970). */
 int aws_time_parse(const char *text, int64_t *ret_usec);
 /* `text` is base64, padded. */
 int aws_base64_check(const char *text);
