@@ -169,7 +169,8 @@ int describe_security_groups(struct call *c, json_t *parameters, json_t **ret_re
 		return describe_run(c, &groups, parameters, ret_reply, f);
 	OWN(json_decref) json_t *changed = json_copy(parameters);
 	OWN(json_decref) json_t *ids = json_array();
-	int r = jarray_extend_all(ids, json_object_get(parameters, "GroupIds"));
+	json_t *given = json_object_get(parameters, "GroupIds");
+	int r = given ? jarray_extend_all(ids, given) : 0;
 
 	json_array_foreach(names, i, name) {
 		const struct doc *group;
