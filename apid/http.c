@@ -1,0 +1,392 @@
+/*
+ * HTTP: libmicrohttpd on the event loop, a fiber per request.
+ *
+ * An exchange is one request and its answer. It is held by libmicrohttpd from the request line on until it reports completion, and by the fiber
+ * while its handler runs. libmicrohttpd calls on_request() several times for it: once with the header, once for each piece of the body,
+ * once at the end, and once more after the connection was resumed; the exchange's phase says where it is.
+ */
+#include "http.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <string.h>
+#include <strings.h>
+#include "deadline.h"
+#include "fiber.h"
+#include "log.h"
+
+#define HEADER_MAX	 (64 * 1024)
+#define DISCARD_FACTOR	 4 /* a chunked body may go so far over the limit and still be told; then it is cut off */
+#define SECOND		 1000000ull
+
+enum phase { PHASE_NEW, PHASE_BODY, PHASE_RUNNING, PHASE_DONE };
+
+struct exchange {
+	struct exchange *previous, *next;
+	struct http *http;
+	struct MHD_Connection *connection;
+	struct deadline *deadline;
+	struct http_request request;
+	struct http_reply reply;
+	struct aws_pair *headers;
+	char *uri, *body;
+	size_t n_body, n_room, n_came;
+	enum phase phase;
+	int is_suspended;
+	unsigned n_refs;
+};
+
+struct http {
+	struct http_options options;
+	struct MHD_Daemon *mhd;
+	sd_event_source *io, *timer;
+	struct deadlines deadlines;
+	struct exchange *first;
+};
+
+static void exchange_free(struct exchange *x)
+{
+	if (x->previous)
+		x->previous->next = x->next;
+	else
+		x->http->first = x->next;
+	if (x->next)
+		x->next->previous = x->previous;
+	free(x->headers);
+	free(x->uri);
+	free(x->body);
+	free(x->reply.body);
+	free(x);
+}
+
+static void exchange_unref(struct exchange *x)
+{
+	if (--x->n_refs == 0)
+		exchange_free(x);
+}
+
+static struct exchange *exchange_new(struct http *h, struct MHD_Connection *connection, const char *uri)
+{
+	struct exchange *x = calloc(1, sizeof(*x));
+	if (!x)
+		return NULL;
+	*x = (struct exchange){.http = h, .connection = connection, .uri = strdup(uri), .n_refs = 1, .next = h->first};
+	if (x->next)
+		x->next->previous = x;
+	h->first = x;
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	x->deadline = info ? info->socket_context : NULL;
+	return x;
+}
+
+static void give_time(struct exchange *x, unsigned factor)
+{
+	if (x->deadline)
+		deadline_set(x->deadline, factor ? factor * x->http->options.timeout_sec * SECOND : UINT64_MAX);
+}
+
+/* ---- the answer ---- */
+
+static enum MHD_Result answer(struct exchange *x)
+{
+	struct http_reply *reply = &x->reply;
+	if (reply->status == 0)
+		reply->status = 500;
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(reply->n_body, reply->body ? reply->body : (char *)"",
+						reply->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	if (!response)
+		return MHD_NO;
+	reply->body = NULL;
+	enum MHD_Result r = MHD_add_response_header(response, "x-amzn-RequestId", x->request.id);
+	if (r == MHD_YES && reply->content_type)
+		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->content_type);
+	if (r == MHD_YES)
+		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache, no-store");
+	if (r == MHD_YES)
+		r = MHD_queue_response(x->connection, (unsigned)reply->status, response);
+	MHD_destroy_response(response);
+	give_time(x, 10);
+	return r;
+}
+
+static void run_handler(void *arg)
+{
+	struct exchange *x = arg;
+	x->http->options.handler(x->http->options.userdata, &x->request, &x->reply);
+	x->phase = PHASE_DONE;
+	if (x->is_suspended)
+		MHD_resume_connection(x->connection);
+	x->is_suspended = 0;
+	exchange_unref(x);
+}
+
+static enum MHD_Result run(struct exchange *x)
+{
+	x->phase = PHASE_RUNNING;
+	x->request.body = x->body ? x->body : "";
+	x->request.n_body = x->n_body;
+	give_time(x, 0);
+	x->n_refs++;
+	if (fiber_spawn(run_handler, x) < 0) {
+		exchange_unref(x);
+		return MHD_NO;
+	}
+	if (x->phase == PHASE_DONE)
+		return answer(x);
+	MHD_suspend_connection(x->connection);
+	x->is_suspended = 1;
+	return MHD_YES;
+}
+
+/* ---- the request ---- */
+
+static enum MHD_Result take_header(void *userdata, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct exchange *x = userdata;
+	(void)kind;
+	x->headers[x->request.n_headers++] = (struct aws_pair){name, value ? value : ""};
+	return MHD_YES;
+}
+
+static enum MHD_Result begin(struct exchange *x, const char *method)
+{
+	struct http_request *r = &x->request;
+	char *question = x->uri ? strchr(x->uri, '?') : NULL;
+	int n = MHD_get_connection_values(x->connection, MHD_HEADER_KIND, NULL, NULL);
+	x->headers = calloc(n > 0 ? (size_t)n : 1, sizeof(*x->headers));
+	if (!x->uri || !x->headers)
+		return MHD_NO;
+	id_uuid(r->id);
+	r->started_usec = deadline_now();
+	r->method = method;
+	r->path = x->uri;
+	r->query = question ? question + 1 : "";
+	if (question)
+		*question = '\0';
+	(void)MHD_get_connection_values(x->connection, MHD_HEADER_KIND, take_header, x);
+	r->headers = x->headers;
+	x->phase = PHASE_BODY;
+	give_time(x, 4);
+	const char *length = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	unsigned long long n_length = length ? strtoull(length, NULL, 10) : 0; /* its form was checked by libmicrohttpd */
+	if (n_length > x->http->options.body_max) {
+		r->is_too_large = 1;
+		return run(x);
+	}
+	if (n_length > 0) {
+		x->n_room = (size_t)n_length + 1;
+		x->body = malloc(x->n_room);
+		return x->body ? MHD_YES : MHD_NO;
+	}
+	return MHD_YES;
+}
+
+static int make_room(struct exchange *x, size_t n)
+{
+	if (x->n_body + n + 1 <= x->n_room)
+		return 0;
+	size_t n_room = x->n_room ? x->n_room * 2 : 4096;
+	while (n_room < x->n_body + n + 1)
+		n_room *= 2;
+	char *body = realloc(x->body, n_room);
+	if (!body)
+		return -ENOMEM;
+	x->body = body;
+	x->n_room = n_room;
+	return 0;
+}
+
+static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *n)
+{
+	size_t body_max = x->http->options.body_max;
+	x->n_came += *n;
+	if (x->n_came > body_max * DISCARD_FACTOR)
+		return MHD_NO;
+	if (x->n_came > body_max) {
+		x->request.is_too_large = 1;
+		free(x->body);
+		x->body = NULL;
+		x->n_body = x->n_room = 0;
+	} else {
+		if (make_room(x, *n) < 0)
+			return MHD_NO;
+		memcpy(x->body + x->n_body, data, *n);
+		x->n_body += *n;
+		x->body[x->n_body] = '\0';
+	}
+	*n = 0;
+	return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connection, const char *url, const char *method,
+				  const char *version, const char *data, size_t *n_data, void **state)
+{
+	struct exchange *x = *state;
+	(void)userdata, (void)connection, (void)url, (void)version;
+	if (!x)
+		return MHD_NO;
+	switch (x->phase) {
+	case PHASE_NEW:
+		return begin(x, method);
+	case PHASE_BODY:
+		return *n_data ? take_body(x, data, n_data) : run(x);
+	case PHASE_RUNNING:
+		return MHD_YES;
+	case PHASE_DONE:
+		return answer(x);
+	}
+	return MHD_NO;
+}
+
+static void *on_uri(void *userdata, const char *uri, struct MHD_Connection *connection)
+{
+	return exchange_new(userdata, connection, uri);
+}
+
+static void on_completed(void *userdata, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+{
+	struct exchange *x = *state;
+	(void)userdata, (void)connection, (void)code;
+	*state = NULL;
+	if (!x)
+		return;
+	give_time(x, 2);
+	exchange_unref(x);
+}
+
+static void on_connection(void *userdata, struct MHD_Connection *connection, void **state, enum MHD_ConnectionNotificationCode code)
+{
+	struct http *h = userdata;
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		deadline_free(*state);
+		*state = NULL;
+		return;
+	}
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct deadline *d = info ? deadline_new(&h->deadlines, info->connect_fd) : NULL;
+	if (d)
+		deadline_set(d, 2 * h->options.timeout_sec * SECOND);
+	*state = d;
+}
+
+/* ---- the loop ---- */
+
+static void turn(struct http *h)
+{
+	MHD_UNSIGNED_LONG_LONG msec;
+	(void)MHD_run(h->mhd);
+	if (MHD_get_timeout(h->mhd, &msec) != MHD_YES) {
+		(void)sd_event_source_set_enabled(h->timer, SD_EVENT_OFF); /* fails on no living source */
+		return;
+	}
+	(void)sd_event_source_set_time_relative(h->timer, msec * 1000u);
+	(void)sd_event_source_set_enabled(h->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	(void)source, (void)fd, (void)events;
+	turn(userdata);
+	return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source, (void)usec;
+	turn(userdata);
+	return 0;
+}
+
+static void on_log(void *userdata, const char *format, va_list values)
+{
+	char text[256];
+	(void)userdata;
+	(void)vsnprintf(text, sizeof(text), format, values);
+	text[strcspn(text, "\n")] = '\0';
+	log_debug("libmicrohttpd", "TEXT", text);
+}
+
+static struct MHD_Daemon *start_mhd(struct http *h)
+{
+	const struct http_options *o = &h->options;
+	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (o->tls_key ? MHD_USE_TLS : 0);
+	struct MHD_OptionItem items[16] = {
+		{MHD_OPTION_LISTEN_SOCKET, o->listen_fd, NULL},
+		{MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MAX, NULL},
+		{MHD_OPTION_CONNECTION_LIMIT, o->max_connections, NULL},
+		{MHD_OPTION_CONNECTION_TIMEOUT, o->timeout_sec, NULL},
+		{MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+		{MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL},
+		{MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, h},
+		{MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, h},
+		{MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_uri, h},
+		{MHD_OPTION_END, 0, NULL},
+	};
+	if (o->tls_key) {
+		items[9] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)o->tls_key};
+		items[10] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)o->tls_certificate};
+		items[11] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+	}
+	/* The logger stands first: it must be there for what goes wrong with the others. */
+	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_ARRAY,
+				items, MHD_OPTION_END);
+}
+
+static int join_loop(struct http *h)
+{
+	sd_event *loop = fiber_loop();
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+	if (!info)
+		return -ENOTSUP;
+	int r = sd_event_add_io(loop, &h->io, info->epoll_fd, EPOLLIN, on_io, h);
+	if (r >= 0)
+		r = sd_event_add_time_relative(loop, &h->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, h);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(h->timer, SD_EVENT_OFF);
+	if (r >= 0)
+		r = deadlines_start(&h->deadlines, loop, h->options.timeout_sec * SECOND / 2);
+	return r;
+}
+
+int http_new(const struct http_options *options, struct http **ret_http)
+{
+	OWN(http_free) struct http *h = calloc(1, sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	h->options = *options;
+	int flags = fcntl(options->listen_fd, F_GETFL);
+	/* libmicrohttpd accepts until there is no more: on a blocking socket that would be the end of the loop. */
+	if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	h->mhd = start_mhd(h);
+	if (!h->mhd)
+		return errno ? -errno : -EINVAL;
+	int r = join_loop(h);
+	if (r < 0) {
+		(void)MHD_quiesce_daemon(h->mhd); /* gives the socket back to the caller */
+		return r;
+	}
+	*ret_http = give(h);
+	return 0;
+}
+
+void http_free(struct http *h)
+{
+	if (!h)
+		return;
+	h->io = sd_event_source_disable_unref(h->io);
+	h->timer = sd_event_source_disable_unref(h->timer);
+	/* A suspended connection cannot be ended; its handler will not run again. */
+	for (struct exchange *x = h->first; x; x = x->next)
+		if (x->is_suspended)
+			MHD_resume_connection(x->connection);
+	if (h->mhd)
+		MHD_stop_daemon(h->mhd);
+	deadlines_stop(&h->deadlines);
+	while (h->first)
+		exchange_free(h->first);
+	free(h);
+}
