@@ -179,14 +179,13 @@ static json_t *present_with_key(const struct call *c, const struct doc *d)
 /* KeyNames become KeyPairIds, so that one rule finds both. */
 static int names_to_ids(const struct call *c, json_t *parameters, struct fault *f)
 {
-	json_t *names = json_object_get(parameters, "KeyNames"), *ids, *name;
+	json_t *names = json_object_get(parameters, "KeyNames"), *given = json_object_get(parameters, "KeyPairIds"), *ids, *name;
 	size_t i;
 
 	if (json_array_size(names) == 0)
 		return 0;
-	ids = json_array();
-	if (!ids || jarray_extend_all(ids, json_object_get(parameters, "KeyPairIds")) < 0 ||
-	    json_object_set_new(parameters, "KeyPairIds", ids) < 0)
+	ids = given ? json_copy(given) : json_array();
+	if (!ids || json_object_set_new(parameters, "KeyPairIds", ids) < 0)
 		return fault_set(f, FAULT_INTERNAL_ERROR, "Out of memory");
 	json_array_foreach (names, i, name) {
 		const struct doc *d = NULL;
