@@ -89,7 +89,7 @@ def boot_plain(images, work):
     process = subprocess.Popen(
         ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024", "-nodefaults",
          "-no-user-config", "-display", "none", "-kernel", os.path.join(images, "vmlinuz"),
-         "-initrd", os.path.join(images, "initrd.gz"), "-append", cmdline, "-drive", f"if=virtio,format=qcow2,cache=none,file={disk}",
+         "-initrd", os.path.join(images, "initrd"), "-append", cmdline, "-drive", f"if=virtio,format=qcow2,cache=none,file={disk}",
          "-serial", f"file:{console}", "-device", "virtio-rng-pci"], stdin=subprocess.DEVNULL)
     try:
         wait_for(console, b"GUREUM-USERLAND", 120)
