@@ -142,7 +142,7 @@ static int get_by_default_name(const struct call *c, const char *name, const str
 
 	if (!group)
 		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
-				 "The security group '%.64s' does not exist in default VPC '%s'", name, vpc->id);
+				 "The security group '%.64s' does not exist in default VPC '%s'", name ? name : "", vpc->id);
 	*ret_group = group;
 	return 0;
 }

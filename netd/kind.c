@@ -72,7 +72,7 @@ int jis(const json_t *object, const char *name, const char *text)
 {
 	const char *s = jstr(object, name);
 
-	return s && strcmp(s, text) == 0;
+	return s && text && strcmp(s, text) == 0;
 }
 
 int put_new(const struct call *c, const struct kind *k, const char *id, json_t *json)

@@ -55,7 +55,7 @@ int kind_get_parameter(const struct call *c, const struct kind *k, json_t *param
 size_t kind_count(const struct call *c, const struct kind *k);
 /* The document belongs to the caller's account and region. */
 int is_callers(const struct call *c, const struct doc *d);
-/* The member has this text. */
+/* The member has this text (never true for NULL). */
 int jis(const json_t *object, const char *name, const char *text);
 /* Puts a new document of the caller's. `json` is taken over. */
 int put_new(const struct call *c, const struct kind *k, const char *id, json_t *json);
