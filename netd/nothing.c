@@ -1,4 +1,5 @@
-/* What a box does not have: Describe answers an empty set, as an account without such things gets it; an id is never known. */
+/* Network things that nobody can make here yet, so there are none: clients read them whenever they look at a VPC, and stop at an error.
+ * An id of one is never known. (What a box never has is in apid's absent-table.h.) */
 #include "netd.h"
 
 #include <errno.h>
@@ -8,24 +9,14 @@ static const struct {
 	const char *method, *result;
 	const char *not_found; /* AWS's code for an id of this kind */
 } nothings[] = {
-	{"ec2.DescribeCarrierGateways", "CarrierGateways", "InvalidCarrierGatewayID.NotFound"},
-	{"ec2.DescribeCustomerGateways", "CustomerGateways", "InvalidCustomerGatewayID.NotFound"},
-	{"ec2.DescribeEgressOnlyInternetGateways", "EgressOnlyInternetGateways",
-	 "InvalidEgressOnlyInternetGatewayId.NotFound"},
 	{"ec2.DescribeFlowLogs", "FlowLogs", "InvalidFlowLogId.NotFound"},
 	{"ec2.DescribeManagedPrefixLists", "PrefixLists", "InvalidPrefixListID.NotFound"},
 	{"ec2.DescribeNatGateways", "NatGateways", "NatGatewayNotFound"},
 	{"ec2.DescribePrefixLists", "PrefixLists", "InvalidPrefixListId.NotFound"},
 	{"ec2.DescribeSecurityGroupReferences", "SecurityGroupReferenceSet", NULL},
 	{"ec2.DescribeStaleSecurityGroups", "StaleSecurityGroupSet", NULL},
-	{"ec2.DescribeTransitGatewayAttachments", "TransitGatewayAttachments",
-	 "InvalidTransitGatewayAttachmentID.NotFound"},
-	{"ec2.DescribeTransitGateways", "TransitGateways", "InvalidTransitGatewayID.NotFound"},
-	{"ec2.DescribeVpcClassicLink", "Vpcs", NULL},
 	{"ec2.DescribeVpcEndpoints", "VpcEndpoints", "InvalidVpcEndpointId.NotFound"},
 	{"ec2.DescribeVpcPeeringConnections", "VpcPeeringConnections", "InvalidVpcPeeringConnectionID.NotFound"},
-	{"ec2.DescribeVpnConnections", "VpnConnections", "InvalidVpnConnectionID.NotFound"},
-	{"ec2.DescribeVpnGateways", "VpnGateways", "InvalidVpnGatewayID.NotFound"},
 };
 
 /* The first id that the request asks for, in whatever list of ids its action has. */
