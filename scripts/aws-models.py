@@ -4,7 +4,7 @@
 Reads the models that Debian's python3-botocore carries, lays lib/aws/overlay.json over them and writes aws-tables.c and aws-tables.h.
 Everything is a number: an index into another table or an offset into one pool of strings, so nothing needs relocation.
 
-usage: aws-models.py [--overlay FILE] OUTPUT-FOLDER
+usage: aws-models.py [--overlay FILE] [--service FOLDER:VERSION]... OUTPUT-FOLDER
 """
 import argparse
 import gzip
@@ -290,19 +290,20 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     args.add_argument("--overlay", default=os.path.join(here, "..", "lib", "aws", "overlay.json"))
+    args.add_argument("--service", action="append", help="folder in botocore/data, a colon, version; instead of ours (tests)")
     args.add_argument("output", help="folder for aws-tables.c and aws-tables.h")
     args = args.parse_args()
     with open(args.overlay, encoding="utf-8") as f:
         patches = json.load(f)
     tables, folder = Tables(), data_folder()
     known = set()
-    for service, version in SERVICES:
+    for service, version in [x.split(":") for x in args.service] if args.service else SERVICES:
         model = load_model(folder, service, version)
         overlay(model, patches.get(service, {}))
         known.add(service)
         tables.add_service(model)
     for service in patches:
-        if service not in known and not service.startswith("_"):
+        if service not in known and not service.startswith("_") and not args.service:
             fail(f"the overlay names {service}, which is no service of ours")
     write_tables(tables, args.output)
 

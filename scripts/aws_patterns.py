@@ -5,6 +5,7 @@ stand, and a backtracking one would hand its worst case to whoever sends the tex
 times pattern, whatever is sent. What it cannot say (look-ahead) is not checked.
 """
 import functools
+import re
 import unicodedata
 
 MATCH, RANGES, SPLIT, JUMP = range(4)
@@ -19,6 +20,8 @@ class Unsupported(Exception):
 
 @functools.lru_cache(maxsize=None)
 def category(name):
+    if not re.fullmatch("L[ulmto]?|M[nce]?|N[dlo]?|Z[slp]?|S[mcko]?|P[cdseifo]?|C[cfson]?", name):
+        raise Unsupported(f"\\p{{{name}}}")
     return merge([(c, c) for c in range(LAST + 1) if unicodedata.category(chr(c)).startswith(name)])
 
 

@@ -62,22 +62,24 @@ static const char *entity(unsigned char c)
 	}
 }
 
-/* The bytes of the UTF-8 character at `p`, 0 if it is none that XML may hold. */
-static size_t character_bytes(const unsigned char *p, size_t n_left)
+/* How many bytes at `p` are one character, or are together none; and whether XML may hold it. */
+static size_t character_bytes(const unsigned char *p, size_t n_left, int *ret_is_fit)
 {
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 	size_t n = *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : 2;
 	uint32_t code = *p & (0x7f >> n);
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 
+	*ret_is_fit = 0;
 	if (*p < 0xc2 || *p > 0xf4 || n > n_left)
-		return 0;
+		return 1;
 	for (size_t i = 1; i < n; i++) {
 		if ((p[i] & 0xc0) != 0x80)
-			return 0;
+			return 1;
 		code = code << 6 | (p[i] & 0x3f);
 	}
-	if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) || code == 0xfffe || code == 0xffff)
-		return 0;
+	if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+		return 1;
+	*ret_is_fit = code != 0xfffe && code != 0xffff;
 	return n;
 }
 
@@ -90,9 +92,10 @@ void text_add_xml(struct text *t, const char *s, size_t n_bytes)
 		size_t n = 1;
 
 		if (*p >= 0x80) {
-			n = character_bytes(p, end - p);
-			instead = n ? NULL : REPLACEMENT;
-			n = n ? n : 1;
+			int is_fit;
+
+			n = character_bytes(p, end - p, &is_fit);
+			instead = is_fit ? NULL : REPLACEMENT;
 		} else {
 			instead = entity(*p);
 		}

@@ -9,7 +9,8 @@ DEPTH = 5  # shapes that hold themselves end here
 # Texts of which at least one fits each pattern of the models; `&<é` are there to be escaped.
 CANDIDATES = [
     "a&b<c>\"é'", "abc", "sample-1.x", "/path/", "123456789012", "us-east-1", "443", "200", "HTTPS", "v1", "p90", "/a/b", "AKIAIOSFODNN7EXAMPLE",
-    "arn:aws:iam::123456789012:role/sample", "p-abcdefgh", "o-abcdefghij/r-abcd/", "10.0.0.1", "ipv4pool-coip-0a", "Average", "1",
+    "arn:aws:iam::123456789012:role/sample", "p-abcdefgh", "o-abcdefghij/r-abcd/", "10.0.0.1", "ipv4pool-coip-0a", "Average", "1", ",",
+    "01234567-89ab-cdef-0123-456789abcdef",
     "arn:aws:ec2:us-east-1:123456789012:placement-group/abcde",
     "arn:aws:outposts:us-east-1:123456789012:outpost/op-0123456789abcdef0",
 ]
@@ -18,6 +19,7 @@ CANDIDATES = [
 def python_pattern(pattern):
     """Java's classes in Python's words; near enough to choose a sample by."""
     pattern = re.sub(r"\\p\{(\w)\}", lambda m: {"L": r"\w", "N": r"\d", "Z": " "}.get(m[1], ""), pattern)
+    pattern = pattern.replace(r"\p{Print}", "[ -~]").replace(r"\p{ASCII}", r"\x00-\x7f").replace(r"\p{Alnum}", "0-9A-Za-z")
     return pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", "").replace("\\u10000-\\u10FFFF", "")
 
 
@@ -94,12 +96,14 @@ class Sampler:
         return b"\x00blob\xff"
 
 
-def to_json(value):
-    """As the codec holds it: moments as text, blobs as base64."""
+def to_json(value, is_unix=False):
+    """As the codec holds it: moments as text (or, from the JSON protocols, whole seconds), blobs as base64."""
     if isinstance(value, dict):
-        return {k: to_json(v) for k, v in value.items()}
+        return {k: to_json(v, is_unix) for k, v in value.items()}
     if isinstance(value, list):
-        return [to_json(v) for v in value]
+        return [to_json(v, is_unix) for v in value]
+    if isinstance(value, datetime.datetime) and is_unix:
+        return int(value.timestamp())
     if isinstance(value, datetime.datetime):
         return value.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
     if isinstance(value, bytes):

@@ -1,8 +1,4 @@
 """Every action, both ways: botocore's serializers write requests that the codec reads, botocore's parsers read replies that it writes."""
-import json
-import os
-import subprocess
-
 import botocore.parsers
 import botocore.serialize
 import botocore.session
@@ -10,37 +6,11 @@ import pytest
 
 from samples import Sampler, to_json
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-DRIVER = os.environ.get("CODEC_DRIVER", os.path.join(HERE, "..", "..", "build", "tests", "codec", "codec-driver"))
 SERVICES = ["ec2", "sts", "iam", "elbv2", "autoscaling", "cloudwatch", "s3"]
 SESSION = botocore.session.get_session()
 MODELS = {s: SESSION.get_service_model(s) for s in SERVICES}
 QUERY = [(s, n) for s in SERVICES if s != "s3" for n in MODELS[s].operation_names]
 ALL = [(s, n) for s in SERVICES for n in MODELS[s].operation_names]
-
-
-class Driver:
-    def __init__(self):
-        self.process = subprocess.Popen([DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-
-    def __call__(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
-@pytest.fixture(scope="session")
-def driver():
-    d = Driver()
-    yield d
-    d.process.stdin.close()
-    assert d.process.wait() == 0
-
-
-def without_none(value):
-    if isinstance(value, dict):
-        return {k: without_none(v) for k, v in value.items() if v is not None}
-    return value
 
 
 def text(value):
