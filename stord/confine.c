@@ -1,0 +1,180 @@
+/* The confined child: gives up what it can, then becomes the tool. */
+#include "confine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <linux/landlock.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "own.h"
+#include "run.h"
+
+#define MEMORY_MAX   (UINT64_C(2) << 30)
+#define CPU_SEC_MAX  1800
+#define TIMEOUT_USEC (UINT64_C(3600) * 1000000)
+#define ARGUMENTS_MAX 32
+
+/* What qemu-img needs to read, map, write and compute in threads. Everything else fails as if the kernel lacked it, so that the C library
+ * falls back where it can. */
+static const char *const permitted[] = {
+	"access",	"arch_prctl",	 "brk",		   "clock_getres",    "clock_gettime",	 "clock_nanosleep",
+	"clone",	"clone3",	 "close",	   "dup",	      "dup2",		 "dup3",
+	"epoll_create1", "epoll_ctl",	 "epoll_pwait",	   "epoll_wait",      "eventfd2",	 "execve",
+	"exit",		"exit_group",	 "faccessat",	   "faccessat2",      "fadvise64",	 "fallocate",
+	"fcntl",	"fdatasync",	 "fstat",	   "fstatfs",	      "fsync",		 "ftruncate",
+	"futex",	"getcwd",	 "getdents64",	   "getegid",	      "geteuid",	 "getgid",
+	"getpid",	"getrandom",	 "getrlimit",	   "getrusage",	      "gettid",		 "gettimeofday",
+	"getuid",	"ioctl",	 "lseek",	   "lstat",	      "madvise",	 "membarrier",
+	"mmap",		"mprotect",	 "mremap",	   "munmap",	      "nanosleep",	 "newfstatat",
+	"open",		"openat",	 "pipe2",	   "poll",	      "ppoll",		 "pread64",
+	"preadv",	"prlimit64",	 "pwrite64",	   "pwritev",	      "read",		 "readlink",
+	"readlinkat",	"readv",	 "restart_syscall", "rseq",	      "rt_sigaction",	 "rt_sigpending",
+	"rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "sched_getaffinity", "sched_yield",	 "set_robust_list",
+	"set_tid_address", "sigaltstack", "signalfd4",	   "stat",	      "statfs",		 "statx",
+	"sync_file_range", "sysinfo",	 "tgkill",	   "time",	      "timerfd_create",	 "timerfd_settime",
+	"uname",	"write",	 "writev",
+};
+
+/* "prctl" is permitted for names and the like, never to loosen what was tied. */
+static int permit_prctl(scmp_filter_ctx ctx)
+{
+	static const int harmless[] = {PR_SET_NAME, PR_GET_NAME, PR_SET_TIMERSLACK};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < sizeof harmless / sizeof *harmless; i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)harmless[i]));
+	return r;
+}
+
+static int restrict_system_calls(void)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
+	int r = ctx ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < sizeof permitted / sizeof *permitted; i++) {
+		int call = seccomp_syscall_resolve_name(permitted[i]);
+
+		/* Calls of other architectures ("open" on arm64) have no number here. */
+		if (call >= 0)
+			r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 0);
+	}
+	if (r == 0)
+		r = permit_prctl(ctx);
+	if (r == 0)
+		r = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return r;
+}
+
+#define LANDLOCK_READ	 (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define LANDLOCK_PROGRAM (LANDLOCK_READ | LANDLOCK_ACCESS_FS_EXECUTE)
+/* Version 1 of the interface: what every kernel with Landlock knows. */
+#define LANDLOCK_ALL ((LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1)
+
+static int landlock_allow(int ruleset, const char *path, uint64_t access)
+{
+	OWN(fd_close) int fd = open(path, O_PATH | O_CLOEXEC);
+	struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = fd};
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
+}
+
+static int restrict_files(const char *read_path, const char *write_path)
+{
+	static const char *const programs[] = {"/usr", "/lib", "/lib64", "/bin"};
+	static const char *const readable[] = {"/etc/ld.so.cache", "/etc/ssl", "/dev/urandom", "/proc/self"};
+	struct landlock_ruleset_attr attr = {.handled_access_fs = LANDLOCK_ALL};
+	OWN(fd_close) int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
+	int r = 0;
+
+	if (ruleset < 0)
+		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
+	for (size_t i = 0; r == 0 && i < sizeof programs / sizeof *programs; i++)
+		r = landlock_allow(ruleset, programs[i], LANDLOCK_PROGRAM);
+	for (size_t i = 0; r == 0 && i < sizeof readable / sizeof *readable; i++)
+		r = landlock_allow(ruleset, readable[i], i == 1 || i == 3 ? LANDLOCK_READ : LANDLOCK_ACCESS_FS_READ_FILE);
+	if (r == 0 && strcmp(read_path, "-") != 0)
+		r = landlock_allow(ruleset, read_path, LANDLOCK_ACCESS_FS_READ_FILE);
+	if (r == 0 && strcmp(write_path, "-") != 0)
+		r = landlock_allow(ruleset, write_path, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
+	if (r == 0)
+		r = landlock_allow(ruleset, "/dev/null", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
+	return r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : r;
+}
+
+/* Root becomes nobody; in a container that has no such user it stays, tied by the rest. */
+static int leave_root(void)
+{
+	if (geteuid() != 0 || (setgroups(0, NULL) < 0 && errno != EPERM))
+		return geteuid() == 0 ? -errno : 0;
+	if (setresgid(CONFINED_UID, CONFINED_UID, CONFINED_UID) < 0 || setresuid(CONFINED_UID, CONFINED_UID, CONFINED_UID) < 0)
+		return errno == EINVAL || errno == EPERM ? 0 : -errno;
+	return 0;
+}
+
+int confine_is(int argc, char **argv)
+{
+	return argc > 1 && strcmp(argv[1], "--confined") == 0;
+}
+
+static int fail(const char *what, int error)
+{
+	fprintf(stderr, "confine: %s: %s\n", what, strerror(-error));
+	return 126;
+}
+
+int confine_main(int argc, char **argv)
+{
+	struct rlimit file, core = {0, 0}, memory = {MEMORY_MAX, MEMORY_MAX}, cpu = {CPU_SEC_MAX, CPU_SEC_MAX};
+	int r;
+
+	if (argc < 6)
+		return fail("usage", -EINVAL);
+	file.rlim_cur = file.rlim_max = strtoull(argv[4], NULL, 10);
+	if (setrlimit(RLIMIT_FSIZE, &file) < 0 || setrlimit(RLIMIT_CORE, &core) < 0)
+		return fail("limits", -errno);
+	r = leave_root();
+	if (r < 0)
+		return fail("user", r);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return fail("privileges", -errno);
+	r = restrict_files(argv[2], argv[3]);
+	if (r < 0)
+		return fail("files", r);
+	r = restrict_system_calls();
+	if (r < 0)
+		return fail("system calls", r);
+	/* Last: what makes this very process large (sanitizers) is no business of the tool. */
+	if (setrlimit(RLIMIT_AS, &memory) < 0 || setrlimit(RLIMIT_CPU, &cpu) < 0)
+		return fail("limits", -errno);
+	execvp(argv[5], argv + 5);
+	return fail(argv[5], -errno);
+}
+
+int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max_file_bytes, const char *const *arguments,
+		     struct run_result *ret_result)
+{
+	char bytes[32];
+	const char *argv[ARGUMENTS_MAX] = {"/proc/self/exe", "--confined", read_path, write_path, bytes, "qemu-img"};
+	size_t n = 6;
+
+	snprintf(bytes, sizeof bytes, "%" PRIu64, max_file_bytes);
+	while (*arguments && n < ARGUMENTS_MAX - 1)
+		argv[n++] = *arguments++;
+	if (*arguments)
+		return -E2BIG;
+	struct run run = {.argv = argv, .timeout_usec = TIMEOUT_USEC, .confine = 1};
+
+	return run_wait(&run, ret_result);
+}

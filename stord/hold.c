@@ -1,0 +1,46 @@
+/* One at a time for each id. */
+#include "hold.h"
+
+#include <string.h>
+#include "fiber.h"
+#include "id.h"
+
+struct hold {
+	struct hold *next;
+	struct fiber_lock lock;
+	unsigned n_users; /* who holds it and who waits */
+	char id[ID_MAX];
+};
+static struct hold *holds;
+
+struct hold *hold_enter(const char *id)
+{
+	struct hold *h = holds;
+
+	while (h && strcmp(h->id, id) != 0)
+		h = h->next;
+	if (!h) {
+		h = calloc(1, sizeof *h);
+		if (!h)
+			return NULL;
+		snprintf(h->id, sizeof h->id, "%s", id);
+		h->next = holds;
+		holds = h;
+	}
+	h->n_users++;
+	fiber_lock(&h->lock);
+	return h;
+}
+
+void hold_leave(struct hold *h)
+{
+	fiber_unlock(&h->lock);
+	if (--h->n_users > 0)
+		return;
+	struct hold **slot = &holds;
+
+	while (*slot != h)
+		slot = &(*slot)->next;
+	*slot = h->next;
+	free(h);
+}

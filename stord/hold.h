@@ -1,0 +1,14 @@
+/*
+ * Holds: one at a time for each id. What waits in the middle (a file being made, deleted) holds its volume, so that nobody sees it
+ * half done; documents alone need no hold.
+ */
+#pragma once
+
+#include "own.h"
+
+struct hold;
+
+/* (fiber) Waits until nobody else holds `id`. NULL out of memory. */
+struct hold *hold_enter(const char *id);
+void hold_leave(struct hold *h);
+OWN_DEFINE(struct hold *, hold_leave);

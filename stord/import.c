@@ -1,0 +1,178 @@
+/* ImportSnapshot: tasks, as customers see them. */
+#include "stord.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include "describe.h"
+#include "fiber.h"
+#include "import.h"
+#include "log.h"
+
+#define KIND "import-snapshot-task"
+
+int import_open_url(const char *url, struct fault *f)
+{
+	static const char scheme[] = "file://";
+	const char *path = url + strlen(scheme);
+
+	if (strncasecmp(url, scheme, strlen(scheme)) != 0 || *path != '/')
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The URL '%.200s' is not file:///path", url);
+	/* NONBLOCK: a FIFO must not hold us up; what is not a regular file is refused afterwards. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	return fd < 0 ? fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Cannot open '%.200s': %s", path, strerror(errno)) : fd;
+}
+
+/* The file to import: a descriptor that came with the call, or one that root names. */
+static int source_get(struct call *c, const json_t *container, struct fault *f)
+{
+	const char *url = jstr(container, "Url");
+	int fd = fds_take(c->in, 0);
+
+	if (fd >= 0)
+		return fd;
+	if (json_object_get(container, "UserBucket"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Importing from a bucket is not supported here.");
+	if (!url)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter DiskContainer.Url");
+	/* The front door may run as root too, but then it speaks for a customer. */
+	if (c->uid != 0 || c->ctx->principal[0])
+		return fault_set(f, FAULT_UNAUTHORIZED_OPERATION, "Files of this machine can be imported by its administrator only.");
+	return import_open_url(url, f);
+}
+
+static const char *format_parse(const json_t *container)
+{
+	const char *text = jstr_or(container, "Format", "");
+
+	return strcasecmp(text, "qcow2") == 0 ? "qcow2" : strcasecmp(text, "raw") == 0 ? "raw" : NULL;
+}
+
+static int parameters_check(const struct call *c, const json_t *parameters, struct fault *f)
+{
+	const json_t *container = json_object_get(parameters, "DiskContainer");
+	size_t n_active = 0;
+
+	if (!container)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter DiskContainer");
+	if (!jstr(container, "Format"))
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter DiskContainer.Format");
+	if (!format_parse(container))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The format '%.32s' is not supported: qcow2 or raw",
+				 jstr(container, "Format"));
+	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Encrypted snapshots are not supported here.");
+	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
+		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED, "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
+	store_each(c->store, KIND, d)
+		n_active += strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status", ""), "active") == 0;
+	if (n_active >= LIMIT_IMPORTS_UNDER_WAY)
+		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED, "There are %zu imports under way already.", n_active);
+	return 0;
+}
+
+struct early {
+	struct import import;
+	int fd;
+};
+
+static int check_early(void *arg)
+{
+	struct early *e = arg;
+
+	return import_check(&e->import, e->fd);
+}
+
+/* What the header tells is told at once, before there is a task. */
+static int source_check(const struct call *c, const json_t *container, int fd, struct fault *f)
+{
+	struct early e = {.import = {.format = format_parse(container)}, .fd = fd};
+
+	e.import.max_bytes = (uint64_t)(config_integer(c->daemon->config, "Storage", "MaxImportGiB") * GIB);
+	int r = fiber_work(check_early, &e);
+
+	if (r < 0 && e.import.reason[0])
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Disk validation failed: %s", e.import.reason);
+	return r;
+}
+
+static json_t *task_new(const json_t *parameters, const char *task_id, const char *snapshot_id, int64_t bytes, json_t *tags)
+{
+	const json_t *container = json_object_get(parameters, "DiskContainer");
+	const char *format = format_parse(container);
+	OWN(json_decref) json_t *detail =
+		json_pack("{s:f, s:s, s:s, s:s, s:s, s:s*, s:s*}", "DiskImageSize", (double)bytes, "Format",
+			  strcmp(format, "raw") == 0 ? "RAW" : "QCOW2", "Progress", "3", "Status", "active", "StatusMessage",
+			  "pending", "Url", jstr(container, "Url"), "Description", jstr(container, "Description"));
+	OWN(json_decref) json_t *task = json_pack("{s:s, s:s, s:O, s:O, s:s, s:s}", "ImportTaskId", task_id, "Description",
+						  jstr_or(parameters, "Description", ""), "SnapshotTaskDetail", detail, "Tags",
+						  tags, "_SnapshotId", snapshot_id, "_Format", format);
+
+	return give(task);
+}
+
+/* Ended tasks are kept for a while, not for ever: the oldest go when there are many. */
+static void forget_old(struct call *c)
+{
+	size_t n = store_count(c->store, KIND);
+
+	store_each(c->store, KIND, d) {
+		if (n-- <= LIMIT_TASKS_KEPT)
+			break;
+		if (strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status", ""), "active") != 0)
+			(void)txn_delete(c->txn, KIND, d->id); /* left over: the next one tries again */
+	}
+}
+
+int import_snapshot(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	static const char *const taggable[] = {KIND, NULL};
+	const json_t *container = json_object_get(parameters, "DiskContainer");
+	OWN(json_decref) json_t *tags = NULL, *task = NULL;
+	char task_id[ID_MAX], snapshot_id[ID_MAX];
+	OWN(fd_close) int fd = -1;
+	struct stat st = {0};
+	int r = parameters_check(c, parameters, f);
+
+	if (r == 0)
+		r = tags_from_specifications(parameters, KIND, taggable, &tags, f);
+	if (r < 0)
+		return r;
+	fd = source_get(c, container, f);
+	if (fd < 0)
+		return fd;
+	r = source_check(c, container, fd, f);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	forget_old(c);
+	id_new("import-snap", task_id);
+	id_new("snap", snapshot_id);
+	task = task_new(parameters, task_id, snapshot_id, st.st_size, tags);
+	r = txn_put(c->txn, KIND, task_id, c->ctx->account, c->ctx->region, json_incref(task));
+	if (r == 0)
+		r = import_start(c->daemon, task_id, give(fd));
+	if (r < 0)
+		return r;
+	log_info("import of a snapshot begun", "TASK_ID", task_id, "SNAPSHOT_ID", snapshot_id, "REQUEST_ID", c->ctx->request);
+	*ret_reply = give(task);
+	return 0;
+}
+
+int import_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	static const struct filter filters[] = {{"task-state", "SnapshotTaskDetail.Status"}, FILTER_TAGS, {NULL}};
+	static const struct describe tasks = {.kind = KIND,
+					      .result = "ImportSnapshotTasks",
+					      .ids = "ImportTaskIds",
+					      .prefix = "import-snap",
+					      .malformed = FAULT_INVALID_CONVERSION_TASK_ID_MALFORMED,
+					      .not_found = FAULT_INVALID_CONVERSION_TASK_ID,
+					      .filters = filters};
+
+	return describe_run(c, &tasks, parameters, ret_reply, f);
+}

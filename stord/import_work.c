@@ -1,0 +1,140 @@
+/* An import task's work: one at a time in the background, and what becomes of the documents. */
+#include "stord.h"
+
+#include <errno.h>
+#include <string.h>
+#include "fiber.h"
+#include "files.h"
+#include "import.h"
+#include "log.h"
+
+#define KIND "import-snapshot-task"
+
+struct work {
+	struct daemon *daemon;
+	int fd;
+	char task_id[ID_MAX];
+};
+
+/* Copying and converting would take all workers and the whole disk, if many did it at once. */
+static struct fiber_lock one_at_a_time;
+
+static json_t *snapshot_new(const struct doc *task, const struct import *i)
+{
+	const char *description = jstr_or(task->json, "Description", "");
+	char text[128];
+
+	snprintf(text, sizeof text, "Created by AWS-VMImport service for %.64s", task->id);
+	/* AWS shows this volume id for what was never a volume. */
+	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:[], s:s, s:I, s:[]}", "SnapshotId",
+			 jstr(task->json, "_SnapshotId"), "Description", *description ? description : text, "Encrypted", 0,
+			 "OwnerId", task->account, "Progress", "100%", "StartTime", jtime_now(), "State", "completed",
+			 "VolumeId", "vol-ffffffff", "VolumeSize", (json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier",
+			 "standard", "Tags", "_Format", i->format, "_Bytes", (json_int_t)i->bytes, "_Images");
+}
+
+/* A changed copy of the task: done (error 0) or failed with this message. NULL out of memory. */
+static json_t *task_ended(const struct doc *task, const char *message)
+{
+	OWN(json_decref) json_t *json = doc_edit(task);
+	json_t *detail = json_object_get(json, "SnapshotTaskDetail");
+	int r = detail ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = jset(detail, "Status", message ? "error" : "completed");
+	if (r == 0)
+		r = jset(detail, "StatusMessage", message);
+	if (r == 0)
+		r = jset(detail, "Progress", NULL);
+	if (r == 0 && !message)
+		r = jset(detail, "SnapshotId", jstr(task->json, "_SnapshotId"));
+	return r == 0 ? give(json) : NULL;
+}
+
+static int record_end(struct daemon *d, const char *task_id, const struct import *i, const char *message)
+{
+	const struct doc *task = store_find(d->store, KIND, task_id);
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	int r = !t ? -ENOMEM : !task ? -ENOENT : 0;
+
+	if (r == 0)
+		r = txn_replace(t, task, task_ended(task, message));
+	if (r == 0 && !message)
+		r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account, task->region, snapshot_new(task, i));
+	return r == 0 ? txn_commit(t) : r;
+}
+
+static void run_task(struct daemon *d, const char *task_id, int fd)
+{
+	const struct doc *task = store_find(d->store, KIND, task_id);
+	char name[FILE_NAME_MAX], path[FILE_PATH_MAX], work[FILE_PATH_MAX], message[IMPORT_REASON_MAX + 64];
+	struct import i = {.final_path = path, .work_path = work, .is_synced = files_are_synced(d)};
+
+	if (!task)
+		return; /* its creation never became durable */
+	OWN(json_decref) json_t *json = json_incref(task->json); /* format and ids are read across waits */
+
+	i.format = jstr_or(json, "_Format", "raw");
+	i.max_bytes = (uint64_t)(config_integer(d->config, "Storage", "MaxImportGiB") * GIB);
+	file_snapshot_name(jstr_or(json, "_SnapshotId", ""), i.format, name);
+	file_path(d, name, path);
+	snprintf(name, sizeof name, "tmp/%s", task_id);
+	file_path(d, name, work);
+	int r = import_run(&i, fd);
+
+	if (r < 0 && i.reason[0])
+		snprintf(message, sizeof message, "ClientError: Disk validation failed [%s]", i.reason);
+	else if (r < 0)
+		snprintf(message, sizeof message, "ServerError: %s", strerror(-r));
+	if (r < 0)
+		log_warning(r, "an import failed", "TASK_ID", task_id, "REASON", message);
+	else
+		log_info("snapshot imported", "TASK_ID", task_id, "SNAPSHOT_ID", jstr(json, "_SnapshotId"));
+	r = record_end(d, task_id, &i, r < 0 ? message : NULL);
+	if (r < 0)
+		log_warning(r, "an import's end is not recorded; it is tried again at the next start", "TASK_ID", task_id);
+}
+
+static void work_on(void *arg)
+{
+	OWN(free) struct work *w = arg;
+	OWN(fd_close) int fd = w->fd;
+
+	/* The document is committed after its handler has returned: let it. */
+	(void)fiber_sleep(0);
+	fiber_lock(&one_at_a_time);
+	run_task(w->daemon, w->task_id, fd);
+	fiber_unlock(&one_at_a_time);
+}
+
+int import_start(struct daemon *d, const char *task_id, int fd)
+{
+	OWN(free) struct work *w = calloc(1, sizeof *w);
+	OWN(fd_close) int source = fd;
+
+	if (!w)
+		return -ENOMEM;
+	w->daemon = d;
+	w->fd = source;
+	snprintf(w->task_id, sizeof w->task_id, "%s", task_id);
+	int r = fiber_spawn(work_on, w);
+
+	if (r == 0) {
+		(void)give(w);
+		(void)give(source);
+	}
+	return r;
+}
+
+/* An import that an end of the daemon cut short: begun anew where the source can be opened again, failed otherwise. */
+int import_resume(struct daemon *d, const struct doc *task)
+{
+	const char *url = jpath_str(task->json, "SnapshotTaskDetail.Url");
+	char task_id[ID_MAX];
+	int fd = url ? import_open_url(url, NULL) : -1;
+
+	if (fd >= 0)
+		return import_start(d, task->id, fd);
+	snprintf(task_id, sizeof task_id, "%s", task->id);
+	return record_end(d, task_id, NULL, "ServerError: The import was interrupted by a restart; start it again");
+}

@@ -1,0 +1,322 @@
+/* Volumes: create, delete, attach, detach. */
+#include "stord.h"
+
+#include <errno.h>
+#include <string.h>
+#include "files.h"
+#include "hold.h"
+#include "log.h"
+#include "volume_type.h"
+#include "zones.h"
+
+size_t count_of_caller(const struct call *c, const char *kind)
+{
+	size_t n = 0;
+
+	store_each(c->store, kind, d)
+		n += strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0;
+	return n;
+}
+
+int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc, struct fault *f)
+{
+	const char *id = jstr(parameters, "VolumeId");
+	const struct doc *d = store_get(c->store, c->ctx, "volume", id);
+
+	if (!id)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter volumeId");
+	if (!id_is(id, "vol"))
+		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED, "Value (%.64s) for parameter volumeId is invalid.", id);
+	if (!d)
+		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND, "The volume '%s' does not exist.", id);
+	*ret_doc = d;
+	return 0;
+}
+
+static const char *attached_to(const json_t *volume)
+{
+	return jstr(json_array_get(json_object_get(volume, "Attachments"), 0), "InstanceId");
+}
+
+/* Everybody who changes a volume across a wait comes this way: holds it, then looks at it. */
+static int enter(struct call *c, json_t *parameters, struct hold **ret_hold, const struct doc **ret_doc, struct fault *f)
+{
+	int r = volume_get(c, parameters, ret_doc, f);
+
+	if (r < 0)
+		return r;
+	*ret_hold = hold_enter(jstr(parameters, "VolumeId"));
+	return *ret_hold ? volume_get(c, parameters, ret_doc, f) : -ENOMEM; /* it may be gone after the wait */
+}
+
+/* ---- create ---- */
+
+/* What stands under the new volume, and how large it must be at least. */
+struct origin {
+	const struct doc *snapshot; /* NULL: empty */
+	int64_t size_gib;
+};
+
+static int origin_parse(const struct call *c, json_t *parameters, struct origin *ret_origin, struct fault *f)
+{
+	const char *snapshot_id = jstr(parameters, "SnapshotId");
+	struct origin o = {.size_gib = jint(parameters, "Size", 0)};
+	int has_size = json_object_get(parameters, "Size") != NULL, r;
+
+	if (snapshot_id && !*snapshot_id)
+		snapshot_id = NULL;
+	if (!snapshot_id && !has_size)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter size or snapshotId");
+	if (has_size && o.size_gib <= 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Value (%lld) for parameter size is invalid.",
+				 (long long)o.size_gib);
+	if (snapshot_id) {
+		r = snapshot_get(c, snapshot_id, &o.snapshot, f);
+		if (r < 0)
+			return r;
+		int64_t least = jint(o.snapshot->json, "VolumeSize", 1);
+
+		if (strcmp(jstr_or(o.snapshot->json, "State", ""), "completed") != 0)
+			return fault_set(f, FAULT_INCORRECT_STATE, "Snapshot '%s' is not 'completed'.", snapshot_id);
+		if (!has_size)
+			o.size_gib = least;
+		if (o.size_gib < least)
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "Volume of size %lldGB is smaller than snapshot '%s', expect size >= %lldGB",
+					 (long long)o.size_gib, snapshot_id, (long long)least);
+	}
+	*ret_origin = o;
+	return 0;
+}
+
+static int create_check(const struct call *c, json_t *parameters, struct fault *f)
+{
+	const char *zone = jstr(parameters, "AvailabilityZone");
+
+	if (!zone)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter zone");
+	if (!zone_exists(c->daemon->config, c->ctx->region, zone))
+		return fault_set(f, FAULT_INVALID_ZONE_NOT_FOUND, "The zone '%.64s' does not exist.", zone);
+	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Encrypted volumes are not supported here.");
+	if (jbool(parameters, "MultiAttachEnabled", 0))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Multi-Attach is not supported here.");
+	if (jstr(parameters, "OutpostArn"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Outposts are not supported here.");
+	if (count_of_caller(c, "volume") >= LIMIT_VOLUMES)
+		return fault_set(f, FAULT_VOLUME_LIMIT_EXCEEDED, "You have reached the limit of %d volumes in %s.", LIMIT_VOLUMES,
+				 c->ctx->region);
+	return 0;
+}
+
+/* The attachment a volume is born with, or none: an array of one or nothing. */
+static json_t *birth_attachments(const json_t *parameters, const char *id)
+{
+	const char *instance = jstr(parameters, "_InstanceId");
+
+	if (!instance)
+		return json_array();
+	return json_pack("[{s:s, s:s, s:s, s:s, s:o, s:b}]", "VolumeId", id, "InstanceId", instance, "Device",
+			 jstr_or(parameters, "_Device", "/dev/xvda"), "State", "attaching", "AttachTime", jtime_now(),
+			 "DeleteOnTermination", jbool(parameters, "_DeleteOnTermination", 0));
+}
+
+static json_t *volume_new(const json_t *parameters, const char *id, const struct origin *o, const struct volume_shape *s,
+			  json_t *tags)
+{
+	OWN(json_decref) json_t *v = json_pack(
+		"{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId", id, "Size", (json_int_t)s->size_gib,
+		"SnapshotId", o->snapshot ? o->snapshot->id : "", "AvailabilityZone", jstr(parameters, "AvailabilityZone"),
+		"State", jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime", jtime_now(), "VolumeType",
+		s->type, "Encrypted", 0, "MultiAttachEnabled", 0, "Attachments", birth_attachments(parameters, id), "Tags",
+		tags);
+	int r = v ? 0 : -ENOMEM;
+
+	if (r == 0 && s->iops)
+		r = jset_new(v, "Iops", json_integer(s->iops));
+	if (r == 0 && s->throughput_mib)
+		r = jset_new(v, "Throughput", json_integer(s->throughput_mib));
+	if (r == 0 && o->snapshot) {
+		char name[FILE_NAME_MAX];
+
+		snapshot_file(o->snapshot, name);
+		r = jset(v, "_Backing", name);
+		if (r == 0)
+			r = jset(v, "_BackingFormat", jstr(o->snapshot->json, "_Format"));
+	}
+	return r == 0 ? give(v) : NULL;
+}
+
+int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	static const char *const taggable[] = {"volume", NULL};
+	OWN(json_decref) json_t *tags = NULL, *volume = NULL;
+	struct volume_shape shape = {0};
+	struct origin origin = {0};
+	char id[ID_MAX];
+	int r = create_check(c, parameters, f);
+
+	if (r == 0)
+		r = origin_parse(c, parameters, &origin, f);
+	if (r == 0)
+		r = volume_shape_parse(parameters, origin.size_gib, &shape, f);
+	if (r == 0)
+		r = tags_from_specifications(parameters, "volume", taggable, &tags, f);
+	if (r < 0)
+		return r;
+	id_new("vol", id);
+	volume = volume_new(parameters, id, &origin, &shape, tags);
+	r = txn_put(c->txn, "volume", id, c->ctx->account, c->ctx->region, json_incref(volume));
+	if (r == 0)
+		r = volume_prepare_later(c->daemon, id);
+	if (r < 0)
+		return r;
+	log_info("volume created", "VOLUME_ID", id, "REQUEST_ID", c->ctx->request);
+	*ret_reply = give(volume);
+	return 0;
+}
+
+/* ---- delete ---- */
+
+int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	OWN(hold_leave) struct hold *h = NULL;
+	const struct doc *d = NULL;
+	int r = enter(c, parameters, &h, &d, f);
+
+	(void)ret_reply; /* AWS answers nothing */
+	if (r < 0)
+		return r;
+	if (attached_to(d->json) && !jbool(parameters, "_Force", 0))
+		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s", d->id, attached_to(d->json));
+	r = volume_mark_files(c->txn, d);
+	if (r == 0)
+		r = txn_delete(c->txn, "volume", d->id);
+	if (r == 0)
+		r = txn_commit(c->txn);
+	if (r < 0)
+		return r;
+	log_info("volume deleted", "VOLUME_ID", jstr(parameters, "VolumeId"), "REQUEST_ID", c->ctx->request);
+	unlink_marked(c->daemon);
+	return 0;
+}
+
+/* ---- attach and detach ---- */
+
+static int attach_reply(const struct call *c, const struct doc *d, json_t *volume, json_t **ret_reply)
+{
+	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
+	OWN(json_decref) json_t *reply = json_copy(json_array_get(json_object_get(volume, "Attachments"), 0));
+	int r;
+
+	file_volume_name(jstr_or(volume, "AvailabilityZone", ""), d->id, name);
+	file_path(c->daemon, name, path);
+	r = reply ? jset(reply, "_Path", path) : -ENOMEM;
+	if (r == 0)
+		r = jset(reply, "_Format", "qcow2");
+	if (r == 0)
+		*ret_reply = give(reply);
+	return r;
+}
+
+/* The volume's new JSON: attached to this instance. NULL out of memory. */
+static json_t *attached_new(const struct doc *d, const json_t *parameters)
+{
+	OWN(json_decref) json_t *v = doc_edit(d);
+	json_t *attachment = json_array_get(json_object_get(v, "Attachments"), 0);
+	int r = v ? 0 : -ENOMEM;
+
+	if (r == 0 && !attachment) {
+		json_t *list = json_pack("[{s:s, s:s, s:s, s:o, s:b}]", "VolumeId", d->id, "InstanceId",
+					 jstr(parameters, "InstanceId"), "Device", jstr(parameters, "Device"), "AttachTime",
+					 jtime_now(), "DeleteOnTermination", jbool(parameters, "_DeleteOnTermination", 0));
+
+		attachment = json_array_get(list, 0);
+		r = jset_new(v, "Attachments", list);
+	}
+	if (r == 0)
+		r = jset(attachment, "State", "attached");
+	if (r == 0)
+		r = jset(v, "State", "in-use");
+	if (r == 0)
+		r = jset_new(v, "_Ready", json_true());
+	return r == 0 ? give(v) : NULL;
+}
+
+static int attach_check(const struct doc *d, const json_t *parameters, struct fault *f)
+{
+	const char *instance = jstr(parameters, "InstanceId"), *state = jstr_or(d->json, "State", "");
+
+	if (!instance)
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter instanceId");
+	if (strcmp(state, "error") == 0)
+		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the 'error' state.", d->id);
+	if (attached_to(d->json) && strcmp(attached_to(d->json), instance) != 0)
+		return fault_set(f, FAULT_VOLUME_IN_USE, "%s is already attached to an instance", d->id);
+	if (!attached_to(d->json) && !jstr(parameters, "Device"))
+		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter device");
+	return 0;
+}
+
+int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	OWN(hold_leave) struct hold *h = NULL;
+	OWN(json_decref) json_t *volume = NULL;
+	const struct doc *d = NULL;
+	int r = enter(c, parameters, &h, &d, f);
+
+	if (r == 0)
+		r = attach_check(d, parameters, f);
+	if (r < 0)
+		return r;
+	r = volume_prepare(c->daemon, jstr(parameters, "VolumeId"));
+	if (r == -ENOSPC || r == -EDQUOT)
+		return fault_set(f, FAULT_INSUFFICIENT_VOLUME_CAPACITY, "There is no room for the volume.");
+	if (r == -ENODATA)
+		return fault_set(f, FAULT_INCORRECT_STATE, "The data of volume '%s' is lost.", jstr(parameters, "VolumeId"));
+	if (r == 0)
+		r = volume_get(c, parameters, &d, f); /* held: still there; tags may have changed */
+	if (r < 0)
+		return r;
+	const json_t *old = json_array_get(json_object_get(d->json, "Attachments"), 0);
+
+	if (strcmp(jstr_or(old, "State", ""), "attached") == 0)
+		return attach_reply(c, d, d->json, ret_reply);
+	volume = attached_new(d, parameters);
+	r = volume ? attach_reply(c, d, volume, ret_reply) : -ENOMEM;
+	return r < 0 ? r : txn_replace(c->txn, d, give(volume));
+}
+
+int volume_detach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	OWN(hold_leave) struct hold *h = NULL;
+	OWN(json_decref) json_t *volume = NULL, *reply = NULL;
+	const struct doc *d = NULL;
+	const char *instance = jstr(parameters, "InstanceId");
+	int r = enter(c, parameters, &h, &d, f);
+
+	if (r < 0)
+		return r;
+	if (!attached_to(d->json))
+		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the '%s' state.", d->id,
+				 jstr_or(d->json, "State", ""));
+	if (instance && strcmp(attached_to(d->json), instance) != 0)
+		return fault_set(f, FAULT_INVALID_ATTACHMENT_NOT_FOUND, "The volume '%s' is not attached to instance '%.64s'.",
+				 d->id, instance);
+	reply = json_copy(json_array_get(json_object_get(d->json, "Attachments"), 0));
+	volume = doc_edit(d);
+	int is_ready = jbool(d->json, "_Ready", 0);
+
+	r = reply && volume ? jset(reply, "State", "detached") : -ENOMEM;
+	if (r == 0)
+		r = jset_new(volume, "Attachments", json_array());
+	if (r == 0)
+		r = jset(volume, "State", is_ready ? "available" : "creating");
+	if (r == 0)
+		r = txn_replace(c->txn, d, give(volume));
+	if (r == 0 && !is_ready)
+		r = volume_prepare_later(c->daemon, jstr(parameters, "VolumeId"));
+	if (r == 0)
+		*ret_reply = give(reply);
+	return r;
+}
