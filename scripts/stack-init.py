@@ -80,10 +80,10 @@ def make_host(state):
     mount("tmpfs", "/run", "tmpfs", 0, "mode=755")
     for name in ("lock", "netns", "libvirt", "gureum"):
         os.makedirs("/run/" + name)
-    mount(os.path.join(private, "etc"), "/etc/libvirt", flags=MS_BIND)
-    mount(os.path.join(private, "lib"), "/var/lib/libvirt", flags=MS_BIND)
-    mount(os.path.join(private, "cache"), "/var/cache/libvirt", flags=MS_BIND)
-    mount(os.path.join(private, "log"), "/var/log/libvirt", flags=MS_BIND)
+    for name, target in (("etc", "/etc/libvirt"), ("lib", "/var/lib/libvirt"), ("cache", "/var/cache/libvirt"),
+                         ("log", "/var/log/libvirt")):
+        os.makedirs(target, exist_ok=True)  # empty mount points are all that the machine itself may get
+        mount(os.path.join(private, name), target, flags=MS_BIND)
     # That of the new network namespace; cgroups stay out of it.
     mount("sysfs", "/sys", "sysfs")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
