@@ -3,7 +3,11 @@
 
 VERSION := 0.1.0
 SAN ?= 0
-ifeq ($(SAN),1)
+FUZZ ?= 0
+ifeq ($(FUZZ),1)
+B := build-fuzz
+CC := clang-14
+else ifeq ($(SAN),1)
 B := build-san
 else
 B := build
@@ -26,6 +30,11 @@ CFLAGS ?= -O2 -g
 ifeq ($(SAN),1)
 OUR_CFLAGS += -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 OUR_LDFLAGS += -fsanitize=address,undefined
+endif
+ifeq ($(FUZZ),1)
+# clang warns of other things than the compiler of record; only its instrumentation is wanted.
+OUR_CFLAGS += -Wno-error -w -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OUR_LDFLAGS += -fsanitize=fuzzer,address,undefined
 endif
 HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 OUR_LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections -pthread
@@ -109,12 +118,33 @@ check: all $(UNIT_BIN) $(CODEC_DRIVER) ## run the unit and golden tests
 	prove --exec '' $(UNIT_BIN)
 	CODEC_DRIVER=$(CODEC_DRIVER) $(PYTHON) -m pytest -q -p no:cacheprovider tests/codec
 
+# A fuzz target is a file of tests/fuzz; like a unit test it is linked with a daemon's objects when its name has the daemon's ("fuzz_apid_form.c").
+FUZZ_SECONDS ?= 20
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(wildcard tests/fuzz/*.c))
+$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libaws.a $(B)/libgureum.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(if $(call unit_daemon,$*),$(filter-out %/main.o,$($(call unit_daemon,$*)_OBJ))) \
+		$(B)/libaws.a $(B)/libgureum.a $(if $(call unit_daemon,$*),$(LIBS_$(call unit_daemon,$*))) $(LIBS_core)
+ifeq ($(FUZZ),1)
+$(foreach f,$(FUZZ_BIN),$(eval $(f): $(if $(call unit_daemon,$(notdir $(f))),$(filter-out %/main.o,$($(call unit_daemon,$(notdir $(f)))_OBJ)))))
+$(FUZZ_BIN:%=%.o): $(B)/gen/aws-tables.h
+fuzz-run: $(FUZZ_BIN)
+	@for f in $(FUZZ_BIN); do mkdir -p $$f.corpus; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=$$f. $$f.corpus >$$f.log 2>&1 \
+			|| { tail -60 $$f.log; echo "$$f failed"; exit 1; }; \
+		echo "$$f: $$(sed -n 's/stat::number_of_executed_units: *//p' $$f.log) inputs, none fatal"; done
+.PHONY: fuzz-run
+endif
+
+fuzz: ## feed strangers' bytes to every parser, FUZZ_SECONDS each
+	$(MAKE) --no-print-directory FUZZ=1 fuzz-run
+
 clean: ## remove everything that was built
-	rm -rf build build-san
+	rm -rf build build-san build-fuzz
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all check clean help
+.PHONY: all check fuzz clean help
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
