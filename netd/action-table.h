@@ -82,3 +82,6 @@ ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
 ROW(ec2, DescribeVpcEndpoints, describe_nothing, 0)
 ROW(ec2, DescribeVpcPeeringConnections, describe_nothing, 0)
+
+/* doctor.c */
+ROW(gureum, Doctor, doctor, ACTION_INTERNAL)

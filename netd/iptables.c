@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <string.h>
 #include "netns.h"
 
 static int on_generation(struct nlmsghdr *h, void *arg)
@@ -51,7 +52,16 @@ int iptables_dump(struct netns *n, int (*keep)(const struct chain *c))
 int iptables_restore(struct netns *n, const char *text)
 {
 	static const char *const argv[] = {"iptables-nft-restore", "--noflush", NULL};
+	uint32_t ours = generation(n);
+	int r;
 
+	/* One transaction per table. The watch may hear of them before the command has ended. */
+	for (const char *c = text; (c = strstr(c, "COMMIT\n")); c++)
+		ours++;
 	n->generation = 0;
-	return netns_command(n, argv, text, NULL);
+	__atomic_store_n(&n->own_generation, ours, __ATOMIC_RELAXED);
+	r = netns_command(n, argv, text, NULL);
+	if (r < 0)
+		__atomic_store_n(&n->own_generation, generation(n), __ATOMIC_RELAXED);
+	return r;
 }

@@ -45,3 +45,6 @@ int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f);
 
 /* Bytes of payload of a frame inside every VPC: what guests are told as MTU. */
 unsigned kernel_mtu(void);
+
+/* What an operator should know of the host's network: a new list of {Name, State "ok" | "warning", Text}. 0 or -errno. */
+int kernel_doctor(json_t **ret_checks);

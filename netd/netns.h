@@ -18,6 +18,7 @@ struct netns {
 	struct nl_sock *filter;	 /* NETLINK_NETFILTER */
 	/* iptables' chains as they were read at this generation of nftables; 0: not known */
 	uint32_t generation;
+	uint32_t own_generation; /* up to this one all were ours */
 	struct ruleset chains;
 	char reason[256];	 /* what the last command that failed said */
 };

@@ -270,6 +270,8 @@ static void plan_gateway(struct making *m)
 	struct plan *p = m->p;
 
 	(void)link_item(&p->host, ITEM_VETH, link, PLAN_MTU_IGW, 0, m->igw);
+	sysctl(&p->host, "ipv4/conf/%s/forwarding", link, "1");
+	sysctl(&p->host, "ipv4/conf/%s/rp_filter", link, "1"); /* what comes out has an address that is routed in */
 	sysctl(&p->host, "ipv6/conf/%s/disable_ipv6", link, "1");
 	address(&p->host, link, transit(m), 31);
 	(void)link_item(&p->router, ITEM_LEG, "igw", PLAN_MTU_IGW, 0, NULL);
@@ -305,11 +307,9 @@ static int plan_address(struct making *m, const json_t *eni, const json_t *priva
 	memcpy(i->mac, g->mac, 6);
 	items_add(&p->router, ITEM_MEMBER, "local")->address = g->address;
 	if (public && m->igw) {
-		uint32_t a;
-
-		if (ip_parse(public, &a) < 0)
+		if (ip_parse(public, &g->public_address) < 0)
 			return -EINVAL;
-		i = route(&p->host, RT_TABLE_MAIN, (struct cidr){a, 32}, RTN_UNICAST);
+		i = route(&p->host, RT_TABLE_MAIN, (struct cidr){g->public_address, 32}, RTN_UNICAST);
 		i->via = transit(m) + 1;
 		snprintf(i->link, sizeof i->link, "%s", m->igw_link);
 		items_add(&p->router, ITEM_MEMBER, "public")->address = g->address;

@@ -42,6 +42,7 @@ struct plan_guest {
 	uint8_t mac[6];
 	char leg[16];
 	uint32_t address, gateway, plen;
+	uint32_t public_address; /* 0: none */
 	int is_primary;
 	char host_name[64];   /* "ip-10-0-1-10" */
 	char public_name[128]; /* "ec2-….amazonaws.com", "" if none */

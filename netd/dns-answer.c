@@ -1,0 +1,229 @@
+/* DNS inside a VPC: what the plan knows, without I/O. */
+#include "dns.h"
+
+#include <arpa/inet.h>
+#include <ldns/ldns.h>
+#include <string.h>
+#include <strings.h>
+#include "cidr.h"
+
+#define TTL	    60
+#define HEADER_SIZE 12
+#define UDP_SIZE    1232 /* what we say that we take (DNS flag day 2020) */
+
+static inline void own_pkt_free(ldns_pkt **p)
+{
+	ldns_pkt_free(*p);
+}
+
+static inline void own_buffer_free(ldns_buffer **b)
+{
+	ldns_buffer_free(*b);
+}
+
+/* One question's answer: a code and at most one record's data. */
+struct knowledge {
+	ldns_pkt_rcode code;
+	ldns_rr_type type; /* of the data; 0: none */
+	char data[192];
+};
+
+static int is_private(uint32_t a)
+{
+	return a >> 24 == 10 || a >> 20 == (172u << 4 | 1) || a >> 16 == (192u << 8 | 168);
+}
+
+static const struct plan_guest *guest_by_name(const struct plan *p, const char *host, size_t n_host)
+{
+	for (size_t i = 0; i < p->n_guests; i++)
+		if (strlen(p->guests[i].host_name) == n_host && strncasecmp(p->guests[i].host_name, host, n_host) == 0)
+			return &p->guests[i];
+	return NULL;
+}
+
+static void know_address(struct knowledge *k, uint32_t address)
+{
+	k->type = LDNS_RR_TYPE_A;
+	ip_format(address, k->data);
+}
+
+/* "ip-10-0-1-10.ec2.internal" */
+static int know_private(const struct plan *p, const char *name, struct knowledge *k)
+{
+	size_t n = strlen(name), n_zone = strlen(p->zone), n_host;
+	const struct plan_guest *g;
+
+	if (n < n_zone || strcasecmp(name + n - n_zone, p->zone) != 0 || (n > n_zone && name[n - n_zone - 1] != '.'))
+		return 0;
+	if (n == n_zone)
+		return 1;
+	n_host = n - n_zone - 1;
+	g = guest_by_name(p, name, n_host);
+	if (g)
+		know_address(k, g->address);
+	else if (n_host == strlen("instance-data") && strncasecmp(name, "instance-data", n_host) == 0)
+		know_address(k, ADDRESS_IMDS);
+	else
+		k->code = LDNS_RCODE_NXDOMAIN;
+	return 1;
+}
+
+/* "10.1.0.10.in-addr.arpa" */
+static int know_reverse(const struct plan *p, const char *name, struct knowledge *k)
+{
+	unsigned b[4];
+	uint32_t address;
+	int n = 0;
+
+	if (sscanf(name, "%3u.%3u.%3u.%3u.%n", &b[3], &b[2], &b[1], &b[0], &n) != 4 || n == 0 || strcasecmp(name + n, "in-addr.arpa") != 0 ||
+	    b[0] > 255 || b[1] > 255 || b[2] > 255 || b[3] > 255)
+		return 0;
+	address = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
+	for (size_t i = 0; i < p->n_guests; i++)
+		if (p->guests[i].address == address) {
+			k->type = LDNS_RR_TYPE_PTR;
+			snprintf(k->data, sizeof k->data, "%s.%s.", p->guests[i].host_name, p->zone);
+			return 1;
+		}
+	k->code = LDNS_RCODE_NXDOMAIN;
+	return is_private(address); /* nobody outside knows of those (RFC 6303) */
+}
+
+/* "ec2-198-18-0-5.compute-1.amazonaws.com": the private address for those of this VPC, else the address that the name spells. */
+static int know_public(const struct plan *p, const char *name, struct knowledge *k)
+{
+	unsigned b[4];
+	int n = 0;
+
+	for (size_t i = 0; i < p->n_guests; i++)
+		if (p->guests[i].public_name[0] && strcasecmp(p->guests[i].public_name, name) == 0) {
+			know_address(k, p->guests[i].address);
+			return 1;
+		}
+	if (sscanf(name, "ec2-%3u-%3u-%3u-%3u.%n", &b[0], &b[1], &b[2], &b[3], &n) != 4 || n == 0 || b[0] > 255 || b[1] > 255 || b[2] > 255 ||
+	    b[3] > 255)
+		return 0;
+	n = (int)(strlen(name) - strlen(".amazonaws.com"));
+	if (n <= 0 || strcasecmp(name + n, ".amazonaws.com") != 0 || !strstr(name, ".compute"))
+		return 0;
+	know_address(k, b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3]);
+	return 1;
+}
+
+/* ---- the message ---- */
+
+static ldns_rr *record(const ldns_rr *question, const struct knowledge *k)
+{
+	ldns_rr *rr = ldns_rr_new_frm_type(k->type);
+	ldns_rdf *data = ldns_rdf_new_frm_str(k->type == LDNS_RR_TYPE_A ? LDNS_RDF_TYPE_A : LDNS_RDF_TYPE_DNAME, k->data);
+
+	if (!rr || !data) {
+		ldns_rr_free(rr);
+		ldns_rdf_deep_free(data);
+		return NULL;
+	}
+	ldns_rr_set_owner(rr, ldns_rdf_clone(ldns_rr_owner(question)));
+	ldns_rr_set_ttl(rr, TTL);
+	ldns_rr_set_class(rr, LDNS_RR_CLASS_IN);
+	(void)ldns_rr_set_rdf(rr, data, 0); /* a fresh record of the type has this place */
+	return rr;
+}
+
+static enum dns_verdict finish(const ldns_pkt *question, const ldns_rr *asked, const struct knowledge *k, uint8_t **ret_answer, size_t *ret_n)
+{
+	OWN(pkt_free) ldns_pkt *answer = ldns_pkt_new();
+	ldns_rr *rr = NULL;
+
+	if (!answer)
+		return DNS_DROP;
+	ldns_pkt_set_id(answer, ldns_pkt_id(question));
+	ldns_pkt_set_qr(answer, 1);
+	ldns_pkt_set_opcode(answer, ldns_pkt_get_opcode(question));
+	ldns_pkt_set_rd(answer, ldns_pkt_rd(question));
+	ldns_pkt_set_ra(answer, 1);
+	ldns_pkt_set_rcode(answer, k->code);
+	if (ldns_pkt_edns(question))
+		ldns_pkt_set_edns_udp_size(answer, UDP_SIZE);
+	if (asked)
+		ldns_pkt_push_rr(answer, LDNS_SECTION_QUESTION, ldns_rr_clone(asked));
+	if (asked && k->type && (ldns_rr_get_type(asked) == k->type || ldns_rr_get_type(asked) == LDNS_RR_TYPE_ANY))
+		rr = record(asked, k);
+	if (rr)
+		ldns_pkt_push_rr(answer, LDNS_SECTION_ANSWER, rr);
+	return ldns_pkt2wire(ret_answer, answer, ret_n) == LDNS_STATUS_OK ? DNS_ANSWER : DNS_DROP;
+}
+
+/* The name as text without the last dot; "" when it does not fit, and then it is none of ours. */
+static void name_of(const ldns_rr *question, char name[static 256])
+{
+	OWN(buffer_free) ldns_buffer *b = ldns_buffer_new(256);
+	size_t n;
+
+	name[0] = '\0';
+	if (!b || ldns_rdf2buffer_str_dname(b, ldns_rr_owner(question)) != LDNS_STATUS_OK)
+		return;
+	n = ldns_buffer_position(b);
+	if (n > 255)
+		return;
+	memcpy(name, ldns_buffer_begin(b), n);
+	name[n] = '\0';
+	if (n && name[n - 1] == '.')
+		name[n - 1] = '\0';
+}
+
+static enum dns_verdict answer_question(const struct plan *plan, const ldns_pkt *question, uint8_t **ret_answer, size_t *ret_n)
+{
+	const ldns_rr *asked = ldns_rr_list_rr(ldns_pkt_question(question), 0);
+	struct knowledge k = {.code = LDNS_RCODE_NOERROR};
+	char name[256];
+
+	if (ldns_pkt_get_opcode(question) != LDNS_PACKET_QUERY)
+		k.code = LDNS_RCODE_NOTIMPL;
+	else if (ldns_pkt_qdcount(question) != 1 || !asked)
+		k.code = LDNS_RCODE_FORMERR;
+	else if (ldns_rr_get_class(asked) != LDNS_RR_CLASS_IN || ldns_rr_get_type(asked) == LDNS_RR_TYPE_AXFR ||
+		 ldns_rr_get_type(asked) == LDNS_RR_TYPE_IXFR)
+		k.code = LDNS_RCODE_REFUSED;
+	if (k.code != LDNS_RCODE_NOERROR)
+		return finish(question, asked, &k, ret_answer, ret_n);
+	name_of(asked, name);
+	if (know_private(plan, name, &k) || know_public(plan, name, &k) || know_reverse(plan, name, &k))
+		return finish(question, asked, &k, ret_answer, ret_n);
+	return DNS_FORWARD;
+}
+
+enum dns_verdict dns_answer(const struct plan *plan, const uint8_t *message, size_t n_message, uint8_t **ret_answer, size_t *ret_n)
+{
+	OWN(pkt_free) ldns_pkt *question = NULL;
+	uint8_t *answer;
+
+	if (n_message < HEADER_SIZE || n_message > UINT16_MAX || message[2] & 0x80)
+		return DNS_DROP;
+	if (ldns_wire2pkt(&question, message, n_message) == LDNS_STATUS_OK)
+		return answer_question(plan, question, ret_answer, ret_n);
+	answer = calloc(1, HEADER_SIZE);
+	if (!answer)
+		return DNS_DROP;
+	memcpy(answer, message, 2);
+	answer[2] = 0x80 | (message[2] & 0x79); /* QR, and its opcode and RD */
+	answer[3] = 0x80 | LDNS_RCODE_FORMERR;	/* RA */
+	*ret_answer = answer;
+	*ret_n = HEADER_SIZE;
+	return DNS_ANSWER;
+}
+
+/* Only for what dns_answer() gave back as DNS_FORWARD: it has one question, at the start and without compression. */
+size_t dns_fail(uint8_t *message, size_t n_message)
+{
+	size_t n = HEADER_SIZE;
+
+	while (n < n_message && message[n])
+		n += 1u + message[n];
+	n += 5; /* the root, type, class */
+	if (n > n_message)
+		n = n_message;
+	message[2] |= 0x80;
+	message[3] = 0x80 | LDNS_RCODE_SERVFAIL;
+	memset(message + 6, 0, 6);
+	return n;
+}

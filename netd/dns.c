@@ -1,0 +1,418 @@
+/* DNS inside a VPC: the sockets, and the way to the upstream. */
+#include "dns.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include "cidr.h"
+#include "fiber.h"
+
+#define PORT		53
+#define BATCH		64  /* datagrams per turn of the loop */
+#define FORWARDS_MAX	128 /* questions under way per VPC; more are answered SERVFAIL */
+#define STREAMS_MAX	32  /* TCP connections per VPC */
+#define UPSTREAMS_MAX	3
+#define UPSTREAM_USEC	2000000
+#define STREAM_USEC	10000000 /* an idle connection's patience */
+#define UDP_MAX		4096
+#define RESOLV_CONF	"/etc/resolv.conf"
+
+struct upstreams {
+	struct sockaddr_storage at[UPSTREAMS_MAX];
+	size_t n;
+};
+
+/* Fibers hold it while they wait; it goes with the last of them. */
+struct dns {
+	const struct plan *plan; /* NULL: closed */
+	char upstream[64];
+	unsigned n_refs, n_forwards, n_streams;
+	struct port {
+		struct dns *dns;
+		int udp, tcp;
+		sd_event_source *udp_source, *tcp_source;
+	} ports[2];
+};
+
+static void unref(struct dns *d)
+{
+	if (--d->n_refs == 0)
+		free(d);
+}
+OWN_DEFINE(struct dns *, unref);
+
+static struct dns *ref(struct dns *d)
+{
+	d->n_refs++;
+	return d;
+}
+
+/* ---- the upstream ---- */
+
+static void upstream_add(struct upstreams *u, const char *text)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&u->at[u->n];
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&u->at[u->n];
+
+	if (u->n == UPSTREAMS_MAX)
+		return;
+	memset(&u->at[u->n], 0, sizeof u->at[u->n]);
+	if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons(PORT);
+		u->n++;
+	} else if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(PORT);
+		u->n++;
+	}
+}
+
+/* A small file, in the page cache: read for each question, so that a laptop may change its network. */
+static void upstreams_load(const struct dns *d, struct upstreams *u)
+{
+	OWN(fclose) FILE *in = d->upstream[0] ? NULL : fopen(RESOLV_CONF, "re");
+	char line[256], address[64];
+
+	u->n = 0;
+	if (d->upstream[0])
+		upstream_add(u, d->upstream);
+	while (in && fgets(line, sizeof line, in))
+		if (sscanf(line, " nameserver %63s", address) == 1)
+			upstream_add(u, address);
+}
+
+static socklen_t length_of(const struct sockaddr_storage *a)
+{
+	return a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+/* The answer carries our id and repeats our question: with a random port, what a forger would have to guess. */
+static int is_answer_to(const uint8_t *answer, size_t n, const uint8_t *question, size_t n_question)
+{
+	size_t end = 12;
+
+	if (n < 12 || n_question < 12 || memcmp(answer, question, 2) != 0 || !(answer[2] & 0x80))
+		return 0;
+	while (end < n_question && question[end])
+		end += 1u + question[end];
+	end += 5;
+	if (end > n_question || end > n)
+		return n == 12; /* an error without its question */
+	return memcmp(answer + 12, question + 12, end - 12) == 0;
+}
+
+static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *question, size_t n, uint8_t *answer)
+{
+	OWN(fd_close) int fd = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 || send(fd, question, n, 0) < 0)
+		return -errno;
+	for (int tries = 0; tries < 8; tries++) { /* forged ones are passed over, a few */
+		int r = fiber_wait_fd(fd, EPOLLIN, UPSTREAM_USEC);
+		ssize_t got = r < 0 ? r : recv(fd, answer, UDP_MAX, 0);
+
+		if (r < 0)
+			return r;
+		if (got < 0)
+			return -errno;
+		if (is_answer_to(answer, (size_t)got, question, n))
+			return got;
+	}
+	return -EBADMSG;
+}
+
+/* ---- streams: a length and a message, again and again (RFC 1035, 4.2.2) ---- */
+
+static int move_all(int fd, void *data, size_t n, int is_writing)
+{
+	uint8_t *p = data;
+
+	for (size_t done = 0; done < n;) {
+		int r = fiber_wait_fd(fd, is_writing ? EPOLLOUT : EPOLLIN, STREAM_USEC);
+		ssize_t moved;
+
+		if (r < 0)
+			return r;
+		moved = is_writing ? send(fd, p + done, n - done, MSG_NOSIGNAL) : recv(fd, p + done, n - done, 0);
+		if (moved == 0)
+			return -ECONNRESET;
+		if (moved < 0 && errno != EAGAIN && errno != EINTR)
+			return -errno;
+		done += moved > 0 ? (size_t)moved : 0;
+	}
+	return 0;
+}
+
+static int stream_read(int fd, uint8_t **ret_message, size_t *ret_n)
+{
+	uint8_t head[2];
+	int r = move_all(fd, head, sizeof head, 0);
+	size_t n = (size_t)head[0] << 8 | head[1];
+	OWN(free) uint8_t *message = r < 0 ? NULL : malloc(n + 1);
+
+	if (r < 0)
+		return r;
+	if (!message)
+		return -ENOMEM;
+	r = move_all(fd, message, n, 0);
+	if (r < 0)
+		return r;
+	*ret_message = give(message);
+	*ret_n = n;
+	return 0;
+}
+
+static int stream_write(int fd, uint8_t *message, size_t n)
+{
+	uint8_t head[2] = {(uint8_t)(n >> 8), (uint8_t)n};
+	int r = move_all(fd, head, sizeof head, 1);
+
+	return r < 0 ? r : move_all(fd, message, n, 1);
+}
+
+static int ask_tcp(const struct sockaddr_storage *to, uint8_t *question, size_t n, uint8_t **ret_answer, size_t *ret_n)
+{
+	OWN(fd_close) int fd = socket(to->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	OWN(free) uint8_t *answer = NULL;
+	size_t n_answer = 0;
+	int r;
+
+	if (fd < 0 || (connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 && errno != EINPROGRESS))
+		return -errno;
+	r = stream_write(fd, question, n);
+	if (r == 0)
+		r = stream_read(fd, &answer, &n_answer);
+	if (r < 0)
+		return r;
+	if (!is_answer_to(answer, n_answer, question, n))
+		return -EBADMSG;
+	*ret_answer = give(answer);
+	*ret_n = n_answer;
+	return 0;
+}
+
+/* ---- questions over UDP ---- */
+
+struct forward {
+	struct dns *dns;
+	struct port *port;
+	struct sockaddr_in client;
+	size_t n;
+	uint8_t question[];
+};
+
+static void forward(void *arg)
+{
+	OWN(free) struct forward *f = arg;
+	OWN(unref) struct dns *d = f->dns;
+	uint8_t answer[UDP_MAX], id[2], ours[2];
+	struct upstreams u;
+	ssize_t n = -ENETUNREACH;
+
+	upstreams_load(d, &u);
+	memcpy(id, f->question, 2);
+	if (getrandom(ours, sizeof ours, 0) == sizeof ours)
+		memcpy(f->question, ours, 2);
+	for (size_t i = 0; i < u.n && n < 0; i++)
+		n = ask_udp(&u.at[i], f->question, f->n, answer);
+	d->n_forwards--;
+	if (n < 0) {
+		memcpy(answer, f->question, f->n);
+		n = (ssize_t)dns_fail(answer, f->n);
+	}
+	memcpy(answer, id, 2);
+	if (d->plan) /* the VPC may be gone by now, and its sockets */
+		(void)sendto(f->port->udp, answer, (size_t)n, 0, (struct sockaddr *)&f->client, sizeof f->client); /* lost: asked again */
+}
+
+static void forward_start(struct port *p, const struct sockaddr_in *client, const uint8_t *question, size_t n)
+{
+	struct forward *f = p->dns->n_forwards < FORWARDS_MAX ? malloc(sizeof *f + n) : NULL;
+
+	if (!f)
+		return; /* as if it were lost on the way */
+	*f = (struct forward){.dns = ref(p->dns), .port = p, .client = *client, .n = n};
+	memcpy(f->question, question, n);
+	p->dns->n_forwards++;
+	if (fiber_spawn(forward, f) < 0) {
+		p->dns->n_forwards--;
+		unref(p->dns);
+		free(f);
+	}
+}
+
+static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	uint8_t message[UDP_MAX];
+	struct port *p = arg;
+
+	(void)source, (void)events;
+	for (int i = 0; i < BATCH; i++) {
+		struct sockaddr_in client;
+		socklen_t n_client = sizeof client;
+		ssize_t n = recvfrom(fd, message, sizeof message, 0, (struct sockaddr *)&client, &n_client);
+		OWN(free) uint8_t *answer = NULL;
+		enum dns_verdict verdict;
+		size_t n_answer;
+
+		if (n < 0)
+			break;
+		verdict = dns_answer(p->dns->plan, message, (size_t)n, &answer, &n_answer);
+		if (verdict == DNS_ANSWER)
+			(void)sendto(fd, answer, n_answer, 0, (struct sockaddr *)&client, n_client); /* lost: asked again */
+		else if (verdict == DNS_FORWARD)
+			forward_start(p, &client, message, (size_t)n);
+	}
+	return 0;
+}
+
+/* ---- questions over TCP ---- */
+
+struct stream {
+	struct dns *dns;
+	int fd;
+};
+
+static int answer_stream(struct dns *d, int fd, uint8_t *question, size_t n)
+{
+	OWN(free) uint8_t *answer = NULL;
+	struct upstreams u;
+	size_t n_answer = 0;
+	int r = -ENETUNREACH;
+
+	if (!d->plan)
+		return -ESHUTDOWN;
+	switch (dns_answer(d->plan, question, n, &answer, &n_answer)) {
+	case DNS_DROP:
+		return -EBADMSG;
+	case DNS_ANSWER:
+		return stream_write(fd, answer, n_answer);
+	case DNS_FORWARD:
+		upstreams_load(d, &u);
+		for (size_t i = 0; i < u.n && r < 0; i++)
+			r = ask_tcp(&u.at[i], question, n, &answer, &n_answer);
+		return r < 0 ? stream_write(fd, question, dns_fail(question, n)) : stream_write(fd, answer, n_answer);
+	}
+	return -EINVAL;
+}
+
+static void serve_stream(void *arg)
+{
+	OWN(free) struct stream *s = arg;
+	OWN(unref) struct dns *d = s->dns;
+	OWN(fd_close) int fd = s->fd;
+	int r;
+
+	do {
+		OWN(free) uint8_t *question = NULL;
+		size_t n = 0;
+
+		r = stream_read(fd, &question, &n);
+		if (r == 0)
+			r = answer_stream(d, fd, question, n);
+	} while (r == 0);
+	d->n_streams--;
+}
+
+static int on_connection(sd_event_source *source, int listen_fd, uint32_t events, void *arg)
+{
+	struct port *p = arg;
+	OWN(fd_close) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	OWN(free) struct stream *s = fd < 0 || p->dns->n_streams >= STREAMS_MAX ? NULL : malloc(sizeof *s);
+
+	(void)source, (void)events;
+	if (!s)
+		return 0;
+	*s = (struct stream){ref(p->dns), fd};
+	p->dns->n_streams++;
+	if (fiber_spawn(serve_stream, s) < 0) {
+		p->dns->n_streams--;
+		unref(p->dns);
+		return 0;
+	}
+	(void)give(s); /* the fiber's now, and freed by it */
+	(void)give(fd);
+	return 0;
+}
+
+/* ---- sockets ---- */
+
+/* FREEBIND: the address may come with the next pass. */
+static int bind_at(int fd, uint32_t address)
+{
+	const struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = {htonl(address)}};
+	const int one = 1;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
+	    bind(fd, (const struct sockaddr *)&a, sizeof a) < 0)
+		return -errno;
+	return 0;
+}
+
+static int port_open(struct port *p, sd_event *loop, const struct netns *n, uint32_t address)
+{
+	int r;
+
+	p->udp = netns_socket(n, AF_INET, SOCK_DGRAM, 0);
+	if (p->udp < 0)
+		return p->udp;
+	p->tcp = netns_socket(n, AF_INET, SOCK_STREAM, 0);
+	if (p->tcp < 0)
+		return p->tcp;
+	r = bind_at(p->udp, address);
+	if (r == 0)
+		r = bind_at(p->tcp, address);
+	if (r == 0 && listen(p->tcp, STREAMS_MAX) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sd_event_add_io(loop, &p->udp_source, p->udp, EPOLLIN, on_datagram, p);
+	if (r >= 0)
+		r = sd_event_add_io(loop, &p->tcp_source, p->tcp, EPOLLIN, on_connection, p);
+	return r < 0 ? r : 0;
+}
+
+int dns_new(sd_event *loop, const struct netns *n, const struct plan *plan, const char *upstream, struct dns **ret_dns)
+{
+	OWN(dns_free) struct dns *d = calloc(1, sizeof *d);
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	d->n_refs = 1;
+	d->plan = plan;
+	snprintf(d->upstream, sizeof d->upstream, "%s", upstream);
+	for (size_t i = 0; i < 2; i++)
+		d->ports[i] = (struct port){.dns = d, .udp = -1, .tcp = -1};
+	r = port_open(&d->ports[0], loop, n, plan->dns);
+	if (r == 0)
+		r = port_open(&d->ports[1], loop, n, ADDRESS_DNS);
+	if (r < 0)
+		return r;
+	*ret_dns = give(d);
+	return 0;
+}
+
+void dns_set_plan(struct dns *d, const struct plan *plan)
+{
+	d->plan = plan;
+}
+
+void dns_free(struct dns *d)
+{
+	for (size_t i = 0; i < 2; i++) {
+		struct port *p = &d->ports[i];
+
+		sd_event_source_disable_unref(p->udp_source);
+		sd_event_source_disable_unref(p->tcp_source);
+		own_fd_close(&p->udp);
+		own_fd_close(&p->tcp);
+		p->udp = p->tcp = -1;
+	}
+	d->plan = NULL;
+	unref(d);
+}

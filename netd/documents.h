@@ -1,0 +1,18 @@
+/* Documents: what the store says of one VPC, gathered for the plan. */
+#pragma once
+
+#include "plan.h"
+#include "store.h"
+
+struct documents {
+	struct plan_input input; /* its values belong to this struct */
+	char region[32];
+};
+void documents_clear(struct documents *d);
+static inline void own_documents_clear(struct documents *d)
+{
+	documents_clear(d);
+}
+
+/* -ENOENT: there is no such VPC. */
+int documents_gather(const struct store *s, const char *vpc_id, struct documents *ret_documents);

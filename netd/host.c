@@ -1,0 +1,251 @@
+/* Host: netd's few marks on the user's own network. */
+#include "host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include "plan.h"
+
+#define POOL_METRIC 65535 /* any route that the user has for the pool comes first */
+
+/* ---- the default route ---- */
+
+struct uplink {
+	int index;
+	uint32_t metric;
+};
+
+static int on_default(struct nlmsghdr *h, void *arg)
+{
+	struct uplink *u = arg;
+	const struct rtmsg *m = nlmsg_data(h);
+	struct nlattr *a[RTA_MAX + 1];
+	uint32_t metric;
+
+	if (m->rtm_dst_len || m->rtm_type != RTN_UNICAST || m->rtm_table != RT_TABLE_MAIN || nlmsg_parse(h, sizeof *m, a, RTA_MAX, NULL) < 0)
+		return 0;
+	metric = a[RTA_PRIORITY] ? nla_get_u32(a[RTA_PRIORITY]) : 0;
+	if (a[RTA_OIF] && (!u->index || metric < u->metric))
+		*u = (struct uplink){(int)nla_get_u32(a[RTA_OIF]), metric};
+	return 0;
+}
+
+static int on_name(struct nlmsghdr *h, void *arg)
+{
+	struct nlattr *a[IFLA_MAX + 1];
+
+	if (nlmsg_parse(h, sizeof(struct ifinfomsg), a, IFLA_MAX, NULL) == 0 && a[IFLA_IFNAME])
+		snprintf(arg, 16, "%s", nla_get_string(a[IFLA_IFNAME]));
+	return 0;
+}
+
+int host_uplink(const struct netns *host, char ret_name[static 16])
+{
+	const struct rtmsg h = {.rtm_family = AF_INET};
+	struct ifinfomsg link = {0};
+	struct uplink u = {0};
+	int r = netlink_dump(host->route, netlink_message(RTM_GETROUTE, 0, &h, sizeof h), on_default, NULL, &u);
+
+	ret_name[0] = '\0';
+	if (r < 0 || !u.index)
+		return r;
+	link.ifi_index = u.index;
+	return netlink_get(host->route, netlink_message(RTM_GETLINK, 0, &link, sizeof link), on_name, ret_name);
+}
+
+/* ---- what we want there ---- */
+
+static void plan_chains(const struct host_settings *s, const char *uplink, struct ruleset *rules)
+{
+	char pool[CIDR_TEXT_MAX];
+
+	cidr_format(s->public_pool, pool);
+	ruleset_chain(rules, "filter", "gureum-forward", "-");
+	ruleset_rule(rules, "filter", "gureum-forward", "-s %s -j ACCEPT", pool);
+	ruleset_rule(rules, "filter", "gureum-forward", "-d %s -j ACCEPT", pool);
+	if (!uplink[0])
+		return;
+	ruleset_chain(rules, "nat", "gureum-postrouting", "-");
+	ruleset_rule(rules, "nat", "gureum-postrouting", "-s %s ! -d %s -o %s -j MASQUERADE", pool, pool, uplink);
+}
+
+int host_plan(const struct host_settings *s, const struct netns *host, int is_used, struct items *items, struct ruleset *ret_rules)
+{
+	OWN(ruleset_free) struct ruleset rules = {0};
+	char uplink[16];
+	struct item *i;
+	int r = 0;
+
+	snprintf(uplink, sizeof uplink, "%s", strcmp(s->uplink, "none") == 0 ? "" : s->uplink);
+	if (strcmp(uplink, "auto") == 0)
+		r = host_uplink(host, uplink);
+	if (r < 0)
+		return r;
+	if (is_used) {
+		plan_chains(s, uplink, &rules);
+		/* An address of the pool that nobody has must not leave by the default route. */
+		i = items_add(items, ITEM_ROUTE, NULL);
+		i->table = RT_TABLE_MAIN;
+		i->address = cidr_first(s->public_pool);
+		i->plen = s->public_pool.bits;
+		i->metric = POOL_METRIC;
+		i->type = RTN_UNREACHABLE;
+	}
+	if (is_used && uplink[0]) {
+		i = items_add(items, ITEM_SYSCTL, NULL);
+		snprintf(i->name, sizeof i->name, "ipv4/conf/%s/forwarding", uplink);
+		snprintf(i->text, sizeof i->text, "1");
+	}
+	r = ruleset_sort(&rules);
+	if (r < 0)
+		return r;
+	*ret_rules = rules;
+	rules = (struct ruleset){0};
+	return 0;
+}
+
+/* ---- chains ---- */
+
+static const struct jump {
+	const char *table, *from, *to;
+} jumps[] = {{"filter", "FORWARD", "gureum-forward"}, {"nat", "POSTROUTING", "gureum-postrouting"}};
+
+static int is_jumped_from(const struct chain *c)
+{
+	for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++)
+		if (strcmp(c->table, jumps[i].table) == 0 && strcmp(c->name, jumps[i].from) == 0)
+			return 1;
+	return 0;
+}
+
+static int is_ours(const struct chain *c)
+{
+	return strncmp(c->name, "gureum-", 7) == 0;
+}
+
+static int is_interesting(const struct chain *c)
+{
+	return is_ours(c) || is_jumped_from(c);
+}
+
+static int has_jump(const struct ruleset *chains, const struct jump *j)
+{
+	char line[96];
+
+	snprintf(line, sizeof line, "-A %s -j %s\n", j->from, j->to);
+	for (size_t i = 0; i < chains->n; i++)
+		if (strcmp(chains->at[i].table, j->table) == 0 && strcmp(chains->at[i].name, j->from) == 0)
+			return chains->at[i].text && strstr(chains->at[i].text, line);
+	return 0;
+}
+
+/* Ours only: the user's chains are neither wanted nor to be removed. */
+static int transaction(const struct ruleset *wanted, const struct ruleset *there, char **ret_text, size_t *ret_n)
+{
+	struct ruleset ours = {0};
+	int r;
+
+	ours.at = calloc(there->n + 1, sizeof *ours.at);
+	if (!ours.at)
+		return -ENOMEM;
+	for (size_t i = 0; i < there->n; i++)
+		if (is_ours(&there->at[i]))
+			ours.at[ours.n++] = there->at[i];
+	r = ruleset_transaction(wanted, &ours, ret_text, ret_n);
+	free(ours.at); /* the texts are still theirs */
+	return r;
+}
+
+/* A jump is taken out before its chain goes, and put in (at the front) after its chain came. */
+static int apply_jumps(struct netns *host, const struct ruleset *rules, int is_adding)
+{
+	char text[160];
+	int r;
+
+	for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
+		const struct jump *j = &jumps[i];
+		int is_wanted = ruleset_has(rules, j->table, j->to);
+
+		if (is_wanted != is_adding || has_jump(&host->chains, j) == is_wanted)
+			continue;
+		snprintf(text, sizeof text, "*%s\n%s %s -j %s\nCOMMIT\n", j->table, is_wanted ? "-I" : "-D", j->from, j->to);
+		r = iptables_restore(host, text);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int host_apply_rules(struct netns *host, const struct ruleset *rules)
+{
+	OWN(free) char *text = NULL;
+	size_t n = 0;
+	int r = iptables_dump(host, is_interesting);
+
+	if (r == 0)
+		r = apply_jumps(host, rules, 0);
+	if (r == 0)
+		r = transaction(rules, &host->chains, &text, &n);
+	if (r == 0 && text)
+		r = iptables_restore(host, text);
+	if (r == 0)
+		r = apply_jumps(host, rules, 1);
+	return r < 0 ? r : (int)n;
+}
+
+/* ---- bridges and iptables ---- */
+
+static const char *const bridge_filters[] = {
+	"/proc/sys/net/bridge/bridge-nf-call-iptables",
+	"/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+	"/proc/sys/net/bridge/bridge-nf-call-arptables",
+};
+
+/* The machine's first namespace, and only that, has this setting. */
+static int is_machines_own(void)
+{
+	return access("/proc/sys/net/core/netdev_max_backlog", F_OK) == 0;
+}
+
+int host_bridge_filter(void)
+{
+	int is_on = 0;
+
+	for (size_t i = 0; i < sizeof bridge_filters / sizeof *bridge_filters; i++) {
+		OWN(fd_close) int fd = open(bridge_filters[i], O_RDWR | O_CLOEXEC);
+		char value = '0';
+
+		if (fd < 0 || read(fd, &value, 1) != 1 || value == '0')
+			continue;
+		if (is_machines_own() || pwrite(fd, "0", 1, 0) != 1)
+			is_on = 1;
+	}
+	return is_on;
+}
+
+/* ---- for the operator ---- */
+
+static void finding(json_t *list, const char *check, int is_ok, const char *good, const char *bad)
+{
+	(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "Name", check, "State", is_ok ? "ok" : "warning", "Text",
+						    is_ok ? good : bad)); /* a finding that memory lacks for is left out */
+}
+
+json_t *host_doctor(const struct host_settings *s, const struct netns *host)
+{
+	json_t *list = json_array();
+	char uplink[16] = "", text[128];
+
+	if (strcmp(s->uplink, "auto") == 0)
+		(void)host_uplink(host, uplink); /* empty: reported below */
+	else
+		snprintf(uplink, sizeof uplink, "%s", s->uplink);
+	snprintf(text, sizeof text, "guests reach the outside through %s", uplink);
+	finding(list, "uplink", uplink[0] && strcmp(uplink, "none") != 0, text,
+		"guests do not reach the outside: there is no default route, or [Network] Uplink=none");
+	finding(list, "bridge-netfilter", !host_bridge_filter(), "bridged frames do not pass the host's iptables",
+		"net.bridge.bridge-nf-call-iptables is 1: the host's firewall sees and may drop what guests send within a VPC; set it to 0 or unload br_netfilter");
+	finding(list, "tun", access("/dev/net/tun", R_OK | W_OK) == 0, "taps can be made", "/dev/net/tun cannot be opened: guests get no network");
+	return list;
+}

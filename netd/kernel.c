@@ -1,0 +1,486 @@
+/*
+ * Kernel: when passes run, and who waits for them.
+ *
+ * Theory of operation: every VPC that was touched has a number that grows with each touch. One fiber runs passes, one after another:
+ * it makes plans of what was touched, lets a worker run the pass, then takes over the results (responders, watches) and wakes
+ * those who wait. Touches that come while a pass runs are the next pass's: many touches, one pass. What failed is tried again,
+ * later and later. What others change is noticed by the watches and looked at after a moment's rest.
+ */
+#include "kernel.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include "dhcp.h"
+#include "dns.h"
+#include "documents.h"
+#include "fiber.h"
+#include "log.h"
+#include "pass.h"
+#include "watch.h"
+
+#define REST_USEC      300000	/* after a foreign change: others come with it */
+#define RETRY_MIN_USEC 1000000
+#define RETRY_MAX_USEC 60000000
+#define METADATA_BACKLOG 128
+
+struct vpc {
+	struct router router; /* first: passes know only this */
+	uint64_t touched, begun, done; /* touches so far; those the running pass covers; those that a pass has covered */
+	int error;		       /* of the last pass */
+	int is_suspect;		       /* somebody else changed something in its namespace */
+	struct dhcp *dhcp;
+	struct dns *dns;
+	struct watch *watch;
+};
+
+struct waiter {
+	struct fiber *fiber;
+	struct waiter *next;
+};
+
+static struct {
+	struct daemon *daemon;
+	struct plan_settings plan_settings;
+	struct vpc **vpcs;
+	size_t n_vpcs, n_room;
+	struct pass pass; /* a worker's while it runs: its list of routers is its own */
+	struct watch *watch;
+	sd_event_source *soon, *later; /* a touch; a retry or a foreign change */
+	uint64_t retry_usec;
+	int is_running, is_closing;
+	int is_host_touched, is_host_suspect;
+	struct waiter *waiters;
+} k;
+
+static struct vpc *vpc_find(const char *vpc_id)
+{
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		if (strcmp(k.vpcs[i]->router.vpc_id, vpc_id) == 0)
+			return k.vpcs[i];
+	return NULL;
+}
+
+static struct vpc *vpc_new(const char *vpc_id)
+{
+	struct vpc *v;
+
+	if (k.n_vpcs == k.n_room) {
+		size_t n_room = k.n_room ? k.n_room * 2 : 8;
+		struct vpc **grown = realloc(k.vpcs, n_room * sizeof *grown);
+
+		if (!grown)
+			return NULL;
+		k.vpcs = grown;
+		k.n_room = n_room;
+	}
+	v = calloc(1, sizeof *v);
+	if (!v)
+		return NULL;
+	snprintf(v->router.vpc_id, sizeof v->router.vpc_id, "%s", vpc_id);
+	k.vpcs[k.n_vpcs++] = v;
+	return v;
+}
+
+/* What stands on the namespace goes before the hold on it. */
+static void vpc_quiet(struct vpc *v)
+{
+	if (v->watch)
+		watch_free(v->watch);
+	if (v->dns)
+		dns_free(v->dns);
+	if (v->dhcp)
+		dhcp_free(v->dhcp);
+	v->watch = NULL;
+	v->dns = NULL;
+	v->dhcp = NULL;
+}
+
+static void vpc_free(struct vpc *v)
+{
+	vpc_quiet(v);
+	if (v->router.netns)
+		netns_free(v->router.netns);
+	plan_free(v->router.plan);
+	free(v);
+}
+
+/* ---- when passes run ---- */
+
+static void schedule(void)
+{
+	if (!k.is_running && k.soon)
+		(void)sd_event_source_set_enabled(k.soon, SD_EVENT_ONESHOT); /* cannot fail for a source that exists */
+}
+
+static void schedule_later(uint64_t usec)
+{
+	uint64_t now, set;
+	int is_set;
+
+	if (!k.later || sd_event_now(k.daemon->loop, CLOCK_MONOTONIC, &now) < 0)
+		return;
+	if (sd_event_source_get_enabled(k.later, &is_set) >= 0 && is_set && sd_event_source_get_time(k.later, &set) >= 0 && set > now &&
+	    set < now + usec)
+		return; /* sooner already */
+	(void)sd_event_source_set_time(k.later, now + usec); /* cannot fail for a source that exists */
+	(void)sd_event_source_set_enabled(k.later, SD_EVENT_ONESHOT);
+}
+
+static int on_later(sd_event_source *s, uint64_t usec, void *arg)
+{
+	(void)s, (void)usec, (void)arg;
+	k.is_host_touched |= k.is_host_suspect;
+	for (size_t i = 0; i < k.n_vpcs; i++) {
+		struct vpc *v = k.vpcs[i];
+
+		if (v->error < 0 || v->is_suspect)
+			v->touched++;
+	}
+	schedule();
+	return 0;
+}
+
+static void on_foreign_change(void *arg)
+{
+	struct vpc *v = arg;
+
+	if (v)
+		v->is_suspect = 1;
+	else
+		k.is_host_suspect = 1;
+	schedule_later(REST_USEC);
+}
+
+/* ---- one pass ---- */
+
+/* A document that cannot be understood must not take the VPC down: its last plan stays, or what is in the kernel. */
+static void plan_anew(struct vpc *v)
+{
+	OWN(documents_clear) struct documents documents = {0};
+	struct plan *plan = NULL;
+	char what[ID_MAX] = "";
+	int r = documents_gather(k.daemon->store, v->router.vpc_id, &documents);
+
+	if (r == 0)
+		r = plan_make(&k.plan_settings, &documents.input, &plan, what);
+	v->error = r == -ENOENT ? 0 : r;
+	if (v->error < 0) {
+		log_error(r, "the VPC's documents cannot be understood", "VPC", v->router.vpc_id, "RESOURCE", what);
+		return;
+	}
+	/* The responders look at the plan. */
+	if (plan && v->dhcp)
+		dhcp_set_plan(v->dhcp, plan);
+	if (plan && v->dns)
+		dns_set_plan(v->dns, plan);
+	if (!plan)
+		vpc_quiet(v);
+	plan_free(v->router.plan);
+	v->router.plan = plan;
+}
+
+/* Whether there is something to do. Then the pass has its plans and its list. */
+static int begin(void)
+{
+	int n = k.is_host_touched;
+	struct router **routers = realloc(k.pass.routers, (k.n_vpcs + 1) * sizeof *routers);
+
+	if (!routers) {
+		schedule_later(RETRY_MIN_USEC);
+		return 0;
+	}
+	k.pass.routers = routers;
+	k.pass.n_routers = k.n_vpcs;
+	k.pass.is_incomplete = k.is_host_touched = k.is_host_suspect = 0;
+	for (size_t i = 0; i < k.n_vpcs; i++) {
+		struct vpc *v = k.vpcs[i];
+
+		routers[i] = &v->router;
+		v->begun = v->touched;
+		v->is_suspect = 0;
+		v->router.is_touched = v->touched > v->done;
+		if (v->router.is_touched)
+			plan_anew(v);
+		n += v->router.is_touched;
+		k.pass.is_incomplete |= v->error < 0 && !v->router.plan;
+	}
+	return n;
+}
+
+static int work(void *arg)
+{
+	return pass_run(arg);
+}
+
+static int serve(struct vpc *v)
+{
+	struct router *r = &v->router;
+	sd_event *loop = k.daemon->loop;
+	const char *upstream = config_string(k.daemon->config, "Network", "DnsUpstream");
+	int e = 0;
+
+	if (!r->netns)
+		return 0;
+	if (!v->dhcp)
+		e = dhcp_new(loop, r->netns, r->plan, &v->dhcp);
+	if (e == 0 && !v->dns && r->plan->has_dns)
+		e = dns_new(loop, r->netns, r->plan, upstream, &v->dns);
+	if (e == 0 && v->dns && !r->plan->has_dns) {
+		dns_free(v->dns);
+		v->dns = NULL;
+	}
+	if (e == 0 && !v->watch)
+		e = watch_new(loop, r->netns, k.pass.host, on_foreign_change, v, &v->watch);
+	return e;
+}
+
+static void finish_vpc(struct vpc *v)
+{
+	struct router *r = &v->router;
+	char n_changes[16];
+
+	if (v->error == 0)
+		v->error = r->error < 0 ? r->error : k.pass.error;
+	if (v->error == 0 && r->plan)
+		v->error = serve(v);
+	v->done = v->begun;
+	if (v->error < 0)
+		log_error(v->error, "the VPC is not as it should be, trying again", "VPC", r->vpc_id, "REASON", r->reason[0] ? r->reason : k.pass.reason);
+	snprintf(n_changes, sizeof n_changes, "%u", r->n_changes);
+	if (r->n_changes)
+		log_debug("the VPC was brought in line", "VPC", r->vpc_id, "CHANGES", n_changes);
+}
+
+/* VPCs that came while the pass ran are not its concern. */
+static int finish_vpcs(void)
+{
+	size_t n = 0, n_passed = k.pass.n_routers;
+	int is_failed = 0;
+
+	for (size_t i = 0; i < k.n_vpcs; i++) {
+		struct vpc *v = k.vpcs[i];
+
+		/* Untouched ones may have been repaired, too. */
+		if (i < n_passed && (v->router.is_touched || v->router.error < 0))
+			finish_vpc(v);
+		is_failed |= v->error < 0;
+		if (!v->router.plan && !v->router.netns && v->touched == v->done && v->error == 0)
+			vpc_free(v);
+		else
+			k.vpcs[n++] = v;
+	}
+	k.n_vpcs = n;
+	return is_failed;
+}
+
+static void finish(void)
+{
+	int is_failed = finish_vpcs();
+
+	if (k.pass.error < 0) {
+		log_error(k.pass.error, "the host's network is not as it should be, trying again", "REASON", k.pass.reason);
+		k.is_host_suspect = is_failed = 1;
+	} else {
+		k.pass.is_first = 0;
+	}
+	if (!is_failed) {
+		k.retry_usec = 0;
+		return;
+	}
+	k.retry_usec = k.retry_usec ? k.retry_usec * 2 : RETRY_MIN_USEC;
+	if (k.retry_usec > RETRY_MAX_USEC)
+		k.retry_usec = RETRY_MAX_USEC;
+	schedule_later(k.retry_usec);
+}
+
+static void wake_all(void)
+{
+	for (struct waiter *w = k.waiters, *next; w; w = next) {
+		next = w->next;
+		fiber_wake(w->fiber);
+	}
+	k.waiters = NULL;
+}
+
+static void run_passes(void *arg)
+{
+	(void)arg;
+	while (!k.is_closing && begin() > 0) {
+		/* Its result is in the pass and its routers. */
+		(void)fiber_work(work, &k.pass);
+		if (k.is_closing)
+			break;
+		finish();
+		wake_all();
+	}
+	k.is_running = 0;
+}
+
+static int on_soon(sd_event_source *s, void *arg)
+{
+	(void)s, (void)arg;
+	if (k.is_running)
+		return 0;
+	k.is_running = 1;
+	if (fiber_spawn(run_passes, NULL) < 0) {
+		k.is_running = 0;
+		schedule_later(RETRY_MIN_USEC);
+	}
+	return 0;
+}
+
+/* ---- the boundary ---- */
+
+static int read_settings(struct daemon *d)
+{
+	const char *uplink = config_string(d->config, "Network", "Uplink");
+	struct host_settings *s = &k.pass.settings;
+
+	if (cidr_parse(config_string(d->config, "Network", "PublicPool"), &s->public_pool) < 0 ||
+	    cidr_parse(config_string(d->config, "Network", "TransitPool"), &s->transit_pool) < 0 || s->transit_pool.bits > 30 ||
+	    strlen(uplink) >= sizeof s->uplink) {
+		log_error(-EINVAL, "[Network] PublicPool, TransitPool or Uplink cannot be understood");
+		return -EINVAL;
+	}
+	snprintf(s->uplink, sizeof s->uplink, "%s", uplink);
+	k.plan_settings = (struct plan_settings){cidr_first(s->transit_pool), s->transit_pool.bits};
+	return 0;
+}
+
+static int open_loop(struct daemon *d)
+{
+	int r = sd_event_add_defer(d->loop, &k.soon, on_soon, NULL);
+
+	if (r >= 0)
+		r = sd_event_source_set_enabled(k.soon, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_time(d->loop, &k.later, CLOCK_MONOTONIC, 0, 0, on_later, NULL);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(k.later, SD_EVENT_OFF);
+	if (r >= 0)
+		r = watch_new(d->loop, k.pass.host, k.pass.host, on_foreign_change, NULL, &k.watch);
+	return r < 0 ? r : 0;
+}
+
+int kernel_open(struct daemon *d)
+{
+	int r;
+
+	k.daemon = d;
+	k.pass.is_first = 1;
+	r = read_settings(d);
+	if (r < 0)
+		return r;
+	r = netns_start(&k.pass.host);
+	if (r == 0)
+		r = open_loop(d);
+	if (r < 0) {
+		log_error(r, "cannot work on the network");
+		return r;
+	}
+	if (host_bridge_filter())
+		log_warning(0, "bridged frames pass the host's iptables (br_netfilter): guests may not reach one another");
+	store_each(d->store, "vpc", vpc)
+		kernel_touch(vpc->id);
+	k.is_host_touched = k.is_running = 1;
+	run_passes(NULL);
+	return 0;
+}
+
+void kernel_close(struct daemon *d)
+{
+	(void)d;
+	k.is_closing = 1;
+	if (k.is_running)
+		return; /* a worker has it all in hands; the process ends with it */
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		vpc_free(k.vpcs[i]);
+	free(k.vpcs);
+	free(k.pass.routers);
+	if (k.watch)
+		watch_free(k.watch);
+	sd_event_source_disable_unref(k.soon);
+	sd_event_source_disable_unref(k.later);
+	if (k.pass.host)
+		netns_free(k.pass.host);
+	memset(&k, 0, sizeof k);
+}
+
+void kernel_touch(const char *vpc_id)
+{
+	struct vpc *v = vpc_find(vpc_id);
+
+	if (!v)
+		v = vpc_new(vpc_id);
+	if (!v) {
+		log_error(-ENOMEM, "the VPC cannot be brought in line", "VPC", vpc_id);
+		return;
+	}
+	v->touched++;
+	schedule();
+}
+
+int kernel_sync(const char *vpc_id, struct fault *f)
+{
+	struct vpc *v = vpc_find(vpc_id);
+	uint64_t target = v ? v->touched : 0;
+
+	while (v && v->done < target) {
+		struct waiter w = {fiber_self(), k.waiters};
+
+		k.waiters = &w;
+		fiber_wait();
+		v = vpc_find(vpc_id);
+	}
+	if (v && v->error < 0)
+		return fault_set(f, FAULT_INTERNAL_ERROR, "The network of %s is not ready", vpc_id);
+	return 0;
+}
+
+static int bind_metadata(int fd)
+{
+	const struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(ADDRESS_IMDS)}};
+	const int one = 1;
+
+	/* FREEBIND: the address comes with the first pass. */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
+	    bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || listen(fd, METADATA_BACKLOG) < 0)
+		return -errno;
+	return 0;
+}
+
+int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f)
+{
+	struct vpc *v;
+	int r;
+
+	r = kernel_sync(vpc_id, f);
+	if (r < 0)
+		return r;
+	v = vpc_find(vpc_id);
+	if (!v || !v->router.netns)
+		return fault_set(f, FAULT_INCORRECT_STATE, "%s has no interface in use", vpc_id);
+	OWN(fd_close) int fd = netns_socket(v->router.netns, AF_INET, SOCK_STREAM, 0);
+	r = fd < 0 ? fd : bind_metadata(fd);
+	if (r < 0)
+		return fault_set(f, FAULT_INTERNAL_ERROR, "169.254.169.254 cannot be listened on: %s", strerror(-r));
+	*ret_fd = give(fd);
+	return 0;
+}
+
+unsigned kernel_mtu(void)
+{
+	return PLAN_MTU;
+}
+
+int kernel_doctor(json_t **ret_checks)
+{
+	OWN(netns_free) struct netns *host = NULL;
+	int r = netns_start(&host); /* a hold of its own: the other is a worker's while a pass runs */
+
+	if (r < 0)
+		return r;
+	*ret_checks = host_doctor(&k.pass.settings, host);
+	return *ret_checks ? 0 : -ENOMEM;
+}

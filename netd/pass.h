@@ -1,0 +1,41 @@
+/*
+ * Pass: one function brings the kernel from whatever it is to what the plans say. It reads back what is there, compares, adds what is
+ * missing (what protects before what connects), then removes what should not be, in reverse. It keeps no journal: a pass that was killed is finished by the
+ * next one, and one that finds everything right changes nothing.
+ *
+ * It blocks (netlink, iptables, ipset) and is made for a worker thread: what it is given belongs to it until it returns.
+ */
+#pragma once
+
+#include "host.h"
+#include "plan.h"
+
+/* One VPC's router, and what became of it. */
+struct router {
+	char vpc_id[ID_MAX];
+	struct plan *plan;   /* NULL: the VPC is no more */
+	struct netns *netns; /* NULL: nothing of it is in the kernel */
+	int is_touched;	     /* in: look at its namespace in this pass. Its links in the host's namespace are always looked at */
+	int error;	     /* out: 0 or -errno, and what failed */
+	char reason[320];
+	unsigned n_changes;  /* out */
+	int is_nat_changed;  /* within a pass */
+};
+
+struct pass {
+	struct host_settings settings;
+	struct netns *host;
+	struct router **routers;
+	size_t n_routers;
+	int is_first;	    /* also what an earlier process left: unknown namespaces, connections, half-removed links */
+	int is_incomplete;  /* some VPC has no plan though it should: nothing is removed that might be its */
+	int error;	    /* out: of what concerns all */
+	char reason[320];
+	unsigned n_changes; /* out: of all */
+};
+
+/* 0 or -errno (pass->error or the first router's); the rest was done all the same. */
+int pass_run(struct pass *p);
+
+/* The router has, or will have, something in the kernel. */
+int router_is_present(const struct router *r);
