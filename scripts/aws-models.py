@@ -33,7 +33,7 @@ TIMESTAMPS = {None: 0, "iso8601": 1, "unixtimestamp": 2, "unixTimestamp": 2, "rf
 NONE = 0xFFFF
 
 # struct aws_member's flags
-REQUIRED, FLATTENED, ATTRIBUTE, PAYLOAD, STREAMING = 1, 2, 4, 8, 16
+REQUIRED, FLATTENED, ATTRIBUTE, PAYLOAD, STREAMING, SENSITIVE = 1, 2, 4, 8, 16, 32
 
 
 def fail(text):
@@ -223,6 +223,8 @@ class Builder:
             flags |= ATTRIBUTE
         if target.get("streaming"):
             flags |= STREAMING
+        if target.get("sensitive"):
+            flags |= SENSITIVE
         namespace = target.get("xmlNamespace") or {}
         namespace = namespace if isinstance(namespace, dict) else {"uri": namespace}
         s = self.t.strings.add

@@ -20,7 +20,10 @@ static const char *text_of(const json_t *value, char buffer[static 64])
 	else if (json_is_real(value))
 		snprintf(buffer, 64, "%.15g", json_real_value(value));
 	else
-		snprintf(buffer, 64, "%s", json_is_true(value) ? "true" : json_is_false(value) ? "false" : "");
+		snprintf(buffer, 64, "%s",
+			 json_is_true(value)	? "true"
+			 : json_is_false(value) ? "false"
+						: "");
 	return buffer;
 }
 
@@ -51,7 +54,8 @@ static int check_string(const struct aws_where *w, const json_t *value, struct f
 	const char *text = json_string_value(value);
 	int r;
 
-	/* A NUL would end the text early for everyone who reads it later as C's strings are read. */
+	/* A NUL would end the text early for everyone who reads it later as C's strings are read.
+	 */
 	if (!text || strlen(text) != json_string_length(value))
 		return aws_refuse_type(w, "", f);
 	if (s->n > 0 && !aws_enum_has(s, text))
@@ -71,7 +75,8 @@ static int check_number(const struct aws_where *w, const json_t *value, struct f
 
 	if (!json_is_integer(value) && !(json_is_real(value) && s->type == AWS_DOUBLE))
 		return aws_refuse_type(w, text, f);
-	if (s->type == AWS_INTEGER && json_integer_value(value) != (int32_t)json_integer_value(value))
+	if (s->type == AWS_INTEGER &&
+	    json_integer_value(value) != (int32_t)json_integer_value(value))
 		return aws_refuse_type(w, text, f);
 	return check_bounds(w, text, json_number_value(value), f);
 }
@@ -102,9 +107,11 @@ static int check_scalar(const struct aws_where *w, const json_t *value, struct f
 	return fits ? 0 : aws_refuse_type(w, text_of(value, buffer), f);
 }
 
-static int check_value(struct checker *c, const struct aws_where *w, const json_t *value, struct fault *f);
+static int check_value(struct checker *c, const struct aws_where *w, const json_t *value,
+		       struct fault *f);
 
-static int check_list(struct checker *c, const struct aws_where *w, const json_t *list, struct fault *f)
+static int check_list(struct checker *c, const struct aws_where *w, const json_t *list,
+		      struct fault *f)
 {
 	const struct aws_member *m = aws_member_at(aws_shape_of(w->member), 0);
 	char buffer[64];
@@ -116,7 +123,7 @@ static int check_list(struct checker *c, const struct aws_where *w, const json_t
 		return aws_refuse_type(w, text_of(list, buffer), f);
 	snprintf(buffer, sizeof buffer, "%zu elements", json_array_size(list));
 	r = check_bounds(w, buffer, json_array_size(list), f);
-	json_array_foreach(list, i, value) {
+	json_array_foreach (list, i, value) {
 		struct aws_where element = aws_where_element(w, m, i + 1);
 
 		if (r < 0)
@@ -128,7 +135,8 @@ static int check_list(struct checker *c, const struct aws_where *w, const json_t
 	return r;
 }
 
-static int check_map(struct checker *c, const struct aws_where *w, const json_t *map, struct fault *f)
+static int check_map(struct checker *c, const struct aws_where *w, const json_t *map,
+		     struct fault *f)
 {
 	const struct aws_shape *s = aws_shape_of(w->member);
 	char buffer[64];
@@ -141,7 +149,8 @@ static int check_map(struct checker *c, const struct aws_where *w, const json_t 
 		return aws_refuse_type(w, text_of(map, buffer), f);
 	snprintf(buffer, sizeof buffer, "%zu entries", json_object_size(map));
 	r = check_bounds(w, buffer, json_object_size(map), f);
-	json_object_foreach((json_t *)map, key, value) { /* the macro's iterator wants it changeable */
+	json_object_foreach ((json_t *)map, key,
+			     value) { /* the macro's iterator wants it changeable */
 		struct aws_where at_key = aws_where_element(w, aws_member_at(s, 0), ++i);
 		struct aws_where at_value = aws_where_element(w, aws_member_at(s, 1), i);
 		OWN(json_decref) json_t *name = json_string(key);
@@ -157,8 +166,8 @@ static int check_map(struct checker *c, const struct aws_where *w, const json_t 
 	return r;
 }
 
-static int check_structure(struct checker *c, const struct aws_where *w, const struct aws_shape *s, const json_t *object,
-			   struct fault *f)
+static int check_structure(struct checker *c, const struct aws_where *w, const struct aws_shape *s,
+			   const json_t *object, struct fault *f)
 {
 	char buffer[64];
 	const char *name;
@@ -167,7 +176,7 @@ static int check_structure(struct checker *c, const struct aws_where *w, const s
 
 	if (!json_is_object(object))
 		return aws_refuse_type(w, text_of(object, buffer), f);
-	json_object_foreach((json_t *)object, name, value) { /* as above */
+	json_object_foreach ((json_t *)object, name, value) { /* as above */
 		const struct aws_member *m = aws_member_find(s, name, strlen(name));
 
 		if (!m)
@@ -188,7 +197,8 @@ static int check_structure(struct checker *c, const struct aws_where *w, const s
 	return 0;
 }
 
-static int check_value(struct checker *c, const struct aws_where *w, const json_t *value, struct fault *f)
+static int check_value(struct checker *c, const struct aws_where *w, const json_t *value,
+		       struct fault *f)
 {
 	const struct aws_shape *s = aws_shape_of(w->member);
 
@@ -216,7 +226,8 @@ int aws_check(const struct aws_action *a, const json_t *parameters, struct fault
 		return check_structure(&c, &w, input, parameters, f);
 	if (!json_is_object(parameters))
 		return aws_refuse_type(&w, "", f);
-	const char *first = json_object_iter_key(json_object_iter((json_t *)parameters)); /* looked at only */
+	const char *first =
+		json_object_iter_key(json_object_iter((json_t *)parameters)); /* looked at only */
 
 	return first ? aws_refuse_unknown(&w, first, strlen(first), f) : 0;
 }

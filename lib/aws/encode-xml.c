@@ -1,12 +1,15 @@
-/* Replies of the ec2, query and rest-xml protocols. What botocore's parsers read is what is written here. */
+/* Replies of the ec2, query and rest-xml protocols. What botocore's parsers read is what is written
+ * here. */
 #include "encode.h"
 
 #include "../own.h"
 
 static int write_structure(struct encoder *e, const struct aws_shape *s, const json_t *object);
-static int write_value(struct encoder *e, const struct aws_member *m, const char *name, const json_t *value);
+static int write_value(struct encoder *e, const struct aws_member *m, const char *name,
+		       const json_t *value);
 
-/* XML attributes of a structure's element; their prefix is declared where they stand, by the namespace of `m`. */
+/* XML attributes of a structure's element; their prefix is declared where they stand, by the
+ * namespace of `m`. */
 static int write_attributes(struct encoder *e, const struct aws_member *m, const json_t *object)
 {
 	const struct aws_shape *s = aws_shape_of(m);
@@ -40,13 +43,14 @@ static int write_attributes(struct encoder *e, const struct aws_member *m, const
 	return r;
 }
 
-static int write_elements(struct encoder *e, const struct aws_shape *list, const char *name, const json_t *array)
+static int write_elements(struct encoder *e, const struct aws_shape *list, const char *name,
+			  const json_t *array)
 {
 	size_t i;
 	json_t *value;
 	int r = 0;
 
-	json_array_foreach(array, i, value) {
+	json_array_foreach (array, i, value) {
 		r = write_value(e, aws_member_at(list, 0), name, value);
 		if (r < 0)
 			return r;
@@ -55,13 +59,15 @@ static int write_elements(struct encoder *e, const struct aws_shape *list, const
 }
 
 /* Entries, each in an element `entry`. */
-static int write_entries(struct encoder *e, const struct aws_shape *map, const char *entry, const json_t *object)
+static int write_entries(struct encoder *e, const struct aws_shape *map, const char *entry,
+			 const json_t *object)
 {
 	const struct aws_member *at_key = aws_member_at(map, 0), *at_value = aws_member_at(map, 1);
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)object, key, value) { /* the macro's iterator wants it changeable */
+	json_object_foreach ((json_t *)object, key,
+			     value) { /* the macro's iterator wants it changeable */
 		text_open(&e->out, entry);
 		text_element(&e->out, aws_text(at_key->reply), key);
 		int r = write_value(e, at_value, aws_text(at_value->reply), value);
@@ -73,7 +79,8 @@ static int write_entries(struct encoder *e, const struct aws_shape *map, const c
 	return 0;
 }
 
-static int write_list(struct encoder *e, const struct aws_member *m, const char *name, const json_t *array)
+static int write_list(struct encoder *e, const struct aws_member *m, const char *name,
+		      const json_t *array)
 {
 	const struct aws_shape *s = aws_shape_of(m);
 
@@ -92,7 +99,8 @@ static int write_list(struct encoder *e, const struct aws_member *m, const char 
 	return r;
 }
 
-static int write_map(struct encoder *e, const struct aws_member *m, const char *name, const json_t *object)
+static int write_map(struct encoder *e, const struct aws_member *m, const char *name,
+		     const json_t *object)
 {
 	if (!json_is_object(object))
 		return encode_refuse(e);
@@ -105,7 +113,8 @@ static int write_map(struct encoder *e, const struct aws_member *m, const char *
 	return r;
 }
 
-static int write_scalar(struct encoder *e, const struct aws_member *m, const char *name, const json_t *value)
+static int write_scalar(struct encoder *e, const struct aws_member *m, const char *name,
+			const json_t *value)
 {
 	char buffer[64];
 	const char *text;
@@ -124,7 +133,8 @@ static int write_scalar(struct encoder *e, const struct aws_member *m, const cha
 	return 0;
 }
 
-static int write_substructure(struct encoder *e, const struct aws_member *m, const char *name, const json_t *object)
+static int write_substructure(struct encoder *e, const struct aws_member *m, const char *name,
+			      const json_t *object)
 {
 	if (!json_is_object(object))
 		return encode_refuse(e);
@@ -139,7 +149,8 @@ static int write_substructure(struct encoder *e, const struct aws_member *m, con
 	return r;
 }
 
-static int write_value(struct encoder *e, const struct aws_member *m, const char *name, const json_t *value)
+static int write_value(struct encoder *e, const struct aws_member *m, const char *name,
+		       const json_t *value)
 {
 	int r = encode_enter(e, m);
 
@@ -168,7 +179,8 @@ static int write_structure(struct encoder *e, const struct aws_shape *s, const j
 		const struct aws_member *m = aws_member_at(s, i);
 		const json_t *value = json_object_get(object, aws_text(m->name));
 
-		if (!value || json_is_null(value) || m->location != AWS_BODY || (m->flags & AWS_ATTRIBUTE))
+		if (!value || json_is_null(value) || m->location != AWS_BODY ||
+		    (m->flags & AWS_ATTRIBUTE))
 			continue;
 		int r = write_value(e, m, aws_text(m->reply), value);
 
@@ -187,7 +199,8 @@ static void open_root(struct encoder *e, const char *root)
 	text_add(&e->out, "\">");
 }
 
-static int write_ec2(struct encoder *e, const struct aws_action *a, const json_t *reply, const char *request_id)
+static int write_ec2(struct encoder *e, const struct aws_action *a, const json_t *reply,
+		     const char *request_id)
 {
 	const struct aws_shape *output = aws_shape_at(a->output);
 	const struct aws_member *done = output ? aws_member_find(output, "Return", 6) : NULL;
@@ -198,14 +211,16 @@ static int write_ec2(struct encoder *e, const struct aws_action *a, const json_t
 	text_element(&e->out, "requestId", request_id);
 	if (output)
 		r = write_structure(e, output, reply);
-	/* An answer that only says that it was done. Where the model has the member, a handler may say false. */
+	/* An answer that only says that it was done. Where the model has the member, a handler may
+	 * say false. */
 	if (!output || (done && !json_object_get(reply, "Return")))
 		text_add(&e->out, "<return>true</return>");
 	text_close(&e->out, aws_text(a->root));
 	return r;
 }
 
-static int write_query(struct encoder *e, const struct aws_action *a, const json_t *reply, const char *request_id)
+static int write_query(struct encoder *e, const struct aws_action *a, const json_t *reply,
+		       const char *request_id)
 {
 	const struct aws_shape *output = aws_shape_at(a->output);
 	const char *wrapper = aws_text(a->wrapper);
@@ -224,15 +239,18 @@ static int write_query(struct encoder *e, const struct aws_action *a, const json
 	return r;
 }
 
-/* The member that is the body, or that alone stands in the root as its text (S3's LocationConstraint); NULL: all members are elements. */
-static const struct aws_member *find_payload(const struct aws_action *a, const struct aws_shape *output)
+/* The member that is the body, or that alone stands in the root as its text (S3's
+ * LocationConstraint); NULL: all members are elements. */
+static const struct aws_member *find_payload(const struct aws_action *a,
+					     const struct aws_shape *output)
 {
 	for (unsigned i = 0; i < output->n; i++) {
 		const struct aws_member *m = aws_member_at(output, i);
 
 		if (m->flags & AWS_PAYLOAD)
 			return m;
-		if (strcmp(aws_text(m->reply), aws_text(a->root)) == 0 && aws_shape_of(m)->type == AWS_STRING)
+		if (strcmp(aws_text(m->reply), aws_text(a->root)) == 0 &&
+		    aws_shape_of(m)->type == AWS_STRING)
 			return m;
 	}
 	return NULL;
@@ -246,7 +264,8 @@ static int has_body(const struct aws_shape *output)
 	return 0;
 }
 
-/* Bodies only: what goes into headers is the caller's. A blob is sent by descriptor, not from here. */
+/* Bodies only: what goes into headers is the caller's. A blob is sent by descriptor, not from here.
+ */
 static int write_rest(struct encoder *e, const struct aws_action *a, const json_t *reply)
 {
 	const struct aws_shape *output = aws_shape_at(a->output);
@@ -257,14 +276,16 @@ static int write_rest(struct encoder *e, const struct aws_action *a, const json_
 
 	if (!has_body(output) || (payload && aws_shape_of(payload)->type == AWS_BLOB))
 		return 0;
-	if (payload && (payload->flags & AWS_PAYLOAD) && aws_shape_of(payload)->type == AWS_STRING) {
+	if (payload && (payload->flags & AWS_PAYLOAD) &&
+	    aws_shape_of(payload)->type == AWS_STRING) {
 		text_add(&e->out, json_is_string(body) ? json_string_value(body) : "");
 		return 0;
 	}
 	text_add(&e->out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
 	open_root(e, root);
 	if (payload && aws_shape_of(payload)->type == AWS_STRING) {
-		text_add_xml(&e->out, json_is_string(body) ? json_string_value(body) : "", json_string_length(body));
+		text_add_xml(&e->out, json_is_string(body) ? json_string_value(body) : "",
+			     json_string_length(body));
 		r = 0;
 	} else if (body && !json_is_object(body)) {
 		r = encode_refuse(e);
@@ -275,7 +296,8 @@ static int write_rest(struct encoder *e, const struct aws_action *a, const json_
 	return r;
 }
 
-int encode_xml(struct encoder *e, const struct aws_action *a, const json_t *reply, const char *request_id)
+int encode_xml(struct encoder *e, const struct aws_action *a, const json_t *reply,
+	       const char *request_id)
 {
 	switch (e->service->protocol) {
 	case AWS_EC2:

@@ -19,7 +19,8 @@ int encode_refuse(const struct encoder *e)
 
 	refused_where[0] = '\0';
 	for (unsigned i = 0; i < e->depth && at < sizeof refused_where; i++)
-		at += snprintf(refused_where + at, sizeof refused_where - at, "%s%s", i ? "." : "", aws_text(e->way[i]->name));
+		at += snprintf(refused_where + at, sizeof refused_where - at, "%s%s", i ? "." : "",
+			       aws_text(e->way[i]->name));
 	return -EPROTO;
 }
 
@@ -43,7 +44,8 @@ int encode_moment(const struct encoder *e, const json_t *value, int64_t *ret_use
 
 		if (!(seconds >= -62135596800.0 && seconds <= 253402300799.0))
 			return encode_refuse(e);
-		*ret_usec = json_is_integer(value) ? json_integer_value(value) * 1000000 : (int64_t)(seconds * 1000000 + 0.5);
+		*ret_usec = json_is_integer(value) ? json_integer_value(value) * 1000000
+						   : (int64_t)(seconds * 1000000 + 0.5);
 		return 0;
 	}
 	if (!json_is_string(value) || aws_time_parse(json_string_value(value), ret_usec) < 0)
@@ -51,7 +53,8 @@ int encode_moment(const struct encoder *e, const json_t *value, int64_t *ret_use
 	return 0;
 }
 
-static int print_moment(const struct encoder *e, const struct aws_member *m, int64_t usec, char buffer[static 64])
+static int print_moment(const struct encoder *e, const struct aws_member *m, int64_t usec,
+			char buffer[static 64])
 {
 	int64_t fraction = (usec % 1000000 + 1000000) % 1000000;
 	time_t seconds = (usec - fraction) / 1000000;
@@ -88,8 +91,8 @@ static void print_double(double number, char buffer[static 64])
 		strcat(buffer, ".0");
 }
 
-int encode_scalar(const struct encoder *e, const struct aws_member *m, const json_t *value, char buffer[static 64], const char **ret_text,
-		  size_t *ret_bytes)
+int encode_scalar(const struct encoder *e, const struct aws_member *m, const json_t *value,
+		  char buffer[static 64], const char **ret_text, size_t *ret_bytes)
 {
 	int64_t usec;
 	int r = 0;
@@ -126,7 +129,8 @@ int encode_scalar(const struct encoder *e, const struct aws_member *m, const jso
 	return r;
 }
 
-int aws_encode(const struct aws_action *a, const json_t *reply, const char *request_id, char **ret_body, size_t *ret_bytes)
+int aws_encode(const struct aws_action *a, const json_t *reply, const char *request_id,
+	       char **ret_body, size_t *ret_bytes)
 {
 	struct encoder e = {.service = aws_service_of(a)};
 	int r;
@@ -143,7 +147,8 @@ int aws_encode(const struct aws_action *a, const json_t *reply, const char *requ
 	return r;
 }
 
-static void error_query(struct text *t, const struct aws_service *s, const struct fault *f, const char *request_id)
+static void error_query(struct text *t, const struct aws_service *s, const struct fault *f,
+			const char *request_id)
 {
 	text_add(t, "<ErrorResponse xmlns=\"");
 	text_add(t, aws_text(s->namespace));
@@ -178,7 +183,8 @@ static void error_s3(struct text *t, const struct fault *f, const char *request_
 
 static void error_json(struct text *t, const struct fault *f)
 {
-	OWN(json_decref) json_t *error = json_pack("{s:s, s:s}", "__type", f->code, "message", f->message);
+	OWN(json_decref)
+	json_t *error = json_pack("{s:s, s:s}", "__type", f->code, "message", f->message);
 	OWN(free) char *dump = error ? json_dumps(error, JSON_COMPACT) : NULL;
 
 	if (dump)
@@ -187,7 +193,8 @@ static void error_json(struct text *t, const struct fault *f)
 		text_add(t, "{\"__type\":\"InternalError\"}");
 }
 
-int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id, char **ret_body, size_t *ret_bytes)
+int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id,
+		     char **ret_body, size_t *ret_bytes)
 {
 	OWN(text_free) struct text t = {0};
 
@@ -217,7 +224,8 @@ const char *aws_content_type(const struct aws_service *s)
 	case AWS_REST_JSON:
 		return "application/json";
 	case AWS_JSON:
-		return strcmp(aws_text(s->json_version), "1.0") == 0 ? "application/x-amz-json-1.0" : "application/x-amz-json-1.1";
+		return strcmp(aws_text(s->json_version), "1.0") == 0 ? "application/x-amz-json-1.0"
+								     : "application/x-amz-json-1.1";
 	default:
 		return "text/xml;charset=UTF-8";
 	}

@@ -8,7 +8,8 @@
 struct encoder {
 	struct text out;
 	const struct aws_service *service;
-	const struct aws_member *way[AWS_DEPTH_MAX * 2]; /* to the member being written, for the message when it does not fit */
+	const struct aws_member *way[AWS_DEPTH_MAX * 2]; /* to the member being written, for the
+							    message when it does not fit */
 	unsigned depth;
 };
 
@@ -20,8 +21,9 @@ void encode_leave(struct encoder *e);
 /* A moment that a reply gives as string or number, in microseconds. 0 or -EPROTO. */
 int encode_moment(const struct encoder *e, const json_t *value, int64_t *ret_usec);
 /* A scalar as the text that stands between tags. 0 or -EPROTO. */
-int encode_scalar(const struct encoder *e, const struct aws_member *m, const json_t *value, char buffer[static 64], const char **ret_text,
-		  size_t *ret_bytes);
+int encode_scalar(const struct encoder *e, const struct aws_member *m, const json_t *value,
+		  char buffer[static 64], const char **ret_text, size_t *ret_bytes);
 
-int encode_xml(struct encoder *e, const struct aws_action *a, const json_t *reply, const char *request_id);
+int encode_xml(struct encoder *e, const struct aws_action *a, const json_t *reply,
+	       const char *request_id);
 int encode_json(struct encoder *e, const struct aws_action *a, const json_t *reply);

@@ -11,16 +11,20 @@ static int uses_wire_names(const struct aws_service *s)
 	return s->protocol == AWS_JSON || s->protocol == AWS_REST_JSON;
 }
 
-static int rename_value(const struct aws_member *m, const json_t *value, unsigned depth, json_t **ret_renamed);
+static int rename_value(const struct aws_member *m, const json_t *value, unsigned depth,
+			json_t **ret_renamed);
 
-/* A copy in which the model's names stand for the wire's. What is not the model's stays: the check that follows refuses it. */
-static int rename_structure(const struct aws_shape *s, const json_t *object, unsigned depth, json_t **ret_renamed)
+/* A copy in which the model's names stand for the wire's. What is not the model's stays: the check
+ * that follows refuses it. */
+static int rename_structure(const struct aws_shape *s, const json_t *object, unsigned depth,
+			    json_t **ret_renamed)
 {
 	OWN(json_decref) json_t *renamed = json_object();
 	const char *name;
 	json_t *value;
 
-	json_object_foreach((json_t *)object, name, value) { /* the macro's iterator wants it changeable */
+	json_object_foreach ((json_t *)object, name,
+			     value) { /* the macro's iterator wants it changeable */
 		const struct aws_member *m = aws_member_find_request(s, name, strlen(name));
 		OWN(json_decref) json_t *inner = m ? NULL : json_incref(value);
 		int r = m ? rename_value(m, value, depth + 1, &inner) : 0;
@@ -34,13 +38,14 @@ static int rename_structure(const struct aws_shape *s, const json_t *object, uns
 	return *ret_renamed ? 0 : -ENOMEM;
 }
 
-static int rename_elements(const struct aws_shape *s, const json_t *array, unsigned depth, json_t **ret_renamed)
+static int rename_elements(const struct aws_shape *s, const json_t *array, unsigned depth,
+			   json_t **ret_renamed)
 {
 	OWN(json_decref) json_t *renamed = json_array();
 	size_t i;
 	json_t *value;
 
-	json_array_foreach(array, i, value) {
+	json_array_foreach (array, i, value) {
 		OWN(json_decref) json_t *inner = NULL;
 		int r = rename_value(aws_member_at(s, 0), value, depth + 1, &inner);
 
@@ -53,13 +58,14 @@ static int rename_elements(const struct aws_shape *s, const json_t *array, unsig
 	return *ret_renamed ? 0 : -ENOMEM;
 }
 
-static int rename_entries(const struct aws_shape *s, const json_t *map, unsigned depth, json_t **ret_renamed)
+static int rename_entries(const struct aws_shape *s, const json_t *map, unsigned depth,
+			  json_t **ret_renamed)
 {
 	OWN(json_decref) json_t *renamed = json_object();
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)map, key, value) { /* as above */
+	json_object_foreach ((json_t *)map, key, value) { /* as above */
 		OWN(json_decref) json_t *inner = NULL;
 		int r = rename_value(aws_member_at(s, 1), value, depth + 1, &inner);
 
@@ -72,7 +78,8 @@ static int rename_entries(const struct aws_shape *s, const json_t *map, unsigned
 	return *ret_renamed ? 0 : -ENOMEM;
 }
 
-static int rename_value(const struct aws_member *m, const json_t *value, unsigned depth, json_t **ret_renamed)
+static int rename_value(const struct aws_member *m, const json_t *value, unsigned depth,
+			json_t **ret_renamed)
 {
 	const struct aws_shape *s = aws_shape_of(m);
 
@@ -88,7 +95,8 @@ static int rename_value(const struct aws_member *m, const json_t *value, unsigne
 	return 0;
 }
 
-/* No request nests deeper than AWS_DEPTH_MAX; jansson recurses 2,048 deep, which a fiber's stack does not hold. */
+/* No request nests deeper than AWS_DEPTH_MAX; jansson recurses 2,048 deep, which a fiber's stack
+ * does not hold. */
 static int is_deep(const char *body, size_t n_bytes)
 {
 	int depth = 0, in_string = 0;
@@ -104,21 +112,24 @@ static int is_deep(const char *body, size_t n_bytes)
 	return depth > AWS_DEPTH_MAX * 2;
 }
 
-int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes, json_t **ret_parameters, struct fault *f)
+int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes,
+		    json_t **ret_parameters, struct fault *f)
 {
 	json_error_t error;
 
 	if (is_deep(body, n_bytes))
 		return fault_set(f, FAULT_SERIALIZATION, "The body is nested too deeply");
 	/* An empty body is a request without parameters. */
-	OWN(json_decref) json_t *given =
+	OWN(json_decref)
+	json_t *given =
 		n_bytes ? json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES, &error) : json_object();
 	const struct aws_shape *input = aws_shape_at(a->input);
 	OWN(json_decref) json_t *parameters = NULL;
 	int r = 0;
 
 	if (!json_is_object(given))
-		return fault_set(f, FAULT_SERIALIZATION, "The body is not a JSON object%s%.200s", given ? "" : ": ", given ? "" : error.text);
+		return fault_set(f, FAULT_SERIALIZATION, "The body is not a JSON object%s%.200s",
+				 given ? "" : ": ", given ? "" : error.text);
 	if (input && uses_wire_names(aws_service_of(a)))
 		r = rename_structure(input, given, 0, &parameters);
 	else
@@ -130,9 +141,11 @@ int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes
 	return r;
 }
 
-static int wire_value(struct encoder *e, const struct aws_member *m, const json_t *value, json_t **ret_wire);
+static int wire_value(struct encoder *e, const struct aws_member *m, const json_t *value,
+		      json_t **ret_wire);
 
-static int wire_structure(struct encoder *e, const struct aws_shape *s, const json_t *object, json_t **ret_wire)
+static int wire_structure(struct encoder *e, const struct aws_shape *s, const json_t *object,
+			  json_t **ret_wire)
 {
 	OWN(json_decref) json_t *wire = json_object();
 
@@ -156,7 +169,8 @@ static int wire_structure(struct encoder *e, const struct aws_shape *s, const js
 	return *ret_wire ? 0 : -ENOMEM;
 }
 
-static int wire_elements(struct encoder *e, const struct aws_shape *s, const json_t *array, json_t **ret_wire)
+static int wire_elements(struct encoder *e, const struct aws_shape *s, const json_t *array,
+			 json_t **ret_wire)
 {
 	OWN(json_decref) json_t *wire = json_array();
 	size_t i;
@@ -164,7 +178,7 @@ static int wire_elements(struct encoder *e, const struct aws_shape *s, const jso
 
 	if (!json_is_array(array))
 		return encode_refuse(e);
-	json_array_foreach(array, i, value) {
+	json_array_foreach (array, i, value) {
 		OWN(json_decref) json_t *inner = NULL;
 		int r = wire_value(e, aws_member_at(s, 0), value, &inner);
 
@@ -177,7 +191,8 @@ static int wire_elements(struct encoder *e, const struct aws_shape *s, const jso
 	return *ret_wire ? 0 : -ENOMEM;
 }
 
-static int wire_entries(struct encoder *e, const struct aws_shape *s, const json_t *map, json_t **ret_wire)
+static int wire_entries(struct encoder *e, const struct aws_shape *s, const json_t *map,
+			json_t **ret_wire)
 {
 	OWN(json_decref) json_t *wire = json_object();
 	const char *key;
@@ -185,7 +200,7 @@ static int wire_entries(struct encoder *e, const struct aws_shape *s, const json
 
 	if (!json_is_object(map))
 		return encode_refuse(e);
-	json_object_foreach((json_t *)map, key, value) { /* as above */
+	json_object_foreach ((json_t *)map, key, value) { /* as above */
 		OWN(json_decref) json_t *inner = NULL;
 		int r = wire_value(e, aws_member_at(s, 1), value, &inner);
 
@@ -198,7 +213,8 @@ static int wire_entries(struct encoder *e, const struct aws_shape *s, const json
 	return *ret_wire ? 0 : -ENOMEM;
 }
 
-static int wire_scalar(struct encoder *e, const struct aws_member *m, const json_t *value, json_t **ret_wire)
+static int wire_scalar(struct encoder *e, const struct aws_member *m, const json_t *value,
+		       json_t **ret_wire)
 {
 	int is_time = aws_shape_of(m)->type == AWS_TIMESTAMP;
 	char buffer[64];
@@ -207,16 +223,21 @@ static int wire_scalar(struct encoder *e, const struct aws_member *m, const json
 	int64_t usec;
 	int r = encode_scalar(e, m, value, buffer, &text, &n_bytes); /* also checks the type */
 
-	if (r == 0 && is_time && (m->timestamp == AWS_TIME_DEFAULT || m->timestamp == AWS_TIME_UNIX)) {
+	if (r == 0 && is_time &&
+	    (m->timestamp == AWS_TIME_DEFAULT || m->timestamp == AWS_TIME_UNIX)) {
 		r = encode_moment(e, value, &usec);
-		*ret_wire = r < 0 ? NULL : usec % 1000000 ? json_real(usec / 1e6) : json_integer(usec / 1000000);
+		*ret_wire = r < 0	     ? NULL
+			    : usec % 1000000 ? json_real(usec / 1e6)
+					     : json_integer(usec / 1000000);
 	} else if (r == 0) {
-		*ret_wire = is_time ? json_stringn(text, n_bytes) : json_incref((json_t *)value); /* shared, not changed */
+		*ret_wire = is_time ? json_stringn(text, n_bytes)
+				    : json_incref((json_t *)value); /* shared, not changed */
 	}
 	return r < 0 ? r : *ret_wire ? 0 : -ENOMEM;
 }
 
-static int wire_value(struct encoder *e, const struct aws_member *m, const json_t *value, json_t **ret_wire)
+static int wire_value(struct encoder *e, const struct aws_member *m, const json_t *value,
+		      json_t **ret_wire)
 {
 	const struct aws_shape *s = aws_shape_of(m);
 	int r = encode_enter(e, m);

@@ -1,9 +1,10 @@
 /*
  * The models' patterns: runs the automata that scripts/aws_patterns.py made.
  *
- * Theory: the set of all steps that the automaton can be in is carried along the text (Thompson's way), so that there is no
- * backtracking and no text that takes exponential time. A step is in the set at most once per character: `mark`
- * holds the number of the character at which it was last added.
+ * Theory: the set of all steps that the automaton can be in is carried along the text (Thompson's
+ * way), so that there is no backtracking and no text that takes exponential time. A step is in the
+ * set at most once per character: `mark` holds the number of the character at which it was last
+ * added.
  */
 #include "table.h"
 
@@ -119,7 +120,10 @@ int aws_pattern_fits(uint16_t step, const char *text)
 	uint32_t mark[SMALL] = {0};
 	uint16_t steps[4][SMALL];
 	unsigned n = count_steps(step);
-	struct machine m = {.start = step, .mark = mark, .sets = {{steps[0], 0}, {steps[1], 0}}, .todo = steps[2]};
+	struct machine m = {.start = step,
+			    .mark = mark,
+			    .sets = {{steps[0], 0}, {steps[1], 0}},
+			    .todo = steps[2]};
 	OWN(free) uint32_t *room = NULL;
 
 	if (step == 0)

@@ -1,10 +1,11 @@
 /*
  * Query parameters to JSON ("Filter.1.Value.2=x" → {"Filters": [{"Values": […]}]}).
  *
- * Theory: the parameters are sorted by the components of their names, numbers as numbers. Then all parameters of one
- * member, or of one list element, stand side by side, and a list's elements stand in order; so the tree is read off by a
- * recursion over ranges, in n log n whatever names a client makes up. Nothing is built for names that the model lacks.
- * Source of the rules: botocore's QuerySerializer and EC2Serializer, whose inverse this is.
+ * Theory: the parameters are sorted by the components of their names, numbers as numbers. Then all
+ * parameters of one member, or of one list element, stand side by side, and a list's elements stand
+ * in order; so the tree is read off by a recursion over ranges, in n log n whatever names a client
+ * makes up. Nothing is built for names that the model lacks. Source of the rules: botocore's
+ * QuerySerializer and EC2Serializer, whose inverse this is.
  */
 #include "refuse.h"
 
@@ -35,7 +36,8 @@ static size_t component_bytes(const char *name)
 /* The component as a list index, -1 if it is none. */
 static long component_number(const char *name, size_t n_bytes)
 {
-	if (n_bytes == 0 || n_bytes > 9 || strspn(name, "0123456789") < n_bytes || (*name == '0' && n_bytes > 1))
+	if (n_bytes == 0 || n_bytes > 9 || strspn(name, "0123456789") < n_bytes ||
+	    (*name == '0' && n_bytes > 1))
 		return -1;
 	return strtol(name, NULL, 10);
 }
@@ -55,7 +57,8 @@ static int compare_component(const char *a, size_t n_a, const char *b, size_t n_
 
 static int compare_pair(const void *left, const void *right)
 {
-	const char *a = ((const struct aws_pair *)left)->name, *b = ((const struct aws_pair *)right)->name;
+	const char *a = ((const struct aws_pair *)left)->name,
+		   *b = ((const struct aws_pair *)right)->name;
 
 	for (;;) {
 		size_t n_a = component_bytes(a), n_b = component_bytes(b);
@@ -70,8 +73,8 @@ static int compare_pair(const void *left, const void *right)
 	}
 }
 
-/* Takes from `rest` (whose parameters all go on at ->at with a component) those with the same first component: `ret_group`
- * stands behind it. */
+/* Takes from `rest` (whose parameters all go on at ->at with a component) those with the same first
+ * component: `ret_group` stands behind it. */
 static const char *next_group(struct range *rest, struct range *ret_group, size_t *ret_bytes)
 {
 	const char *name = rest->pairs[0].name + rest->at;
@@ -97,8 +100,10 @@ static const struct aws_pair *leaf_of(const struct range *r)
 	return r->n > 0 && r->pairs[0].name[r->at] == '\0' ? &r->pairs[0] : NULL;
 }
 
-/* The parameters that go on, standing behind the dot. A parameter that ends here must be empty: "Tags=" is the empty list. */
-static int children_of(const struct decoder *d, const struct aws_where *w, struct range r, struct range *ret_children)
+/* The parameters that go on, standing behind the dot. A parameter that ends here must be empty:
+ * "Tags=" is the empty list. */
+static int children_of(const struct decoder *d, const struct aws_where *w, struct range r,
+		       struct range *ret_children)
 {
 	for (; leaf_of(&r); r.pairs++, r.n--)
 		if (*r.pairs->value)
@@ -107,7 +112,8 @@ static int children_of(const struct decoder *d, const struct aws_where *w, struc
 	return 0;
 }
 
-static int decode_integer(const struct aws_where *w, const char *text, struct fault *f, json_t **ret)
+static int decode_integer(const struct aws_where *w, const char *text, struct fault *f,
+			  json_t **ret)
 {
 	const char *digits = text + (*text == '-');
 
@@ -131,7 +137,8 @@ static int decode_double(const struct aws_where *w, const char *text, struct fau
 	return *ret ? 0 : aws_refuse_type(w, text, f);
 }
 
-static int decode_timestamp(const struct aws_where *w, const char *text, struct fault *f, json_t **ret)
+static int decode_timestamp(const struct aws_where *w, const char *text, struct fault *f,
+			    json_t **ret)
 {
 	int64_t usec;
 
@@ -158,18 +165,21 @@ static int decode_text(const struct aws_where *w, const char *text, struct fault
 		return 0;
 	default:
 		*ret = json_string(text);
-		return *ret ? 0 : aws_refuse_type(w, "", f); /* it is not UTF-8: not to be repeated */
+		return *ret ? 0
+			    : aws_refuse_type(w, "", f); /* it is not UTF-8: not to be repeated */
 	}
 }
 
-static int decode_scalar(const struct decoder *d, const struct aws_where *w, struct range r, json_t **ret)
+static int decode_scalar(const struct decoder *d, const struct aws_where *w, struct range r,
+			 json_t **ret)
 {
 	const char *more = r.pairs[r.n - 1].name + r.at;
 
 	if (*more)
 		return aws_refuse_unknown(w, more + 1, component_bytes(more + 1), d->f);
 	if (r.n > 1)
-		return fault_set(d->f, FAULT_MALFORMED_QUERY_STRING, "A parameter is given more than once");
+		return fault_set(d->f, FAULT_MALFORMED_QUERY_STRING,
+				 "A parameter is given more than once");
 	int r_text = decode_text(w, r.pairs[0].value, d->f, ret);
 
 	return r_text < 0 ? r_text : *ret ? 0 : -ENOMEM;
@@ -177,7 +187,8 @@ static int decode_scalar(const struct decoder *d, const struct aws_where *w, str
 
 static int decode_value(struct decoder *d, const struct aws_where *w, struct range r, json_t **ret);
 
-static int decode_structure(struct decoder *d, const struct aws_where *w, const struct aws_shape *s, struct range rest, json_t **ret)
+static int decode_structure(struct decoder *d, const struct aws_where *w, const struct aws_shape *s,
+			    struct range rest, json_t **ret)
 {
 	OWN(json_decref) json_t *object = json_object();
 
@@ -202,8 +213,10 @@ static int decode_structure(struct decoder *d, const struct aws_where *w, const 
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* The component between a list's or map's name and the number ("member", "entry"), which flat ones do not have. */
-static int strip(const struct decoder *d, const struct aws_where *w, const char *wanted, struct range *r)
+/* The component between a list's or map's name and the number ("member", "entry"), which flat ones
+ * do not have. */
+static int strip(const struct decoder *d, const struct aws_where *w, const char *wanted,
+		 struct range *r)
 {
 	struct range group;
 	size_t n_bytes;
@@ -215,13 +228,15 @@ static int strip(const struct decoder *d, const struct aws_where *w, const char 
 	if (strlen(wanted) != n_bytes || strncmp(name, wanted, n_bytes) != 0 || leaf_of(&group))
 		return aws_refuse_unknown(w, name, n_bytes, d->f);
 	if (r->n > 0)
-		return aws_refuse_unknown(w, r->pairs[0].name + r->at, component_bytes(r->pairs[0].name + r->at), d->f);
+		return aws_refuse_unknown(w, r->pairs[0].name + r->at,
+					  component_bytes(r->pairs[0].name + r->at), d->f);
 	*r = (struct range){group.pairs, group.n, group.at + 1};
 	return 0;
 }
 
 /* The parameters of the next element; its number only orders. */
-static int next_element(struct decoder *d, const struct aws_where *w, struct range *rest, struct range *ret_group)
+static int next_element(struct decoder *d, const struct aws_where *w, struct range *rest,
+			struct range *ret_group)
 {
 	size_t n_bytes;
 	const char *name = next_group(rest, ret_group, &n_bytes);
@@ -231,7 +246,8 @@ static int next_element(struct decoder *d, const struct aws_where *w, struct ran
 	return ++d->n_items > AWS_ITEMS_MAX ? aws_refuse_size(w, "Too many elements", d->f) : 0;
 }
 
-static int decode_list(struct decoder *d, const struct aws_where *w, struct range rest, json_t **ret)
+static int decode_list(struct decoder *d, const struct aws_where *w, struct range rest,
+		       json_t **ret)
 {
 	const struct aws_member *m = aws_member_at(aws_shape_of(w->member), 0);
 	OWN(json_decref) json_t *list = json_array();
@@ -257,7 +273,8 @@ static int decode_list(struct decoder *d, const struct aws_where *w, struct rang
 }
 
 /* One entry: its key and value stand behind the number in either order. */
-static int decode_entry(struct decoder *d, const struct aws_where *w, size_t index, struct range rest, json_t *map)
+static int decode_entry(struct decoder *d, const struct aws_where *w, size_t index,
+			struct range rest, json_t *map)
 {
 	const struct aws_shape *s = aws_shape_of(w->member);
 	OWN(json_decref) json_t *key = NULL;
@@ -283,7 +300,10 @@ static int decode_entry(struct decoder *d, const struct aws_where *w, size_t ind
 
 	if (!json_is_string(key) || !value)
 		return aws_refuse_missing(&at, d->f);
-	return json_object_setn_new(map, json_string_value(key), json_string_length(key), give(value)) < 0 ? -ENOMEM : 0;
+	return json_object_setn_new(map, json_string_value(key), json_string_length(key),
+				    give(value)) < 0
+		       ? -ENOMEM
+		       : 0;
 }
 
 static int decode_map(struct decoder *d, const struct aws_where *w, struct range rest, json_t **ret)
@@ -332,8 +352,9 @@ static int decode_value(struct decoder *d, const struct aws_where *w, struct ran
 /* Parameters that are not the action's: they say which action it is, and who signed it. */
 static int is_envelope(const char *name)
 {
-	static const char *const names[] = {"Action",		"Version",   "AWSAccessKeyId", "Signature", "SignatureMethod",
-					    "SignatureVersion", "Timestamp", "Expires",	       "SecurityToken"};
+	static const char *const names[] = {"Action",	 "Version",	    "AWSAccessKeyId",
+					    "Signature", "SignatureMethod", "SignatureVersion",
+					    "Timestamp", "Expires",	    "SecurityToken"};
 
 	if (strncasecmp(name, "X-Amz-", 6) == 0)
 		return 1;
@@ -343,7 +364,8 @@ static int is_envelope(const char *name)
 	return 0;
 }
 
-int aws_decode_query(const struct aws_action *a, const struct aws_pair *pairs, size_t n_pairs, json_t **ret_parameters, struct fault *f)
+int aws_decode_query(const struct aws_action *a, const struct aws_pair *pairs, size_t n_pairs,
+		     json_t **ret_parameters, struct fault *f)
 {
 	static const struct aws_shape nothing = {.type = AWS_STRUCTURE};
 	const struct aws_shape *input = a->input == AWS_NONE ? &nothing : aws_shape_at(a->input);
@@ -358,7 +380,8 @@ int aws_decode_query(const struct aws_action *a, const struct aws_pair *pairs, s
 	for (size_t i = 0; i < n_pairs; i++) {
 		size_t n_bytes = component_bytes(pairs[i].name);
 
-		if (!is_envelope(pairs[i].name) || aws_member_find_request(input, pairs[i].name, n_bytes))
+		if (!is_envelope(pairs[i].name) ||
+		    aws_member_find_request(input, pairs[i].name, n_bytes))
 			sorted[all.n++] = pairs[i];
 	}
 	qsort(sorted, all.n, sizeof *sorted, compare_pair);

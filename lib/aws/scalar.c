@@ -20,7 +20,8 @@ static int parse_offset(const char *at, int *ret_seconds)
 	hours = (at[1] - '0') * 10 + at[2] - '0';
 	const char *rest = at + 3 + (at[3] == ':');
 
-	if (sscanf(rest, "%2d%n", &minutes, &n) != 1 || n != 2 || rest[2] || hours > 14 || minutes > 59 || minutes < 0)
+	if (sscanf(rest, "%2d%n", &minutes, &n) != 1 || n != 2 || rest[2] || hours > 14 ||
+	    minutes > 59 || minutes < 0)
 		return -EINVAL;
 	*ret_seconds = (*at == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
 	return 0;
@@ -40,7 +41,8 @@ static int parse_number(const char *text, int64_t *ret_usec)
 	char *end;
 	double seconds = strtod(text, &end);
 
-	if (end == text || *end || strspn(text, "0123456789.") != strlen(text) || seconds > 253402300799.0)
+	if (end == text || *end || strspn(text, "0123456789.") != strlen(text) ||
+	    seconds > 253402300799.0)
 		return -EINVAL;
 	*ret_usec = (int64_t)(seconds * 1000000 + 0.5);
 	return 0;

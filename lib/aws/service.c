@@ -56,7 +56,8 @@ static int same(uint32_t text, const char *name, size_t n_bytes)
 	return strncmp(t, name, n_bytes) == 0 && t[n_bytes] == '\0';
 }
 
-const struct aws_member *aws_member_find(const struct aws_shape *s, const char *name, size_t n_bytes)
+const struct aws_member *aws_member_find(const struct aws_shape *s, const char *name,
+					 size_t n_bytes)
 {
 	for (unsigned i = 0; s->type == AWS_STRUCTURE && i < s->n; i++)
 		if (same(aws_member_at(s, i)->name, name, n_bytes))
@@ -64,7 +65,8 @@ const struct aws_member *aws_member_find(const struct aws_shape *s, const char *
 	return NULL;
 }
 
-const struct aws_member *aws_member_find_request(const struct aws_shape *s, const char *name, size_t n_bytes)
+const struct aws_member *aws_member_find_request(const struct aws_shape *s, const char *name,
+						 size_t n_bytes)
 {
 	for (unsigned i = 0; s->type == AWS_STRUCTURE && i < s->n; i++)
 		if (same(aws_member_at(s, i)->request, name, n_bytes))

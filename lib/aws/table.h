@@ -1,8 +1,10 @@
 /*
- * The rows of the generated tables (build/gen/aws-tables.c, by scripts/aws-models.py), and how to walk them. Only lib/aws includes this.
+ * The rows of the generated tables (build/gen/aws-tables.c, by scripts/aws-models.py), and how to
+ * walk them. Only lib/aws includes this.
  *
- * Rows refer to rows by index and to text by offset in aws_strings: no pointer, so no relocation, and a page that is
- * never looked at is never loaded. Index and offset 0 of limits, steps and strings is "nothing".
+ * Rows refer to rows by index and to text by offset in aws_strings: no pointer, so no relocation,
+ * and a page that is never looked at is never loaded. Index and offset 0 of limits, steps and
+ * strings is "nothing".
  */
 #pragma once
 
@@ -16,7 +18,16 @@
 #define AWS_ITEMS_MAX 10000 /* elements of all of a request's lists and maps */
 
 enum aws_type {
-	AWS_STRUCTURE, AWS_LIST, AWS_MAP, AWS_STRING, AWS_INTEGER, AWS_LONG, AWS_DOUBLE, AWS_BOOLEAN, AWS_TIMESTAMP, AWS_BLOB
+	AWS_STRUCTURE,
+	AWS_LIST,
+	AWS_MAP,
+	AWS_STRING,
+	AWS_INTEGER,
+	AWS_LONG,
+	AWS_DOUBLE,
+	AWS_BOOLEAN,
+	AWS_TIMESTAMP,
+	AWS_BLOB
 };
 
 enum aws_member_flags {
@@ -25,6 +36,7 @@ enum aws_member_flags {
 	AWS_ATTRIBUTE = 4, /* an XML attribute of its structure's element */
 	AWS_PAYLOAD = 8,   /* this member alone is the body (rest protocols) */
 	AWS_STREAMING = 16,
+	AWS_SENSITIVE = 32, /* never in a message */
 };
 
 enum aws_location { AWS_BODY, AWS_HEADER, AWS_HEADERS, AWS_QUERYSTRING, AWS_URI, AWS_STATUS };
@@ -47,8 +59,9 @@ struct aws_action {
 
 struct aws_shape {
 	uint16_t type;
-	uint16_t n;	 /* members of a structure; 1 of a list; key and value of a map; values of an enum */
-	uint16_t first;	 /* of them: in aws_members, or in aws_enums, sorted */
+	uint16_t n;	/* members of a structure; 1 of a list; key and value of a map; values of an
+			   enum */
+	uint16_t first; /* of them: in aws_members, or in aws_enums, sorted */
 	uint16_t limits; /* of a number, or of a text's or list's length */
 };
 
@@ -112,15 +125,20 @@ static inline const struct aws_member *aws_member_at(const struct aws_shape *s, 
 	return &aws_members[s->first + i];
 }
 
-/* The structure's member of this name ("InstanceIds"), or by its name in requests ("InstanceId"). NULL: none. */
-const struct aws_member *aws_member_find(const struct aws_shape *s, const char *name, size_t n_bytes);
-const struct aws_member *aws_member_find_request(const struct aws_shape *s, const char *name, size_t n_bytes);
+/* The structure's member of this name ("InstanceIds"), or by its name in requests ("InstanceId").
+ * NULL: none. */
+const struct aws_member *aws_member_find(const struct aws_shape *s, const char *name,
+					 size_t n_bytes);
+const struct aws_member *aws_member_find_request(const struct aws_shape *s, const char *name,
+						 size_t n_bytes);
 /* `text` is one of the enum's values. */
 int aws_enum_has(const struct aws_shape *s, const char *text);
-/* All of `text` (UTF-8) fits the pattern that starts at `step`: 1 or 0, or -ENOMEM. Time is text times pattern at most. */
+/* All of `text` (UTF-8) fits the pattern that starts at `step`: 1 or 0, or -ENOMEM. Time is text
+ * times pattern at most. */
 int aws_pattern_fits(uint16_t step, const char *text);
-/* A moment as clients write it (ISO 8601 with or without fraction and offset, RFC 822, seconds since the epoch) in microseconds
- * since the epoch. 0 or -EINVAL (also for what was before 1970). */
+/* A moment as clients write it (ISO 8601 with or without fraction and offset, RFC 822, seconds
+ * since the epoch) in microseconds since the epoch. 0 or -EINVAL (also for what was before 1970).
+ */
 int aws_time_parse(const char *text, int64_t *ret_usec);
 /* `text` is base64, padded. */
 int aws_base64_check(const char *text);

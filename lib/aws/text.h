@@ -1,4 +1,5 @@
-/* A growing text, and XML written into it. Failing to grow is remembered, so that only the end is checked. */
+/* A growing text, and XML written into it. Failing to grow is remembered, so that only the end is
+ * checked. */
 #pragma once
 
 #include <stddef.h>
@@ -17,8 +18,9 @@ static inline void own_text_free(struct text *t)
 
 void text_add(struct text *t, const char *s);
 void text_add_bytes(struct text *t, const char *s, size_t n_bytes);
-/* As XML character data or attribute value. What XML 1.0 cannot hold (control characters, U+FFFE, U+FFFF) and what is not UTF-8 becomes U+FFFD:
- * one odd character in a tag must not make a whole reply unreadable. */
+/* As XML character data or attribute value. What XML 1.0 cannot hold (control characters, U+FFFE,
+ * U+FFFF) and what is not UTF-8 becomes U+FFFD: one odd character in a tag must not make a whole
+ * reply unreadable. */
 void text_add_xml(struct text *t, const char *s, size_t n_bytes);
 /* <name>, </name>, <name>s</name> (<name/> when s is empty) */
 void text_open(struct text *t, const char *name);

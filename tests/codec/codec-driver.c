@@ -1,10 +1,11 @@
 /*
  * The codec behind a pipe, for tests/codec/test_roundtrip.py: one JSON object per line in, one out.
  *
- *	{"do": "query", "service": "ec2", "action": "RunInstances", "pairs": [["ImageId", "ami-1"], …]}  → {"parameters": {…}}
- *	{"do": "json", "service": …, "action": …, "body": "…"}                                            → {"parameters": {…}}
- *	{"do": "encode", "service": …, "action": …, "reply": {…}}                                         → {"body": "…"}
- *	{"do": "error", "service": …, "code": …, "status": 400, "message": …}                             → {"body": "…"}
+ *	{"do": "query", "service": "ec2", "action": "RunInstances", "pairs": [["ImageId", "ami-1"],
+ *…]}  → {"parameters": {…}}
+ *	{"do": "json", "service": …, "action": …, "body": "…"} → {"parameters": {…}}
+ *	{"do": "encode", "service": …, "action": …, "reply": {…}} → {"body": "…"}
+ *	{"do": "error", "service": …, "code": …, "status": 400, "message": …} → {"body": "…"}
  *
  * A refusal is {"fault": code, "message": …}, a reply that does not fit {"where": …}.
  */
@@ -21,7 +22,8 @@ static const char request_id[] = "59dbff89-35bd-4eac-99ed-be587EXAMPLE";
 static json_t *answer(int r, json_t *parameters, const struct fault *f)
 {
 	if (r < 0)
-		return json_pack("{s:s, s:s, s:i}", "fault", f->code, "message", f->message, "errno", -r);
+		return json_pack("{s:s, s:s, s:i}", "fault", f->code, "message", f->message,
+				 "errno", -r);
 	return json_pack("{s:o}", "parameters", parameters);
 }
 
@@ -36,7 +38,8 @@ static json_t *do_query(const struct aws_action *a, const json_t *command)
 	for (size_t i = 0; i < n; i++) {
 		const json_t *pair = json_array_get(list, i);
 
-		pairs[i] = (struct aws_pair){json_string_value(json_array_get(pair, 0)), json_string_value(json_array_get(pair, 1))};
+		pairs[i] = (struct aws_pair){json_string_value(json_array_get(pair, 0)),
+					     json_string_value(json_array_get(pair, 1))};
 	}
 	int r = aws_decode_query(a, pairs, n, &parameters, &f);
 

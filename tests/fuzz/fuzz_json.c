@@ -1,4 +1,5 @@
-/* A JSON body from a stranger; and, since a daemon's reply may hold any text a stranger gave it, the same body as a reply. */
+/* A JSON body from a stranger; and, since a daemon's reply may hold any text a stranger gave it,
+ * the same body as a reply. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 	const char *body = (const char *)data + 2;
 	OWN(json_decref) json_t *reply = json_loadb(body, n_bytes - 2, 0, NULL);
 
-	if (aws_decode_json(a, body, n_bytes - 2, &parameters, &f) == 0 && aws_check(a, parameters, &f) < 0)
+	if (aws_decode_json(a, body, n_bytes - 2, &parameters, &f) == 0 &&
+	    aws_check(a, parameters, &f) < 0)
 		abort();
 	if (reply)
 		encode(a, reply);

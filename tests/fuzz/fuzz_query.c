@@ -1,6 +1,7 @@
 /*
- * Query parameters from a stranger. Raw bytes rarely guess a name of a model, so the input is read as choices: an action, then for each
- * parameter a walk through the action's model, left now and then for raw bytes.
+ * Query parameters from a stranger. Raw bytes rarely guess a name of a model, so the input is read
+ * as choices: an action, then for each parameter a walk through the action's model, left now and
+ * then for raw bytes.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -44,7 +45,8 @@ static void append_raw(struct input *in, char *text, size_t room)
 }
 
 /* One step down: the names a model knows, mostly. */
-static const struct aws_shape *step(struct input *in, const struct aws_shape *s, int is_flat, char *name, size_t room, int *ret_is_flat)
+static const struct aws_shape *step(struct input *in, const struct aws_shape *s, int is_flat,
+				    char *name, size_t room, int *ret_is_flat)
 {
 	char number[16];
 	unsigned choice = next(in);
@@ -80,7 +82,9 @@ static const struct aws_shape *step(struct input *in, const struct aws_shape *s,
 
 static void make_value(struct input *in, const struct aws_shape *s, char *value, size_t room)
 {
-	static const char *const values[] = {"1", "true", "2026-11-22T16:00:00Z", "YWJj", "", "-1", "99999999999", "a b", "1e400", "arn:aws:iam::1:user/x"};
+	static const char *const values[] = {
+		"1",   "true",	"2026-11-22T16:00:00Z", "YWJj", "", "-1", "99999999999",
+		"a b", "1e400", "arn:aws:iam::1:user/x"};
 
 	if (s && s->type == AWS_STRING && s->n && (next(in) & 1))
 		append(value, room, aws_text(aws_enums[s->first + next(in) % s->n]));

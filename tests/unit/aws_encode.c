@@ -16,7 +16,8 @@ static char *encode(const char *service, const char *action, const json_t *reply
 	char *body = NULL;
 	size_t n_bytes = 0;
 
-	*ret_r = aws_encode(aws_action_find(aws_service_find(service), action), reply, request_id, &body, &n_bytes);
+	*ret_r = aws_encode(aws_action_find(aws_service_find(service), action), reply, request_id,
+			    &body, &n_bytes);
 	return body;
 }
 
@@ -32,38 +33,55 @@ static int refuses(const char *service, const char *action, const char *reply, c
 static void what_does_not_fit_the_model_is_our_mistake(void)
 {
 	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": {}}", "Vpcs"), "an object for a list");
-	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": [[]]}", "Vpcs.member"), "a list for a structure");
-	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": [{\"VpcId\": 1}]}", "Vpcs.member.VpcId"), "a number for a text");
-	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": [{\"IsDefault\": \"true\"}]}", "Vpcs.member.IsDefault"), "a text for a boolean");
-	ok(refuses("ec2", "DescribeInstances", "{\"Reservations\": [{\"Instances\": [{\"LaunchTime\": \"now\"}]}]}",
-		   "Reservations.member.Instances.member.LaunchTime"), "no moment");
+	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": [[]]}", "Vpcs.member"),
+	   "a list for a structure");
+	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": [{\"VpcId\": 1}]}", "Vpcs.member.VpcId"),
+	   "a number for a text");
+	ok(refuses("ec2", "DescribeVpcs", "{\"Vpcs\": [{\"IsDefault\": \"true\"}]}",
+		   "Vpcs.member.IsDefault"),
+	   "a text for a boolean");
+	ok(refuses("ec2", "DescribeInstances",
+		   "{\"Reservations\": [{\"Instances\": [{\"LaunchTime\": \"now\"}]}]}",
+		   "Reservations.member.Instances.member.LaunchTime"),
+	   "no moment");
 	ok(refuses("ec2", "DescribeVpcs", "[]", ""), "no object at all");
 }
 
 static void ours_and_null_are_left_out(void)
 {
-	OWN(json_decref) json_t *reply = json_pack("{s:s, s:n, s:s, s:[]}", "_Tap", "t", "NextToken", "Other", "x", "Vpcs");
+	OWN(json_decref)
+	json_t *reply =
+		json_pack("{s:s, s:n, s:s, s:[]}", "_Tap", "t", "NextToken", "Other", "x", "Vpcs");
 	int r;
 	OWN(free) char *body = encode("ec2", "DescribeVpcs", reply, &r);
 
 	is_int(r, 0, "encoded");
 	ok(strstr(body, "<vpcSet/>"), "an empty list is there");
-	ok(!strstr(body, "Tap") && !strstr(body, "Other") && !strstr(body, "nextToken"), "the rest is not");
+	ok(!strstr(body, "Tap") && !strstr(body, "Other") && !strstr(body, "nextToken"),
+	   "the rest is not");
 }
 
 static void text_cannot_break_the_markup(void)
 {
-	OWN(json_decref) json_t *reply = json_pack("{s:s}", "Arn", "<&>\"'\r\n\t\x01\x0b\x7f\xc3\xa9\xef\xbf\xbe\xef\xbf\xbf\xf0\x9f\x90\x9f");
+	OWN(json_decref)
+	json_t *reply = json_pack(
+		"{s:s}", "Arn",
+		"<&>\"'\r\n\t\x01\x0b\x7f\xc3\xa9\xef\xbf\xbe\xef\xbf\xbf\xf0\x9f\x90\x9f");
 	int r;
 	OWN(free) char *body = encode("sts", "GetCallerIdentity", reply, &r);
 
 	is_int(r, 0, "encoded");
-	ok(strstr(body, "<Arn>&lt;&amp;&gt;&quot;'&#xD;\n\t\xef\xbf\xbd\xef\xbf\xbd\x7f\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xf0\x9f\x90\x9f</Arn>"), "escaped or replaced");
+	ok(strstr(body, "<Arn>&lt;&amp;&gt;&quot;'&#xD;"
+			"\n\t\xef\xbf\xbd\xef\xbf\xbd\x7f\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xf0\x9f"
+			"\x90\x9f</Arn>"),
+	   "escaped or replaced");
 }
 
 static void an_error_of_strange_bytes_is_xml(void)
 {
-	struct fault fault = {.code = "A<B", .status = 400, .message = "\xff\xc0\x80\xed\xa0\x80\xf5\x80\x80\x80 \xe2\x82"};
+	struct fault fault = {.code = "A<B",
+			      .status = 400,
+			      .message = "\xff\xc0\x80\xed\xa0\x80\xf5\x80\x80\x80 \xe2\x82"};
 	OWN(free) char *body = NULL;
 	size_t n_bytes;
 
@@ -100,7 +118,8 @@ static void golden(const char *name)
 	if (error)
 		r = aws_encode_error(s, &fault, request_id, &body, &n_bytes);
 	else
-		body = encode(aws_service_prefix(s), jstr(spec, "action"), json_object_get(spec, "reply"), &r);
+		body = encode(aws_service_prefix(s), jstr(spec, "action"),
+			      json_object_get(spec, "reply"), &r);
 	snprintf(path, sizeof path, GOLDEN "/%s.xml", name);
 	if (getenv("REGEN") && r == 0) {
 		OWN(fclose) FILE *out = fopen(path, "we");

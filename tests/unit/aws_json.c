@@ -22,13 +22,18 @@ static int decode(const char *body)
 
 static void a_body_is_checked_by_the_model(void)
 {
-	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"Placement\": {\"AvailabilityZone\": \"a\"}}"), 0, "fits");
+	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"Placement\": {\"AvailabilityZone\": "
+		      "\"a\"}}"),
+	       0, "fits");
 	is_int(decode("{\"MinCount\": \"1\", \"MaxCount\": 1}"), -22, "a text is no number");
 	is_str(f.code, "InvalidParameterValue", "code");
 	is_int(decode("{\"MinCount\": 1.5, \"MaxCount\": 1}"), -22, "a fraction is no integer");
-	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"Placement\": []}"), -22, "a list is no structure");
-	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"Placement\": null}"), -22, "nor is null");
-	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"placement\": {}}"), -22, "names are exact");
+	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"Placement\": []}"), -22,
+	       "a list is no structure");
+	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"Placement\": null}"), -22,
+	       "nor is null");
+	is_int(decode("{\"MinCount\": 1, \"MaxCount\": 1, \"placement\": {}}"), -22,
+	       "names are exact");
 	is_str(f.code, "UnknownParameter", "code");
 	is_int(decode("{\"MinCount\": 1}"), -22, "a required one is missing");
 	is_str(f.code, "MissingParameter", "code");
@@ -36,7 +41,13 @@ static void a_body_is_checked_by_the_model(void)
 
 static void what_is_no_object_is_refused(void)
 {
-	const char *const bodies[] = {"[]", "1", "{", "{\"a\": 1, \"a\": 2}", "{\"ImageId\": \"\\u0000\"}", "{\"ImageId\": \"\xff\"}", "{} {}"};
+	const char *const bodies[] = {"[]",
+				      "1",
+				      "{",
+				      "{\"a\": 1, \"a\": 2}",
+				      "{\"ImageId\": \"\\u0000\"}",
+				      "{\"ImageId\": \"\xff\"}",
+				      "{} {}"};
 
 	for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
 		is_int(decode(bodies[i]), -22, bodies[i]);
@@ -62,18 +73,24 @@ static void parameters_can_be_asked_for(void)
 	ok(aws_action_takes(find("ec2", "RunInstances"), "DryRun"), "takes DryRun");
 	ok(!aws_action_takes(find("ec2", "RunInstances"), "Dry"), "not by a part of the name");
 	ok(!aws_action_takes(find("sts", "GetCallerIdentity"), "DryRun"), "takes nothing");
-	ok(!find("ec2", "runInstances") && !find("ec2", "") && !find("ec2", "RunInstance"), "AWS has no such action");
+	ok(!find("ec2", "runInstances") && !find("ec2", "") && !find("ec2", "RunInstance"),
+	   "AWS has no such action");
 	ok(!aws_service_find("sqs"), "nor we such a service");
 	is_str(aws_action_name(find("iam", "CreateUser")), "CreateUser", "name");
-	is_str(aws_service_version(aws_service_find("elasticloadbalancing")), "2015-12-01", "version");
+	is_str(aws_service_version(aws_service_find("elasticloadbalancing")), "2015-12-01",
+	       "version");
 }
 
 static void the_overlay_is_laid_over_the_models(void)
 {
-	OWN(json_decref) json_t *future = json_pack("{s:i, s:i, s:s}", "MinCount", 1, "MaxCount", 1, "InstanceType", "x99.nano");
+	OWN(json_decref)
+	json_t *future = json_pack("{s:i, s:i, s:s}", "MinCount", 1, "MaxCount", 1, "InstanceType",
+				   "x99.nano");
 
-	is_int(aws_check(find("ec2", "RunInstances"), future, &f), 0, "an instance type of tomorrow is for the catalog to refuse");
-	ok(find("elasticloadbalancing", "DescribeListenerAttributes"), "an action that the models lack");
+	is_int(aws_check(find("ec2", "RunInstances"), future, &f), 0,
+	       "an instance type of tomorrow is for the catalog to refuse");
+	ok(find("elasticloadbalancing", "DescribeListenerAttributes"),
+	   "an action that the models lack");
 }
 
 int main(void)

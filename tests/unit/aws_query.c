@@ -25,7 +25,8 @@ static int decode(const char *service, const char *action, const char *query)
 		*value++ = '\0';
 		pairs[n++] = (struct aws_pair){pair, value};
 	}
-	return aws_decode_query(aws_action_find(aws_service_find(service), action), pairs, n, &parameters, &f);
+	return aws_decode_query(aws_action_find(aws_service_find(service), action), pairs, n,
+				&parameters, &f);
 }
 
 static const char *json(void)
@@ -39,38 +40,63 @@ static const char *json(void)
 
 static void ec2_wire_names_become_member_names(void)
 {
-	is_int(decode("ec2", "DescribeInstances", "Action=DescribeInstances&Version=2016-11-15&InstanceId.1=i-1&Filter.1.Name=vpc-id&Filter.1.Value.1=a&Filter.1.Value.2=b"), 0, "decoded");
-	is_str(json(), "{\"Filters\":[{\"Name\":\"vpc-id\",\"Values\":[\"a\",\"b\"]}],\"InstanceIds\":[\"i-1\"]}", "by the model");
+	is_int(decode("ec2", "DescribeInstances",
+		      "Action=DescribeInstances&Version=2016-11-15&InstanceId.1=i-1&Filter.1.Name="
+		      "vpc-id&Filter.1.Value.1=a&Filter.1.Value.2=b"),
+	       0, "decoded");
+	is_str(json(),
+	       "{\"Filters\":[{\"Name\":\"vpc-id\",\"Values\":[\"a\",\"b\"]}],\"InstanceIds\":[\"i-"
+	       "1\"]}",
+	       "by the model");
 }
 
 static void gaps_in_numbering_close_in_order(void)
 {
-	is_int(decode("ec2", "DescribeInstances", "InstanceId.10=j&InstanceId.9=i&InstanceId.200=k"), 0, "decoded");
+	is_int(decode("ec2", "DescribeInstances",
+		      "InstanceId.10=j&InstanceId.9=i&InstanceId.200=k"),
+	       0, "decoded");
 	is_str(json(), "{\"InstanceIds\":[\"i\",\"j\",\"k\"]}", "9 before 10 before 200");
 }
 
 static void types_are_converted(void)
 {
-	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=2&EbsOptimized=true&UserData=YQ==&BlockDeviceMapping.1.Ebs.VolumeSize=8"), 0, "decoded");
-	is_str(json(), "{\"BlockDeviceMappings\":[{\"Ebs\":{\"VolumeSize\":8}}],\"EbsOptimized\":true,\"MaxCount\":2,\"MinCount\":1,\"UserData\":\"YQ==\"}", "numbers and booleans");
-	is_int(decode("monitoring", "GetMetricStatistics", "Namespace=a&MetricName=b&Period=60&StartTime=2026-11-22T16:00:00Z&EndTime=2026-11-23T01:00:00.5%2b09:00"), -22, "an escape is not ours to undo");
-	is_int(decode("monitoring", "GetMetricStatistics", "Namespace=a&MetricName=b&Period=60&StartTime=2026-11-22T16:00:00Z&EndTime=2026-11-23T01:00:00.5+09:00"), 0, "decoded");
+	is_int(decode("ec2", "RunInstances",
+		      "MinCount=1&MaxCount=2&EbsOptimized=true&UserData=YQ==&BlockDeviceMapping.1."
+		      "Ebs.VolumeSize=8"),
+	       0, "decoded");
+	is_str(json(),
+	       "{\"BlockDeviceMappings\":[{\"Ebs\":{\"VolumeSize\":8}}],\"EbsOptimized\":true,"
+	       "\"MaxCount\":2,\"MinCount\":1,\"UserData\":\"YQ==\"}",
+	       "numbers and booleans");
+	is_int(decode("monitoring", "GetMetricStatistics",
+		      "Namespace=a&MetricName=b&Period=60&StartTime=2026-11-22T16:00:00Z&EndTime="
+		      "2026-11-23T01:00:00.5%2b09:00"),
+	       -22, "an escape is not ours to undo");
+	is_int(decode("monitoring", "GetMetricStatistics",
+		      "Namespace=a&MetricName=b&Period=60&StartTime=2026-11-22T16:00:00Z&EndTime="
+		      "2026-11-23T01:00:00.5+09:00"),
+	       0, "decoded");
 	is_str(jstr(parameters, "StartTime"), "2026-11-22T16:00:00.000Z", "a moment");
 	is_str(jstr(parameters, "EndTime"), "2026-11-22T16:00:00.500Z", "a moment elsewhere");
 }
 
 static void query_lists_have_member_and_maps_entry(void)
 {
-	is_int(decode("iam", "TagUser", "UserName=u&Tags.member.1.Key=k&Tags.member.1.Value=v"), 0, "decoded");
+	is_int(decode("iam", "TagUser", "UserName=u&Tags.member.1.Key=k&Tags.member.1.Value=v"), 0,
+	       "decoded");
 	is_str(json(), "{\"Tags\":[{\"Key\":\"k\",\"Value\":\"v\"}],\"UserName\":\"u\"}", "list");
-	is_int(decode("iam", "TagUser", "UserName=u&Tags.1.Key=k&Tags.1.Value=v"), -22, "a flat list where none is");
+	is_int(decode("iam", "TagUser", "UserName=u&Tags.1.Key=k&Tags.1.Value=v"), -22,
+	       "a flat list where none is");
 	is_int(decode("iam", "TagUser", "UserName=u&Tags="), 0, "an empty list has a form");
 	is_str(json(), "{\"Tags\":[],\"UserName\":\"u\"}", "and stays");
 }
 
 static void signature_parameters_are_skipped(void)
 {
-	is_int(decode("sts", "GetCallerIdentity", "Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Signature=1&X-Amz-Date=2&AWSAccessKeyId=3&Signature=4"), 0, "decoded");
+	is_int(decode("sts", "GetCallerIdentity",
+		      "Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Signature=1&X-Amz-Date=2&"
+		      "AWSAccessKeyId=3&Signature=4"),
+	       0, "decoded");
 	is_str(json(), "{}", "nothing is left");
 }
 
@@ -79,17 +105,21 @@ static void unknown_names_are_refused(void)
 	is_int(decode("ec2", "DescribeInstances", "Foo=1"), -22, "at the top");
 	is_str(f.code, "UnknownParameter", "code");
 	is_str(f.message, "The parameter Foo is not recognized", "AWS's words");
-	is_int(decode("ec2", "DescribeInstances", "Filter.1.Name=a&Filter.1.Color=b"), -22, "inside");
+	is_int(decode("ec2", "DescribeInstances", "Filter.1.Name=a&Filter.1.Color=b"), -22,
+	       "inside");
 	is_str(f.message, "The parameter Filter.1.Color is not recognized", "with the way to it");
 	is_int(decode("ec2", "DescribeInstances", "instanceId.1=i-1"), -22, "names are exact");
-	is_int(decode("ec2", "DescribeInstances", "InstanceIds.1=i-1"), -22, "the SDK's name is not the wire's");
+	is_int(decode("ec2", "DescribeInstances", "InstanceIds.1=i-1"), -22,
+	       "the SDK's name is not the wire's");
 	is_int(decode("ec2", "DescribeInstances", "InstanceId.x=i-1"), -22, "no index");
 	is_int(decode("ec2", "DescribeInstances", "InstanceId.01=i-1"), -22, "a padded index");
 	is_int(decode("ec2", "DescribeInstances", "InstanceId.-1=i-1"), -22, "a negative index");
 	is_int(decode("ec2", "DescribeInstances", "InstanceId..1=i-1"), -22, "an empty component");
-	is_int(decode("ec2", "DescribeInstances", "InstanceId.=i-1"), -22, "an empty last component");
+	is_int(decode("ec2", "DescribeInstances", "InstanceId.=i-1"), -22,
+	       "an empty last component");
 	is_int(decode("ec2", "DescribeInstances", "=i-1"), -22, "an empty name");
-	is_int(decode("ec2", "DescribeInstances", "DryRun.1=true"), -22, "a scalar has no elements");
+	is_int(decode("ec2", "DescribeInstances", "DryRun.1=true"), -22,
+	       "a scalar has no elements");
 	is_int(decode("sts", "GetCallerIdentity", "A=1"), -22, "an action that takes nothing");
 	ok(!parameters, "and nothing comes back");
 }
@@ -102,15 +132,26 @@ static void wrong_values_are_refused(void)
 	is_int(decode("ec2", "RunInstances", "MinCount= 1&MaxCount=1"), -22, "blank before");
 	is_int(decode("ec2", "RunInstances", "MinCount=1x&MaxCount=1"), -22, "more behind");
 	is_int(decode("ec2", "RunInstances", "MinCount=-&MaxCount=1"), -22, "a sign alone");
-	is_int(decode("ec2", "RunInstances", "MinCount=2147483648&MaxCount=1"), -22, "over 32 bits");
-	is_int(decode("ec2", "RunInstances", "MinCount=99999999999999999999&MaxCount=1"), -22, "over 64 bits");
-	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&DryRun=yes"), -22, "no boolean");
-	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&ImageId=\xff"), -22, "not UTF-8");
-	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&Placement=x"), -22, "text for a structure");
-	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&SecurityGroupId=x"), -22, "text for a list");
-	is_int(decode("ec2", "CreateVolume", "AvailabilityZone=a&VolumeType=gp9"), -22, "not in the enum");
-	is_str(f.message, "Value (gp9) for parameter VolumeType is invalid. It must be one of: gp2, gp3, io1, io2, sc1, st1, standard.", "says what is");
-	is_int(decode("ec2", "ImportKeyPair", "KeyName=k&PublicKeyMaterial=***"), -22, "not base64");
+	is_int(decode("ec2", "RunInstances", "MinCount=2147483648&MaxCount=1"), -22,
+	       "over 32 bits");
+	is_int(decode("ec2", "RunInstances", "MinCount=99999999999999999999&MaxCount=1"), -22,
+	       "over 64 bits");
+	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&DryRun=yes"), -22,
+	       "no boolean");
+	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&ImageId=\xff"), -22,
+	       "not UTF-8");
+	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&Placement=x"), -22,
+	       "text for a structure");
+	is_int(decode("ec2", "RunInstances", "MinCount=1&MaxCount=1&SecurityGroupId=x"), -22,
+	       "text for a list");
+	is_int(decode("ec2", "CreateVolume", "AvailabilityZone=a&VolumeType=gp9"), -22,
+	       "not in the enum");
+	is_str(f.message,
+	       "Value (gp9) for parameter VolumeType is invalid. It must be one of: gp2, gp3, io1, "
+	       "io2, sc1, st1, standard.",
+	       "says what is");
+	is_int(decode("ec2", "ImportKeyPair", "KeyName=k&PublicKeyMaterial=***"), -22,
+	       "not base64");
 }
 
 static void twice_is_refused(void)
@@ -126,19 +167,35 @@ static void a_required_parameter_is_asked_for(void)
 	is_str(f.message, "The request must contain the parameter MaxCount", "AWS's words");
 	is_int(decode("iam", "CreateUser", ""), -22, "IAM");
 	is_str(f.code, "ValidationError", "code");
-	is_str(f.message, "1 validation error detected: Value null at 'userName' failed to satisfy constraint: Member must not be null", "AWS's words");
+	is_str(f.message,
+	       "1 validation error detected: Value null at 'userName' failed to satisfy "
+	       "constraint: Member must not be null",
+	       "AWS's words");
 }
 
 static void query_services_speak_of_constraints(void)
 {
 	is_int(decode("iam", "ListUsers", "MaxItems=0"), -22, "below");
-	is_str(f.message, "1 validation error detected: Value '0' at 'maxItems' failed to satisfy constraint: Member must have value greater than or equal to 1", "AWS's words");
+	is_str(f.message,
+	       "1 validation error detected: Value '0' at 'maxItems' failed to satisfy constraint: "
+	       "Member must have value greater than or equal to 1",
+	       "AWS's words");
 	is_int(decode("iam", "CreateUser", "UserName=a b"), -22, "pattern");
-	is_str(f.message, "1 validation error detected: Value 'a b' at 'userName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]+", "AWS's words");
+	is_str(f.message,
+	       "1 validation error detected: Value 'a b' at 'userName' failed to satisfy "
+	       "constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]+",
+	       "AWS's words");
 	is_int(decode("sts", "AssumeRole", "RoleArn=short&RoleSessionName=ab"), -22, "length");
 	is_str(f.code, "ValidationError", "code");
 	is_int(decode("iam", "ListUsers", "MaxItems=x"), -22, "no number");
 	is_str(f.code, "MalformedInput", "code");
+}
+
+static void secrets_are_not_repeated(void)
+{
+	is_int(decode("iam", "CreateLoginProfile", "UserName=u&Password=\x01hunter2"), -22,
+	       "refused");
+	ok(f.message[0] && !strstr(f.message, "hunter2"), "without the password");
 }
 
 static void lengths_count_characters(void)
@@ -172,9 +229,12 @@ static void lists_end_at_ten_thousand(void)
 
 static void groups_and_alternatives_fit_or_do_not(void)
 {
-	is_int(decode("iam", "CreateRole", "RoleName=r&AssumeRolePolicyDocument=x&Path=/a/b/"), 0, "one alternative");
-	is_int(decode("iam", "CreateRole", "RoleName=r&AssumeRolePolicyDocument=x&Path=/"), 0, "the other");
-	is_int(decode("iam", "CreateRole", "RoleName=r&AssumeRolePolicyDocument=x&Path=/a/b"), -22, "neither");
+	is_int(decode("iam", "CreateRole", "RoleName=r&AssumeRolePolicyDocument=x&Path=/a/b/"), 0,
+	       "one alternative");
+	is_int(decode("iam", "CreateRole", "RoleName=r&AssumeRolePolicyDocument=x&Path=/"), 0,
+	       "the other");
+	is_int(decode("iam", "CreateRole", "RoleName=r&AssumeRolePolicyDocument=x&Path=/a/b"), -22,
+	       "neither");
 }
 
 /* ManagedRule.TemplateName: [0-9A-Za-z][\-\.\_0-9A-Za-z]{0,126}[0-9A-Za-z] */
@@ -211,6 +271,7 @@ int main(void)
 	RUN(twice_is_refused);
 	RUN(a_required_parameter_is_asked_for);
 	RUN(query_services_speak_of_constraints);
+	RUN(secrets_are_not_repeated);
 	RUN(lengths_count_characters);
 	RUN(lists_end_at_ten_thousand);
 	RUN(groups_and_alternatives_fit_or_do_not);
