@@ -102,7 +102,9 @@ $(B)/agent/gureum-agent: $(AGENT_SRC) $(wildcard agent/*.h)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -DGUREUM_VERSION='"$(VERSION)"' -Wall -Wextra -Wshadow -Werror -Os -g -static -o $@ $(AGENT_SRC)
 
 # A unit test may use a daemon's rooms: it is linked with all of that daemon's objects but main.o when its name begins with the daemon's ("netd_rules.c").
-unit_daemon = $(firstword $(filter $(DAEMONS),$(subst _, ,$(1))))
+unit_daemon = $(firstword $(filter $(DAEMONS) agent,$(subst _, ,$(1))))
+agent_OBJ := $(patsubst %.c,$(B)/%.o,$(AGENT_SRC))
+$(B)/tests/unit/agent_%: $(agent_OBJ)
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libaws.a $(B)/libgureum.a | all
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(if $(call unit_daemon,$*),$(filter-out %/main.o,$($(call unit_daemon,$*)_OBJ))) \
@@ -139,12 +141,71 @@ endif
 fuzz: ## feed strangers' bytes to every parser, FUZZ_SECONDS each
 	$(MAKE) --no-print-directory FUZZ=1 fuzz-run
 
+# What tests/run starts, without running it.
+test-programs: all $(UNIT_BIN) $(CODEC_DRIVER)
+
+test: ## install what tests need, build, run every test
+	@scripts/deps build run test
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@tests/run $(STAGES)
+
+lint: ## the house's order, and what cppcheck finds
+	@scripts/deps lint
+	@scripts/check-rooms
+	@cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --suppress=missingInclude \
+		--suppress=memleak --suppress=resourceLeak --suppress=preprocessorErrorDirective -j$$(nproc) -Ilib $(DAEMONS) cli lib agent
+
+deps: ## install what is missing of Debian's packages to build and run
+	@scripts/deps build run
+
+# The cloud of `make run`: everything it has is below this directory.
+CLOUD ?= .cloud
+
+image: $(B)/agent/gureum-agent ## build the default machine image
+	@scripts/build-image --agent $< $(B)/image
+
+run: ## start the cloud in a private host and launch a first VM
+	@scripts/deps build run
+	@$(MAKE) --no-print-directory -j$$(nproc) all image
+	@scripts/stack up --state $(CLOUD) --build $(B)
+	@scripts/first-vm --state $(CLOUD)
+
+stop: ## end the cloud; its state stays in .cloud
+	@scripts/stack down --state $(CLOUD)
+
+unitdir := $(prefix)/lib/systemd/system
+datadir := $(prefix)/share/gureum
+mandir := $(prefix)/share/man
+UNITS := $(notdir $(wildcard systemd/*.service systemd/*.socket systemd/*.target))
+MAN := $(wildcard doc/man/*.[1-8])
+IMAGE_FILES := $(wildcard scripts/image/*)
+
+install: all ## put everything in place below DESTDIR
+	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/bin $(DESTDIR)$(unitdir) $(DESTDIR)$(prefix)/lib/sysusers.d \
+		$(DESTDIR)$(prefix)/lib/tmpfiles.d $(DESTDIR)/etc/gureum $(DESTDIR)$(datadir)/image $(DESTDIR)$(mandir)/man5
+	install -m755 $(DAEMONS:%=$(B)/%/%) $(B)/agent/gureum-agent $(DESTDIR)$(libexecdir)/
+	install -m755 $(B)/cli/gureum $(DESTDIR)$(prefix)/bin/gureum
+	for u in $(UNITS); do sed 's|/usr/lib/gureum/|$(libexecdir)/|' systemd/$$u > $(DESTDIR)$(unitdir)/$$u && chmod 644 $(DESTDIR)$(unitdir)/$$u || exit 1; done
+	install -m644 systemd/gureum.sysusers $(DESTDIR)$(prefix)/lib/sysusers.d/gureum.conf
+	install -m644 systemd/gureum.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/gureum.conf
+	install -m755 scripts/build-image $(DESTDIR)$(datadir)/
+	install $(IMAGE_FILES) $(DESTDIR)$(datadir)/image/
+	awk -f scripts/config-man lib/config-table.h > $(DESTDIR)$(mandir)/man5/gureum.conf.5
+	for m in $(MAN); do install -D -m644 $$m $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/} || exit 1; done
+	test -e $(DESTDIR)/etc/gureum/gureum.conf || $(B)/cli/gureum config > $(DESTDIR)/etc/gureum/gureum.conf
+
+uninstall: ## take away what install put in place; configuration and state stay
+	rm -rf $(DESTDIR)$(libexecdir) $(DESTDIR)$(datadir) $(DESTDIR)$(prefix)/bin/gureum
+	rm -f $(UNITS:%=$(DESTDIR)$(unitdir)/%) $(DESTDIR)$(prefix)/lib/sysusers.d/gureum.conf \
+		$(DESTDIR)$(prefix)/lib/tmpfiles.d/gureum.conf $(DESTDIR)$(mandir)/man5/gureum.conf.5
+	for m in $(MAN); do rm -f $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/}; done
+
 clean: ## remove everything that was built
 	rm -rf build build-san build-fuzz
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all check fuzz clean help
+.PHONY: all check test-programs test lint deps image run stop install uninstall fuzz clean help
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
