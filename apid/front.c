@@ -183,7 +183,7 @@ static int act(struct visit *v, json_t **ret_reply, struct fault *f)
 	if (r < 0)
 		return r;
 	local_action local = local_find(v->method);
-	int owner = local ? 0 : route_find(routes, v->method, f);
+	int owner = local ? 0 : local_owns(v->method) ? local_lacks(v->method, f) : route_find(routes, v->method, f);
 	if (owner < 0)
 		return owner;
 	r = check_dry_run(v, parameters, f);

@@ -34,7 +34,7 @@ struct exchange {
 	char *uri, *body;
 	size_t n_body, n_room, n_came;
 	enum phase phase;
-	int is_suspended;
+	int is_suspended, has_nul;
 	unsigned n_refs;
 };
 
@@ -112,14 +112,22 @@ static enum MHD_Result answer(struct exchange *x)
 	return r;
 }
 
+/* libmicrohttpd without threads does not notice by itself: it is to be run soon. */
+static void resume(struct exchange *x)
+{
+	x->is_suspended = 0;
+	MHD_resume_connection(x->connection);
+	(void)sd_event_source_set_time_relative(x->http->timer, 0); /* neither fails on a living source */
+	(void)sd_event_source_set_enabled(x->http->timer, SD_EVENT_ONESHOT);
+}
+
 static void run_handler(void *arg)
 {
 	struct exchange *x = arg;
 	x->http->options.handler(x->http->options.userdata, &x->request, &x->reply);
 	x->phase = PHASE_DONE;
 	if (x->is_suspended)
-		MHD_resume_connection(x->connection);
-	x->is_suspended = 0;
+		resume(x);
 	exchange_unref(x);
 }
 
@@ -143,12 +151,34 @@ static enum MHD_Result run(struct exchange *x)
 
 /* ---- the request ---- */
 
-static enum MHD_Result take_header(void *userdata, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result take_header(void *userdata, enum MHD_ValueKind kind, const char *name, size_t n_name, const char *value,
+				   size_t n_value)
 {
 	struct exchange *x = userdata;
 	(void)kind;
-	x->headers[x->request.n_headers++] = (struct aws_pair){name, value ? value : ""};
+	if (!value)
+		value = "";
+	x->has_nul |= strlen(name) != n_name || strlen(value) != n_value;
+	x->headers[x->request.n_headers++] = (struct aws_pair){name, value};
 	return MHD_YES;
+}
+
+/* Said twice, or in two ways, the length of a body is whatever the reader likes (RFC 9112, 6.3): such a request is none. */
+static int is_ambiguous(const struct exchange *x)
+{
+	int n_lengths = 0, n_codings = 0;
+	for (size_t i = 0; i < x->request.n_headers; i++) {
+		n_lengths += strcasecmp(x->headers[i].name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+		n_codings += strcasecmp(x->headers[i].name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+	}
+	return x->has_nul || n_lengths + n_codings > 1;
+}
+
+static enum MHD_Result refuse(struct exchange *x, int status)
+{
+	x->reply.status = status;
+	x->phase = PHASE_DONE;
+	return answer(x);
 }
 
 static enum MHD_Result begin(struct exchange *x, const char *method)
@@ -166,10 +196,12 @@ static enum MHD_Result begin(struct exchange *x, const char *method)
 	r->query = question ? question + 1 : "";
 	if (question)
 		*question = '\0';
-	(void)MHD_get_connection_values(x->connection, MHD_HEADER_KIND, take_header, x);
+	(void)MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, take_header, x);
 	r->headers = x->headers;
 	x->phase = PHASE_BODY;
 	give_time(x, 4);
+	if (is_ambiguous(x))
+		return refuse(x, 400);
 	const char *length = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	unsigned long long n_length = length ? strtoull(length, NULL, 10) : 0; /* its form was checked by libmicrohttpd */
 	if (n_length > x->http->options.body_max) {

@@ -29,3 +29,13 @@ local_action local_find(const char *method)
 			return table[i].run;
 	return absent_has(method) ? local_describe_absent : NULL;
 }
+
+int local_owns(const char *method)
+{
+	return strncmp(method, "sts.", 4) == 0 || strncmp(method, "iam.", 4) == 0;
+}
+
+int local_lacks(const char *method, struct fault *f)
+{
+	return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "The operation %s is not supported by this cloud", strchr(method, '.') + 1);
+}
