@@ -1,0 +1,141 @@
+/* The agent's lines: read, bounded, remembered. */
+#include "guest.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "domain.h"
+#include "instance-rooms.h"
+
+#define LINE_BYTES_MAX	 4096
+#define CONNECT_GAP_USEC 2000000ull
+
+struct guest {
+	char id[ID_MAX];
+	struct virt_channel *channel;
+	uint64_t connected_usec, heard_usec;
+	int has_no_port; /* of this driver */
+	json_t *figures;
+	char line[LINE_BYTES_MAX];
+	size_t n_line;
+	int is_skipping; /* a line too long is dropped to its end */
+};
+
+struct guest *guest_new(const char *instance_id)
+{
+	struct guest *g = calloc(1, sizeof(*g));
+
+	if (g)
+		snprintf(g->id, sizeof(g->id), "%s", instance_id);
+	return g;
+}
+
+void guest_free(struct guest *g)
+{
+	if (!g)
+		return;
+	guest_disconnect(g);
+	json_decref(g->figures);
+	free(g);
+}
+
+static void take_line(struct guest *g, const char *line, size_t n)
+{
+	OWN(json_decref) json_t *said = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL);
+	json_t *beat = json_object_get(said, "beat");
+
+	if (!beat && !json_object_get(said, "hello"))
+		return; /* an answer to what we asked, or of a later version */
+	if (json_is_object(beat)) {
+		json_decref(g->figures);
+		g->figures = json_incref(beat);
+	}
+	g->heard_usec = now_usec();
+	instance_on_life(g->id, 1);
+}
+
+static void on_data(void *userdata, const char *bytes, size_t n_bytes)
+{
+	struct guest *g = userdata;
+
+	for (size_t i = 0; i < n_bytes; i++) {
+		if (bytes[i] == '\n') {
+			if (!g->is_skipping)
+				take_line(g, g->line, g->n_line);
+			g->n_line = 0;
+			g->is_skipping = 0;
+		} else if (g->n_line < sizeof(g->line)) {
+			g->line[g->n_line++] = bytes[i];
+		} else {
+			g->is_skipping = 1;
+		}
+	}
+}
+
+static void on_closed(void *userdata)
+{
+	struct guest *g = userdata;
+
+	guest_disconnect(g);
+	instance_kick(g->id);
+}
+
+int guest_connect(struct guest *g, struct virt *v)
+{
+	static const struct virt_channel_hooks hooks = {on_data, on_closed};
+	struct virt_channel *channel;
+	uint64_t now = now_usec();
+
+	if (g->channel)
+		return 0;
+	if (g->has_no_port)
+		return -EOPNOTSUPP;
+	if (g->connected_usec && now < g->connected_usec + CONNECT_GAP_USEC)
+		return -EAGAIN;
+	g->connected_usec = now;
+	g->n_line = 0;
+	g->is_skipping = 0;
+	int r = virt_channel_open(v, g->id, DOMAIN_AGENT_PORT, &hooks, g, &channel);
+	if (r == -EOPNOTSUPP)
+		g->has_no_port = 1;
+	if (r == 0)
+		g->channel = channel;
+	return r;
+}
+
+void guest_disconnect(struct guest *g)
+{
+	if (!g || !g->channel)
+		return;
+	virt_channel_free(g->channel);
+	g->channel = NULL;
+}
+
+int guest_ask(struct guest *g, const char *what)
+{
+	char line[64];
+
+	if (!g || !g->channel || !g->heard_usec)
+		return -ENOTCONN;
+	snprintf(line, sizeof(line), "{\"%s\": {}}\n", what);
+	return virt_channel_write(g->channel, line, strlen(line));
+}
+
+void guest_forget(struct guest *g)
+{
+	if (!g)
+		return;
+	g->heard_usec = 0;
+	json_decref(g->figures);
+	g->figures = NULL;
+}
+
+const json_t *guest_figures(const struct guest *g)
+{
+	return g ? g->figures : NULL;
+}
+
+uint64_t guest_heard_usec(const struct guest *g)
+{
+	return g ? g->heard_usec : 0;
+}
