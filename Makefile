@@ -40,7 +40,7 @@ HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 OUR_LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections -pthread
 OUR_CFLAGS += -ffunction-sections -fdata-sections
 
-LIBS_core := $(shell pkg-config --libs libsystemd jansson sqlite3 libcrypto 2>/dev/null)
+LIBS_core := $(shell pkg-config --libs libsystemd jansson sqlite3 libcrypto expat 2>/dev/null)
 LIBS_apid := $(shell pkg-config --libs libmicrohttpd 2>/dev/null)
 LIBS_hvd := $(shell pkg-config --libs libvirt libvirt-qemu libxml-2.0 libmicrohttpd 2>/dev/null)
 LIBS_netd := $(shell pkg-config --libs libnl-3.0 libnl-route-3.0 ldns libcap 2>/dev/null)
@@ -104,7 +104,7 @@ $(B)/agent/gureum-agent: $(AGENT_SRC) $(wildcard agent/*.h)
 # A unit test may use a daemon's rooms: it is linked with all of that daemon's objects but main.o when its name begins with the daemon's ("netd_rules.c").
 unit_daemon = $(firstword $(filter $(DAEMONS) agent,$(subst _, ,$(1))))
 agent_OBJ := $(patsubst %.c,$(B)/%.o,$(AGENT_SRC))
-$(B)/tests/unit/agent_%: $(agent_OBJ)
+$(filter $(B)/tests/unit/agent_%,$(UNIT_BIN)): $(agent_OBJ)
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libaws.a $(B)/libgureum.a | all
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(if $(call unit_daemon,$*),$(filter-out %/main.o,$($(call unit_daemon,$*)_OBJ))) \
