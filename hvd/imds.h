@@ -26,5 +26,5 @@ void imds_close(struct daemon *d);
 /* (fiber) Metadata is served in this VPC from now on. Idempotent, without a wait when it is served already. 0 or -errno: netd could not be asked; it is retried in the
  * background until it works or imds_forget(), so the caller may go on. */
 int imds_serve(struct daemon *d, const struct context *ctx, const char *vpc_id);
-/* The VPC has no live instance any more: its listener and connections are closed. */
+/* An instance of this VPC was terminated: if it was the last one, listener and connections are closed (an open socket keeps the VPC's namespace alive). */
 void imds_forget(struct daemon *d, const char *vpc_id);

@@ -1,0 +1,433 @@
+/* IMDS: the tree, tokens, rules; and the real engine on a real socket that a test's netd opens. */
+#include "hvd_call.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "../../hvd/imds.h"
+#include "../../hvd/imds_answer.h"
+#include "../../hvd/imds_http.h"
+
+#define VPC "vpc-00000000000000001"
+
+static const char instance_text[] =
+	"{\"InstanceId\":\"i-00000000000000001\",\"ImageId\":\"ami-1\",\"InstanceType\":\"t3.micro\",\"KeyName\":\"k\",\"AmiLaunchIndex\":0,"
+	"\"Placement\":{\"AvailabilityZone\":\"us-east-1b\"},\"PrivateIpAddress\":\"127.0.0.1\",\"PrivateDnsName\":\"ip-127-0-0-1.ec2.internal\","
+	"\"PublicIpAddress\":\"198.18.0.5\",\"PublicDnsName\":\"\",\"SubnetId\":\"subnet-1\",\"VpcId\":\"" VPC "\",\"Architecture\":\"x86_64\","
+	"\"State\":{\"Code\":16,\"Name\":\"running\"},\"RootDeviceName\":\"/dev/sda1\",\"LaunchTime\":\"2026-11-22T16:00:00.000Z\","
+	"\"MetadataOptions\":{\"HttpTokens\":\"optional\",\"HttpEndpoint\":\"enabled\",\"HttpPutResponseHopLimit\":2,\"InstanceMetadataTags\":\"enabled\"},"
+	"\"SecurityGroups\":[{\"GroupId\":\"sg-1\",\"GroupName\":\"default\"},{\"GroupId\":\"sg-2\",\"GroupName\":\"web\"}],"
+	"\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\"},{\"DeviceName\":\"/dev/sdb\"}],"
+	"\"Tags\":[{\"Key\":\"Name\",\"Value\":\"구름\"},{\"Key\":\"a/b\",\"Value\":\"hidden\"},{\"Key\":\"..\",\"Value\":\"hidden\"}],"
+	"\"NetworkInterfaces\":[{\"NetworkInterfaceId\":\"eni-1\",\"MacAddress\":\"02:00:00:00:00:01\",\"SubnetId\":\"subnet-1\",\"VpcId\":\"" VPC "\","
+	"\"OwnerId\":\"123456789012\",\"PrivateIpAddress\":\"127.0.0.1\",\"PrivateDnsName\":\"ip-127-0-0-1.ec2.internal\","
+	"\"PrivateIpAddresses\":[{\"PrivateIpAddress\":\"127.0.0.1\",\"Primary\":true,\"Association\":{\"PublicIp\":\"198.18.0.5\"}},"
+	"{\"PrivateIpAddress\":\"127.0.0.9\"}],\"Association\":{\"PublicIp\":\"198.18.0.5\"},"
+	"\"Groups\":[{\"GroupId\":\"sg-1\",\"GroupName\":\"default\"}],\"Attachment\":{\"DeviceIndex\":0}}],"
+	"\"_ReservationId\":\"r-1\",\"_UserData\":\"AAECaGk=\",\"_PublicKey\":\"ssh-ed25519 AAAA k\"}";
+
+static json_t *instance, *vpc, *subnets;
+static struct imds_view view;
+
+static void make_view(void)
+{
+	instance = json_loads(instance_text, 0, NULL);
+	vpc = json_loads("{\"VpcId\":\"" VPC "\",\"CidrBlock\":\"127.0.0.0/8\",\"CidrBlockAssociationSet\":[{\"CidrBlock\":\"127.0.0.0/8\"},"
+			 "{\"CidrBlock\":\"10.0.0.0/16\"}]}", 0, NULL);
+	subnets = json_loads("[{\"SubnetId\":\"subnet-1\",\"CidrBlock\":\"127.0.0.0/24\"}]", 0, NULL);
+	view = (struct imds_view){instance, "123456789012", "us-east-1", vpc, subnets, "use1-az2", "nitro"};
+}
+
+static void shows(const char *path, const char *want)
+{
+	struct imds_leaf leaf = {0};
+	int r = imds_resolve(&view, path, &leaf);
+
+	is_str(r < 0 ? (r == -ENOENT ? "404" : r == -EAGAIN ? "again" : "error") : leaf.body, want, path);
+	free(leaf.body);
+}
+
+static void the_tree_is_that_of_aws(void)
+{
+	shows("/latest/", "dynamic\nmeta-data\nuser-data");
+	shows("/latest", "dynamic\nmeta-data\nuser-data");
+	shows("/latest/meta-data/instance-id", "i-00000000000000001");
+	shows("/2021-03-23/meta-data/instance-id", "i-00000000000000001");
+	shows("/1.0/meta-data/ami-launch-index", "0");
+	shows("//latest//meta-data//instance-id/", "i-00000000000000001");
+	shows("/latest/meta-data/placement/", "availability-zone\navailability-zone-id\nregion");
+	shows("/latest/meta-data/placement/availability-zone-id", "use1-az2");
+	shows("/latest/meta-data/network", "interfaces/");
+	shows("/latest/meta-data/network/interfaces/macs/", "02:00:00:00:00:01/");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/",
+	      "device-number\ninterface-id\nipv4-associations/\nlocal-hostname\nlocal-ipv4s\nmac\nowner-id\npublic-ipv4s\nsecurity-group-ids\n"
+	      "security-groups\nsubnet-id\nsubnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-block\nvpc-ipv4-cidr-blocks");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/local-ipv4s", "127.0.0.1\n127.0.0.9");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/ipv4-associations/", "198.18.0.5");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/ipv4-associations/198.18.0.5", "127.0.0.1");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block", "127.0.0.0/24");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-blocks", "127.0.0.0/8\n10.0.0.0/16");
+	shows("/latest/meta-data/block-device-mapping/", "ami\nebs1\nroot");
+	shows("/latest/meta-data/block-device-mapping/root", "/dev/sda1");
+	shows("/latest/meta-data/block-device-mapping/ebs1", "sdb");
+	shows("/latest/meta-data/public-keys/", "0=k");
+	shows("/latest/meta-data/public-keys/0/", "openssh-key");
+	shows("/latest/meta-data/public-keys/0/openssh-key", "ssh-ed25519 AAAA k\n");
+	shows("/latest/meta-data/security-groups", "default\nweb");
+	shows("/latest/meta-data/services/partition", "aws");
+	shows("/latest/meta-data/tags/instance/", "Name");
+	shows("/latest/meta-data/tags/instance/Name", "구름");
+	shows("/latest/meta-data/system", "nitro");
+	shows("/latest/dynamic/instance-identity/", "document");
+}
+
+static void what_is_not_there_is_404(void)
+{
+	static const char *const paths[] = {
+		"/latest/meta-data/nothing",	 "/latest/nothing",			   "/1999-01-01/meta-data/",
+		"/latest/meta-data/instance-id/x", "/latest/meta-data/public-keys/1/",	   "/latest/meta-data/network/interfaces/macs/00/",
+		"/latest/meta-data/tags/instance/a/b", "/latest/meta-data/tags/instance/..", "/latest/meta-data/../user-data",
+		"/latest/meta-data/public-hostname", "/latest/meta-data/block-device-mapping/ebs2", "/latest/user-data/x",
+		"/latest/meta-data/block-device-mapping/ebs0", "/latest/meta-data/kernel-id", "/latestx/meta-data", "/late", NULL};
+
+	for (size_t i = 0; paths[i]; i++)
+		shows(paths[i], "404");
+}
+
+static void the_document_is_json(void)
+{
+	struct imds_leaf leaf = {0};
+	OWN(json_decref) json_t *j = NULL;
+
+	is_int(imds_resolve(&view, "/latest/dynamic/instance-identity/document", &leaf), 0, "there");
+	j = json_loads(leaf.body, 0, NULL);
+	is_str(jstr(j, "instanceId"), "i-00000000000000001", "id");
+	is_str(jstr(j, "pendingTime"), "2026-11-22T16:00:00Z", "time");
+	is_str(jstr(j, "accountId"), "123456789012", "account");
+	ok(json_is_null(json_object_get(j, "billingProducts")), "null");
+	free(leaf.body);
+}
+
+static void user_data_is_bytes(void)
+{
+	struct imds_leaf leaf = {0};
+
+	is_int(imds_resolve(&view, "/latest/user-data", &leaf), 0, "there");
+	ok(leaf.kind == IMDS_BYTES && leaf.n_body == 5 && memcmp(leaf.body, "\0\1\2hi", 5) == 0, "with zeros in it");
+	free(leaf.body);
+	json_object_del(instance, "_UserData");
+	shows("/latest/user-data", "404");
+	shows("/latest/", "dynamic\nmeta-data");
+	jset(instance, "_UserData", "AAECaGk=");
+}
+
+static void a_view_without_network_is_asked_again(void)
+{
+	view.vpc = view.subnets = NULL;
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block", "again");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-block", "again");
+	shows("/latest/meta-data/local-ipv4", "127.0.0.1");
+	view.vpc = vpc;
+	view.subnets = subnets;
+}
+
+static void a_token_is_for_one_instance_and_time(void)
+{
+	struct imds_key key = {{1, 2, 3}}, other = {{3}};
+	char token[IMDS_TOKEN_CHARS + 1], bent[IMDS_TOKEN_CHARS + 1];
+
+	is_int(imds_token_make(&key, "i-1", 60, 1000, token), 0, "made");
+	is_int(strlen(token), IMDS_TOKEN_CHARS, "56 characters");
+	is_int(imds_token_check(&key, "i-1", token, 1000), 60, "good");
+	is_int(imds_token_check(&key, "i-1", token, 1059), 1, "until the end");
+	ok(imds_token_check(&key, "i-1", token, 1060) < 0, "not after");
+	ok(imds_token_check(&key, "i-2", token, 1000) < 0, "not for another");
+	ok(imds_token_check(&other, "i-1", token, 1000) < 0, "not by another key");
+	for (int i = 0; i < IMDS_TOKEN_CHARS; i++) {
+		strcpy(bent, token);
+		bent[i] = bent[i] == 'A' ? 'B' : 'A';
+		if (imds_token_check(&key, "i-1", bent, 1000) > 0)
+			ok(0, "a changed character");
+	}
+	ok(imds_token_check(&key, "i-1", "", 1000) < 0 && imds_token_check(&key, "i-1", "====", 1000) < 0, "no token");
+}
+
+static struct imds_reply reply;
+
+static int asks(const char *method, const char *path, const char *token, const char *ttl, int is_forwarded)
+{
+	struct imds_key key = {{1}};
+	struct imds_request q = {method, path, token, ttl, is_forwarded};
+
+	imds_reply_clear(&reply);
+	is_int(imds_answer(&key, &view, &q, 1000, &reply), 0, "answered");
+	return reply.status;
+}
+
+static void version_2_has_its_rules(void)
+{
+	json_t *options = json_object_get(instance, "MetadataOptions");
+	char token[IMDS_TOKEN_CHARS + 1];
+
+	is_int(asks("PUT", "/latest/api/token", NULL, NULL, 0), 400, "no TTL");
+	is_int(asks("PUT", "/latest/api/token", NULL, "0", 0), 400, "none");
+	is_int(asks("PUT", "/latest/api/token", NULL, "21601", 0), 400, "too long");
+	is_int(asks("PUT", "/latest/api/token", NULL, "6x", 0), 400, "no number");
+	is_int(asks("PUT", "/latest/api/token", NULL, "60", 1), 403, "through a proxy");
+	is_int(asks("PUT", "/latest/api/token", NULL, "60", 0), 200, "a token");
+	is_int(reply.hop_limit, 2, "goes so far");
+	strcpy(token, reply.body);
+	is_int(asks("GET", "/latest/meta-data/instance-id", token, NULL, 0), 200, "with it");
+	is_int(reply.token_ttl_sec, 60, "its rest");
+	is_int(reply.hop_limit, 0, "goes anywhere");
+	is_int(asks("GET", "/latest/meta-data/instance-id", "wrong", NULL, 0), 401, "a wrong one");
+	is_int(asks("GET", "/latest/meta-data/instance-id", NULL, NULL, 0), 200, "version 1");
+	is_int(asks("GET", "/latest/meta-data/nothing", NULL, NULL, 0), 404, "nothing");
+	ok(strstr(reply.body, "<title>404 - Not Found</title>"), "in AWS's form");
+	is_int(asks("POST", "/latest/meta-data/", NULL, NULL, 0), 405, "no other method");
+	is_int(asks("GET", "/latest/api/token", NULL, NULL, 0), 405, "tokens are put");
+	jset(options, "HttpTokens", "required");
+	is_int(asks("GET", "/latest/meta-data/instance-id", NULL, NULL, 0), 401, "version 1 is off");
+	is_int(asks("GET", "/latest/meta-data/instance-id", token, NULL, 0), 200, "version 2 is on");
+	jset(options, "HttpEndpoint", "disabled");
+	is_int(asks("GET", "/latest/meta-data/instance-id", token, NULL, 0), 403, "all is off");
+	is_int(asks("PUT", "/latest/api/token", NULL, "60", 0), 403, "tokens too");
+	jset(options, "HttpTokens", "optional");
+	jset(options, "HttpEndpoint", "enabled");
+	imds_reply_clear(&reply);
+}
+
+/* ---- with sockets ---- */
+
+static uint16_t port;
+static int netd_is_away, n_opened, n_described;
+
+static int listener(void)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
+	socklen_t n = sizeof at;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0 || getsockname(fd, (struct sockaddr *)&at, &n) < 0)
+		exit(1);
+	port = ntohs(at.sin_port);
+	return fd;
+}
+
+static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struct fault *f)
+{
+	(void)userdata;
+	if (netd_is_away)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "as told");
+	if (strcmp(r->method, "gureum.OpenMetadata") == 0) {
+		n_opened++;
+		return fds_add(&r->out, listener());
+	}
+	n_described++;
+	fiber_sleep(20000);
+	*ret_reply = strcmp(r->method, "ec2.DescribeVpcs") == 0 ? json_pack("{s:[O]}", "Vpcs", vpc) : json_pack("{s:O}", "Subnets", subnets);
+	return 0;
+}
+
+struct client {
+	const char *from, *text;
+	int n_silent;	/* so many connections that say nothing first */
+	char got[8192];
+};
+
+static int dial(const char *from)
+{
+	struct sockaddr_in me = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	inet_pton(AF_INET, from, &me.sin_addr);
+	inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+	if (bind(fd, (struct sockaddr *)&me, sizeof me) < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* On a worker, as a guest: sends the text, reads to the end. */
+static int talk(void *arg)
+{
+	struct client *c = arg;
+	int silent[64], fd;
+	size_t n = 0;
+	ssize_t got;
+
+	for (int i = 0; i < c->n_silent; i++)
+		silent[i] = dial(c->from);
+	if (c->n_silent)
+		usleep(100000);
+	fd = dial(c->from);
+	if (fd >= 0 && send(fd, c->text, strlen(c->text), MSG_NOSIGNAL) >= 0)
+		while (n < sizeof c->got - 1 && (got = read(fd, c->got + n, sizeof c->got - 1 - n)) > 0)
+			n += (size_t)got;
+	c->got[n] = '\0';
+	if (fd >= 0)
+		close(fd);
+	for (int i = 0; i < c->n_silent; i++)
+		close(silent[i]);
+	return 0;
+}
+
+static const char *http_from(const char *from, const char *text, int n_silent)
+{
+	static struct client c;
+
+	c = (struct client){.from = from, .text = text, .n_silent = n_silent};
+	fiber_work(talk, &c);
+	return c.got;
+}
+
+static const char *get(const char *path)
+{
+	char text[512];
+
+	snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n", path);
+	return http_from("127.0.0.1", text, 0);
+}
+
+static const char *body(const char *answer)
+{
+	const char *at = strstr(answer, "\r\n\r\n");
+
+	return at ? at + 4 : "(no answer)";
+}
+
+static void add_instance(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+
+	txn_put(t, "instance", "i-00000000000000001", "123456789012", "us-east-1", json_incref(instance));
+	txn_commit(t);
+}
+
+static void guests_are_served(void)
+{
+	struct context ctx = {.account = "123456789012", .region = "us-east-1"};
+
+	is_int(imds_serve(d, &ctx, VPC), 0, "served");
+	is_int(imds_serve(d, &ctx, VPC), 0, "again");
+	is_int(n_opened, 1, "opened once");
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "id");
+	is_str(body(get("/latest/meta-data/placement/availability-zone-id")), "use1-az2", "zone");
+	ok(strstr(get("/latest/meta-data/instance-id"), "Server: EC2ws\r\n"), "who serves");
+	ok(strncmp(get("/latest/meta-data/none"), "HTTP/1.1 404 Not Found\r\n", 24) == 0, "404");
+	is_str(http_from("127.0.0.7", "GET /latest/ HTTP/1.0\r\n\r\n", 0), "", "a stranger gets nothing");
+	is_str(body(get("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-block")), "127.0.0.0/8", "netd is asked");
+	is_int(n_described, 2, "once");
+	is_str(body(get("/latest/meta-data/network/interfaces/macs/02%3A00:00:00:00:01/subnet-ipv4-cidr-block")), "127.0.0.0/24", "and remembered");
+	is_int(n_described, 2, "not again");
+}
+
+static void tokens_work_over_the_wire(void)
+{
+	const char *put = http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
+						 "Connection: close\r\n\r\n", 0);
+	char text[512];
+
+	ok(strstr(put, "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 100\r\n"), "told how long");
+	snprintf(text, sizeof text, "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token: %s\r\nConnection: close\r\n\r\n",
+		 body(put));
+	is_str(body(http_from("127.0.0.1", text, 0)), "i-00000000000000001", "good");
+	ok(strstr(http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
+					 "X-Forwarded-For: 1.2.3.4\r\nConnection: close\r\n\r\n", 0), " 403 "), "not for proxies");
+	ok(strstr(http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 9\r\nContent-Length: 0\r\n"
+					 "Connection: close\r\n\r\n", 0), " 200 "), "an empty body is fine");
+}
+
+static void hostile_guests_meet_limits(void)
+{
+	static char big[20000];
+	int n;
+
+	ok(strstr(http_from("127.0.0.1", "nonsense\r\n\r\n", 0), " 200 ") == NULL, "nonsense");
+	n = snprintf(big, sizeof big, "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-Long: ");
+	memset(big + n, 'a', sizeof big - (size_t)n - 1);
+	ok(!strstr(http_from("127.0.0.1", big, 0), " 200 "), "headers of 20 kB");
+	n = snprintf(big, sizeof big, "POST /latest/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+	memset(big + n, 'a', sizeof big - (size_t)n - 1);
+	ok(!strstr(http_from("127.0.0.1", big, 0), " 200 "), "a body");
+	is_str(http_from("127.0.0.1", "GET /latest/ HTTP/1.0\r\n\r\n", 20), "", "the 21st connection");
+	for (int i = 0; i < 100 && imds_http_count() > 0; i++)
+		fiber_sleep(10000);
+	is_int(imds_http_count(), 0, "none is left");
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "still served");
+}
+
+static void an_absent_netd_is_waited_for(void)
+{
+	struct context ctx = {.account = "123456789012", .region = "us-east-1"};
+
+	instance = json_deep_copy(instance);
+	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", "terminated"));
+	imds_forget(d, VPC);
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "an instance lives: kept");
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	txn_put(t, "instance", "i-00000000000000001", "123456789012", "us-east-1", json_incref(instance));
+	txn_commit(t);
+	imds_forget(d, VPC);
+	is_str(get("/latest/"), "", "the last is gone: closed");
+	instance = json_deep_copy(instance);
+	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", "running"));
+	add_instance();
+	netd_is_away = 1;
+	ok(imds_serve(d, &ctx, VPC) < 0, "netd is away");
+	netd_is_away = 0;
+	for (int i = 0; i < 600 && n_opened < 2; i++)
+		fiber_sleep(10000);
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "and back");
+}
+
+static void a_restart_keeps_tokens(void)
+{
+	const char *put = http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
+						 "Connection: close\r\n\r\n", 0);
+	char text[512];
+
+	snprintf(text, sizeof text, "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token: %s\r\nConnection: close\r\n\r\n",
+		 body(put));
+	imds_close(d);
+	is_int(imds_open(d), 0, "opened again");
+	for (int i = 0; i < 600 && n_opened < 3; i++)
+		fiber_sleep(10000);
+	fiber_sleep(50000);
+	is_str(body(http_from("127.0.0.1", text, 0)), "i-00000000000000001", "its VPC is served, the old token is good");
+	imds_close(d);
+}
+
+static void tests(void)
+{
+	char path[160];
+	struct rpc_server *server;
+
+	make_view();
+	RUN(the_tree_is_that_of_aws);
+	RUN(what_is_not_there_is_404);
+	RUN(the_document_is_json);
+	RUN(user_data_is_bytes);
+	RUN(a_view_without_network_is_asked_again);
+	RUN(a_token_is_for_one_instance_and_time);
+	RUN(version_2_has_its_rules);
+	snprintf(path, sizeof path, "%s/netd.sock", hvd_dir);
+	if (rpc_server_new(rpc_listen(path), netd, NULL, &server) < 0 || imds_open(d) < 0)
+		exit(1);
+	add_instance();
+	RUN(guests_are_served);
+	RUN(tokens_work_over_the_wire);
+	RUN(hostile_guests_meet_limits);
+	RUN(an_absent_netd_is_waited_for);
+	RUN(a_restart_keeps_tokens);
+}
+
+int main(void)
+{
+	return hvd_main(tests);
+}
