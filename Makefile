@@ -59,7 +59,7 @@ UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(DAEMONS:%=$(B)/%/%) $(B)/cli/gureum $(B)/agent/gureum-agent ## build everything
+all: $(foreach d,$(DAEMONS),$(B)/$(d)/$(d)) $(B)/cli/gureum $(B)/agent/gureum-agent ## build everything
 
 $(AWS_OBJ): $(B)/gen/aws-tables.h
 $(B)/%.o: %.c
