@@ -120,6 +120,13 @@ check: all $(UNIT_BIN) $(CODEC_DRIVER) ## run the unit and golden tests
 	prove --exec '' $(UNIT_BIN)
 	CODEC_DRIVER=$(CODEC_DRIVER) $(PYTHON) -m pytest -q -p no:cacheprovider tests/codec
 
+# A guest's stand-in for the packet tests.
+$(B)/tests/net/tap-pump: $(B)/tests/net/tap-pump.o
+	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $<
+
+check-net: $(B)/netd/netd $(B)/tests/net/tap-pump ## packets through real taps, bridges and rules, in a network of their own (root)
+	BUILD=$(abspath $(B)) tests/net/private-host $(PYTHON) -m pytest -q -p no:cacheprovider tests/net
+
 # A fuzz target is a file of tests/fuzz; like a unit test it is linked with a daemon's objects when its name has the daemon's ("fuzz_apid_form.c").
 FUZZ_SECONDS ?= 20
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(wildcard tests/fuzz/*.c))

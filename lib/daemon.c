@@ -170,7 +170,9 @@ static int open_socket(const struct daemon *d)
 	if (fd >= 0 || !d->spec->actions)
 		return fd;
 	(void)snprintf(path, sizeof path, "%s/%s.sock", d->runtime_dir, d->spec->name);
-	fd = rpc_listen(path);
+	/* A daemon that was killed while it forked leaves the socket to its child, until that one executes its command. */
+	for (int tries = 0; (fd = rpc_listen(path)) == -EADDRINUSE && tries < 20; tries++)
+		(void)usleep(50000);
 	if (fd < 0)
 		log_error(fd, "cannot listen", "SOCKET", path);
 	return fd;

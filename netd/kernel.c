@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include "dhcp.h"
 #include "dns.h"
 #include "documents.h"
@@ -47,6 +48,7 @@ static struct {
 	struct pass pass; /* a worker's while it runs: its list of routers is its own */
 	struct watch *watch;
 	sd_event_source *soon, *later; /* a touch; a retry or a foreign change */
+	sd_event_source *names;	       /* of namespaces */
 	uint64_t retry_usec;
 	int is_running, is_closing;
 	int is_host_touched, is_host_suspect;
@@ -150,6 +152,18 @@ static void on_foreign_change(void *arg)
 	else
 		k.is_host_suspect = 1;
 	schedule_later(REST_USEC);
+}
+
+/* Somebody took a namespace's name away; what is inside lives on by our hold. */
+static int on_unlink(sd_event_source *s, const struct inotify_event *e, void *arg)
+{
+	static const char prefix[] = "gureum-";
+	struct vpc *v = e->len && strncmp(e->name, prefix, sizeof prefix - 1) == 0 ? vpc_find(e->name + sizeof prefix - 1) : NULL;
+
+	(void)s, (void)arg;
+	if (v && v->router.plan)
+		on_foreign_change(v);
+	return 0;
 }
 
 /* ---- one pass ---- */
@@ -359,6 +373,8 @@ static int open_loop(struct daemon *d)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(k.later, SD_EVENT_OFF);
 	if (r >= 0)
+		r = sd_event_add_inotify(d->loop, &k.names, NETNS_DIR, IN_DELETE, on_unlink, NULL);
+	if (r >= 0)
 		r = watch_new(d->loop, k.pass.host, k.pass.host, on_foreign_change, NULL, &k.watch);
 	return r < 0 ? r : 0;
 }
@@ -402,6 +418,7 @@ void kernel_close(struct daemon *d)
 		watch_free(k.watch);
 	sd_event_source_disable_unref(k.soon);
 	sd_event_source_disable_unref(k.later);
+	sd_event_source_disable_unref(k.names);
 	if (k.pass.host)
 		netns_free(k.pass.host);
 	memset(&k, 0, sizeof k);

@@ -34,6 +34,7 @@ int netlink_open(int protocol, struct nl_sock **ret_socket)
 
 	if (r < 0)
 		return r;
+	nl_socket_disable_auto_ack(s); /* a second answer to a question would be taken for the next one's */
 	/* Best effort: without it dumps only take more rounds. */
 	(void)nl_socket_set_buffer_size(s, 1 << 20, 0);
 	(void)nl_socket_set_msg_buf_size(s, 1 << 16);

@@ -14,8 +14,6 @@
 #include <sys/vfs.h>
 #include "run.h"
 
-#define NETNS_DIR "/run/netns"
-
 static int home_fd = -1;
 
 /* As iproute2: a shared mount, so that a namespace that ends here ends in every other mount namespace, too. */

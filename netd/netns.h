@@ -11,6 +11,8 @@
 #include "netlink.h"
 #include "rules.h"
 
+#define NETNS_DIR "/run/netns"
+
 struct netns {
 	char name[48];		 /* below /run/netns; "" is the host's */
 	int fd;

@@ -1,0 +1,64 @@
+"""A netd for all tests of the file; guests end with the test that made them."""
+
+import os
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from lab import Guest, Netd, sh
+
+
+def pytest_collection_modifyitems(items):
+    if os.path.exists("/proc/sys/net/core/netdev_max_backlog"):
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="needs a network of its own: run by tests/net/private-host"))
+
+
+@pytest.fixture(scope="session")
+def netd():
+    sh("ip addr add 203.0.113.1/32 dev lo")  # stands for the outside
+    with tempfile.TemporaryDirectory(prefix="netd-") as directory:
+        daemon = Netd(directory, "[Network]\nDnsUpstream=203.0.113.1\n")
+        daemon.start()
+        yield daemon
+        daemon.kill()
+        if os.environ.get("SHOW_LOG"):
+            print(daemon.log.read_text())
+
+
+@pytest.fixture
+def guests(netd):
+    made = []
+
+    def make(**parameters):
+        guest = Guest(netd, **parameters)
+        made.append(guest)
+        return guest
+
+    yield make
+    if netd.process.poll() is not None:
+        netd.start()
+    for guest in made:
+        try:
+            guest.delete()
+        except Exception:
+            guest.leave()
+
+
+@pytest.fixture
+def group(netd):
+    """Makes a group with these ingress permissions."""
+    made = []
+
+    def make(*permissions):
+        vpc = netd.ec2("DescribeVpcs", Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+        name = f"group-{os.urandom(4).hex()}"
+        group_id = netd.ec2("CreateSecurityGroup", GroupName=name, Description="of a test", VpcId=vpc)["GroupId"]
+        made.append(group_id)
+        if permissions:
+            netd.ec2("AuthorizeSecurityGroupIngress", GroupId=group_id, IpPermissions=list(permissions))
+        return group_id
+
+    yield make

@@ -1,0 +1,243 @@
+"""What the packet tests stand on: a netd of their own, guests that are network namespaces behind real taps, and ways to act inside them."""
+
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
+ACCOUNT, REGION = "123456789012", "us-east-1"
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+HOME = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+
+def sh(command, check=True):
+    """Runs a shell command in the private host; its output."""
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"{command}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def eventually(check, seconds=10):
+    """Waits until check() is true, and says what it is."""
+    until = time.monotonic() + seconds
+    while not (value := check()) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert value, "it did not happen in time"
+    return value
+
+
+@contextlib.contextmanager
+def inside(namespace):
+    """Sockets made in the block are the namespace's."""
+    fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+    try:
+        if LIBC.setns(fd, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        yield
+    finally:
+        LIBC.setns(HOME, CLONE_NEWNET)
+        os.close(fd)
+
+
+class Refused(Exception):
+    def __init__(self, code, message):
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class Netd:
+    """The daemon under test, with state of its own."""
+
+    def __init__(self, directory, settings=""):
+        self.directory = pathlib.Path(directory)
+        self.config = self.directory / "gureum.conf"
+        self.config.write_text(
+            f"[Paths]\nStateDirectory={directory}/lib\nRuntimeDirectory={directory}/run\nGroup=\n{settings}"
+        )
+        self.log = self.directory / "log"
+        self.process = None
+
+    def start(self):
+        environment = {**os.environ, "GUREUM_LOG": "debug"}
+        before = self.lines("ready")
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen([BUILD / "netd/netd", "-c", self.config], stderr=log, env=environment)
+        eventually(lambda: self.lines("ready") > before or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log.read_text()
+
+    def lines(self, word):
+        return self.log.read_text().count(word) if self.log.exists() else 0
+
+    def kill(self, how=signal.SIGKILL):
+        self.process.send_signal(how)
+        self.process.wait()
+
+    def call(self, method, /, fds=False, **parameters):
+        context = {"account": ACCOUNT, "region": REGION, "principal": "", "request": "00000000-0000-4000-8000-000000000000"}
+        message = json.dumps({"method": method, "parameters": parameters, "context": context}).encode() + b"\0"
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30)
+            s.connect(str(self.directory / "run/netd.sock"))
+            s.sendall(message)
+            reply, passed = b"", []
+            while not reply.endswith(b"\0"):
+                part, ancillary, _, _ = socket.recv_fds(s, 1 << 16, 16)
+                if not part:
+                    raise ConnectionError("netd hung up")
+                reply += part
+                passed += ancillary
+        reply = json.loads(reply[:-1])
+        if "error" in reply:
+            raise Refused(reply["error"], reply["parameters"].get("message"))
+        return passed if fds else reply["parameters"]
+
+    def ec2(self, action, **parameters):
+        return self.call("ec2." + action, **parameters)
+
+    def changes(self):
+        """Changes to the kernel that its passes logged so far."""
+        return sum(int(n) for n in re.findall(r"brought in line.*CHANGES=(\d+)", self.log.read_text()))
+
+
+class Guest:
+    """An interface, its tap opened as QEMU would, and a namespace with the other end as eth0."""
+
+    count = 0
+
+    def __init__(self, netd, public=True, groups=None, **more):
+        Guest.count += 1
+        self.netd = netd
+        self.name = f"guest{Guest.count}"
+        self.instance = f"i-{Guest.count:017x}"
+        if groups:
+            more["Groups"] = groups
+        eni = netd.ec2(
+            "CreateNetworkInterface",
+            _InstanceId=self.instance,
+            _DeviceIndex=0,
+            _DeleteOnTermination=True,
+            _AssociatePublicIpAddress=public,
+            **more,
+        )["NetworkInterface"]
+        self.eni = eni["NetworkInterfaceId"]
+        self.mac, self.address, self.tap = eni["MacAddress"], eni["PrivateIpAddress"], eni["_Tap"]
+        self.subnet, self.vpc = eni["SubnetId"], eni["VpcId"]
+        self.public = eni.get("Association", {}).get("PublicIp")
+        self.private_name = eni["PrivateDnsName"]
+        attached = netd.ec2("AttachNetworkInterface", NetworkInterfaceId=self.eni, InstanceId=self.instance, DeviceIndex=0)
+        self.mtu = attached["_Mtu"]
+        sh(f"ip netns add {self.name} && ip -n {self.name} link set lo up")
+        self.pump = subprocess.Popen(
+            [BUILD / "tests/net/tap-pump", self.tap, self.name, self.mac, str(self.mtu)], stdout=subprocess.PIPE
+        )
+        assert self.pump.stdout.readline() == b"ready\n"
+        self.lease = {}
+
+    def sh(self, command, check=True):
+        return sh(f"ip netns exec {self.name} {command}", check)
+
+    def dhcp(self):
+        """Asks for a lease with busybox's client and configures eth0 by it; what the client was told."""
+        script = tempfile.NamedTemporaryFile("w", suffix=".sh", delete=False)
+        script.write('#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n')
+        script.close()
+        os.chmod(script.name, 0o755)
+        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t 5 -T 1 -O mtu -O ntpsrv -s {script.name}")
+        os.unlink(script.name)
+        self.lease = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        self.configure(self.lease["ip"], self.lease["mask"], self.lease["router"])
+        return self.lease
+
+    def configure(self, address, bits, router):
+        self.sh(f"ip addr replace {address}/{bits} dev eth0")
+        self.sh(f"ip route replace default via {router}")
+
+    def ping(self, to, count=1, wait=1, *options):
+        """How many answers came."""
+        out = self.sh(f"ping -n -c{count} -i0.2 -W{wait} {' '.join(options)} {to}", check=False)
+        return int(re.search(r"(\d+) received", out).group(1))
+
+    def listen(self, port=80, kind=socket.SOCK_STREAM):
+        with inside(self.name):
+            s = socket.socket(socket.AF_INET, kind)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("0.0.0.0", port))
+        if kind == socket.SOCK_STREAM:
+            s.listen()
+        s.settimeout(5)
+        return s
+
+    def connect(self, to, port=80, timeout=2):
+        with inside(self.name):
+            s = socket.socket()
+        s.settimeout(timeout)
+        s.connect((to, port))
+        return s
+
+    def can_connect(self, to, port=80):
+        try:
+            self.connect(to, port, 0.7).close()
+            return True
+        except OSError:
+            return False
+
+    def delete(self):
+        self.netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=self.eni, _Force=True)
+        self.leave()
+
+    def leave(self):
+        self.pump.kill()
+        self.pump.wait()
+        sh(f"ip netns del {self.name}", check=False)
+
+
+def ours():
+    """Every mark of netd on the host's namespace, as lines."""
+    lines = sh("ip -o link show group 26485; ip route show proto 103").splitlines()
+    lines += [line for line in sh("iptables-nft-save").splitlines() if "gureum" in line]
+    return [re.sub(r"^\d+: ", "", line) for line in lines]
+
+
+def router(vpc_id):
+    return f"gureum-{vpc_id}"
+
+
+def dns(guest, server, name, kind=1, stream=False, timeout=4):
+    """(rcode, [data of A records as text, of others as bytes])"""
+    question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+    for label in name.strip(".").split("."):
+        question += bytes([len(label)]) + label.encode()
+    question += b"\0" + kind.to_bytes(2, "big") + b"\0\1"
+    with inside(guest.name):
+        s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+    with s:
+        s.settimeout(timeout)
+        s.connect((server, 53))
+        s.send(len(question).to_bytes(2, "big") + question if stream else question)
+        answer = s.recv(4096)
+        if stream:
+            while len(answer) < 2 or len(answer) < 2 + int.from_bytes(answer[:2], "big"):
+                answer += s.recv(4096)
+            answer = answer[2:]
+    assert answer[:2] == b"\x12\x34" and answer[2] & 0x80
+    n_answers, at, records = int.from_bytes(answer[6:8], "big"), len(question), []
+    for _ in range(n_answers):
+        while answer[at] and answer[at] < 0xC0:
+            at += 1 + answer[at]
+        at += 2 if answer[at] else 1
+        n = int.from_bytes(answer[at + 8 : at + 10], "big")
+        data = answer[at + 10 : at + 10 + n]
+        records.append(socket.inet_ntoa(data) if n == 4 else data)
+        at += 10 + n
+    return answer[3] & 15, records
