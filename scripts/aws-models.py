@@ -168,7 +168,7 @@ class Builder:
         index_in = self.shape(inp["shape"]) if inp else NONE
         index_out = self.shape(out["shape"]) if out else NONE
         root = self.root(op, out)
-        return (s(op["name"]), s((out or {}).get("resultWrapper", "")), s(root), s(op["http"]["method"]),
+        return (s(op["name"]), s((out or {}).get("resultWrapper", "")), s(root), s((inp or {}).get("locationName", "")), s(op["http"]["method"]),
                 s(op["http"]["requestUri"]), index_in, index_out, service)
 
     def root(self, op, out):
@@ -218,7 +218,8 @@ class Builder:
             flags |= FLATTENED
             inner = target.get("member", {}).get("locationName")
             if target["type"] == "list" and inner and self.protocol != "ec2":
-                request = reply = inner
+                reply = inner
+                request = inner if self.protocol == "query" else request
         if target.get("xmlAttribute"):
             flags |= ATTRIBUTE
         if target.get("streaming"):

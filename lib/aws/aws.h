@@ -42,6 +42,9 @@ int aws_action_takes(const struct aws_action *a, const char *parameter);
 int aws_decode_query(const struct aws_action *a, const struct aws_pair *pairs, size_t n_pairs, json_t **ret_parameters, struct fault *f);
 /* A JSON body (the JSON protocols) to JSON, checked by the model in the same way. */
 int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes, json_t **ret_parameters, struct fault *f);
+/* An XML body (rest-xml) to JSON: the members that stand in the body, checked; what HTTP's path, query and headers carry is the caller's to add,
+ * and all of it is aws_check's to check. An empty body, or one that is a stream, is the empty object. No document type, nothing the model lacks: MalformedXML. */
+int aws_decode_xml(const struct aws_action *a, const char *body, size_t n_bytes, json_t **ret_parameters, struct fault *f);
 /* Parameters that are JSON already (the console, the command line): checked only. */
 int aws_check(const struct aws_action *a, const json_t *parameters, struct fault *f);
 

@@ -231,3 +231,12 @@ int aws_check(const struct aws_action *a, const json_t *parameters, struct fault
 
 	return first ? aws_refuse_unknown(&w, first, strlen(first), f) : 0;
 }
+
+int aws_check_member(const struct aws_action *a, const struct aws_member *m, const json_t *value,
+		     struct fault *f)
+{
+	struct aws_where input = aws_where_input(a), at = aws_where_member(&input, m);
+	struct checker c = {0};
+
+	return check_value(&c, &at, value, f);
+}

@@ -9,7 +9,6 @@
  */
 #include "refuse.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include "../jsonx.h"
@@ -112,62 +111,15 @@ static int children_of(const struct decoder *d, const struct aws_where *w, struc
 	return 0;
 }
 
-static int decode_integer(const struct aws_where *w, const char *text, struct fault *f,
-			  json_t **ret)
-{
-	const char *digits = text + (*text == '-');
-
-	errno = 0;
-	long long number = strtoll(text, NULL, 10);
-
-	if (!*digits || strspn(digits, "0123456789") < strlen(digits) || errno)
-		return aws_refuse_type(w, text, f);
-	*ret = json_integer(number);
-	return 0;
-}
-
-static int decode_double(const struct aws_where *w, const char *text, struct fault *f, json_t **ret)
-{
-	char *end;
-	double number = strtod(text, &end);
-
-	if (end == text || *end || strspn(text, "0123456789+-.eE") < strlen(text))
-		return aws_refuse_type(w, text, f);
-	*ret = json_real(number); /* NULL for what overflowed */
-	return *ret ? 0 : aws_refuse_type(w, text, f);
-}
-
-static int decode_timestamp(const struct aws_where *w, const char *text, struct fault *f,
-			    json_t **ret)
-{
-	int64_t usec;
-
-	if (aws_time_parse(text, &usec) < 0)
-		return aws_refuse_type(w, text, f);
-	*ret = jtime(usec);
-	return 0;
-}
-
 static int decode_text(const struct aws_where *w, const char *text, struct fault *f, json_t **ret)
 {
-	switch (aws_shape_of(w->member)->type) {
-	case AWS_INTEGER:
-	case AWS_LONG:
-		return decode_integer(w, text, f, ret);
-	case AWS_DOUBLE:
-		return decode_double(w, text, f, ret);
-	case AWS_TIMESTAMP:
-		return decode_timestamp(w, text, f, ret);
-	case AWS_BOOLEAN:
-		if (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
-			return aws_refuse_type(w, text, f);
-		*ret = json_boolean(tolower(*text) == 't');
-		return 0;
-	default:
-		*ret = json_string(text);
-		return *ret ? 0
-			    : aws_refuse_type(w, "", f); /* it is not UTF-8: not to be repeated */
-	}
+	const struct aws_shape *s = aws_shape_of(w->member);
+	int r = aws_scalar_read(s, text, ret);
+
+	if (r != -EINVAL)
+		return r;
+	/* What is not UTF-8 is not to be repeated. */
+	return aws_refuse_type(w, s->type == AWS_STRING || s->type == AWS_BLOB ? "" : text, f);
 }
 
 static int decode_scalar(const struct decoder *d, const struct aws_where *w, struct range r,
@@ -180,9 +132,7 @@ static int decode_scalar(const struct decoder *d, const struct aws_where *w, str
 	if (r.n > 1)
 		return fault_set(d->f, FAULT_MALFORMED_QUERY_STRING,
 				 "A parameter is given more than once");
-	int r_text = decode_text(w, r.pairs[0].value, d->f, ret);
-
-	return r_text < 0 ? r_text : *ret ? 0 : -ENOMEM;
+	return decode_text(w, r.pairs[0].value, d->f, ret);
 }
 
 static int decode_value(struct decoder *d, const struct aws_where *w, struct range r, json_t **ret);

@@ -1,4 +1,4 @@
-/* Scalars as clients write them: moments and base64. */
+/* Scalars as clients write them. */
 #include "table.h"
 
 #include <ctype.h>
@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+#include "../jsonx.h"
 
 /* "Z", "+09:00", "-0800", or nothing (UTC): seconds east. */
 static int parse_offset(const char *at, int *ret_seconds)
@@ -86,4 +87,54 @@ int aws_base64_check(const char *text)
 	size_t padding = strspn(text + n, "=");
 
 	return text[n + padding] == '\0' && padding <= 2 && (n + padding) % 4 == 0;
+}
+
+static int read_integer(const char *text, json_t **ret_value)
+{
+	const char *digits = text + (*text == '-');
+
+	errno = 0;
+	long long number = strtoll(text, NULL, 10);
+
+	if (!*digits || strspn(digits, "0123456789") < strlen(digits) || errno)
+		return -EINVAL;
+	*ret_value = json_integer(number);
+	return *ret_value ? 0 : -ENOMEM;
+}
+
+static int read_double(const char *text, json_t **ret_value)
+{
+	char *end;
+	double number = strtod(text, &end);
+
+	if (end == text || *end || strspn(text, "0123456789+-.eE") < strlen(text))
+		return -EINVAL;
+	*ret_value = json_real(number);
+	return *ret_value ? 0 : -EINVAL; /* it is none for what overflowed */
+}
+
+int aws_scalar_read(const struct aws_shape *s, const char *text, json_t **ret_value)
+{
+	int64_t usec;
+
+	switch (s->type) {
+	case AWS_INTEGER:
+	case AWS_LONG:
+		return read_integer(text, ret_value);
+	case AWS_DOUBLE:
+		return read_double(text, ret_value);
+	case AWS_BOOLEAN:
+		if (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
+			return -EINVAL;
+		*ret_value = json_boolean(tolower(*text) == 't');
+		return 0;
+	case AWS_TIMESTAMP:
+		if (aws_time_parse(text, &usec) < 0)
+			return -EINVAL;
+		*ret_value = jtime(usec);
+		return *ret_value ? 0 : -ENOMEM;
+	default:
+		*ret_value = json_string(text);
+		return *ret_value ? 0 : -EINVAL; /* it is none for what is not UTF-8 */
+	}
 }

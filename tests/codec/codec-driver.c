@@ -4,6 +4,7 @@
  *	{"do": "query", "service": "ec2", "action": "RunInstances", "pairs": [["ImageId", "ami-1"],
  *…]}  → {"parameters": {…}}
  *	{"do": "json", "service": …, "action": …, "body": "…"} → {"parameters": {…}}
+ *	{"do": "xml", "service": …, "action": …, "body": "…"} → {"parameters": {…}}
  *	{"do": "encode", "service": …, "action": …, "reply": {…}} → {"body": "…"}
  *	{"do": "error", "service": …, "code": …, "status": 400, "message": …} → {"body": "…"}
  *
@@ -46,12 +47,13 @@ static json_t *do_query(const struct aws_action *a, const json_t *command)
 	return answer(r, parameters, &f);
 }
 
-static json_t *do_json(const struct aws_action *a, const json_t *command)
+static json_t *do_body(const struct aws_action *a, const json_t *command, int is_xml)
 {
 	const char *body = jstr(command, "body");
 	json_t *parameters = NULL;
 	struct fault f = {0};
-	int r = aws_decode_json(a, body, strlen(body), &parameters, &f);
+	int r = is_xml ? aws_decode_xml(a, body, strlen(body), &parameters, &f)
+		       : aws_decode_json(a, body, strlen(body), &parameters, &f);
 
 	return answer(r, parameters, &f);
 }
@@ -92,8 +94,8 @@ static json_t *run(const json_t *command)
 		return json_pack("{s:s, s:s}", "fault", "InvalidAction", "message", "");
 	if (strcmp(verb, "query") == 0)
 		return do_query(a, command);
-	if (strcmp(verb, "json") == 0)
-		return do_json(a, command);
+	if (strcmp(verb, "json") == 0 || strcmp(verb, "xml") == 0)
+		return do_body(a, command, strcmp(verb, "xml") == 0);
 	return do_encode(a, command);
 }
 
