@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "id.h"
 
 #define OPTIONS_MAX 16
@@ -65,7 +66,10 @@ int cli_call(const struct cli *cli, const char *daemon, uint64_t wait_usec, cons
 	if (!peer)
 		return -ENOMEM;
 	rpc_peer_set_wait(peer, wait_usec);
-	return rpc_call(peer, ctx, method, parameters, fds, ret_reply, NULL, f);
+	int r = rpc_call(peer, ctx, method, parameters, fds, ret_reply, NULL, f);
+	if (r < 0 && fault_is(f, FAULT_SERVICE_UNAVAILABLE) && access(path, F_OK) < 0)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s does not run: there is no %s", daemon, path);
+	return r;
 }
 
 int cli_options(const struct command *c, const struct cli_option *options, int argc, char **argv, int *ret_first)

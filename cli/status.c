@@ -133,14 +133,34 @@ static void check_forward(void)
 				 : "dropped by default (Docker?), and netd's chain is not there: guests do not reach the outside");
 }
 
-/* What a daemon finds: a list of checks; else whatever words it has. */
+/* hvd has more to tell than a list of findings: what it probed. */
+static void check_hypervisor(const struct cli *cli, const struct context *ctx)
+{
+	OWN(json_decref) json_t *parameters = json_object();
+	OWN(json_decref) json_t *reply = NULL;
+	struct fault f = {0};
+	char text[600];
+	if (cli_call(cli, "hvd", WAIT_USEC, ctx, "gureum.DescribeHypervisor", parameters, NULL, &reply, &f) < 0) {
+		print_finding("hvd", "acceleration", "warning", f.message);
+		return;
+	}
+	const char *acceleration = jstr_or(reply, "Acceleration", "unknown");
+	int is_kvm = strcmp(acceleration, "kvm") == 0;
+	snprintf(text, sizeof(text), "%s: %s%s", acceleration, jstr_or(reply, "Reason", ""), is_kvm ? "" : "; guests will be slow");
+	print_finding("hvd", "acceleration", is_kvm ? "ok" : "warning", text);
+	const json_t *libvirt = json_object_get(reply, "Libvirt");
+	int is_connected = jbool(libvirt, "Connected", 0);
+	snprintf(text, sizeof(text), "%s, version %s%s", jstr_or(libvirt, "Uri", "?"), jstr_or(libvirt, "Version", "?"),
+		 is_connected ? "" : ": not connected");
+	print_finding("hvd", "libvirt", is_connected ? "ok" : "error", text);
+}
+
 static void ask_daemon(const struct cli *cli, const char *daemon)
 {
 	struct context ctx = cli_context(cli, NULL);
 	OWN(json_decref) json_t *parameters = json_object();
 	OWN(json_decref) json_t *reply = NULL;
 	struct fault f = {0};
-	const char *name;
 	json_t *v;
 	size_t i;
 	if (!is_reachable(cli, daemon, &f)) {
@@ -148,16 +168,15 @@ static void ask_daemon(const struct cli *cli, const char *daemon)
 		return;
 	}
 	print_finding(daemon, "reachable", "ok", "answers");
+	if (strcmp(daemon, "hvd") == 0)
+		check_hypervisor(cli, &ctx);
 	if (cli_call(cli, daemon, WAIT_USEC, &ctx, "gureum.Doctor", parameters, NULL, &reply, &f) < 0) {
-		if (!fault_is(&f, FAULT_INVALID_ACTION))
+		if (!fault_is(&f, FAULT_INVALID_ACTION)) /* not every daemon has findings */
 			print_finding(daemon, "checks", "warning", f.message);
 		return;
 	}
 	json_array_foreach(json_object_get(reply, "Checks"), i, v)
 		print_finding(daemon, jstr_or(v, "Name", "?"), jstr_or(v, "State", "?"), jstr_or(v, "Text", ""));
-	json_object_foreach(reply, name, v)
-		if (json_is_string(v))
-			print_finding(daemon, name, "ok", json_string_value(v));
 }
 
 static int run_doctor(struct cli *cli, int argc, char **argv)
