@@ -20,6 +20,6 @@ int confine_main(int argc, char **argv);
 
 struct run_result;
 /* (fiber) Runs qemu-img with these arguments (NULL-terminated) on a worker. `read_path` and `write_path` ("-": none) are all it
- * may touch; run as root, they must belong to CONFINED_UID. 0 with its exit status in *ret_result, -errno. */
+ * may touch, and are opened before it starts; run as root, they must belong to CONFINED_UID. 0 with its exit status in *ret_result, -errno. */
 int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max_file_bytes, const char *const *arguments,
 		     struct run_result *ret_result);

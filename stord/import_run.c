@@ -73,12 +73,10 @@ static int copy_source(void *arg)
 	struct step *s = arg;
 	OWN(fd_close) int fd = create(s->copy);
 	struct stat st;
-	int r = fd < 0 ? fd : 0;
+	int r = fd < 0 ? fd : import_check(s->import, s->source);
 
 	if (r == 0 && fstat(s->source, &st) < 0)
 		r = -errno;
-	if (r == 0 && (uint64_t)st.st_size > s->import->max_bytes + FILE_SLACK)
-		r = refuse(s->import, "the file is larger than the limit for imports");
 	if (r == 0)
 		r = file_copy(s->source, fd, st.st_size);
 	if (r == 0)
