@@ -46,6 +46,26 @@ static inline const char *call(const char *method, const char *json, json_t **re
 	return call_as("123456789012", method, p, ret_reply);
 }
 
+/* Serves `handler` as the daemon of this name. */
+static inline struct rpc_server *hvd_peer_start(const char *name, rpc_handler handler)
+{
+	char path[160];
+	struct rpc_server *server = NULL;
+
+	snprintf(path, sizeof path, "%s/%s.sock", hvd_dir, name);
+	if (rpc_server_new(rpc_listen(path), handler, NULL, &server) < 0)
+		exit(1);
+	return server;
+}
+
+/* (fiber) At the end: connections are served by fibers, which end when the caller hangs up. */
+static inline void hvd_peer_stop(const char *name, struct rpc_server *server)
+{
+	rpc_peer_free(daemon_peer(name));
+	fiber_sleep(20000);
+	rpc_server_free(server);
+}
+
 static void (*hvd_tests)(void);
 
 static void hvd_fiber(void *arg)
@@ -75,6 +95,10 @@ static inline int hvd_main(void (*tests)(void))
 	hvd_tests = tests;
 	if (fiber_spawn(hvd_fiber, NULL) < 0 || sd_event_loop(d->loop) < 0)
 		return 1;
+	fiber_stop();
+	store_free(d->store);
+	config_free(config);
+	sd_event_unref(d->loop);
 	snprintf(path, sizeof path, "rm -rf %s", hvd_dir);
 	return tests_done() | (system(path) != 0);
 }

@@ -52,17 +52,6 @@ static int stord(void *userdata, struct rpc_request *r, json_t **ret_reply, stru
 	return 0;
 }
 
-static void stord_start(void)
-{
-	char path[160];
-	struct rpc_server *server;
-
-	snprintf(path, sizeof path, "%s/stord.sock", hvd_dir);
-	in_use = json_object();
-	if (rpc_server_new(rpc_listen(path), stord, NULL, &server) < 0)
-		exit(1);
-}
-
 static size_t users_of(const char *snapshot)
 {
 	return json_object_size(json_object_get(in_use, snapshot));
@@ -265,7 +254,9 @@ static void attributes_change_one_at_a_time(void)
 
 static void tests(void)
 {
-	stord_start();
+	struct rpc_server *server = hvd_peer_start("stord", stord);
+
+	in_use = json_object();
 	RUN(an_image_is_what_aws_shows);
 	RUN(bad_images_change_nothing);
 	RUN(a_name_taken_meanwhile_is_refused);
@@ -273,6 +264,8 @@ static void tests(void)
 	RUN(kernels_are_roots_and_protected);
 	RUN(owners_and_users_choose);
 	RUN(attributes_change_one_at_a_time);
+	hvd_peer_stop("stord", server);
+	json_decref(in_use);
 }
 
 int main(void)

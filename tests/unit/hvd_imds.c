@@ -362,21 +362,27 @@ static void hostile_guests_meet_limits(void)
 	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "still served");
 }
 
+/* Of a copy: what is in the store does not change. */
+static void change_state(const char *name)
+{
+	json_t *copy = json_deep_copy(instance);
+
+	json_decref(instance);
+	instance = copy;
+	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", name));
+}
+
 static void an_absent_netd_is_waited_for(void)
 {
 	struct context ctx = {.account = "123456789012", .region = "us-east-1"};
 
-	instance = json_deep_copy(instance);
-	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", "terminated"));
+	change_state("terminated");
 	imds_forget(d, VPC);
 	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "an instance lives: kept");
-	OWN(txn_free) struct txn *t = txn_new(d->store);
-	txn_put(t, "instance", "i-00000000000000001", "123456789012", "us-east-1", json_incref(instance));
-	txn_commit(t);
+	add_instance();
 	imds_forget(d, VPC);
 	is_str(get("/latest/"), "", "the last is gone: closed");
-	instance = json_deep_copy(instance);
-	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", "running"));
+	change_state("running");
 	add_instance();
 	netd_is_away = 1;
 	ok(imds_serve(d, &ctx, VPC) < 0, "netd is away");
@@ -405,8 +411,7 @@ static void a_restart_keeps_tokens(void)
 
 static void tests(void)
 {
-	char path[160];
-	struct rpc_server *server;
+	struct rpc_server *server = hvd_peer_start("netd", netd);
 
 	make_view();
 	RUN(the_tree_is_that_of_aws);
@@ -416,8 +421,7 @@ static void tests(void)
 	RUN(a_view_without_network_is_asked_again);
 	RUN(a_token_is_for_one_instance_and_time);
 	RUN(version_2_has_its_rules);
-	snprintf(path, sizeof path, "%s/netd.sock", hvd_dir);
-	if (rpc_server_new(rpc_listen(path), netd, NULL, &server) < 0 || imds_open(d) < 0)
+	if (imds_open(d) < 0)
 		exit(1);
 	add_instance();
 	RUN(guests_are_served);
@@ -425,6 +429,10 @@ static void tests(void)
 	RUN(hostile_guests_meet_limits);
 	RUN(an_absent_netd_is_waited_for);
 	RUN(a_restart_keeps_tokens);
+	hvd_peer_stop("netd", server);
+	json_decref(instance);
+	json_decref(vpc);
+	json_decref(subnets);
 }
 
 int main(void)
