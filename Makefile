@@ -127,6 +127,11 @@ $(B)/tests/net/tap-pump: $(B)/tests/net/tap-pump.o
 check-net: $(B)/netd/netd $(B)/tests/net/tap-pump ## packets through real taps, bridges and rules, in a network of their own (root)
 	BUILD=$(abspath $(B)) tests/net/private-host $(PYTHON) -m pytest -q -p no:cacheprovider tests/net
 
+$(B)/tests/bench/codec: $(B)/tests/bench/codec.o $(B)/libaws.a $(B)/libgureum.a
+	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_core)
+bench-codec: $(B)/tests/bench/codec ## how long the codec takes by itself
+	@$<
+
 # A fuzz target is a file of tests/fuzz; like a unit test it is linked with a daemon's objects when its name has the daemon's ("fuzz_apid_form.c").
 FUZZ_SECONDS ?= 20
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(wildcard tests/fuzz/*.c))

@@ -55,7 +55,7 @@ int aws_time_parse(const char *text, int64_t *ret_usec)
 	struct tm tm = {0};
 	int64_t usec = 0;
 	int east = 0;
-	char *at = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+	char *at = isalpha(*text) ? strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm) : NULL;
 
 	if (!at || *at) {
 		for (unsigned i = 0; i < sizeof forms / sizeof *forms; i++) {
