@@ -212,11 +212,12 @@ static int begin(void)
 
 		routers[i] = &v->router;
 		v->begun = v->touched;
-		v->is_suspect = 0;
 		v->router.is_touched = v->touched > v->done;
-		if (v->router.is_touched)
+		if (v->router.is_touched) {
+			v->is_suspect = 0;
 			plan_anew(v);
-		n += v->router.is_touched;
+			n++;
+		}
 		k.pass.is_incomplete |= v->error < 0 && !v->router.plan;
 	}
 	return n;

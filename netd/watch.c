@@ -6,6 +6,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include "plan.h"
 
@@ -23,17 +25,30 @@ static int is_ours(const struct watch *w, const struct nlmsghdr *h)
 	return h->nlmsg_pid && (h->nlmsg_pid == nl_socket_get_local_port(w->netns->route) || h->nlmsg_pid == nl_socket_get_local_port(w->host->route));
 }
 
+/* News of a bridge's port do not carry its group: our ports' names have a form of their own. */
+static int is_our_link(struct nlmsghdr *h)
+{
+	const struct ifinfomsg *m = nlmsg_data(h);
+	struct nlattr *a[IFLA_MAX + 1];
+
+	if (nlmsg_parse(h, sizeof *m, a, IFLA_MAX, NULL) < 0)
+		return 0;
+	if (m->ifi_family == AF_BRIDGE)
+		return a[IFLA_IFNAME] && strlen(nla_get_string(a[IFLA_IFNAME])) == IFNAMSIZ - 1 &&
+		       strchr("tl", *nla_get_string(a[IFLA_IFNAME])) != NULL;
+	return a[IFLA_GROUP] && nla_get_u32(a[IFLA_GROUP]) == PLAN_GROUP;
+}
+
 /* In the host's namespace most of what happens is none of our business. */
 static int concerns_host(struct nlmsghdr *h)
 {
-	struct nlattr *a[IFLA_MAX + 1], *route[RTA_MAX + 1];
+	struct nlattr *route[RTA_MAX + 1];
 	const struct rtmsg *m = nlmsg_data(h);
 
 	switch (h->nlmsg_type) {
 	case RTM_NEWLINK:
 	case RTM_DELLINK:
-		return nlmsg_parse(h, sizeof(struct ifinfomsg), a, IFLA_MAX, NULL) == 0 && a[IFLA_GROUP] &&
-		       nla_get_u32(a[IFLA_GROUP]) == PLAN_GROUP;
+		return is_our_link(h);
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
 		return nlmsg_parse(h, sizeof *m, route, RTA_MAX, NULL) == 0 && m->rtm_table != RT_TABLE_LOCAL &&
