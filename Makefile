@@ -161,6 +161,20 @@ test: ## install what tests need, build, run every test
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/run $(STAGES)
 
+bench: all image ## measure beside plain QEMU and the stated limits, write build/bench.json
+	@scripts/deps run bench
+	@tests/bench/bench.py --images $(B)/image $(BENCH)
+
+# What is made once and kept: the Debian VM. A new package list makes it anew.
+KVM_DIR ?= $(B)/kvm
+
+test-kvm: all image ## the proof on real KVM and real systemd, in a Debian VM (minutes)
+	@scripts/deps kvm
+	@tests/kvm/build-vm $(KVM_DIR)/vm
+	@rm -rf $(KVM_DIR)/install
+	@$(MAKE) --no-print-directory install DESTDIR=$(abspath $(KVM_DIR))/install >/dev/null
+	@tests/kvm/test-kvm --work $(KVM_DIR) --install $(KVM_DIR)/install --images $(B)/image
+
 lint: ## the house's order, and what cppcheck finds
 	@scripts/deps lint
 	@scripts/check-rooms
@@ -195,7 +209,7 @@ IMAGE_FILES := $(wildcard scripts/image/*)
 install: all ## put everything in place below DESTDIR
 	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/bin $(DESTDIR)$(unitdir) $(DESTDIR)$(prefix)/lib/sysusers.d \
 		$(DESTDIR)$(prefix)/lib/tmpfiles.d $(DESTDIR)/etc/gureum $(DESTDIR)$(datadir)/image $(DESTDIR)$(mandir)/man5
-	install -m755 $(DAEMONS:%=$(B)/%/%) $(B)/agent/gureum-agent $(DESTDIR)$(libexecdir)/
+	install -m755 $(foreach d,$(DAEMONS),$(B)/$(d)/$(d)) $(B)/agent/gureum-agent $(DESTDIR)$(libexecdir)/
 	install -m755 $(B)/cli/gureum $(DESTDIR)$(prefix)/bin/gureum
 	for u in $(UNITS); do sed 's|/usr/lib/gureum/|$(libexecdir)/|' systemd/$$u > $(DESTDIR)$(unitdir)/$$u && chmod 644 $(DESTDIR)$(unitdir)/$$u || exit 1; done
 	install -m644 systemd/gureum.sysusers $(DESTDIR)$(prefix)/lib/sysusers.d/gureum.conf
@@ -218,6 +232,6 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all check test-programs test lint deps image run stop install uninstall fuzz clean help
+.PHONY: all check test-programs test bench test-kvm lint deps image run stop install uninstall fuzz clean help
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
