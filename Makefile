@@ -232,6 +232,6 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all check test-programs test bench test-kvm lint deps image run stop install uninstall fuzz clean help
+.PHONY: all check test-programs test bench test-kvm lint deps image run stop install uninstall fuzz bench-codec clean help
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
