@@ -119,6 +119,7 @@ $(CODEC_DRIVER): $(B)/tests/codec/codec-driver.o $(B)/libaws.a $(B)/libgureum.a
 check: all $(UNIT_BIN) $(CODEC_DRIVER) ## run the unit and golden tests
 	prove --exec '' $(UNIT_BIN)
 	CODEC_DRIVER=$(CODEC_DRIVER) $(PYTHON) -m pytest -q -p no:cacheprovider tests/codec
+	STORD=$(abspath $(B))/stord/stord $(PYTHON) -m pytest -q -p no:cacheprovider tests/stord
 
 # A guest's stand-in for the packet tests.
 $(B)/tests/net/tap-pump: $(B)/tests/net/tap-pump.o
@@ -234,4 +235,4 @@ help: ## this list
 
 .PHONY: all check test-programs test bench test-kvm lint deps image run stop install uninstall fuzz bench-codec clean help
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name kvm -prune -o -type f -name '*.d' -print 2>/dev/null)
