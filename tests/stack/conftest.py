@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 STACK = os.path.join(TOP, "scripts", "stack")
+# Disks of tests need not outlive a power cut of the machine; a client that falls silent is given up sooner.
+SETTINGS = ["--set", "Compute.DiskCache=unsafe", "--set", "Api.TimeoutSec=5"]
 DAEMONS = ["apid", "hvd", "netd", "stord"]
 
 
@@ -203,8 +205,7 @@ def cloud(request):
         pytest.skip("needs root, for namespaces")
     state = given or tempfile.mkdtemp(prefix="gureum-tests.")
     if not given:
-        # Disks of tests need not outlive a power cut of the machine.
-        r = subprocess.run([STACK, "up", "--state", state, "--set", "Compute.DiskCache=unsafe"], stdin=subprocess.DEVNULL)
+        r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL)
         assert r.returncode == 0, f"the cloud did not come up: see {state}/log"
     c = Cloud(state)
     prepare(c)

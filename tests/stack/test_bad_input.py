@@ -5,6 +5,7 @@ import struct
 import subprocess
 import urllib.error
 import urllib.request
+import uuid
 
 import botocore.session
 import pytest
@@ -85,7 +86,7 @@ def test_ids_and_filters_are_checked(cloud, call, parameters, code):
 
 
 @pytest.mark.parametrize("change, code", [
-    ({"MinCount": 2, "MaxCount": 1}, "InvalidParameterValue"),
+    ({"MinCount": 2, "MaxCount": 1}, "InvalidParameterCombination"),
     ({"MinCount": 0, "MaxCount": 0}, "InvalidParameterValue"),
     ({"ImageId": "ami-0123456789abcdef0"}, "InvalidAMIID.NotFound"),
     ({"ImageId": "ami-none"}, "InvalidAMIID.Malformed"),
@@ -109,10 +110,11 @@ def count(cloud):
 
 
 def test_the_same_token_launches_once(cloud):
-    first = cloud.launch(ClientToken="once")
-    assert cloud.launch(ClientToken="once") == first
+    token = str(uuid.uuid4())
+    first = cloud.launch(ClientToken=token)
+    assert cloud.launch(ClientToken=token) == first
     assert code_of(cloud.ec2.run_instances, ImageId=cloud.ami, InstanceType="t3.micro", MinCount=1, MaxCount=1,
-                   ClientToken="once") == "IdempotentParameterMismatch"
+                   ClientToken=token) == "IdempotentParameterMismatch"
     cloud.terminate(*first)
 
 
@@ -136,7 +138,7 @@ def raw(cloud, data):
 @pytest.mark.parametrize("data", [
     b"", b"\x00" * 512, b"GET", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nAction=",
     b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20000 + b"\r\n",
-])
+], ids=["nothing", "zeroes", "cut verb", "cut body", "bad chunk", "many headers"])
 def test_broken_http_is_no_harm(cloud, data):
     answer = raw(cloud, data)
     assert not answer.startswith(b"HTTP/1.1 5")
@@ -144,7 +146,8 @@ def test_broken_http_is_no_harm(cloud, data):
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]\0", b'{"method": 1}\0', b'{"method": "ec2.Describe', b"\0", b"\xff\xfe\0",
-                                  b'{"method": "ec2.RunInstances", "parameters": []}\0', b"{" * 100000 + b"\0"])
+                                  b'{"method": "ec2.RunInstances", "parameters": []}\0', b"{" * 100000 + b"\0"],
+                         ids=["cut", "array", "no method", "cut string", "empty", "not UTF-8", "wrong type", "deep"])
 def test_broken_rpc_is_refused(cloud, data):
     for daemon in ("hvd", "netd", "stord"):
         script = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); "

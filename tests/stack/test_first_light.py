@@ -2,11 +2,12 @@
 import ipaddress
 import json
 import re
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import DAEMONS, PING, SSH, code_of, until
+from conftest import DAEMONS, SETTINGS, SSH, code_of, until
 
 
 def test_who_am_i(cloud):
@@ -165,15 +166,15 @@ def test_a_killed_daemon_comes_back_and_the_guest_does_not_notice(cloud, guest, 
 
 @pytest.mark.parametrize("daemon", DAEMONS)
 def test_a_daemon_killed_in_the_midst_of_a_launch_leaves_a_whole_or_nothing(cloud, guest, daemon):
-    before = cloud.trace()
+    before, token = cloud.trace(), str(uuid.uuid4())
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(lambda: cloud.launch(ClientToken=f"killed-{daemon}"))
+        asked = pool.submit(lambda: cloud.launch(ClientToken=token))
         cloud.kill(daemon)
         try:
             instance = asked.result()[0]
         except Exception:
             # The answer was lost: the same token asks again, and gets the same instance or a new one, never two.
-            instance = until(lambda: cloud.launch(ClientToken=f"killed-{daemon}"), 60, told="launched at last")[0]
+            instance = until(lambda: cloud.launch(ClientToken=token), 60, told="launched at last")[0]
     cloud.wait_state(instance, "running")
     cloud.wait_console(instance, "GUREUM-READY")
     cloud.terminate(instance)
@@ -209,7 +210,7 @@ def test_the_state_survives_down_and_up(cloud, guest):
     before = cloud.describe(guest)
     cloud.command("down")
     assert "down" in cloud.command("status", check=False).stdout
-    cloud.command("up", "--set", "Compute.DiskCache=unsafe")
+    cloud.command("up", *SETTINGS)
     row = cloud.wait_state(guest, "running")
     assert row["PrivateIpAddress"] == before["PrivateIpAddress"]
     assert row["PublicIpAddress"] == before["PublicIpAddress"]
