@@ -24,6 +24,8 @@ struct kind {
 	char *name;
 	struct entry *first, *last;
 	size_t n_entries;
+	void (*changed)(void *userdata, const struct doc *before, const struct doc *after); /* NULL: nobody watches */
+	void *userdata;
 };
 
 struct store {
@@ -319,6 +321,18 @@ size_t store_count(const struct store *s, const char *kind)
 	return k ? k->n_entries : 0;
 }
 
+int store_watch(struct store *s, const char *kind,
+		void (*changed)(void *userdata, const struct doc *before, const struct doc *after), void *userdata)
+{
+	struct kind *k = kind_get(s, kind);
+
+	if (!k)
+		return -ENOMEM;
+	k->changed = changed;
+	k->userdata = userdata;
+	return 0;
+}
+
 json_t *doc_edit(const struct doc *d)
 {
 	return json_deep_copy(d->json);
@@ -498,6 +512,10 @@ static int write_all(struct txn *t, unsigned version)
 
 		if (e && e->doc.sequence >= s->next_sequence)
 			s->next_sequence = e->doc.sequence + 1;
+		const struct kind *k = kind_find(s, c->kind);
+
+		if (k && k->changed && (e || old))
+			k->changed(k->userdata, old ? &old->doc : NULL, e ? &e->doc : NULL);
 		if (e && old)
 			index_swap(s, old, e);
 		else if (e)

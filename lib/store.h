@@ -42,6 +42,11 @@ const struct doc *store_get(const struct store *s, const struct context *ctx, co
 const struct doc *store_next(const struct store *s, const char *kind, const struct doc *after);
 #define store_each(s, kind, d) for (const struct doc *d = NULL; ((d) = store_next(s, kind, d));)
 size_t store_count(const struct store *s, const char *kind);
+/* `changed` is called for every document of the kind that a commit changes, while both its forms are there: before NULL is a new one,
+ * after NULL a deleted one. For indexes that a daemon keeps over its documents; it must not fail, commit or wait. One per kind. 0 or
+ * -ENOMEM. */
+int store_watch(struct store *s, const char *kind,
+		void (*changed)(void *userdata, const struct doc *before, const struct doc *after), void *userdata);
 
 /* A new, changeable copy of the document's JSON (a new reference). NULL out of memory. */
 json_t *doc_edit(const struct doc *d);

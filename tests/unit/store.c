@@ -417,6 +417,40 @@ static void kill_9_loses_nothing_acknowledged(void)
 	ok(last > 0, "there were some");
 }
 
+static char watched[128];
+
+static void note_change(void *userdata, const struct doc *before, const struct doc *after)
+{
+	size_t n = strlen(watched);
+
+	(void)userdata;
+	snprintf(watched + n, sizeof watched - n, "%d>%d ", n_of(before), n_of(after));
+}
+
+static void a_watcher_sees_each_commit_and_nothing_else(void)
+{
+	fresh();
+	OWN(store_free) struct store *s = open_or_die();
+	OWN(txn_free) struct txn *t = txn_new(s);
+
+	is_int(store_watch(s, "vpc", note_change, NULL), 0, "a kind that has no documents yet");
+	put(t, "vpc", "vpc-1", 1);
+	put(t, "vpc", "vpc-1", 2);
+	put(t, "subnet", "subnet-1", 9);
+	is_str(watched, "", "not before the commit");
+	txn_commit(t);
+	is_str(watched, "-1>2 ", "made: the last form, and no other kind's");
+	put(t, "vpc", "vpc-1", 3);
+	txn_commit(t);
+	txn_delete(t, "vpc", "vpc-1");
+	txn_commit(t);
+	is_str(watched, "-1>2 2>3 3>-1 ", "changed, deleted");
+	put(t, "vpc", "vpc-2", 1);
+	txn_delete(t, "vpc", "vpc-2");
+	txn_commit(t);
+	is_str(watched, "-1>2 2>3 3>-1 ", "what never was is not told");
+}
+
 static void ten_thousand_are_found_at_once(void)
 {
 	fresh();
@@ -463,6 +497,7 @@ int main(void)
 	RUN(a_missing_directory_is_an_error);
 	RUN(a_full_disk_changes_nothing);
 	RUN(kill_9_loses_nothing_acknowledged);
+	RUN(a_watcher_sees_each_commit_and_nothing_else);
 	RUN(ten_thousand_are_found_at_once);
 	char command[96];
 
