@@ -150,15 +150,17 @@ static int plan_groups(const struct plan_input *in, struct plan *p)
 
 /* ---- network ACLs ---- */
 
-/* The entries of one direction in the order of their numbers: a new array of borrowed objects. */
+#define NUMBER_LAST 32767
+
 static int by_number(const void *va, const void *vb)
 {
 	const json_t *a = *(const json_t *const *)va, *b = *(const json_t *const *)vb;
-	int64_t x = jint(a, "RuleNumber", 32767), y = jint(b, "RuleNumber", 32767);
+	int64_t x = jint(a, "RuleNumber", NUMBER_LAST), y = jint(b, "RuleNumber", NUMBER_LAST);
 
 	return x < y ? -1 : x > y;
 }
 
+/* The entries of one direction in the order of their numbers, without the last one that denies the rest: a new array of borrowed objects. */
 static int entries_of(const json_t *acl, int is_egress, const json_t ***ret_entries, size_t *ret_n)
 {
 	json_t *all = json_object_get(acl, "Entries");
@@ -168,7 +170,7 @@ static int entries_of(const json_t *acl, int is_egress, const json_t ***ret_entr
 	if (!entries)
 		return -ENOMEM;
 	json_array_foreach(all, i, entry)
-		if (jbool(entry, "Egress", 0) == is_egress && jstr(entry, "CidrBlock"))
+		if (jbool(entry, "Egress", 0) == is_egress && jstr(entry, "CidrBlock") && jint(entry, "RuleNumber", NUMBER_LAST) < NUMBER_LAST)
 			entries[n++] = entry;
 	qsort(entries, n, sizeof *entries, by_number);
 	*ret_entries = entries;

@@ -137,10 +137,10 @@ int ruleset_parse(const char *saved, struct ruleset *ret_set)
 		end = strchr(line, '\n');
 		end = end ? end + 1 : line + strlen(line);
 		if (*line == '*')
-			(void)sscanf(line, "*%7s", table); /* an unreadable line leaves a table that nobody wants */
-		else if (*line == ':' && sscanf(line, ":%31s %7s", name, policy) == 2)
+			(void)sscanf(line, "*%7[^ \n]", table); /* an unreadable line leaves a table that nobody wants */
+		else if (*line == ':' && sscanf(line, ":%31[^ \n]%*[ ]%7[^ \n]", name, policy) == 2)
 			ruleset_chain(&s, table, name, policy);
-		else if (sscanf(line, "-A %31s", name) == 1 && find(&s, table, name))
+		else if (sscanf(line, "-A%*[ ]%31[^ \n]", name) == 1 && find(&s, table, name))
 			append_line(&s, find(&s, table, name), line, (size_t)(end - line));
 	}
 	if (ruleset_sort(&s) < 0)
