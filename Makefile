@@ -105,6 +105,10 @@ $(B)/agent/gureum-agent: $(AGENT_SRC) $(wildcard agent/*.h)
 unit_daemon = $(firstword $(filter $(DAEMONS) agent,$(subst _, ,$(1))))
 agent_OBJ := $(patsubst %.c,$(B)/%.o,$(AGENT_SRC))
 $(filter $(B)/tests/unit/agent_%,$(UNIT_BIN)): $(agent_OBJ)
+define unit_rules
+$$(filter $(B)/tests/unit/$(1)_%,$$(UNIT_BIN)): $$(filter-out %/main.o,$$($(1)_OBJ))
+endef
+$(foreach d,$(DAEMONS),$(eval $(call unit_rules,$(d))))
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libaws.a $(B)/libgureum.a | all
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(if $(call unit_daemon,$*),$(filter-out %/main.o,$($(call unit_daemon,$*)_OBJ))) \
