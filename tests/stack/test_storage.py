@@ -1,0 +1,89 @@
+"""Volumes and snapshots as customers' tools see them, and the root volume of a running guest."""
+import pytest
+
+from conftest import code_of
+
+
+@pytest.fixture
+def volume(cloud):
+    made = cloud.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, VolumeType="gp3", TagSpecifications=[
+        {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "of a test"}]}])["VolumeId"]
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    yield made
+    assert code_of(cloud.ec2.delete_volume, VolumeId=made) in ("", "InvalidVolume.NotFound")
+
+
+def test_a_volume_lives_and_goes(cloud, volume):
+    row = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]
+    assert (row["Size"], row["VolumeType"], row["Iops"], row["Throughput"]) == (1, "gp3", 3000, 125)
+    assert row["SnapshotId"] == "" and row["Attachments"] == [] and row["Encrypted"] is False
+    assert row["MultiAttachEnabled"] is False and row["CreateTime"].year >= 2024
+    assert row["Tags"] == [{"Key": "Name", "Value": "of a test"}]
+    cloud.ec2.delete_volume(VolumeId=volume)
+    cloud.ec2.get_waiter("volume_deleted").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+
+
+def test_volumes_are_found_by_tag_and_told_apart(cloud, volume):
+    cloud.ec2.create_tags(Resources=[volume], Tags=[{"Key": "storage-test", "Value": volume}])
+    found = cloud.ec2.describe_volumes(Filters=[{"Name": "tag:storage-test", "Values": ["vol-*"]}])["Volumes"]
+    assert [v["VolumeId"] for v in found] == [volume]
+    tags = cloud.ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [volume]}])["Tags"]
+    assert {(t["Key"], t["ResourceType"]) for t in tags} == {("Name", "volume"), ("storage-test", "volume")}
+    cloud.ec2.delete_tags(Resources=[volume], Tags=[{"Key": "storage-test"}])
+    assert cloud.ec2.describe_volumes(Filters=[{"Name": "tag-key", "Values": ["storage-test"]}])["Volumes"] == []
+    status = cloud.ec2.describe_volume_status(VolumeIds=[volume])["VolumeStatuses"][0]
+    assert status["VolumeStatus"]["Status"] == "ok"
+    attribute = cloud.ec2.describe_volume_attribute(VolumeId=volume, Attribute="autoEnableIO")
+    assert attribute["AutoEnableIO"] == {"Value": False}
+
+
+@pytest.mark.parametrize("call, parameters, code", [
+    ("describe_volumes", {"VolumeIds": ["vol-1"]}, "InvalidVolumeID.Malformed"),
+    ("describe_volumes", {"VolumeIds": ["vol-0123456789abcdef0"]}, "InvalidVolume.NotFound"),
+    ("describe_volumes", {"Filters": [{"Name": "colour", "Values": ["red"]}]}, "InvalidParameterValue"),
+    ("describe_volumes", {"NextToken": "made-up"}, "InvalidNextToken"),
+    ("create_volume", {"AvailabilityZone": "us-east-1a"}, "MissingParameter"),
+    ("create_volume", {"AvailabilityZone": "us-east-1z", "Size": 1}, "InvalidZone.NotFound"),
+    ("create_volume", {"AvailabilityZone": "us-east-1a", "Size": 1, "VolumeType": "st1"}, "InvalidParameterValue"),
+    ("create_volume", {"AvailabilityZone": "us-east-1a", "Size": 1, "DryRun": True}, "DryRunOperation"),
+    ("delete_volume", {"VolumeId": "vol-0123456789abcdef0"}, "InvalidVolume.NotFound"),
+    ("describe_snapshots", {"SnapshotIds": ["snap-0123456789abcdef0"]}, "InvalidSnapshot.NotFound"),
+    ("delete_snapshot", {"SnapshotId": "snap-x"}, "InvalidSnapshotID.Malformed"),
+    ("import_snapshot", {"DiskContainer": {"Format": "raw", "Url": "file:///etc/shadow"}}, "UnauthorizedOperation"),
+])
+def test_bad_requests_get_the_errors_of_aws(cloud, call, parameters, code):
+    assert code_of(getattr(cloud.ec2, call), **parameters) == code
+
+
+def test_a_snapshot_that_an_image_needs_stays(cloud):
+    image = cloud.ec2.describe_images(ImageIds=[cloud.ami])["Images"][0]
+    snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    row = cloud.ec2.describe_snapshots(SnapshotIds=[snapshot], OwnerIds=["self"])["Snapshots"][0]
+    assert (row["State"], row["Progress"]) == ("completed", "100%")
+    assert code_of(cloud.ec2.delete_snapshot, SnapshotId=snapshot) == "InvalidSnapshot.InUse"
+
+
+def test_the_root_volume_of_a_guest_is_seen_and_kept(cloud, guest):
+    mapping = cloud.describe(guest)["BlockDeviceMappings"][0]
+    row = cloud.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [guest]}])["Volumes"][0]
+    assert row["VolumeId"] == mapping["Ebs"]["VolumeId"] and row["State"] == "in-use"
+    attachment = row["Attachments"][0]
+    assert (attachment["InstanceId"], attachment["State"]) == (guest, "attached")
+    assert attachment["Device"] == mapping["DeviceName"] and attachment["DeleteOnTermination"] is True
+    assert code_of(cloud.ec2.delete_volume, VolumeId=row["VolumeId"]) == "VolumeInUse"
+
+
+def test_pages_of_volumes_join(cloud):
+    made = {cloud.ec2.create_volume(AvailabilityZone="us-east-1b", Size=1)["VolumeId"] for _ in range(11)}
+    pages = cloud.ec2.get_paginator("describe_volumes").paginate(PaginationConfig={"PageSize": 5},
+                                                                 Filters=[{"Name": "volume-id", "Values": sorted(made)}])
+    seen = [v["VolumeId"] for page in pages for v in page["Volumes"]]
+    assert len(seen) == 11 and set(seen) == made
+    for volume in made:
+        cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_stord_comes_back_with_all_it_answered(cloud, volume):
+    before = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    cloud.kill("stord")
+    assert cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"] == before
