@@ -109,9 +109,9 @@ static int add_status(json_t *list, const struct doc *d, int is_all)
 {
 	if (!is_all && instance_state_of(d->json) != INSTANCE_RUNNING)
 		return 0;
-	json_t *item = json_pack("{s:s, s:s*, s:O, s:o, s:o, s:[]}", "InstanceId", d->id, "AvailabilityZone",
+	json_t *item = json_pack("{s:s, s:s*, s:O, s:o, s:o}", "InstanceId", d->id, "AvailabilityZone",
 				 jpath_str(d->json, "Placement.AvailabilityZone"), "InstanceState", json_object_get(d->json, "State"),
-				 "InstanceStatus", summary(instance_check(d)), "SystemStatus", summary(system_check(d)), "Events");
+				 "InstanceStatus", summary(instance_check(d)), "SystemStatus", summary(system_check(d)));
 	return json_array_append_new(list, item) < 0 ? -ENOMEM : 0;
 }
 
