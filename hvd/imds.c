@@ -31,6 +31,7 @@ struct vpc {
 	struct context ctx;
 	int fd; /* -1: netd has not opened it yet */
 	sd_event_source *io, *rest;
+	json_t *known; /* {address: instance id}, once found; checked before it is believed */
 	json_t *row, *subnets; /* netd's, and since when */
 	uint64_t fetched_usec;
 };
@@ -76,9 +77,42 @@ static void vpc_remove(struct vpc *v)
 			break;
 		}
 	vpc_close(v);
+	json_decref(v->known);
 	json_decref(v->row);
 	json_decref(v->subnets);
 	free(v);
+}
+
+/* The instance has this address in the VPC, still. */
+static int lives_at(const struct doc *d, const char *vpc_id, const char *ipv4)
+{
+	json_t *interface, *address;
+	size_t i, k;
+
+	if (instance_state_of(d->json) == INSTANCE_TERMINATED)
+		return 0;
+	json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface)
+		json_array_foreach (json_object_get(interface, "PrivateIpAddresses"), k, address)
+			if (strcmp(jstr_or(address, "PrivateIpAddress", ""), ipv4) == 0 &&
+			    strcmp(jstr_or(interface, "VpcId", ""), vpc_id) == 0)
+				return 1;
+	return 0;
+}
+
+/* The guest behind an address. Among thousands of instances the search is long, and a guest can ask often. */
+static const struct doc *guest_find(struct vpc *v, const char *ipv4)
+{
+	const struct store *s = imds.daemon->store;
+	const char *id = jstr(v->known, ipv4);
+	const struct doc *d = id ? store_find(s, INSTANCE_KIND, id) : NULL;
+
+	if (d && lives_at(d, v->id, ipv4))
+		return d;
+	d = instance_by_address(s, v->id, ipv4);
+	if (!v->known)
+		v->known = json_object();
+	(void)jset(v->known, ipv4, d ? d->id : NULL); /* else it is searched again */
+	return d;
 }
 
 /* ---- accepting ---- */
@@ -116,7 +150,7 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *u
 			return 0;
 		/* Who is no instance has nothing to see. */
 		if (peer.sin_family != AF_INET || !inet_ntop(AF_INET, &peer.sin_addr, ipv4, sizeof ipv4) ||
-		    !instance_by_address(imds.daemon->store, v->id, ipv4))
+		    !guest_find(v, ipv4))
 			(void)close(got);
 		else
 			(void)imds_http_add(got, v->id, ipv4); /* over a limit it is closed */
@@ -236,11 +270,9 @@ void imds_forget(struct daemon *d, const char *vpc_id)
 /* ---- answering ---- */
 
 /* The VPC's rows, if they are fresh: networks grow. */
-static void view_network(const char *vpc_id, struct imds_view *view)
+static void view_network(const struct vpc *v, struct imds_view *view)
 {
-	struct vpc *v = vpc_find(vpc_id);
-
-	if (!v || now_usec() > v->fetched_usec + FRESH_USEC)
+	if (now_usec() > v->fetched_usec + FRESH_USEC)
 		return;
 	view->vpc = v->row;
 	view->subnets = v->subnets;
@@ -248,7 +280,8 @@ static void view_network(const char *vpc_id, struct imds_view *view)
 
 static int answer(const char *vpc_id, const char *ipv4, const struct imds_request *request, struct imds_reply *ret_reply)
 {
-	const struct doc *instance = instance_by_address(imds.daemon->store, vpc_id, ipv4);
+	struct vpc *v = vpc_find(vpc_id);
+	const struct doc *instance = v ? guest_find(v, ipv4) : NULL;
 	struct imds_view view = {0};
 	const struct instance_type *type;
 	const char *zone;
@@ -266,7 +299,7 @@ static int answer(const char *vpc_id, const char *ipv4, const struct imds_reques
 	}
 	type = instance_type_find(jstr(instance->json, "InstanceType"));
 	view.hypervisor = type && !type->is_nitro ? "xen" : "nitro";
-	view_network(vpc_id, &view);
+	view_network(v, &view);
 	return imds_answer(&imds.key, &view, request, time(NULL), ret_reply);
 }
 

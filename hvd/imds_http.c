@@ -12,21 +12,21 @@
 #include <microhttpd.h>
 #include "fiber.h"
 #include "id.h"
-#include "log.h"
+#include "imds_guest.h"
 
-#define CONNECTIONS_MAX		  512
-#define CONNECTIONS_PER_GUEST_MAX 16
-#define MEMORY_BYTES		  8192	/* per connection: its headers must fit */
-#define BODY_BYTES_MAX		  4096	/* no request needs one; more ends the connection */
-#define IDLE_SEC		  10
-#define REQUEST_USEC		  (20 * 1000000ull) /* to send a request, however slowly */
-#define SWEEP_USEC		  (5 * 1000000ull)
-#define TTL_DEFAULT		  64
+#define CONNECTIONS_MAX	512
+#define MEMORY_BYTES	8192	/* per connection: its headers must fit */
+#define BODY_BYTES_MAX	4096	/* no request needs one; more ends the connection */
+#define IDLE_SEC	10
+#define REQUEST_USEC	(20 * 1000000ull) /* to send a request, however slowly */
+#define SWEEP_USEC	(5 * 1000000ull)
+#define TTL_DEFAULT	64
 
 struct connection {
 	struct connection *next;
 	int fd;
 	char vpc_id[ID_MAX], ipv4[16];
+	struct imds_guest *guest;
 	uint64_t deadline_usec;
 	int has_hop_limit;
 };
@@ -36,7 +36,8 @@ struct exchange {
 	struct MHD_Connection *mhd; /* NULL: completed */
 	struct connection *connection;
 	size_t n_body, n_refs;
-	int is_suspended, is_refreshed;
+	uint64_t delay_usec; /* a guest in a hurry waits before its answer */
+	int is_suspended, is_counted, is_refreshed;
 	char vpc_id[ID_MAX];
 	struct exchange *next;
 };
@@ -68,6 +69,7 @@ static void connection_free(struct connection *gone)
 			continue;
 		*c = gone->next;
 		http.n_connections--;
+		imds_guest_leave(gone->guest);
 		free(gone);
 		return;
 	}
@@ -98,7 +100,7 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata)
 	for (struct connection *c = http.connections; c; c = c->next)
 		if (c->deadline_usec <= now)
 			(void)shutdown(c->fd, SHUT_RDWR); /* it may have ended just now */
-	if (!http.connections)
+	if (imds_guest_sweep(now) == 0 && !http.connections)
 		return 0;
 	(void)sd_event_source_set_time_relative(source, SWEEP_USEC);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -127,11 +129,15 @@ static void exchange_resume(struct exchange *x)
 	(void)sd_event_source_set_enabled(http.timer, SD_EVENT_ONESHOT);
 }
 
-static void refresh(void *arg)
+/* What an answer waits for: its guest's turn, or netd. */
+static void wait_for_answer(void *arg)
 {
 	struct exchange *x = arg;
 
-	(void)http.calls->refresh(x->vpc_id); /* without success the answer says so */
+	if (x->delay_usec > 0)
+		(void)fiber_sleep(x->delay_usec); /* failing, it does not wait */
+	else
+		(void)http.calls->refresh(x->vpc_id); /* without success the answer says so */
 	if (x->is_suspended)
 		exchange_resume(x);
 	exchange_unref(x);
@@ -140,11 +146,11 @@ static void refresh(void *arg)
 static enum MHD_Result suspend(struct exchange *x)
 {
 	MHD_suspend_connection(x->mhd);
-	x->is_suspended = x->is_refreshed = 1;
+	x->is_suspended = 1;
 	x->next = http.suspended;
 	http.suspended = x;
 	x->n_refs++;
-	if (fiber_spawn(refresh, x) < 0) {
+	if (fiber_spawn(wait_for_answer, x) < 0) {
 		x->n_refs--;
 		exchange_resume(x);
 	}
@@ -197,10 +203,20 @@ static enum MHD_Result answer(struct exchange *x, const char *url, const char *m
 		.is_forwarded = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, "X-Forwarded-For") != NULL,
 	};
 	OWN(imds_reply_clear) struct imds_reply reply = {0};
-	int r = http.calls->answer(x->connection->vpc_id, x->connection->ipv4, &q, &reply);
+	int r;
 
-	if (r == -EAGAIN && !x->is_refreshed)
+	if (!x->is_counted) {
+		x->is_counted = 1;
+		x->delay_usec = imds_guest_delay_usec(x->connection->guest, now_usec());
+		if (x->delay_usec > 0)
+			return suspend(x);
+	}
+	x->delay_usec = 0;
+	r = http.calls->answer(x->connection->vpc_id, x->connection->ipv4, &q, &reply);
+	if (r == -EAGAIN && !x->is_refreshed) {
+		x->is_refreshed = 1;
 		return suspend(x);
+	}
 	if (r == -EAGAIN)
 		r = imds_error(503, &reply);
 	return r == 0 ? send_reply(x, &reply) : MHD_NO;
@@ -281,17 +297,21 @@ int imds_http_add(int fd, const char *vpc_id, const char *ipv4)
 {
 	struct sockaddr_in peer = {.sin_family = AF_INET};
 	OWN(fd_close) int own = fd;
+	struct imds_guest *guest;
 	struct connection *c;
-	size_t n = 0;
 
-	for (c = http.connections; c; c = c->next)
-		n += strcmp(c->ipv4, ipv4) == 0 && strcmp(c->vpc_id, vpc_id) == 0;
-	if (n >= CONNECTIONS_PER_GUEST_MAX || http.n_connections >= CONNECTIONS_MAX || inet_pton(AF_INET, ipv4, &peer.sin_addr) != 1)
+	if (http.n_connections >= CONNECTIONS_MAX || inet_pton(AF_INET, ipv4, &peer.sin_addr) != 1)
+		return -EBUSY;
+	guest = imds_guest_enter(vpc_id, ipv4, now_usec());
+	if (!guest)
 		return -EBUSY;
 	c = calloc(1, sizeof *c);
-	if (!c)
+	if (!c) {
+		imds_guest_leave(guest);
 		return -ENOMEM;
+	}
 	c->fd = fd;
+	c->guest = guest;
 	c->deadline_usec = now_usec() + REQUEST_USEC;
 	snprintf(c->vpc_id, sizeof c->vpc_id, "%s", vpc_id);
 	snprintf(c->ipv4, sizeof c->ipv4, "%s", ipv4);
@@ -376,4 +396,5 @@ void imds_http_stop(void)
 	http.mhd = NULL;
 	while (http.connections)
 		connection_free(http.connections);
+	(void)imds_guest_sweep(UINT64_MAX); /* all of them */
 }

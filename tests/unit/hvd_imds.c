@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "../../hvd/imds.h"
 #include "../../hvd/imds_answer.h"
+#include "../../hvd/imds_guest.h"
 #include "../../hvd/imds_http.h"
 
 #define VPC "vpc-00000000000000001"
@@ -236,7 +237,7 @@ static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struc
 struct client {
 	const char *from, *text;
 	int n_silent;	/* so many connections that say nothing first */
-	char got[8192];
+	char got[131072];
 };
 
 static int dial(const char *from)
@@ -343,6 +344,29 @@ static void tokens_work_over_the_wire(void)
 					 "Connection: close\r\n\r\n", 0), " 200 "), "an empty body is fine");
 }
 
+/* So many requests on one connection; the last one closes it. */
+static const char *many(int n)
+{
+	static char text[65536];
+	size_t at = 0;
+
+	for (int i = 1; i <= n; i++)
+		at += (size_t)snprintf(text + at, sizeof text - at, "GET /latest/meta-data/ami-id HTTP/1.1\r\nHost: x\r\n%s\r\n",
+				       i == n ? "Connection: close\r\n" : "");
+	return text;
+}
+
+static int count(const char *text, const char *what)
+{
+	int n = 0;
+
+	while ((text = strstr(text, what))) {
+		n++;
+		text += strlen(what);
+	}
+	return n;
+}
+
 static void hostile_guests_meet_limits(void)
 {
 	static char big[20000];
@@ -356,10 +380,41 @@ static void hostile_guests_meet_limits(void)
 	memset(big + n, 'a', sizeof big - (size_t)n - 1);
 	ok(!strstr(http_from("127.0.0.1", big, 0), " 200 "), "a body");
 	is_str(http_from("127.0.0.1", "GET /latest/ HTTP/1.0\r\n\r\n", 20), "", "the 21st connection");
+	is_int(count(http_from("127.0.0.1", many(IMDS_GUEST_BURST + 20), 0), "HTTP/1.1 200"), IMDS_GUEST_BURST + 20, "pipelined requests");
 	for (int i = 0; i < 100 && imds_http_count() > 0; i++)
 		fiber_sleep(10000);
 	is_int(imds_http_count(), 0, "none is left");
+	fiber_sleep(100000); /* the guest has debts after that */
 	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "still served");
+}
+
+static void a_guest_in_a_hurry_waits(void)
+{
+	struct imds_guest *g = imds_guest_enter("vpc-x", "10.0.0.1", 1000000), *more[IMDS_GUEST_CONNECTIONS_MAX] = {g};
+	uint64_t delay = 0;
+	int n = 0, i;
+
+	ok(g, "comes in");
+	while (imds_guest_delay_usec(g, 1000000) == 0 && n < 10000)
+		n++;
+	is_int(n, IMDS_GUEST_BURST - 1, "a burst");
+	for (i = 0; i < 100; i++)
+		delay = imds_guest_delay_usec(g, 1000000);
+	is_int(delay, 101 * 1000000 / IMDS_GUEST_RATE, "then as the rate says");
+	ok(!imds_guest_enter("vpc-x", "10.0.0.1", 1000000), "no new connection while in debt");
+	struct imds_guest *other = imds_guest_enter("vpc-y", "10.0.0.1", 1000000);
+
+	ok(other && other != g, "the same address elsewhere is another guest");
+	is_int(imds_guest_delay_usec(g, 100000000), 0, "time heals");
+	for (i = 1; i < IMDS_GUEST_CONNECTIONS_MAX; i++)
+		more[i] = imds_guest_enter("vpc-x", "10.0.0.1", 100000000);
+	ok(more[i - 1] == g, "sixteen connections");
+	ok(!imds_guest_enter("vpc-x", "10.0.0.1", 100000000), "not seventeen");
+	for (i = 0; i < IMDS_GUEST_CONNECTIONS_MAX; i++)
+		imds_guest_leave(more[i]);
+	imds_guest_leave(other);
+	is_int(imds_guest_sweep(100000000), 1, "debts are remembered without connections");
+	is_int(imds_guest_sweep(1000000000), 0, "and forgotten when paid");
 }
 
 /* Of a copy: what is in the store does not change. */
@@ -421,6 +476,7 @@ static void tests(void)
 	RUN(a_view_without_network_is_asked_again);
 	RUN(a_token_is_for_one_instance_and_time);
 	RUN(version_2_has_its_rules);
+	RUN(a_guest_in_a_hurry_waits);
 	if (imds_open(d) < 0)
 		exit(1);
 	add_instance();
