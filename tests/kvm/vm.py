@@ -15,10 +15,11 @@ import uuid
 class VM:
     def __init__(self, image_dir, run_dir, port, payload):
         """image_dir: vmlinuz, initrd.gz, disk.qcow2 of build-vm. payload: a raw disk shown as /dev/vdb."""
-        self.images, self.run, self.port, self.payload = image_dir, run_dir, port, payload
-        os.makedirs(run_dir, exist_ok=True)
-        self.console = os.path.join(run_dir, "console.log")
-        self.shell = os.path.join(run_dir, "shell.sock")
+        self.images, self.run = os.path.abspath(image_dir), os.path.abspath(run_dir)
+        self.port, self.payload = port, payload
+        os.makedirs(self.run, exist_ok=True)
+        self.console = os.path.join(self.run, "console.log")
+        self.shell = os.path.join(self.run, "shell.sock")
         self.process = None
 
     def start(self):
