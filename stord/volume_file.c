@@ -25,7 +25,8 @@ static int make_file(void *arg)
 	char beside[FILE_PATH_MAX + 4];
 
 	snprintf(beside, sizeof beside, "%s.new", m->path);
-	OWN(fd_close) int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* For the group too: libvirt gives the file to QEMU's user and group while a guest has it, and it stays ours by group. */
+	OWN(fd_close) int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
 	int r = fd < 0 ? -errno : 0;
 
 	if (r == 0)
