@@ -75,7 +75,7 @@ static void ask(void *arg)
 		r = learn(o, reply);
 	o->is_away = r < 0;
 	o->is_asking = 0;
-	o->asked_usec = deadline_now();
+	o->asked_usec = r < 0 ? 0 : deadline_now(); /* asking in vain takes its time: no further pause is needed */
 	if (was_away && !o->is_away)
 		log_info("daemon answers", "DAEMON", o->name);
 	else if (!was_away && o->is_away)
