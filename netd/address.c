@@ -1,170 +1,108 @@
-/* Who has which address. */
+/* Who gets which address. */
 #include "address.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "config.h"
 #include "daemon.h"
-#include "describe.h"
-#include "netd.h"
+#include "jsonx.h"
+#include "taken.h"
 
-void address_set_clear(struct address_set *s)
+#define RESERVED_FIRST 4
+#define RESERVED_LAST  1
+
+/* Where to begin to look: any place is right, this only spreads. */
+static uint32_t random_start(void)
 {
-	free(s->taken);
-	*s = (struct address_set){0};
+	uint32_t start = 0;
+
+	(void)!getrandom(&start, sizeof start, 0);
+	return start;
 }
 
-static int address_set_new(struct cidr block, struct address_set *ret_set)
-{
-	uint8_t *taken = calloc(1, (size_t)(cidr_size(block) / 8 + 1));
-
-	if (!taken)
-		return -ENOMEM;
-	*ret_set = (struct address_set){.block = cidr_canonical(block), .taken = taken};
-	return 0;
-}
-
-static int is_taken(const struct address_set *s, uint32_t at)
-{
-	return s->taken[at / 8] >> (at % 8) & 1;
-}
-
-static void mark(struct address_set *s, uint32_t at)
-{
-	s->n_taken += !is_taken(s, at);
-	s->taken[at / 8] |= (uint8_t)(1u << (at % 8));
-}
-
-/* No address, or one outside of the block, is nobody's business here. */
-static void mark_text(struct address_set *s, const char *text)
+static int take_this(struct cidr block, const char *subnet_id, const char *wanted, const json_t *also_taken,
+		     char ret_text[static IP_TEXT_MAX])
 {
 	uint32_t address;
 
-	if (ip_parse(text, &address) == 0 && cidr_has(s->block, address))
-		mark(s, address - s->block.address);
-}
+	if (ip_parse(wanted, &address) < 0)
+		return -EINVAL;
+	uint64_t at = (uint64_t)address - cidr_first(block);
 
-static void mark_reserved(struct address_set *s)
-{
-	for (uint32_t at = 0; at < 4 && at < cidr_size(s->block); at++)
-		mark(s, at);
-	mark(s, (uint32_t)(cidr_size(s->block) - 1));
-}
-
-int address_set_load(const struct store *s, const json_t *subnet, struct address_set *ret_set)
-{
-	OWN(address_set_clear) struct address_set set = {0};
-	const char *subnet_id = jstr(subnet, "SubnetId");
-	struct cidr block;
-	int r = cidr_parse(jstr(subnet, "CidrBlock"), &block);
-
-	if (r == 0)
-		r = address_set_new(block, &set);
-	if (r < 0)
-		return r;
-	mark_reserved(&set);
-	store_each(s, "network-interface", d) {
-		json_t *list = json_object_get(d->json, "PrivateIpAddresses"), *a;
-		size_t i;
-
-		if (!jis(d->json, "SubnetId", subnet_id))
-			continue;
-		json_array_foreach(list, i, a)
-			mark_text(&set, jstr(a, "PrivateIpAddress"));
-	}
-	*ret_set = set;
-	set.taken = NULL;
+	if (!cidr_has(block, address) || at < RESERVED_FIRST || at >= cidr_size(block) - RESERVED_LAST)
+		return -ERANGE;
+	if (taken_private(subnet_id, wanted) || jarray_has(also_taken, wanted))
+		return -EADDRINUSE;
+	snprintf(ret_text, IP_TEXT_MAX, "%s", wanted);
 	return 0;
 }
 
-int address_set_take(struct address_set *s, uint32_t *ret_address)
+int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken, char ret_text[static IP_TEXT_MAX])
 {
-	uint64_t size = cidr_size(s->block);
-	uint32_t start = 0;
+	const char *subnet_id = jstr_or(subnet, "SubnetId", "");
+	char text[IP_TEXT_MAX];
+	struct cidr block;
 
-	if (s->n_taken >= size)
+	if (cidr_parse(jstr(subnet, "CidrBlock"), &block) < 0)
+		return -EUCLEAN;
+	if (wanted)
+		return take_this(block, subnet_id, wanted, also_taken, ret_text);
+	if (address_count_free(subnet) <= json_array_size(also_taken))
 		return -ENOSPC;
-	(void)!getrandom(&start, sizeof start, 0); /* any start is right: this only spreads */
-	for (uint64_t i = 0; i < size; i++) {
-		uint32_t at = (uint32_t)((start + i) % size);
+	uint32_t n = (uint32_t)cidr_size(block) - RESERVED_FIRST - RESERVED_LAST, start = random_start();
 
-		if (!is_taken(s, at)) {
-			mark(s, at);
-			*ret_address = s->block.address + at;
+	for (uint32_t i = 0; i < n; i++) {
+		ip_format(cidr_first(block) + RESERVED_FIRST + (uint32_t)(((uint64_t)start + i) % n), text);
+		if (!taken_private(subnet_id, text) && !jarray_has(also_taken, text)) {
+			snprintf(ret_text, IP_TEXT_MAX, "%s", text);
 			return 0;
 		}
 	}
 	return -ENOSPC;
 }
 
-int address_set_take_this(struct address_set *s, uint32_t address)
+uint64_t address_count_free(const json_t *subnet)
 {
-	uint32_t at = address - s->block.address;
+	uint64_t n_taken = taken_count(jstr_or(subnet, "SubnetId", "")) + RESERVED_FIRST + RESERVED_LAST;
+	struct cidr block;
 
-	if (!cidr_has(s->block, address) || at < 4 || at == cidr_size(s->block) - 1)
-		return -ERANGE;
-	if (is_taken(s, at))
-		return -EADDRINUSE;
-	mark(s, at);
-	return 0;
-}
-
-uint64_t address_count_free(const struct store *s, const json_t *subnet)
-{
-	OWN(address_set_clear) struct address_set set = {0};
-
-	if (address_set_load(s, subnet, &set) < 0)
+	if (cidr_parse(jstr(subnet, "CidrBlock"), &block) < 0 || cidr_size(block) <= n_taken)
 		return 0;
-	return cidr_size(set.block) - set.n_taken;
+	return cidr_size(block) - n_taken;
 }
 
-static int public_set_load(const struct call *c, struct address_set *ret_set)
+/* A network's own address and its broadcast address are no one's, where there is room to be so careful. */
+int address_take_from_pool(struct cidr pool, char ret_text[static IP_TEXT_MAX])
 {
-	OWN(address_set_clear) struct address_set set = {0};
-	struct cidr pool;
-	int r = cidr_parse(config_string(c->daemon->config, "Network", "PublicPool"), &pool);
+	uint32_t edge = cidr_size(pool) > 2, start = random_start();
+	uint64_t n = cidr_size(pool) - 2 * edge;
 
-	if (r == 0)
-		r = address_set_new(pool, &set);
-	if (r < 0)
-		return r;
-	if (cidr_size(pool) > 2) { /* a network's own and its broadcast address are no one's */
-		mark(&set, 0);
-		mark(&set, (uint32_t)(cidr_size(pool) - 1));
-	}
-	store_each(c->store, "network-interface", d) {
-		json_t *list = json_object_get(d->json, "PrivateIpAddresses"), *a;
-		size_t i;
+	for (uint64_t i = 0; i < n; i++) {
+		char text[IP_TEXT_MAX];
 
-		json_array_foreach(list, i, a)
-			mark_text(&set, jpath_str(a, "Association.PublicIp"));
+		ip_format(cidr_first(pool) + edge + (uint32_t)((start + i) % n), text);
+		if (!taken_public(text)) {
+			snprintf(ret_text, IP_TEXT_MAX, "%s", text);
+			return 0;
+		}
 	}
-	store_each(c->store, "elastic-ip", d)
-		mark_text(&set, jstr(d->json, "PublicIp"));
-	*ret_set = set;
-	set.taken = NULL;
-	return 0;
+	return -ENOSPC;
 }
 
 int address_take_public(const struct call *c, char ret_text[static IP_TEXT_MAX], struct fault *f)
 {
-	OWN(address_set_clear) struct address_set set = {0};
-	uint32_t address;
-	int r = public_set_load(c, &set);
+	struct cidr pool;
+	int r = cidr_parse(config_string(c->daemon->config, "Network", "PublicPool"), &pool);
 
 	if (r == 0)
-		r = address_set_take(&set, &address);
+		r = address_take_from_pool(pool, ret_text);
 	if (r == -ENOSPC)
 		return fault_set(f, FAULT_INSUFFICIENT_ADDRESS_CAPACITY,
 				 "Not enough free public addresses: the pool is used up");
-	if (r < 0)
-		return r;
-	ip_format(address, ret_text);
-	return 0;
+	return r;
 }
 
 static void dashed(const char *address, char ret_text[static IP_TEXT_MAX])

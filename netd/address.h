@@ -1,8 +1,5 @@
 /*
- * Addresses: who has which, private ones in a subnet and public ones of the pool; and their names.
- *
- * There is no table of taken addresses that could disagree with the interfaces: a set is made from the documents when it is
- * needed (two milliseconds with 10,000 interfaces). Within one handler, without a wait, what the set says stays true until the commit.
+ * Addresses: private ones of a subnet, public ones of the pool, and their names. Which are taken is asked of taken.h.
  */
 #pragma once
 
@@ -10,30 +7,18 @@
 #include <stdint.h>
 #include "action.h"
 #include "cidr.h"
-#include "own.h"
 
-/* Addresses of one block, one bit each. */
-struct address_set {
-	struct cidr block;
-	uint8_t *taken;
-	uint64_t n_taken; /* within the block, reserved ones included */
-};
-void address_set_clear(struct address_set *s);
-static inline void own_address_set_clear(struct address_set *s)
-{
-	address_set_clear(s);
-}
-
-/* The subnet's: AWS reserves the first four addresses (network, router, DNS, future) and the last one. 0 or -errno. */
-int address_set_load(const struct store *s, const json_t *subnet, struct address_set *ret_set);
-/* Takes a free one, anywhere: an address that was just given back should not be somebody else's at once. -ENOSPC when there is none. */
-int address_set_take(struct address_set *set, uint32_t *ret_address);
-/* Takes this one. -ERANGE outside of the block or reserved, -EADDRINUSE. */
-int address_set_take_this(struct address_set *set, uint32_t address);
+/* An address of the subnet: `wanted`, or (NULL) any free one, not always the lowest: an address that was just given back
+ * should not be somebody else's at once. `also_taken` are texts that the same request took before. AWS reserves the first four
+ * addresses of a subnet (network, router, DNS, future) and the last one.
+ * 0, -EINVAL: no address; -ERANGE: outside of the subnet or reserved; -EADDRINUSE; -ENOSPC: none is free. */
+int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken, char ret_text[static IP_TEXT_MAX]);
 /* Addresses of the subnet that can still be taken. */
-uint64_t address_count_free(const struct store *s, const json_t *subnet);
+uint64_t address_count_free(const json_t *subnet);
 
-/* A free address of the configured pool. InsufficientAddressCapacity when there is none. */
+/* A free address of the pool. 0 or -ENOSPC. */
+int address_take_from_pool(struct cidr pool, char ret_text[static IP_TEXT_MAX]);
+/* The same of the configured pool; InsufficientAddressCapacity when there is none. */
 int address_take_public(const struct call *c, char ret_text[static IP_TEXT_MAX], struct fault *f);
 
 #define ADDRESS_NAME_MAX 96

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "taken.h"
 
 json_t *attachment_json(const struct call *c, const char *instance_id, int device_index, int is_deleted_with_instance)
 {
@@ -16,18 +17,6 @@ json_t *attachment_json(const struct call *c, const char *instance_id, int devic
 	return json_pack("{s:s s:s s:s s:i s:i s:s s:b s:o}", "AttachmentId", id, "InstanceId", instance_id,
 			 "InstanceOwnerId", c->ctx->account, "DeviceIndex", device_index, "NetworkCardIndex", 0, "Status",
 			 "attached", "DeleteOnTermination", is_deleted_with_instance, "AttachTime", jtime_now());
-}
-
-int attachment_is_taken(const struct call *c, const char *instance_id, int device_index, const char *but_interface_id)
-{
-	store_each(c->store, "network-interface", d) {
-		const json_t *a = json_object_get(d->json, "Attachment");
-
-		if (a && jis(a, "InstanceId", instance_id) && jint(a, "DeviceIndex", -1) == device_index &&
-		    strcmp(d->id, but_interface_id) != 0)
-			return 1;
-	}
-	return 0;
 }
 
 /* AWS shows an empty public name while the VPC has no DNS hostnames. */
@@ -94,7 +83,7 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 		return 0;
 	if (old)
 		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE, "Interface: [%s] in use.", d->id);
-	if (attachment_is_taken(c, instance_id, index, d->id))
+	if (taken_device(instance_id, index))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Instance '%.64s' already has an interface attached at device index '%d'.", instance_id,
 				 index);

@@ -8,6 +8,7 @@
 
 #include "address.h"
 #include "describe.h"
+#include "taken.h"
 
 static const struct filter interface_filters[] = {
 	{"addresses.association.allocation-id", "PrivateIpAddresses.Association.AllocationId"},
@@ -159,17 +160,14 @@ static int primary_parameter(json_t *parameters, const char **ret_text, struct f
 	return 0;
 }
 
-static int address_add(struct address_set *set, const json_t *subnet, const char *wanted, json_t *addresses,
-		       struct fault *f)
+static int address_add(const struct birth *b, const char *wanted, json_t *taken, json_t *addresses, struct fault *f)
 {
 	char text[IP_TEXT_MAX];
-	uint32_t address;
-	int r;
+	int r = address_take(b->subnet->json, wanted, taken, text);
 
-	if (wanted && ip_parse(wanted, &address) < 0)
+	if (r == -EINVAL)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Value (%.64s) for parameter privateIpAddress is invalid. Invalid IP address.", wanted);
-	r = wanted ? address_set_take_this(set, address) : address_set_take(set, &address);
 	if (r == -ERANGE)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Address does not fall within the subnet's address range");
 	if (r == -EADDRINUSE)
@@ -177,20 +175,20 @@ static int address_add(struct address_set *set, const json_t *subnet, const char
 	if (r == -ENOSPC)
 		return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
 				 "The specified subnet does not have enough free addresses to satisfy the request. (%s)",
-				 jstr(subnet, "SubnetId"));
+				 b->subnet->id);
 	if (r < 0)
 		return r;
-	ip_format(address, text);
-	return json_array_append_new(addresses, json_string(text)) < 0 ? -ENOMEM : 0;
+	return json_array_append_new(addresses, json_string(text)) < 0 ||
+		       json_array_append_new(taken, json_string(text)) < 0 ? -ENOMEM : 0;
 }
 
 /* All addresses of the new interface, named ones before free ones, so that a free one does not take a named one's place. */
-static int addresses_take(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
+static int addresses_take(json_t *parameters, struct birth *b, struct fault *f)
 {
-	OWN(address_set_clear) struct address_set set = {0};
 	json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *a;
 	int64_t n_free = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
 	OWN(json_decref) json_t *secondary = json_array();
+	OWN(json_decref) json_t *taken = json_array();
 	const char *primary = NULL;
 	size_t i;
 	int r = primary_parameter(parameters, &primary, f);
@@ -202,33 +200,28 @@ static int addresses_take(const struct call *c, json_t *parameters, struct birth
 				 "PrivateIpAddresses and SecondaryPrivateIpAddressCount may not be used together");
 	if (n_free < 0 || n_free + (int64_t)json_array_size(list) >= LIMIT_ADDRESSES_PER_INTERFACE)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Too many private addresses for one interface");
-	r = address_set_load(c->store, b->subnet->json, &set);
 	b->addresses = json_array();
-	if (r == 0 && primary)
-		r = address_add(&set, b->subnet->json, primary, b->addresses, f);
+	if (primary)
+		r = address_add(b, primary, taken, b->addresses, f);
 	json_array_foreach(list, i, a)
 		if (r == 0 && !jbool(a, "Primary", 0))
-			r = address_add(&set, b->subnet->json, jstr(a, "PrivateIpAddress"), secondary, f);
+			r = address_add(b, jstr(a, "PrivateIpAddress"), taken, secondary, f);
 	if (r == 0 && !primary)
-		r = address_add(&set, b->subnet->json, NULL, b->addresses, f);
+		r = address_add(b, NULL, taken, b->addresses, f);
 	for (; r == 0 && n_free > 0; n_free--)
-		r = address_add(&set, b->subnet->json, NULL, secondary, f);
+		r = address_add(b, NULL, taken, secondary, f);
 	return r < 0 ? r : jarray_extend_all(b->addresses, secondary);
 }
 
 /* A MAC that no interface of the box has: locally administered, unicast. */
-static void mac_new(const struct store *s, char ret_mac[static 18])
+static void mac_new(char ret_mac[static 18])
 {
 	uint8_t b[5];
-	int is_taken;
 
 	do {
-		is_taken = 0;
 		(void)!getrandom(b, sizeof b, 0); /* cannot fail for so few bytes */
 		snprintf(ret_mac, 18, "02:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4]);
-		store_each(s, "network-interface", d)
-			is_taken |= jis(d->json, "MacAddress", ret_mac);
-	} while (is_taken);
+	} while (taken_mac(ret_mac));
 }
 
 static json_t *addresses_json(const struct call *c, const json_t *addresses)
@@ -312,15 +305,15 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 		r = tags_from_specifications(parameters, "network-interface", allowed, &b->tags, f);
 	if (r < 0)
 		return r;
-	if (kind_count(c, &kind_network_interface) >= LIMIT_INTERFACES_PER_REGION)
+	if (taken_interfaces(c->ctx->account, c->ctx->region) >= LIMIT_INTERFACES_PER_REGION)
 		return fault_set(f, FAULT_NETWORK_INTERFACE_LIMIT_EXCEEDED,
 				 "The maximum number of network interfaces has been reached.");
-	if (b->instance_id && attachment_is_taken(c, b->instance_id, b->device_index, ""))
+	if (b->instance_id && taken_device(b->instance_id, b->device_index))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Instance '%s' already has an interface attached at device index '%d'.",
 				 b->instance_id, b->device_index);
-	mac_new(c->store, b->mac);
-	return addresses_take(c, parameters, b, f);
+	mac_new(b->mac);
+	return addresses_take(parameters, b, f);
 }
 
 /* The part of an interface's birth that only instances have: attachment and public address. */

@@ -21,5 +21,3 @@ void interface_clear_public(json_t *json);
 
 /* {AttachmentId, InstanceId, …}: a new attachment as of now. */
 json_t *attachment_json(const struct call *c, const char *instance_id, int device_index, int is_deleted_with_instance);
-/* Another interface is at this device index of the instance. */
-int attachment_is_taken(const struct call *c, const char *instance_id, int device_index, const char *but_interface_id);

@@ -1,5 +1,7 @@
 /* netd: VPCs, their subnets, interfaces, groups and routes; and all of it in the kernel. */
 #include "netd.h"
+#include "log.h"
+#include "taken.h"
 
 #define STORE_VERSION 1
 
@@ -15,9 +17,20 @@ static const char *const prefixes[] = {"vpc", "subnet", "rtb", "igw", "acl", "do
 
 static int netd_open(struct daemon *d)
 {
-	int r = defaults_open(d);
+	int r = taken_open(d->store);
 
+	if (r < 0) {
+		log_error(r, "the interfaces could not be gathered");
+		return r;
+	}
+	r = defaults_open(d);
 	return r < 0 ? r : kernel_open(d);
+}
+
+static void netd_close(struct daemon *d)
+{
+	kernel_close(d);
+	taken_close();
 }
 
 static const struct daemon_spec spec = {
@@ -26,7 +39,7 @@ static const struct daemon_spec spec = {
 	.prefixes = prefixes,
 	.store_version = STORE_VERSION,
 	.open = netd_open,
-	.close = kernel_close,
+	.close = netd_close,
 };
 
 int main(int argc, char **argv)

@@ -15,7 +15,7 @@ static int has_free_count(const struct doc *d, const json_t *values)
 	size_t i;
 	json_t *v;
 
-	snprintf(text, sizeof text, "%llu", (unsigned long long)address_count_free(daemon_get()->store, d->json));
+	snprintf(text, sizeof text, "%llu", (unsigned long long)address_count_free(d->json));
 	json_array_foreach(values, i, v)
 		if (pattern_match(json_string_value(v), text))
 			return 1;
@@ -58,10 +58,10 @@ static const struct filter subnet_filters[] = {
 };
 
 /* The document with the addresses that are free at this moment. */
-static json_t *present(const struct call *c, const json_t *json)
+static json_t *present(const json_t *json)
 {
 	OWN(json_decref) json_t *shown = json_copy((json_t *)json);
-	uint64_t n = address_count_free(c->store, json);
+	uint64_t n = address_count_free(json);
 
 	if (jset_new(shown, "AvailableIpAddressCount", json_integer((json_int_t)n)) < 0)
 		return NULL;
@@ -70,7 +70,8 @@ static json_t *present(const struct call *c, const json_t *json)
 
 static json_t *present_doc(const struct call *c, const struct doc *d)
 {
-	return present(c, d->json);
+	(void)c;
+	return present(d->json);
 }
 
 static const struct describe subnets = {
@@ -217,7 +218,7 @@ static size_t count_in_vpc(const struct call *c, const char *vpc_id)
 
 static int reply_subnet(const struct call *c, const char *id, json_t **ret_reply)
 {
-	*ret_reply = json_pack("{s:o}", "Subnet", present(c, txn_look(c->txn, "subnet", id)));
+	*ret_reply = json_pack("{s:o}", "Subnet", present(txn_look(c->txn, "subnet", id)));
 	return *ret_reply ? 0 : -ENOMEM;
 }
 

@@ -1,4 +1,4 @@
-/* Who has which address: none is given twice, reserved ones never. */
+/* Who has which address: none is given twice, reserved ones never, and what is given back is free. */
 #include "tap.h"
 
 #include <errno.h>
@@ -6,79 +6,138 @@
 
 #include "jsonx.h"
 #include "../../netd/address.h"
+#include "../../netd/taken.h"
 
+#define SUBNET "subnet-00000001"
+
+static char path[128];
 static struct store *store;
 static json_t *subnet;
 
-static void add_interface(int n, const char *subnet_id, const char *first, const char *second)
+static void put_interface(struct txn *t, int n, const char *subnet_id, const char *first, const char *public, int device)
 {
-	OWN(txn_free) struct txn *t = txn_new(store);
+	char id[40], mac[20];
+
+	snprintf(id, sizeof id, "eni-%08x", n);
+	snprintf(mac, sizeof mac, "02:00:00:00:00:%02x", n);
+	txn_put(t, "network-interface", id, "123456789012", "us-east-1",
+		json_pack("{s:s s:s s:s s:[{s:s s:o*}] s:{s:s s:i}}", "NetworkInterfaceId", id, "SubnetId", subnet_id,
+			  "MacAddress", mac, "PrivateIpAddresses", "PrivateIpAddress", first, "Association",
+			  public ? json_pack("{s:s}", "PublicIp", public) : NULL, "Attachment", "InstanceId", "i-1",
+			  "DeviceIndex", device));
+}
+
+static void drop_interface(struct txn *t, int n)
+{
 	char id[40];
 
 	snprintf(id, sizeof id, "eni-%08x", n);
-	txn_put(t, "network-interface", id, "123456789012", "us-east-1",
-		json_pack("{s:s s:s s:[{s:s} {s:s*}]}", "NetworkInterfaceId", id, "SubnetId", subnet_id,
-			  "PrivateIpAddresses", "PrivateIpAddress", first, "PrivateIpAddress", second));
-	txn_commit(t);
-}
-
-static void make_store(const char *dir)
-{
-	char path[128];
-
-	snprintf(path, sizeof path, "%s/state.db", dir);
-	if (store_open(path, 1, NULL, &store) < 0)
-		exit(1);
-	subnet = json_pack("{s:s s:s}", "SubnetId", "subnet-00000001", "CidrBlock", "10.0.0.16/28");
+	txn_delete(t, "network-interface", id);
 }
 
 static void a_subnet_keeps_five(void)
 {
-	is_int(address_count_free(store, subnet), 11, "of 16");
+	is_int(address_count_free(subnet), 11, "of 16");
 }
 
-static void reserved_and_foreign_addresses_are_refused(void)
+static void what_cannot_be_had_is_refused(void)
 {
-	static const uint32_t bad[] = {0x0a000010, 0x0a000011, 0x0a000012, 0x0a000013, 0x0a00001f, 0x0a00000f, 0x0a000020, 0};
-	OWN(address_set_clear) struct address_set set = {0};
+	static const char *const reserved[] = {"10.0.0.16", "10.0.0.17", "10.0.0.18", "10.0.0.19",
+					       "10.0.0.31", "10.0.0.15", "10.0.0.32", "0.0.0.0"};
+	char got[IP_TEXT_MAX] = "untouched";
 
-	is_int(address_set_load(store, subnet, &set), 0, "loaded");
-	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		is_int(address_set_take_this(&set, bad[i]), -ERANGE, "refused");
-	is_int(address_set_take_this(&set, 0x0a000014), 0, "the first that can be had");
-	is_int(address_set_take_this(&set, 0x0a000014), -EADDRINUSE, "not again");
-	is_int(address_set_take_this(&set, 0x0a00001e), 0, "the last that can be had");
+	for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
+		is_int(address_take(subnet, reserved[i], NULL, got), -ERANGE, reserved[i]);
+	is_int(address_take(subnet, "10.0.0", NULL, got), -EINVAL, "half an address");
+	is_str(got, "untouched", "results are untouched on failure");
+	is_int(address_take(subnet, "10.0.0.20", NULL, got), 0, "the first that can be had");
+	is_int(address_take(subnet, "10.0.0.30", NULL, got), 0, "the last that can be had");
 }
 
 static void every_free_address_is_given_once(void)
 {
-	OWN(address_set_clear) struct address_set set = {0};
-	uint32_t address, seen = 0;
+	OWN(json_decref) json_t *taken = json_array();
+	char got[IP_TEXT_MAX];
 	int n = 0;
 
-	address_set_load(store, subnet, &set);
-	while (address_set_take(&set, &address) == 0) {
-		uint32_t bit = 1u << (address - 0x0a000010);
-
-		ok(!(seen & bit), "new");
-		seen |= bit;
+	while (address_take(subnet, NULL, taken, got) == 0) {
+		ok(!jarray_has(taken, got), "new");
+		is_int(address_take(subnet, got, NULL, got), 0, "and one that could be asked for");
+		json_array_append_new(taken, json_string(got));
 		n++;
 	}
 	is_int(n, 11, "as many as there are");
-	is_int(seen, 0x7ff0, "and none that is reserved");
-	is_int(address_set_take(&set, &address), -ENOSPC, "then there is none");
+	is_int(address_take(subnet, NULL, taken, got), -ENOSPC, "then there is none");
 }
 
-static void interfaces_hold_all_their_addresses(void)
+static void interfaces_hold_their_addresses_until_they_go(void)
 {
-	OWN(address_set_clear) struct address_set set = {0};
+	OWN(txn_free) struct txn *t = txn_new(store);
+	char got[IP_TEXT_MAX];
 
-	add_interface(1, "subnet-00000001", "10.0.0.20", "10.0.0.21");
-	add_interface(2, "subnet-00000002", "10.0.0.22", NULL); /* another VPC's subnet with the same block */
-	is_int(address_count_free(store, subnet), 9, "first and second, not the other subnet's");
-	address_set_load(store, subnet, &set);
-	is_int(address_set_take_this(&set, 0x0a000015), -EADDRINUSE, "the second is taken");
-	is_int(address_set_take_this(&set, 0x0a000016), 0, "the other subnet's is free here");
+	put_interface(t, 1, SUBNET, "10.0.0.20", "198.18.0.1", 0);
+	put_interface(t, 2, "subnet-00000002", "10.0.0.21", NULL, 1); /* another VPC's subnet with the same block */
+	is_int(address_count_free(subnet), 11, "not before the commit");
+	txn_commit(t);
+	is_int(address_count_free(subnet), 10, "its own and not the other's");
+	is_int(address_take(subnet, "10.0.0.20", NULL, got), -EADDRINUSE, "taken");
+	is_int(address_take(subnet, "10.0.0.21", NULL, got), 0, "the other's is free here");
+	ok(taken_public("198.18.0.1") && taken_mac("02:00:00:00:00:01"), "public address and MAC are known");
+	is_int(taken_interfaces("123456789012", "us-east-1"), 2, "counted by account and region");
+	is_str(taken_device("i-1", 1), "eni-00000002", "and by device");
+	put_interface(t, 1, SUBNET, "10.0.0.20", NULL, 0);
+	txn_commit(t);
+	ok(!taken_public("198.18.0.1"), "a public address is given back alone");
+	is_int(address_take(subnet, "10.0.0.20", NULL, got), -EADDRINUSE, "the private one stays");
+	drop_interface(t, 1);
+	put_interface(t, 3, SUBNET, "10.0.0.22", NULL, 0);
+	txn_commit(t);
+	is_int(address_take(subnet, "10.0.0.20", NULL, got), 0, "then it is free again");
+	is_str(taken_device("i-1", 0), "eni-00000003", "one commit may hand a place on");
+}
+
+static void the_order_within_a_commit_does_not_matter(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(store);
+
+	put_interface(t, 4, SUBNET, "10.0.0.23", NULL, 0);
+	drop_interface(t, 3);
+	txn_commit(t);
+	is_str(taken_device("i-1", 0), "eni-00000004", "also when the new holder comes first");
+}
+
+static void a_start_finds_what_was_taken(void)
+{
+	taken_close();
+	store_free(store);
+	store = NULL;
+	is_int(store_open(path, 1, NULL, &store), 0, "opened again");
+	is_int(taken_open(store), 0, "gathered");
+	is_int(address_count_free(subnet), 10, "as before");
+	is_str(taken_device("i-1", 0), "eni-00000004", "devices too");
+}
+
+static void the_pool_gives_each_once(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(store);
+	struct cidr pool, one;
+	char got[IP_TEXT_MAX];
+
+	cidr_parse("198.18.0.0/30", &pool);
+	cidr_parse("198.18.0.9/32", &one);
+	is_int(address_take_from_pool(one, got), 0, "a pool of one address");
+	is_str(got, "198.18.0.9", "has that one");
+	put_interface(t, 5, SUBNET, "10.0.0.24", "198.18.0.1", 5);
+	txn_put(t, "elastic-ip", "eipalloc-1", "123456789012", "us-east-1", json_pack("{s:s}", "PublicIp", "198.18.0.1"));
+	txn_commit(t);
+	is_int(address_take_from_pool(pool, got), 0, "two in a /30");
+	is_str(got, "198.18.0.2", "the other one");
+	drop_interface(t, 5);
+	txn_commit(t);
+	ok(taken_public("198.18.0.1"), "an elastic address stays taken without its interface");
+	put_interface(t, 6, SUBNET, "10.0.0.25", "198.18.0.2", 6);
+	txn_commit(t);
+	is_int(address_take_from_pool(pool, got), -ENOSPC, "then there is none");
 }
 
 static void names_follow_the_region(void)
@@ -101,12 +160,19 @@ int main(void)
 
 	if (!mkdtemp(dir))
 		return 1;
-	make_store(dir);
+	snprintf(path, sizeof path, "%s/state.db", dir);
+	if (store_open(path, 1, NULL, &store) < 0 || taken_open(store) < 0)
+		return 1;
+	subnet = json_pack("{s:s s:s}", "SubnetId", SUBNET, "CidrBlock", "10.0.0.16/28");
 	RUN(a_subnet_keeps_five);
-	RUN(reserved_and_foreign_addresses_are_refused);
+	RUN(what_cannot_be_had_is_refused);
 	RUN(every_free_address_is_given_once);
-	RUN(interfaces_hold_all_their_addresses);
+	RUN(interfaces_hold_their_addresses_until_they_go);
+	RUN(the_order_within_a_commit_does_not_matter);
+	RUN(a_start_finds_what_was_taken);
+	RUN(the_pool_gives_each_once);
 	RUN(names_follow_the_region);
+	taken_close();
 	store_free(store);
 	json_decref(subnet);
 	snprintf(command, sizeof command, "rm -rf %s", dir);
