@@ -51,7 +51,8 @@ static json_t *task_ended(const struct doc *task, const char *message)
 	return r == 0 ? give(json) : NULL;
 }
 
-static int record_end(struct daemon *d, const char *task_id, const struct import *i, const char *message)
+/* Done with `made`, or failed (NULL) with this message. */
+static int record_end(struct daemon *d, const char *task_id, const struct import *made, const char *message)
 {
 	const struct doc *task = store_find(d->store, KIND, task_id);
 	OWN(txn_free) struct txn *t = txn_new(d->store);
@@ -59,8 +60,9 @@ static int record_end(struct daemon *d, const char *task_id, const struct import
 
 	if (r == 0)
 		r = txn_replace(t, task, task_ended(task, message));
-	if (r == 0 && !message)
-		r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account, task->region, snapshot_new(task, i));
+	if (r == 0 && made)
+		r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account, task->region,
+			    snapshot_new(task, made));
 	return r == 0 ? txn_commit(t) : r;
 }
 
@@ -90,7 +92,7 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 		log_warning(r, "an import failed", "TASK_ID", task_id, "REASON", message);
 	else
 		log_info("snapshot imported", "TASK_ID", task_id, "SNAPSHOT_ID", jstr(json, "_SnapshotId"));
-	r = record_end(d, task_id, &i, r < 0 ? message : NULL);
+	r = record_end(d, task_id, r < 0 ? NULL : &i, r < 0 ? message : NULL);
 	if (r < 0)
 		log_warning(r, "an import's end is not recorded; it is tried again at the next start", "TASK_ID", task_id);
 }
