@@ -124,7 +124,7 @@ class Cloud:
         settings = dict(ImageId=self.ami, InstanceType="t3.nano", MinCount=1, MaxCount=1, KeyName=self.key_name)
         settings.update(parameters)
         ids = [i["InstanceId"] for i in self.ec2.run_instances(**settings)["Instances"]]
-        self.instances += ids
+        self.instances += [i for i in ids if i not in self.instances]
         return ids
 
     def describe(self, instance):

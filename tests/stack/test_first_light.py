@@ -1,11 +1,15 @@
 """The main job, end to end: a VM by the AWS API, and what a customer sees of it."""
 import ipaddress
 import json
+import os
 import re
+import signal
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from conftest import DAEMONS, SETTINGS, SSH, code_of, until
 
@@ -166,19 +170,30 @@ def test_a_killed_daemon_comes_back_and_the_guest_does_not_notice(cloud, guest, 
 
 @pytest.mark.parametrize("daemon", DAEMONS)
 def test_a_daemon_killed_in_the_midst_of_a_launch_leaves_a_whole_or_nothing(cloud, guest, daemon):
-    before, token = cloud.trace(), str(uuid.uuid4())
+    before = cloud.trace()
+    ids = []
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(lambda: cloud.launch(ClientToken=token))
-        cloud.kill(daemon)
-        try:
-            instance = asked.result()[0]
-        except Exception:
-            # The answer was lost: the same token asks again, and gets the same instance or a new one, never two.
-            instance = until(lambda: cloud.launch(ClientToken=token), 60, told="launched at last")[0]
-    cloud.wait_state(instance, "running")
-    cloud.wait_console(instance, "GUREUM-READY")
-    cloud.terminate(instance)
-    until(lambda: cloud.trace() == before, 30, told="nothing leaks")
+        for after in (0, 0.005, 0.015, 0.04, 0.3):
+            until(lambda: cloud.is_ready(daemon), 30, 0.05, f"{daemon} is back")
+            pid, token = cloud.pid(daemon), str(uuid.uuid4())
+            asked = pool.submit(cloud.launch, ClientToken=token)
+            time.sleep(after)
+            os.kill(pid, signal.SIGKILL)
+            try:
+                answered = asked.result()
+            except (ClientError, BotoCoreError):
+                # The answer was lost: the same token asks again, and gets what was made or has it made, never twice.
+                answered = until(lambda: cloud.launch(ClientToken=token), 60, told="launched at last")
+            ids += answered
+            assert cloud.launch(ClientToken=token) == answered
+    assert len(set(ids)) == 5
+    for instance in ids:
+        cloud.wait_state(instance, "running")
+    made = cloud.trace()
+    assert len(made["domains"]) == len(before["domains"]) + 5
+    assert len(made["volumes"]) == len(before["volumes"]) + 5
+    cloud.terminate(*set(ids))
+    until(lambda: cloud.trace() == before, 60, told="nothing leaks")
 
 
 def test_libvirtd_killed_is_no_harm(cloud, guest):
