@@ -1,0 +1,88 @@
+"""`make install` puts a host in order: files, units that systemd accepts, a configuration that the daemons understand."""
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+DAEMONS = ["apid", "hvd", "netd", "stord"]
+
+
+def make(*words):
+    r = subprocess.run(["make", "--no-print-directory", "-C", TOP, *words], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = str(tmp_path_factory.mktemp("root"))
+    make("install", f"DESTDIR={root}")
+    return root
+
+
+def files(root):
+    return {os.path.relpath(os.path.join(d, f), root) for d, _, names in os.walk(root) for f in names}
+
+
+def test_everything_is_in_its_place(root):
+    wanted = {f"usr/lib/gureum/{d}" for d in DAEMONS} | {f"usr/lib/systemd/system/gureum-{d}.service" for d in DAEMONS}
+    wanted |= {f"usr/lib/systemd/system/gureum-{d}.socket" for d in DAEMONS}
+    wanted |= {"usr/bin/gureum", "usr/lib/gureum/gureum-agent", "usr/lib/systemd/system/gureum.target", "etc/gureum/gureum.conf",
+               "usr/lib/sysusers.d/gureum.conf", "usr/lib/tmpfiles.d/gureum.conf", "usr/share/gureum/build-image",
+               "usr/share/man/man5/gureum.conf.5"}
+    assert wanted <= files(root)
+
+
+def test_nothing_names_the_build_tree(root):
+    for name in files(root):
+        if not name.startswith(("usr/lib/gureum/", "usr/bin/")):
+            with open(os.path.join(root, name), errors="replace") as f:
+                assert TOP not in f.read(), name
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_the_daemons_understand_the_installed_configuration(root, daemon):
+    r = subprocess.run([f"{root}/usr/lib/gureum/{daemon}", "-c", f"{root}/etc/gureum/gureum.conf", "--check"], capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    assert "StateDirectory=/var/lib/gureum" in r.stdout
+
+
+def test_systemd_accepts_the_units(root, tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not here")
+    # The units name others of the system (sysinit.target, libvirtd): systemd's own and stand-ins for their programs.
+    copy = tmp_path / "root"
+    shutil.copytree(root, copy)
+    shutil.copytree("/usr/lib/systemd/system", copy / "usr/lib/systemd/system", dirs_exist_ok=True, symlinks=True)
+    for program in ("usr/sbin/libvirtd", "usr/sbin/virtlogd", "usr/sbin/virtlockd"):
+        (copy / program).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/true", copy / program)
+    units = sorted(u for u in os.listdir(f"{root}/usr/lib/systemd/system"))
+    r = subprocess.run(["systemd-analyze", "verify", f"--root={copy}", "--man=no", *units], capture_output=True, text=True)
+    ours = [line for line in (r.stdout + r.stderr).split("\n") if "gureum" in line]
+    assert r.returncode == 0 and not ours, r.stdout + r.stderr
+
+
+def test_users_are_made_of_what_the_units_name(root):
+    with open(f"{root}/usr/lib/sysusers.d/gureum.conf") as f:
+        text = f.read()
+    known = set(re.findall(r"^[ug] (\S+)", text, re.M)) | {"root"}
+    for daemon in DAEMONS:
+        with open(f"{root}/usr/lib/systemd/system/gureum-{daemon}.service") as f:
+            unit = f.read()
+        assert set(re.findall(r"^(?:User|Group)=(\S+)", unit, re.M)) <= known
+
+
+def test_another_prefix_is_followed(tmp_path):
+    make("install", f"DESTDIR={tmp_path}", "prefix=/opt/gureum")
+    with open(tmp_path / "opt/gureum/lib/systemd/system/gureum-apid.service") as f:
+        assert "ExecStart=/opt/gureum/lib/gureum/apid" in f.read()
+
+
+def test_uninstall_leaves_configuration_only(root, tmp_path):
+    copy = str(tmp_path / "root")
+    shutil.copytree(root, copy)
+    make("uninstall", f"DESTDIR={copy}")
+    assert files(copy) == {"etc/gureum/gureum.conf"}

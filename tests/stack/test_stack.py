@@ -1,0 +1,99 @@
+"""scripts/stack itself: clouds beside one another, and what is left when one ends, however it ends."""
+import os
+import signal
+import subprocess
+
+import pytest
+
+from conftest import STACK, until
+
+
+def up(state, **more):
+    return subprocess.Popen([STACK, "up", "--no-image", "--state", str(state)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                            stdin=subprocess.DEVNULL, **more)
+
+
+def down(state):
+    subprocess.run([STACK, "down", "--cut", "--state", str(state)], check=True, stdin=subprocess.DEVNULL)
+
+
+def processes(state):
+    """Everything alive that was started with this directory in its words, but not the question itself."""
+    found = []
+    for pid in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if pid.isdigit() and str(state).encode() in f.read() and int(pid) != os.getpid():
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def status(state):
+    return subprocess.run([STACK, "status", "--state", str(state)], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+
+@pytest.fixture
+def state(cloud, tmp_path):
+    """A directory for a second cloud; the first one runs meanwhile."""
+    yield tmp_path / "second"
+    if (tmp_path / "second" / "pid").exists():
+        down(tmp_path / "second")
+
+
+def test_two_clouds_do_not_see_each_other(cloud, state):
+    process = up(state)
+    assert process.wait(120) == 0, process.stderr.read()
+    links = cloud.out("ip", "-o", "link")
+    inside = subprocess.run([STACK, "exec", "--state", str(state), "--", "sh", "-c", "ip -o link; virsh -q list --all --name; ls /run/netns"],
+                            capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    assert "i-" not in inside.split("\n")
+    pid = cloud.pid("hvd")
+    down(state)
+    assert processes(state) == []
+    assert cloud.pid("hvd") == pid and cloud.out("ip", "-o", "link") == links
+    assert cloud.ec2.describe_regions()["Regions"]
+
+
+def test_the_machine_itself_is_not_touched(state):
+    def machine():
+        return [subprocess.run(w, capture_output=True, text=True).stdout
+                for w in (["ip", "-o", "link"], ["ip", "route"], ["ip", "netns"], ["iptables-save"], ["cat", "/proc/self/mounts"])]
+    before = machine()
+    assert up(state).wait(120) == 0
+    assert machine() == before
+    down(state)
+    assert machine() == before
+
+
+def test_up_again_changes_nothing(state):
+    assert up(state).wait(120) == 0
+    before = subprocess.run([STACK, "pid", "apid", "--state", str(state)], capture_output=True, text=True).stdout
+    assert up(state).wait(120) == 0
+    assert subprocess.run([STACK, "pid", "apid", "--state", str(state)], capture_output=True, text=True).stdout == before
+
+
+def test_down_keeps_the_state_and_up_finds_it(state):
+    assert up(state).wait(120) == 0
+    env = (state / "env").read_text()
+    down(state)
+    assert "down" in status(state)
+    assert up(state).wait(120) == 0
+    assert (state / "env").read_text() == env  # endpoint and keys are the same
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_up_leaves_nothing(state, how):
+    process = up(state)
+    until(lambda: (state / "pid").exists(), 30, 0.01, "the private host is there")
+    process.send_signal(how)
+    process.wait(60)
+    until(lambda: processes(state) == [], 30, 0.1, "nothing is left")
+
+
+def test_a_killed_supervisor_takes_all_with_it(state):
+    assert up(state).wait(120) == 0
+    os.kill(int((state / "pid").read_text().split()[0]), signal.SIGKILL)
+    until(lambda: processes(state) == [], 30, 0.1, "nothing is left")
+    assert up(state).wait(120) == 0
