@@ -1,11 +1,13 @@
 /*
- * The catalog: what instances are made of. Images, key pairs, instance types, regions; rooms image*.c, key_pair*.c,
- * instance_type*.c, region.c. The actions are the rows of catalog-table.h, joined once in catalog.c.
+ * The catalog: what instances are made of. Images, key pairs, instance types, regions; rooms
+ *image*.c, key_pair*.c, instance_type*.c, region.c. The actions are the rows of catalog-table.h,
+ *joined once in catalog.c.
  *
- * Documents: kind "image" (id ami-/aki-/ari-…), kind "key-pair" (id key-…), in AWS's shape, plus members of ours:
+ * Documents: kind "image" (id ami-/aki-/ari-…), kind "key-pair" (id key-…), in AWS's shape, plus
+ *members of ours:
  *
- *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel command line of a direct boot)
- *	key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
+ *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel
+ *command line of a direct boot) key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
  *
  * and kinds "image-arriving", "image-leaving": images on their way, see image_move.c.
  *
@@ -19,26 +21,32 @@
 /* All actions of these rooms, ended by a row without a name. */
 extern const struct action catalog_actions[];
 
-/* (fiber) After the store is open: repeats what a crash may have cut off (images' protection of their snapshots), in the background. 0 or -errno. */
+/* (fiber) After the store is open: repeats what a crash may have cut off (images' protection of
+ * their snapshots), in the background. 0 or -errno. */
 int catalog_open(struct daemon *d);
 void catalog_close(struct daemon *d);
 
-/* The machine image as the context's account may launch it in the context's region: own, public, or shared with it, and `available`.
- * *ret_image (borrowed until the next commit): ImageId, Architecture, RootDeviceName, RootDeviceType "ebs", BlockDeviceMappings [{DeviceName,
- * Ebs{SnapshotId, VolumeSize, VolumeType, DeleteOnTermination …}}] (the root's row is always there, with SnapshotId, VolumeSize and VolumeType filled), KernelId, RamdiskId,
- * _Cmdline, PlatformDetails, UsageOperation, BootMode, EnaSupport, ImdsSupport.
- * Faults: InvalidAMIID.Malformed, .NotFound, .Unavailable. */
-int image_find(const struct store *s, const struct context *ctx, const char *image_id, const struct doc **ret_image,
-	       struct fault *f);
-/* The one snapshot of an aki-/ari- image: id borrowed until the next commit; NULL when there is no such image. The snapshot belongs to the
- * image's account: ask stord with that account (see image_account). */
+/* The machine image as the context's account may launch it in the context's region: own, public, or
+ * shared with it, and `available`. *ret_image (borrowed until the next commit): ImageId,
+ * Architecture, RootDeviceName, RootDeviceType "ebs", BlockDeviceMappings [{DeviceName,
+ * Ebs{SnapshotId, VolumeSize, VolumeType, DeleteOnTermination …}}] (the root's row is always there,
+ * with SnapshotId, VolumeSize and VolumeType filled), KernelId, RamdiskId, _Cmdline,
+ * PlatformDetails, UsageOperation, BootMode, EnaSupport, ImdsSupport. Faults:
+ * InvalidAMIID.Malformed, .NotFound, .Unavailable. */
+int image_find(const struct store *s, const struct context *ctx, const char *image_id,
+	       const struct doc **ret_image, struct fault *f);
+/* The one snapshot of an aki-/ari- image: id borrowed until the next commit; NULL when there is no
+ * such image. The snapshot belongs to the image's account: ask stord with that account (see
+ * image_account). */
 const char *image_raw_snapshot(const struct store *s, const char *kernel_or_ramdisk_id);
-/* The account that owns an image of any kind, borrowed; NULL when there is none. Its snapshots are its own, so stord is asked in its name. */
+/* The account that owns an image of any kind, borrowed; NULL when there is none. Its snapshots are
+ * its own, so stord is asked in its name. */
 const char *image_account(const struct store *s, const char *image_id);
 
-/* The context's key pair of this name. Its JSON: KeyPairId, KeyName, KeyType "rsa"|"ed25519", KeyFingerprint, _PublicKey. Fault: InvalidKeyPair.NotFound. */
-int key_pair_find(const struct store *s, const struct context *ctx, const char *key_name, const struct doc **ret_key,
-		  struct fault *f);
+/* The context's key pair of this name. Its JSON: KeyPairId, KeyName, KeyType "rsa"|"ed25519",
+ * KeyFingerprint, _PublicKey. Fault: InvalidKeyPair.NotFound. */
+int key_pair_find(const struct store *s, const struct context *ctx, const char *key_name,
+		  const struct doc **ret_key, struct fault *f);
 
 struct instance_family;
 struct instance_type {
@@ -49,12 +57,13 @@ struct instance_type {
 	unsigned n_ipv4_per_interface;
 	int is_burstable;
 	unsigned baseline_permille; /* of each vCPU, burstable only */
-	unsigned ebs_baseline_mbps, ebs_baseline_iops, ebs_max_mbps, ebs_max_iops; /* 0: not EBS-optimized */
-	int is_nitro;		    /* else a Xen type: no NVMe, no ENA */
-	const char *network;	    /* "Up to 5 Gigabit" */
+	unsigned ebs_baseline_mbps, ebs_baseline_iops, ebs_max_mbps,
+		ebs_max_iops; /* 0: not EBS-optimized */
+	int is_nitro;	      /* else a Xen type: no NVMe, no ENA */
+	const char *network;  /* "Up to 5 Gigabit" */
 	unsigned network_baseline_mbps, network_peak_mbps;
 	unsigned clock_mhz;
-	const char *valid_cores;    /* "2 4" */
+	const char *valid_cores; /* "2 4" */
 	const struct instance_family *family;
 };
 

@@ -35,7 +35,8 @@ static int executable_match(const struct doc *d, const json_t *values)
 
 static const struct filter filters[] = {
 	{"architecture", "Architecture"},
-	{"block-device-mapping.delete-on-termination", "BlockDeviceMappings.Ebs.DeleteOnTermination"},
+	{"block-device-mapping.delete-on-termination",
+	 "BlockDeviceMappings.Ebs.DeleteOnTermination"},
 	{"block-device-mapping.device-name", "BlockDeviceMappings.DeviceName"},
 	{"block-device-mapping.encrypted", "BlockDeviceMappings.Ebs.Encrypted"},
 	{"block-device-mapping.snapshot-id", "BlockDeviceMappings.Ebs.SnapshotId"},
@@ -86,17 +87,20 @@ static int id_check(const char *id, struct fault *f)
 {
 	if (id_is_image(id))
 		return 0;
-	return fault_set(f, FAULT_INVALID_AMI_ID_MALFORMED, "Invalid id: \"%.128s\" (expecting \"ami-...\")", id ? id : "");
+	return fault_set(f, FAULT_INVALID_AMI_ID_MALFORMED,
+			 "Invalid id: \"%.128s\" (expecting \"ami-...\")", id ? id : "");
 }
 
 static int not_found(const char *id, struct fault *f)
 {
-	return fault_set(f, FAULT_INVALID_AMI_ID_NOT_FOUND, "The image id '[%s]' does not exist", id);
+	return fault_set(f, FAULT_INVALID_AMI_ID_NOT_FOUND, "The image id '[%s]' does not exist",
+			 id);
 }
 
 int image_is_shared(const struct doc *d, const char *account)
 {
-	return jbool(d->json, "Public", 0) || jarray_has(json_object_get(d->json, "_LaunchAccounts"), account);
+	return jbool(d->json, "Public", 0) ||
+	       jarray_has(json_object_get(d->json, "_LaunchAccounts"), account);
 }
 
 const struct doc *image_get(const struct store *s, const struct context *ctx, const char *image_id)
@@ -108,7 +112,8 @@ const struct doc *image_get(const struct store *s, const struct context *ctx, co
 	return strcmp(d->account, ctx->account) == 0 || image_is_shared(d, ctx->account) ? d : NULL;
 }
 
-int image_own(const struct call *c, const char *image_id, const struct doc **ret_image, struct fault *f)
+int image_own(const struct call *c, const char *image_id, const struct doc **ret_image,
+	      struct fault *f)
 {
 	const struct doc *d;
 	int r = id_check(image_id, f);
@@ -124,8 +129,8 @@ int image_own(const struct call *c, const char *image_id, const struct doc **ret
 	return 0;
 }
 
-int image_find(const struct store *s, const struct context *ctx, const char *image_id, const struct doc **ret_image,
-	       struct fault *f)
+int image_find(const struct store *s, const struct context *ctx, const char *image_id,
+	       const struct doc **ret_image, struct fault *f)
 {
 	const struct doc *d;
 	int r = id_check(image_id, f);
@@ -137,16 +142,20 @@ int image_find(const struct store *s, const struct context *ctx, const char *ima
 		return not_found(image_id, f);
 	if (strcmp(jstr_or(d->json, "State", ""), "available") != 0 ||
 	    strcmp(jstr_or(d->json, "ImageType", ""), "machine") != 0)
-		return fault_set(f, FAULT_INVALID_AMI_ID_UNAVAILABLE, "The image ID '%s' is not available", image_id);
+		return fault_set(f, FAULT_INVALID_AMI_ID_UNAVAILABLE,
+				 "The image ID '%s' is not available", image_id);
 	*ret_image = d;
 	return 0;
 }
 
 const char *image_raw_snapshot(const struct store *s, const char *kernel_or_ramdisk_id)
 {
-	const struct doc *d = kernel_or_ramdisk_id ? store_find(s, IMAGE_KIND, kernel_or_ramdisk_id) : NULL;
+	const struct doc *d =
+		kernel_or_ramdisk_id ? store_find(s, IMAGE_KIND, kernel_or_ramdisk_id) : NULL;
 
-	return d ? jpath_str(json_array_get(json_object_get(d->json, "BlockDeviceMappings"), 0), "Ebs.SnapshotId") : NULL;
+	return d ? jpath_str(json_array_get(json_object_get(d->json, "BlockDeviceMappings"), 0),
+			     "Ebs.SnapshotId")
+		 : NULL;
 }
 
 const char *image_account(const struct store *s, const char *image_id)
@@ -161,10 +170,13 @@ static int is_visible(const struct call *c, const struct doc *d)
 	return strcmp(d->region, c->ctx->region) == 0 && image_is_shared(d, c->ctx->account);
 }
 
-/* Adds to the Filters of the copy what Owners and ExecutableUsers ask, "self" as the account it is. */
-static int list_to_filter(const struct call *c, json_t *copy, const char *parameter, const char *filter)
+/* Adds to the Filters of the copy what Owners and ExecutableUsers ask, "self" as the account it is.
+ */
+static int list_to_filter(const struct call *c, json_t *copy, const char *parameter,
+			  const char *filter)
 {
-	json_t *list = json_object_get(copy, parameter), *all = json_object_get(copy, "Filters"), *v;
+	json_t *list = json_object_get(copy, parameter), *all = json_object_get(copy, "Filters"),
+	       *v;
 	OWN(json_decref) json_t *values = json_array();
 	OWN(json_decref) json_t *more = all ? json_copy(all) : json_array();
 	size_t i;
@@ -176,10 +188,13 @@ static int list_to_filter(const struct call *c, json_t *copy, const char *parame
 	json_array_foreach (list, i, v) {
 		const char *text = json_string_value(v);
 
-		if (json_array_append_new(values, json_string(text && strcmp(text, "self") == 0 ? c->ctx->account : text)) < 0)
+		if (text && strcmp(text, "self") == 0)
+			text = c->ctx->account;
+		if (json_array_append_new(values, json_string(text)) < 0)
 			return -ENOMEM;
 	}
-	if (json_array_append_new(more, json_pack("{s:s, s:O}", "Name", filter, "Values", values)) < 0)
+	if (json_array_append_new(more, json_pack("{s:s, s:O}", "Name", filter, "Values", values)) <
+	    0)
 		return -ENOMEM;
 	return json_object_set(copy, "Filters", more) < 0 ? -ENOMEM : 0;
 }
@@ -218,8 +233,10 @@ int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, str
 	if (r < 0)
 		return r;
 	store_each (c->store, IMAGE_KIND, other)
-		if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 || strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
-			return fault_set(f, FAULT_DEPENDENCY_VIOLATION, "The image %s is used by the image %s", id, other->id);
+		if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
+		    strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
+			return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+					 "The image %s is used by the image %s", id, other->id);
 	r = image_leave(c, d, f);
 	if (r == 0)
 		*ret_reply = json_pack("{s:b}", "Return", 1);

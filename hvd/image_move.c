@@ -1,4 +1,5 @@
-/* Images on their way in and out: what keeps hvd and stord agreed on which snapshots are in use (why: catalog-rooms.h). */
+/* Images on their way in and out: what keeps hvd and stord agreed on which snapshots are in use
+ * (why: catalog-rooms.h). */
 #include "catalog-rooms.h"
 
 #include <errno.h>
@@ -12,8 +13,10 @@
 #define LEAVING	   "image-leaving"
 #define RETRY_USEC (10 * 1000000ull)
 
-/* (fiber) Tells stord that the image uses, or no longer uses, its snapshots. A snapshot that is gone needs no release. */
-static int protect(const struct context *ctx, const char *image_id, const json_t *image, int is_used, struct fault *f)
+/* (fiber) Tells stord that the image uses, or no longer uses, its snapshots. A snapshot that is
+ * gone needs no release. */
+static int protect(const struct context *ctx, const char *image_id, const json_t *image,
+		   int is_used, struct fault *f)
 {
 	json_t *mappings = json_object_get(image, "BlockDeviceMappings"), *m;
 	size_t i;
@@ -27,8 +30,10 @@ static int protect(const struct context *ctx, const char *image_id, const json_t
 
 		if (!snapshot_id)
 			continue;
-		ask = json_pack("{s:s, s:s, s:b}", "SnapshotId", snapshot_id, "ImageId", image_id, "Use", is_used);
-		r = rpc_call(daemon_peer("stord"), ctx, "gureum.ProtectSnapshot", ask, NULL, &reply, NULL, &why);
+		ask = json_pack("{s:s, s:s, s:b}", "SnapshotId", snapshot_id, "ImageId", image_id,
+				"Use", is_used);
+		r = rpc_call(daemon_peer("stord"), ctx, "gureum.ProtectSnapshot", ask, NULL, &reply,
+			     NULL, &why);
 		if (r < 0 && !is_used && fault_is(&why, FAULT_INVALID_SNAPSHOT_NOT_FOUND))
 			continue;
 		if (r < 0) {
@@ -99,7 +104,8 @@ static void release_soon(struct daemon *d, const char *image_id)
 
 int image_arrive(struct call *c, const char *image_id, json_t *image, struct fault *f)
 {
-	int r = txn_put(c->txn, ARRIVING, image_id, c->ctx->account, c->ctx->region, json_incref(image));
+	int r = txn_put(c->txn, ARRIVING, image_id, c->ctx->account, c->ctx->region,
+			json_incref(image));
 
 	if (r == 0)
 		r = txn_commit(c->txn);

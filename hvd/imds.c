@@ -20,9 +20,9 @@
 #include "log.h"
 #include "zones.h"
 
-#define RETRY_USEC     (3 * 1000000ull)
-#define REST_USEC      200000ull /* without free descriptors, accepting rests */
-#define FRESH_USEC     (60 * 1000000ull)
+#define RETRY_USEC	 (3 * 1000000ull)
+#define REST_USEC	 200000ull /* without free descriptors, accepting rests */
+#define FRESH_USEC	 (60 * 1000000ull)
 #define ACCEPTED_AT_ONCE 32
 
 struct vpc {
@@ -99,7 +99,8 @@ static int lives_at(const struct doc *d, const char *vpc_id, const char *ipv4)
 	return 0;
 }
 
-/* The guest behind an address. Among thousands of instances the search is long, and a guest can ask often. */
+/* The guest behind an address. Among thousands of instances the search is long, and a guest can ask
+ * often. */
 static const struct doc *guest_find(struct vpc *v, const char *ipv4)
 {
 	const struct store *s = imds.daemon->store;
@@ -129,8 +130,10 @@ static int on_rested(sd_event_source *source, uint64_t usec, void *userdata)
 /* Without descriptors the listener would wake us for ever. */
 static void rest(struct vpc *v)
 {
-	if (sd_event_add_time_relative(imds.daemon->loop, &v->rest, CLOCK_MONOTONIC, REST_USEC, 0, on_rested, v) >= 0)
-		(void)sd_event_source_set_enabled(v->io, SD_EVENT_OFF); /* fails on no living source */
+	if (sd_event_add_time_relative(imds.daemon->loop, &v->rest, CLOCK_MONOTONIC, REST_USEC, 0,
+				       on_rested, v) >= 0)
+		(void)sd_event_source_set_enabled(v->io,
+						  SD_EVENT_OFF); /* fails on no living source */
 }
 
 static int on_listener(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -144,13 +147,14 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *u
 		char ipv4[INET_ADDRSTRLEN];
 		int got = accept4(fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (got < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+		if (got < 0 &&
+		    (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
 			rest(v);
 		if (got < 0)
 			return 0;
 		/* Who is no instance has nothing to see. */
-		if (peer.sin_family != AF_INET || !inet_ntop(AF_INET, &peer.sin_addr, ipv4, sizeof ipv4) ||
-		    !guest_find(v, ipv4))
+		if (peer.sin_family != AF_INET ||
+		    !inet_ntop(AF_INET, &peer.sin_addr, ipv4, sizeof ipv4) || !guest_find(v, ipv4))
 			(void)close(got);
 		else
 			(void)imds_http_add(got, v->id, ipv4); /* over a limit it is closed */
@@ -158,7 +162,8 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *u
 	return 0;
 }
 
-/* (fiber) Gets the listener. The VPC may be forgotten, or opened by another fiber, while netd answers. */
+/* (fiber) Gets the listener. The VPC may be forgotten, or opened by another fiber, while netd
+ * answers. */
 static int vpc_open(const char *id)
 {
 	struct vpc *v = vpc_find(id);
@@ -167,7 +172,8 @@ static int vpc_open(const char *id)
 	OWN(fd_close) int fd = -1;
 	struct context ctx = v->ctx;
 	struct fds fds = {0};
-	int r = rpc_call(daemon_peer("netd"), &ctx, "gureum.OpenMetadata", ask, NULL, &reply, &fds, NULL);
+	int r = rpc_call(daemon_peer("netd"), &ctx, "gureum.OpenMetadata", ask, NULL, &reply, &fds,
+			 NULL);
 
 	if (r < 0)
 		return r;
@@ -178,7 +184,8 @@ static int vpc_open(const char *id)
 		return 0;
 	if (fd < 0)
 		return -EBADMSG;
-	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
 	r = sd_event_add_io(imds.daemon->loop, &v->io, fd, EPOLLIN, on_listener, v);
 	if (r < 0)
@@ -252,7 +259,8 @@ int imds_serve(struct daemon *d, const struct context *ctx, const char *vpc_id)
 static int has_instance(const struct store *s, const char *vpc_id)
 {
 	store_each (s, INSTANCE_KIND, i)
-		if (instance_state_of(i->json) != INSTANCE_TERMINATED && strcmp(jstr_or(i->json, "VpcId", ""), vpc_id) == 0)
+		if (instance_state_of(i->json) != INSTANCE_TERMINATED &&
+		    strcmp(jstr_or(i->json, "VpcId", ""), vpc_id) == 0)
 			return 1;
 	return 0;
 }
@@ -278,7 +286,8 @@ static void view_network(const struct vpc *v, struct imds_view *view)
 	view->subnets = v->subnets;
 }
 
-static int answer(const char *vpc_id, const char *ipv4, const struct imds_request *request, struct imds_reply *ret_reply)
+static int answer(const char *vpc_id, const char *ipv4, const struct imds_request *request,
+		  struct imds_reply *ret_reply)
 {
 	struct vpc *v = vpc_find(vpc_id);
 	const struct doc *instance = v ? guest_find(v, ipv4) : NULL;
@@ -290,7 +299,9 @@ static int answer(const char *vpc_id, const char *ipv4, const struct imds_reques
 
 	if (!instance)
 		return -ENOENT;
-	view = (struct imds_view){.instance = instance->json, .account = instance->account, .region = instance->region};
+	view = (struct imds_view){.instance = instance->json,
+				  .account = instance->account,
+				  .region = instance->region};
 	zone = jpath_str(instance->json, "Placement.AvailabilityZone");
 	i = zone_index(imds.daemon->config, instance->region, zone);
 	if (i >= 0) {
@@ -308,7 +319,9 @@ static int refresh(const char *vpc_id)
 {
 	struct vpc *v = vpc_find(vpc_id);
 	OWN(json_decref) json_t *ask_vpc = json_pack("{s:[s]}", "VpcIds", vpc_id);
-	OWN(json_decref) json_t *ask_subnets = json_pack("{s:[{s:s, s:[s]}]}", "Filters", "Name", "vpc-id", "Values", vpc_id);
+	OWN(json_decref)
+	json_t *ask_subnets =
+		json_pack("{s:[{s:s, s:[s]}]}", "Filters", "Name", "vpc-id", "Values", vpc_id);
 	OWN(json_decref) json_t *vpcs = NULL;
 	OWN(json_decref) json_t *subnets = NULL;
 	struct context ctx;
@@ -318,9 +331,11 @@ static int refresh(const char *vpc_id)
 	if (!v)
 		return -ENOENT;
 	ctx = v->ctx;
-	r = rpc_call(daemon_peer("netd"), &ctx, "ec2.DescribeVpcs", ask_vpc, NULL, &vpcs, NULL, NULL);
+	r = rpc_call(daemon_peer("netd"), &ctx, "ec2.DescribeVpcs", ask_vpc, NULL, &vpcs, NULL,
+		     NULL);
 	if (r == 0)
-		r = rpc_call(daemon_peer("netd"), &ctx, "ec2.DescribeSubnets", ask_subnets, NULL, &subnets, NULL, NULL);
+		r = rpc_call(daemon_peer("netd"), &ctx, "ec2.DescribeSubnets", ask_subnets, NULL,
+			     &subnets, NULL, NULL);
 	row = json_array_get(json_object_get(vpcs, "Vpcs"), 0);
 	list = json_object_get(subnets, "Subnets");
 	v = vpc_find(vpc_id);
@@ -371,13 +386,18 @@ static void serve_all(void *arg)
 
 	store_each (d->store, INSTANCE_KIND, i)
 		if (instance_state_of(i->json) != INSTANCE_TERMINATED && jstr(i->json, "VpcId"))
-			(void)json_object_set_new(vpcs, jstr(i->json, "VpcId"), json_pack("[s, s]", i->account, i->region)); /* else at its start */
-	json_object_foreach_safe (vpcs, next, id, context) {
+			(void)json_object_set_new(
+				vpcs, jstr(i->json, "VpcId"),
+				json_pack("[s, s]", i->account, i->region)); /* else at its start */
+	json_object_foreach_safe(vpcs, next, id, context)
+	{
 		struct context ctx = {0};
 		int r;
 
-		snprintf(ctx.account, sizeof ctx.account, "%s", json_string_value(json_array_get(context, 0)));
-		snprintf(ctx.region, sizeof ctx.region, "%s", json_string_value(json_array_get(context, 1)));
+		snprintf(ctx.account, sizeof ctx.account, "%s",
+			 json_string_value(json_array_get(context, 0)));
+		snprintf(ctx.region, sizeof ctx.region, "%s",
+			 json_string_value(json_array_get(context, 1)));
 		r = imds_serve(d, &ctx, id);
 		if (r < 0)
 			log_warning(r, "metadata is not served yet", "VPC", id);

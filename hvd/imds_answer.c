@@ -7,15 +7,21 @@
 #include <string.h>
 #include "jsonx.h"
 
-#define TOKEN_PATH	"/latest/api/token"
-#define HOP_LIMIT_MAX	64
+#define TOKEN_PATH    "/latest/api/token"
+#define HOP_LIMIT_MAX 64
 
 static const struct {
 	int status;
 	const char *words;
 } errors[] = {
-	{400, "Bad Request"}, {401, "Unauthorized"},	      {403, "Forbidden"},	  {404, "Not Found"}, {405, "Method Not Allowed"},
-	{413, "Request Entity Too Large"}, {500, "Internal Server Error"}, {503, "Service Unavailable"},
+	{400, "Bad Request"},
+	{401, "Unauthorized"},
+	{403, "Forbidden"},
+	{404, "Not Found"},
+	{405, "Method Not Allowed"},
+	{413, "Request Entity Too Large"},
+	{500, "Internal Server Error"},
+	{503, "Service Unavailable"},
 };
 
 void imds_reply_clear(struct imds_reply *r)
@@ -38,7 +44,8 @@ int imds_error(int status, struct imds_reply *ret_reply)
 		     "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n"
 		     "\t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n"
 		     "<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n"
-		     " <head>\n  <title>%d - %s</title>\n </head>\n <body>\n  <h1>%d - %s</h1>\n </body>\n</html>\n",
+		     " <head>\n  <title>%d - %s</title>\n </head>\n <body>\n  <h1>%d - %s</h1>\n "
+		     "</body>\n</html>\n",
 		     status, words, status, words);
 	if (n < 0)
 		return -ENOMEM;
@@ -60,15 +67,20 @@ static int64_t ttl_parse(const char *text)
 
 static int option_is(const struct imds_view *view, const char *name, const char *value)
 {
-	return strcmp(jstr_or(json_object_get(view->instance, "MetadataOptions"), name, ""), value) == 0;
+	return strcmp(jstr_or(json_object_get(view->instance, "MetadataOptions"), name, ""),
+		      value) == 0;
 }
 
-/* PUT /latest/api/token. What went through a proxy is refused: an open proxy in the guest must not hand tokens to the world. */
-static int answer_token(const struct imds_key *key, const struct imds_view *view, const struct imds_request *q, int64_t now_sec,
-			struct imds_reply *ret_reply)
+/* PUT /latest/api/token. What went through a proxy is refused: an open proxy in the guest must not
+ * hand tokens to the world. */
+static int answer_token(const struct imds_key *key, const struct imds_view *view,
+			const struct imds_request *q, int64_t now_sec, struct imds_reply *ret_reply)
 {
-	int64_t ttl = ttl_parse(q->ttl), hops = jint(json_object_get(view->instance, "MetadataOptions"), "HttpPutResponseHopLimit", 1);
-	struct imds_reply reply = {.status = 200, .content_type = "text/plain", .token_ttl_sec = ttl};
+	int64_t ttl = ttl_parse(q->ttl),
+		hops = jint(json_object_get(view->instance, "MetadataOptions"),
+			    "HttpPutResponseHopLimit", 1);
+	struct imds_reply reply = {
+		.status = 200, .content_type = "text/plain", .token_ttl_sec = ttl};
 
 	if (q->is_forwarded)
 		return imds_error(403, ret_reply);
@@ -77,7 +89,8 @@ static int answer_token(const struct imds_key *key, const struct imds_view *view
 	reply.body = malloc(IMDS_TOKEN_CHARS + 1);
 	if (!reply.body)
 		return -ENOMEM;
-	if (imds_token_make(key, jstr_or(view->instance, "InstanceId", ""), ttl, now_sec, reply.body) < 0) {
+	if (imds_token_make(key, jstr_or(view->instance, "InstanceId", ""), ttl, now_sec,
+			    reply.body) < 0) {
 		free(reply.body);
 		return imds_error(500, ret_reply);
 	}
@@ -87,15 +100,16 @@ static int answer_token(const struct imds_key *key, const struct imds_view *view
 	return 0;
 }
 
-static int answer_get(const struct imds_key *key, const struct imds_view *view, const struct imds_request *q, int64_t now_sec,
-		      struct imds_reply *ret_reply)
+static int answer_get(const struct imds_key *key, const struct imds_view *view,
+		      const struct imds_request *q, int64_t now_sec, struct imds_reply *ret_reply)
 {
 	struct imds_leaf leaf = {0};
 	int64_t left = 0;
 	int r;
 
 	if (q->token) {
-		left = imds_token_check(key, jstr_or(view->instance, "InstanceId", ""), q->token, now_sec);
+		left = imds_token_check(key, jstr_or(view->instance, "InstanceId", ""), q->token,
+					now_sec);
 		if (left < 0)
 			return imds_error(401, ret_reply);
 	} else if (option_is(view, "HttpTokens", "required")) {
@@ -106,16 +120,17 @@ static int answer_get(const struct imds_key *key, const struct imds_view *view, 
 		return imds_error(404, ret_reply);
 	if (r < 0)
 		return r;
-	*ret_reply = (struct imds_reply){.status = 200,
-					 .content_type = leaf.kind == IMDS_BYTES ? "application/octet-stream" : "text/plain",
-					 .body = leaf.body,
-					 .n_body = leaf.n_body,
-					 .token_ttl_sec = left};
+	*ret_reply = (struct imds_reply){
+		.status = 200,
+		.content_type = leaf.kind == IMDS_BYTES ? "application/octet-stream" : "text/plain",
+		.body = leaf.body,
+		.n_body = leaf.n_body,
+		.token_ttl_sec = left};
 	return 0;
 }
 
-int imds_answer(const struct imds_key *key, const struct imds_view *view, const struct imds_request *request, int64_t now_sec,
-		struct imds_reply *ret_reply)
+int imds_answer(const struct imds_key *key, const struct imds_view *view,
+		const struct imds_request *request, int64_t now_sec, struct imds_reply *ret_reply)
 {
 	int is_get = strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0;
 	int is_token = strcmp(request->path, TOKEN_PATH) == 0;

@@ -1,6 +1,6 @@
 /*
- * One request of a guest to one answer: versions 1 and 2, tokens, methods, errors. No sockets; all that comes in is a stranger's.
- * Source: EC2 user guide, "Use IMDSv2", "Instance metadata options".
+ * One request of a guest to one answer: versions 1 and 2, tokens, methods, errors. No sockets; all
+ * that comes in is a stranger's. Source: EC2 user guide, "Use IMDSv2", "Instance metadata options".
  */
 #pragma once
 
@@ -10,9 +10,9 @@
 
 struct imds_request {
 	const char *method, *path;
-	const char *token;  /* X-aws-ec2-metadata-token, NULL: absent */
-	const char *ttl;    /* X-aws-ec2-metadata-token-ttl-seconds, NULL: absent */
-	int is_forwarded;   /* has an X-Forwarded-For */
+	const char *token; /* X-aws-ec2-metadata-token, NULL: absent */
+	const char *ttl;   /* X-aws-ec2-metadata-token-ttl-seconds, NULL: absent */
+	int is_forwarded;  /* has an X-Forwarded-For */
 };
 
 struct imds_reply {
@@ -30,7 +30,7 @@ static inline void own_imds_reply_clear(struct imds_reply *r)
 }
 
 /* Always an answer, unless -EAGAIN: the view lacks vpc or subnets; -ENOMEM. */
-int imds_answer(const struct imds_key *key, const struct imds_view *view, const struct imds_request *request, int64_t now_sec,
-		struct imds_reply *ret_reply);
+int imds_answer(const struct imds_key *key, const struct imds_view *view,
+		const struct imds_request *request, int64_t now_sec, struct imds_reply *ret_reply);
 /* An error's page as the service shows it. 0 or -ENOMEM. */
 int imds_error(int status, struct imds_reply *ret_reply);

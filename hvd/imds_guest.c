@@ -12,20 +12,24 @@ struct imds_guest {
 	struct imds_guest *next;
 	char vpc_id[ID_MAX], ipv4[16];
 	size_t n_connections;
-	int64_t allowance_usec; /* worth of time at the rate: a request costs 1/rate of a second; below 0 is debt */
+	int64_t allowance_usec; /* worth of time at the rate: a request costs 1/rate of a second;
+				   below 0 is debt */
 	uint64_t filled_usec;
 };
 
 static struct imds_guest *guests;
 
-static const int64_t cost = SECOND / IMDS_GUEST_RATE, whole = IMDS_GUEST_BURST * (SECOND / IMDS_GUEST_RATE);
+static const int64_t cost = SECOND / IMDS_GUEST_RATE,
+		     whole = IMDS_GUEST_BURST * (SECOND / IMDS_GUEST_RATE);
 
 static void fill(struct imds_guest *g, uint64_t now)
 {
 	uint64_t passed = now > g->filled_usec ? now - g->filled_usec : 0;
 
 	g->filled_usec = now;
-	g->allowance_usec = passed >= (uint64_t)(whole - g->allowance_usec) ? whole : g->allowance_usec + (int64_t)passed;
+	g->allowance_usec = passed >= (uint64_t)(whole - g->allowance_usec)
+				    ? whole
+				    : g->allowance_usec + (int64_t)passed;
 }
 
 struct imds_guest *imds_guest_enter(const char *vpc_id, const char *ipv4, uint64_t now_usec)

@@ -1,6 +1,8 @@
 /*
- * What one guest may ask of IMDS: connections at a time and requests in time. hvd has one thread: without this a single guest in a tight loop would slow everybody's API down.
- * A guest over its rate is answered later, not refused: its programs see a slow service instead of errors. A guest that only opens connections is hung up on.
+ * What one guest may ask of IMDS: connections at a time and requests in time. hvd has one thread:
+ * without this a single guest in a tight loop would slow everybody's API down. A guest over its
+ * rate is answered later, not refused: its programs see a slow service instead of errors. A guest
+ * that only opens connections is hung up on.
  */
 #pragma once
 
@@ -13,7 +15,8 @@
 
 struct imds_guest;
 
-/* One more connection of the guest at this address of this VPC; NULL: it may not have it (or out of memory). */
+/* One more connection of the guest at this address of this VPC; NULL: it may not have it (or out of
+ * memory). */
 struct imds_guest *imds_guest_enter(const char *vpc_id, const char *ipv4, uint64_t now_usec);
 /* The connection ended. NULL is fine. */
 void imds_guest_leave(struct imds_guest *g);

@@ -1,4 +1,5 @@
-/* Guests' HTTP connections: libmicrohttpd on our loop, and the limits that a hostile guest meets. */
+/* Guests' HTTP connections: libmicrohttpd on our loop, and the limits that a hostile guest meets.
+ */
 #include "imds_http.h"
 
 #include <arpa/inet.h>
@@ -14,9 +15,9 @@
 #include "id.h"
 #include "imds_guest.h"
 
-#define CONNECTIONS_MAX	512
-#define MEMORY_BYTES	8192	/* per connection: its headers must fit */
-#define BODY_BYTES_MAX	4096	/* no request needs one; more ends the connection */
+#define CONNECTIONS_MAX 512
+#define MEMORY_BYTES	8192 /* per connection: its headers must fit */
+#define BODY_BYTES_MAX	4096 /* no request needs one; more ends the connection */
 #define IDLE_SEC	10
 #define REQUEST_USEC	(20 * 1000000ull) /* to send a request, however slowly */
 #define SWEEP_USEC	(5 * 1000000ull)
@@ -75,9 +76,11 @@ static void connection_free(struct connection *gone)
 	}
 }
 
-static void on_connection(void *userdata, struct MHD_Connection *mhd, void **state, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *userdata, struct MHD_Connection *mhd, void **state,
+			  enum MHD_ConnectionNotificationCode code)
 {
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct connection *c = http.connections;
 
 	(void)userdata;
@@ -123,9 +126,11 @@ static void exchange_resume(struct exchange *x)
 		}
 	x->is_suspended = 0;
 	MHD_resume_connection(x->mhd);
-	/* An engine on another's loop is not woken by this. We may be inside it just now: so it turns later, not here. */
+	/* An engine on another's loop is not woken by this. We may be inside it just now: so it
+	 * turns later, not here. */
 	http.has_resumed = 1;
-	(void)sd_event_source_set_time_relative(http.timer, 0); /* fails on no living source: when stopping */
+	(void)sd_event_source_set_time_relative(http.timer,
+						0); /* fails on no living source: when stopping */
 	(void)sd_event_source_set_enabled(http.timer, SD_EVENT_ONESHOT);
 }
 
@@ -157,7 +162,8 @@ static enum MHD_Result suspend(struct exchange *x)
 	return MHD_YES;
 }
 
-/* The hop limit is for the token's answer alone: a forwarded packet dies, an ordinary one does not. */
+/* The hop limit is for the token's answer alone: a forwarded packet dies, an ordinary one does not.
+ */
 static void set_hop_limit(struct connection *c, int hops)
 {
 	int ttl = hops > 0 ? hops : TTL_DEFAULT;
@@ -171,7 +177,8 @@ static void set_hop_limit(struct connection *c, int hops)
 
 static enum MHD_Result send_reply(struct exchange *x, struct imds_reply *reply)
 {
-	struct MHD_Response *response = MHD_create_response_from_buffer(reply->n_body, reply->body, MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(reply->n_body, reply->body, MHD_RESPMEM_MUST_FREE);
 	enum MHD_Result ok;
 	char ttl[24];
 
@@ -185,7 +192,8 @@ static enum MHD_Result send_reply(struct exchange *x, struct imds_reply *reply)
 	if (ok == MHD_YES && reply->token_ttl_sec > 0)
 		ok = MHD_add_response_header(response, "X-Aws-Ec2-Metadata-Token-Ttl-Seconds", ttl);
 	if (ok == MHD_YES && reply->status == 405)
-		ok = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "OPTIONS, GET, HEAD, PUT");
+		ok = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
+					     "OPTIONS, GET, HEAD, PUT");
 	set_hop_limit(x->connection, reply->hop_limit);
 	if (ok == MHD_YES)
 		ok = MHD_queue_response(x->mhd, (unsigned)reply->status, response);
@@ -198,9 +206,12 @@ static enum MHD_Result answer(struct exchange *x, const char *url, const char *m
 	struct imds_request q = {
 		.method = method,
 		.path = url,
-		.token = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, "X-aws-ec2-metadata-token"),
-		.ttl = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, "X-aws-ec2-metadata-token-ttl-seconds"),
-		.is_forwarded = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, "X-Forwarded-For") != NULL,
+		.token = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND,
+						     "X-aws-ec2-metadata-token"),
+		.ttl = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND,
+						   "X-aws-ec2-metadata-token-ttl-seconds"),
+		.is_forwarded = MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND,
+							    "X-Forwarded-For") != NULL,
 	};
 	OWN(imds_reply_clear) struct imds_reply reply = {0};
 	int r;
@@ -222,14 +233,16 @@ static enum MHD_Result answer(struct exchange *x, const char *url, const char *m
 	return r == 0 ? send_reply(x, &reply) : MHD_NO;
 }
 
-static enum MHD_Result on_request(void *userdata, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
-				  const char *data, size_t *n_data, void **state)
+static enum MHD_Result on_request(void *userdata, struct MHD_Connection *mhd, const char *url,
+				  const char *method, const char *version, const char *data,
+				  size_t *n_data, void **state)
 {
 	struct exchange *x = *state;
 
 	(void)userdata, (void)version, (void)data;
 	if (!x) {
-		const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+		const union MHD_ConnectionInfo *info =
+			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
 		x = info && info->socket_context ? calloc(1, sizeof *x) : NULL;
 		if (!x)
@@ -248,7 +261,8 @@ static enum MHD_Result on_request(void *userdata, struct MHD_Connection *mhd, co
 	return x->n_body <= BODY_BYTES_MAX ? MHD_YES : MHD_NO;
 }
 
-static void on_completed(void *userdata, struct MHD_Connection *mhd, void **state, enum MHD_RequestTerminationCode code)
+static void on_completed(void *userdata, struct MHD_Connection *mhd, void **state,
+			 enum MHD_RequestTerminationCode code)
 {
 	struct exchange *x = *state;
 
@@ -272,7 +286,8 @@ static void turn(void)
 		(void)MHD_run(http.mhd);
 	} while (http.has_resumed);
 	if (MHD_get_timeout(http.mhd, &msec) != MHD_YES) {
-		(void)sd_event_source_set_enabled(http.timer, SD_EVENT_OFF); /* fails on no living source */
+		(void)sd_event_source_set_enabled(http.timer,
+						  SD_EVENT_OFF); /* fails on no living source */
 		return;
 	}
 	(void)sd_event_source_set_time_relative(http.timer, msec * 1000u);
@@ -323,7 +338,8 @@ int imds_http_add(int fd, const char *vpc_id, const char *ipv4)
 	http.connections = c;
 	http.n_connections++;
 	/* It closes the descriptor when it refuses. */
-	if (MHD_add_connection(http.mhd, give(own), (const struct sockaddr *)&peer, sizeof peer) != MHD_YES) {
+	if (MHD_add_connection(http.mhd, give(own), (const struct sockaddr *)&peer, sizeof peer) !=
+	    MHD_YES) {
 		connection_free(c);
 		return -EBUSY;
 	}
@@ -357,7 +373,8 @@ static struct MHD_Daemon *start_mhd(void)
 		{MHD_OPTION_END, 0, NULL},
 	};
 
-	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, NULL, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
+	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, NULL, MHD_OPTION_ARRAY, items,
+				MHD_OPTION_END);
 }
 
 int imds_http_start(const struct imds_http_calls *calls)
@@ -373,9 +390,11 @@ int imds_http_start(const struct imds_http_calls *calls)
 		return -ENOTSUP;
 	r = sd_event_add_io(loop, &http.io, info->epoll_fd, EPOLLIN, on_io, NULL);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &http.timer, CLOCK_MONOTONIC, 0, 1000, on_timer, NULL);
+		r = sd_event_add_time_relative(loop, &http.timer, CLOCK_MONOTONIC, 0, 1000,
+					       on_timer, NULL);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &http.sweep, CLOCK_MONOTONIC, SWEEP_USEC, 1000000, on_sweep, NULL);
+		r = sd_event_add_time_relative(loop, &http.sweep, CLOCK_MONOTONIC, SWEEP_USEC,
+					       1000000, on_sweep, NULL);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(http.timer, SD_EVENT_OFF);
 	if (r >= 0)

@@ -1,14 +1,18 @@
 /*
- * The HTTP side of IMDS: one libmicrohttpd engine on the daemon's loop for the connections of all VPCs. Connections are accepted elsewhere and given in, each with
- * its VPC and peer; what is answered is decided elsewhere too. Here are the limits: connections in all and per guest, header sizes, bodies, time.
+ * The HTTP side of IMDS: one libmicrohttpd engine on the daemon's loop for the connections of all
+ * VPCs. Connections are accepted elsewhere and given in, each with its VPC and peer; what is
+ * answered is decided elsewhere too. Here are the limits: connections in all and per guest, header
+ * sizes, bodies, time.
  */
 #pragma once
 
 #include "imds_answer.h"
 
 struct imds_http_calls {
-	/* The answer for the guest at this address of this VPC. 0; -EAGAIN: call refresh first; anything else ends the connection. */
-	int (*answer)(const char *vpc_id, const char *ipv4, const struct imds_request *request, struct imds_reply *ret_reply);
+	/* The answer for the guest at this address of this VPC. 0; -EAGAIN: call refresh first;
+	 * anything else ends the connection. */
+	int (*answer)(const char *vpc_id, const char *ipv4, const struct imds_request *request,
+		      struct imds_reply *ret_reply);
 	/* (fiber) Gets what `answer` lacked. */
 	int (*refresh)(const char *vpc_id);
 };

@@ -1,4 +1,5 @@
-/* The metadata tree below network/interfaces/macs/: one directory for each of the instance's interfaces. */
+/* The metadata tree below network/interfaces/macs/: one directory for each of the instance's
+ * interfaces. */
 #include "imds_node.h"
 
 #include <errno.h>
@@ -8,12 +9,12 @@
 #include "jsonx.h"
 #include "own.h"
 
-#define INTERFACE_TEXT(name, path)                                                                                         \
-	static int name(const struct imds_place *p, char **ret_text)                                                            \
-	{                                                                                                                  \
-		const char *text = jpath_str(p->interface, path);                                                          \
-                                                                                                                           \
-		return imds_text(text && *text ? text : NULL, ret_text);                                                     \
+#define INTERFACE_TEXT(name, path)                                                                 \
+	static int name(const struct imds_place *p, char **ret_text)                               \
+	{                                                                                          \
+		const char *text = jpath_str(p->interface, path);                                  \
+                                                                                                   \
+		return imds_text(text && *text ? text : NULL, ret_text);                           \
 	}
 
 INTERFACE_TEXT(eni_id, "NetworkInterfaceId")
@@ -43,12 +44,13 @@ static int device_number(const struct imds_place *p, char **ret_text)
 {
 	const json_t *attachment = json_object_get(p->interface, "Attachment");
 
-	return asprintf(ret_text, "%lld", (long long)jint(attachment, "DeviceIndex", 0)) < 0 ? -ENOMEM : 0;
+	return imds_number(jint(attachment, "DeviceIndex", 0), ret_text);
 }
 
 static int local_ipv4s(const struct imds_place *p, char **ret_text)
 {
-	int r = imds_lines(json_object_get(p->interface, "PrivateIpAddresses"), "PrivateIpAddress", ret_text);
+	int r = imds_lines(json_object_get(p->interface, "PrivateIpAddresses"), "PrivateIpAddress",
+			   ret_text);
 
 	return r == -ENOENT ? imds_text(jstr(p->interface, "PrivateIpAddress"), ret_text) : r;
 }
@@ -64,7 +66,8 @@ static int group_names(const struct imds_place *p, char **ret_text)
 }
 
 /* The i-th public address and the private one that it stands for. */
-static int association_at(const json_t *eni, size_t i, const char **ret_public, const char **ret_private)
+static int association_at(const json_t *eni, size_t i, const char **ret_public,
+			  const char **ret_private)
 {
 	json_t *addresses = json_object_get(eni, "PrivateIpAddresses"), *a;
 	size_t k, n = 0;
@@ -100,7 +103,8 @@ static int public_ipv4s(const struct imds_place *p, char **ret_text)
 	return 0;
 }
 
-static int associations_each(const struct imds_place *p, size_t i, char ret_name[static IMDS_NAME_MAX])
+static int associations_each(const struct imds_place *p, size_t i,
+			     char ret_name[static IMDS_NAME_MAX])
 {
 	const char *public, *private;
 
@@ -133,7 +137,8 @@ static int subnet_cidr(const struct imds_place *p, char **ret_text)
 	json_t *subnet;
 
 	json_array_foreach (p->view->subnets, i, subnet)
-		if (strcmp(jstr_or(subnet, "SubnetId", ""), jstr_or(p->interface, "SubnetId", "?")) == 0)
+		if (strcmp(jstr_or(subnet, "SubnetId", ""),
+			   jstr_or(p->interface, "SubnetId", "?")) == 0)
 			return imds_text(jstr(subnet, "CidrBlock"), ret_text);
 	return -EAGAIN; /* not known, or younger than what is known */
 }
@@ -149,11 +154,13 @@ static int vpc_cidrs(const struct imds_place *p, char **ret_text)
 
 	if (!p->view->vpc)
 		return -EAGAIN;
-	r = imds_lines(json_object_get(p->view->vpc, "CidrBlockAssociationSet"), "CidrBlock", ret_text);
+	r = imds_lines(json_object_get(p->view->vpc, "CidrBlockAssociationSet"), "CidrBlock",
+		       ret_text);
 	return r == -ENOENT ? vpc_cidr(p, ret_text) : r;
 }
 
-static const struct imds_node associations[] = {{.name = NULL, .each = associations_each, .get = association_private}};
+static const struct imds_node associations[] = {
+	{.name = NULL, .each = associations_each, .get = association_private}};
 
 static const struct imds_node interface_nodes[] = {
 	{"device-number", device_number},
@@ -174,4 +181,5 @@ static const struct imds_node interface_nodes[] = {
 	{"vpc-ipv4-cidr-blocks", vpc_cidrs},
 	{NULL},
 };
-const struct imds_node imds_macs[] = {{.name = NULL, .each = macs_each, .children = interface_nodes}};
+const struct imds_node imds_macs[] = {
+	{.name = NULL, .each = macs_each, .children = interface_nodes}};

@@ -1,8 +1,10 @@
-/* The metadata tree's inside: what a table of it is made of. Shared by imds_tree.c and imds_interface.c. */
+/* The metadata tree's inside: what a table of it is made of. Shared by imds_tree.c and
+ * imds_interface.c. */
 #pragma once
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "imds_tree.h"
 
 #define IMDS_NAME_MAX 256
@@ -10,7 +12,7 @@
 /* Where in the tree we are: the view and what dynamic directories on the way chose. */
 struct imds_place {
 	const struct imds_view *view;
-	const json_t *interface; /* below macs/<mac>/ */
+	const json_t *interface;  /* below macs/<mac>/ */
 	char name[IMDS_NAME_MAX]; /* of the last dynamic entry */
 };
 
@@ -19,11 +21,12 @@ struct imds_node {
 	/* A file's text: 0 with *ret_text malloced; -ENOENT: not there (nor listed). */
 	int (*get)(const struct imds_place *p, char **ret_text);
 	const struct imds_node *children; /* a directory's */
-	/* A directory whose entries depend on the instance: the i-th entry's name, -ENOENT after the last. Each is a file (`get` above, by place.name)
-	 * or a directory (`children`). */
+	/* A directory whose entries depend on the instance: the i-th entry's name, -ENOENT after
+	 * the last. Each is a file (`get` above, by place.name) or a directory (`children`). */
 	int (*each)(const struct imds_place *p, size_t i, char ret_name[static IMDS_NAME_MAX]);
 	/* How an entry is listed, when that is not its name ("0=my-key"). */
-	int (*label)(const struct imds_place *p, const char *name, char ret_label[static IMDS_NAME_MAX]);
+	int (*label)(const struct imds_place *p, const char *name,
+		     char ret_label[static IMDS_NAME_MAX]);
 	/* A directory that is not always there. */
 	int (*is_there)(const struct imds_place *p);
 };
@@ -35,5 +38,6 @@ const json_t *imds_interface_at(const struct imds_place *p, size_t i);
 
 /* A copy of the text; -ENOENT for NULL. */
 int imds_text(const char *text, char **ret_text);
+int imds_number(int64_t number, char **ret_text);
 /* The member of each object in the list, a line each; -ENOENT for no lines. */
 int imds_lines(const json_t *list, const char *member, char **ret_text);

@@ -13,7 +13,8 @@
 #define TOKEN_BYTES 42
 #define MAC_BYTES   (TOKEN_BYTES - HEAD_BYTES)
 
-static int mac_of(const struct imds_key *key, const char *instance_id, const uint8_t *head, uint8_t ret_mac[static EVP_MAX_MD_SIZE])
+static int mac_of(const struct imds_key *key, const char *instance_id, const uint8_t *head,
+		  uint8_t ret_mac[static EVP_MAX_MD_SIZE])
 {
 	uint8_t text[HEAD_BYTES + 64] = {0};
 	size_t n = strlen(instance_id);
@@ -23,11 +24,13 @@ static int mac_of(const struct imds_key *key, const char *instance_id, const uin
 		return -EIO;
 	memcpy(text, head, HEAD_BYTES);
 	memcpy(text + HEAD_BYTES, instance_id, n);
-	return HMAC(EVP_sha256(), key->bytes, sizeof key->bytes, text, HEAD_BYTES + n, ret_mac, &n_mac) ? 0 : -EIO;
+	if (!HMAC(EVP_sha256(), key->bytes, sizeof key->bytes, text, HEAD_BYTES + n, ret_mac, &n_mac))
+		return -EIO;
+	return 0;
 }
 
-int imds_token_make(const struct imds_key *key, const char *instance_id, int64_t ttl_sec, int64_t now_sec,
-		    char ret_token[static IMDS_TOKEN_CHARS + 1])
+int imds_token_make(const struct imds_key *key, const char *instance_id, int64_t ttl_sec,
+		    int64_t now_sec, char ret_token[static IMDS_TOKEN_CHARS + 1])
 {
 	uint8_t bytes[TOKEN_BYTES] = {VERSION}, mac[EVP_MAX_MD_SIZE];
 	uint64_t end = (uint64_t)(now_sec + ttl_sec);
@@ -41,14 +44,16 @@ int imds_token_make(const struct imds_key *key, const char *instance_id, int64_t
 	return 0;
 }
 
-int64_t imds_token_check(const struct imds_key *key, const char *instance_id, const char *token, int64_t now_sec)
+int64_t imds_token_check(const struct imds_key *key, const char *instance_id, const char *token,
+			 int64_t now_sec)
 {
 	uint8_t bytes[TOKEN_BYTES], mac[EVP_MAX_MD_SIZE];
 	uint64_t end = 0;
 
 	if (strlen(token) != IMDS_TOKEN_CHARS || strchr(token, '=') ||
-	    EVP_DecodeBlock(bytes, (const unsigned char *)token, IMDS_TOKEN_CHARS) != TOKEN_BYTES || bytes[0] != VERSION ||
-	    mac_of(key, instance_id, bytes, mac) < 0 || CRYPTO_memcmp(mac, bytes + HEAD_BYTES, MAC_BYTES) != 0)
+	    EVP_DecodeBlock(bytes, (const unsigned char *)token, IMDS_TOKEN_CHARS) != TOKEN_BYTES ||
+	    bytes[0] != VERSION || mac_of(key, instance_id, bytes, mac) < 0 ||
+	    CRYPTO_memcmp(mac, bytes + HEAD_BYTES, MAC_BYTES) != 0)
 		return -EACCES;
 	for (int i = 0; i < 8; i++)
 		end = end << 8 | bytes[1 + i];

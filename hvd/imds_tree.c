@@ -17,6 +17,11 @@ int imds_text(const char *text, char **ret_text)
 	return *ret_text ? 0 : -ENOMEM;
 }
 
+int imds_number(int64_t number, char **ret_text)
+{
+	return asprintf(ret_text, "%lld", (long long)number) < 0 ? -ENOMEM : 0;
+}
+
 /* ---- values of the instance ---- */
 
 static int instance_text(const struct imds_place *p, const char *path, char **ret_text)
@@ -26,16 +31,16 @@ static int instance_text(const struct imds_place *p, const char *path, char **re
 	return imds_text(text && *text ? text : NULL, ret_text);
 }
 
-#define INSTANCE_TEXT(name, path)                                                                                          \
-	static int name(const struct imds_place *p, char **ret_text)                                                            \
-	{                                                                                                                  \
-		return instance_text(p, path, ret_text);                                                                   \
+#define INSTANCE_TEXT(name, path)                                                                  \
+	static int name(const struct imds_place *p, char **ret_text)                               \
+	{                                                                                          \
+		return instance_text(p, path, ret_text);                                           \
 	}
-#define FIXED_TEXT(name, text)                                                                                             \
-	static int name(const struct imds_place *p, char **ret_text)                                                            \
-	{                                                                                                                  \
-		(void)p;                                                                                                   \
-		return imds_text(text, ret_text);                                                                            \
+#define FIXED_TEXT(name, text)                                                                     \
+	static int name(const struct imds_place *p, char **ret_text)                               \
+	{                                                                                          \
+		(void)p;                                                                           \
+		return imds_text(text, ret_text);                                                  \
 	}
 INSTANCE_TEXT(ami_id, "ImageId")
 INSTANCE_TEXT(instance_id, "InstanceId")
@@ -79,7 +84,7 @@ static int life_cycle(const struct imds_place *p, char **ret_text)
 
 static int launch_index(const struct imds_place *p, char **ret_text)
 {
-	return asprintf(ret_text, "%lld", (long long)jint(p->view->instance, "AmiLaunchIndex", 0)) < 0 ? -ENOMEM : 0;
+	return imds_number(jint(p->view->instance, "AmiLaunchIndex", 0), ret_text);
 }
 
 /* The member of each object in the list, a line each. */
@@ -105,7 +110,8 @@ int imds_lines(const json_t *list, const char *member, char **ret_text)
 
 static int security_groups(const struct imds_place *p, char **ret_text)
 {
-	return imds_lines(json_object_get(p->view->instance, "SecurityGroups"), "GroupName", ret_text);
+	return imds_lines(json_object_get(p->view->instance, "SecurityGroups"), "GroupName",
+			  ret_text);
 }
 
 static int primary_mac(const struct imds_place *p, char **ret_text)
@@ -171,9 +177,11 @@ static int keys_each(const struct imds_place *p, size_t i, char ret_name[static 
 	return i == 0 ? 0 : -ENOENT;
 }
 
-static int key_label(const struct imds_place *p, const char *name, char ret_label[static IMDS_NAME_MAX])
+static int key_label(const struct imds_place *p, const char *name,
+		     char ret_label[static IMDS_NAME_MAX])
 {
-	snprintf(ret_label, IMDS_NAME_MAX, "%s=%s", name, jstr_or(p->view->instance, "KeyName", "key"));
+	snprintf(ret_label, IMDS_NAME_MAX, "%s=%s", name,
+		 jstr_or(p->view->instance, "KeyName", "key"));
 	return 0;
 }
 
@@ -188,12 +196,14 @@ static int openssh_key(const struct imds_place *p, char **ret_text)
 
 static int has_tags(const struct imds_place *p)
 {
-	const char *is_enabled = jpath_str(p->view->instance, "MetadataOptions.InstanceMetadataTags");
+	const char *is_enabled =
+		jpath_str(p->view->instance, "MetadataOptions.InstanceMetadataTags");
 
 	return is_enabled && strcmp(is_enabled, "enabled") == 0;
 }
 
-/* Keys that cannot be one name in a path are left out. Source: EC2 user guide, "View tags … using instance metadata". */
+/* Keys that cannot be one name in a path are left out. Source: EC2 user guide, "View tags … using
+ * instance metadata". */
 static int tags_each(const struct imds_place *p, size_t i, char ret_name[static IMDS_NAME_MAX])
 {
 	json_t *tags = json_object_get(p->view->instance, "Tags"), *tag;
@@ -202,8 +212,8 @@ static int tags_each(const struct imds_place *p, size_t i, char ret_name[static 
 	json_array_foreach (tags, k, tag) {
 		const char *key = jstr_or(tag, "Key", "");
 
-		if (!*key || strpbrk(key, "/ \t\r\n") || strcmp(key, ".") == 0 || strcmp(key, "..") == 0 || strlen(key) >= IMDS_NAME_MAX ||
-		    n++ != i)
+		if (!*key || strpbrk(key, "/ \t\r\n") || strcmp(key, ".") == 0 ||
+		    strcmp(key, "..") == 0 || strlen(key) >= IMDS_NAME_MAX || n++ != i)
 			continue;
 		strcpy(ret_name, key);
 		return 0;
@@ -222,7 +232,8 @@ static int tag_value(const struct imds_place *p, char **ret_text)
 	return -ENOENT;
 }
 
-/* `  "name" : "value"`, as AWS spaces it; no value is null. All values are ours or checked: nothing needs escapes but json_dumps does it anyway. */
+/* `  "name" : "value"`, as AWS spaces it; no value is null. All values are ours or checked: nothing
+ * needs escapes but json_dumps does it anyway. */
 static void document_member(FILE *out, const char *name, const char *value, const char *end)
 {
 	OWN(json_decref) json_t *v = value ? json_string(value) : json_null();
@@ -235,12 +246,18 @@ static int identity_document(const struct imds_place *p, char **ret_text)
 {
 	static const struct {
 		const char *name, *path;
-	} members[] = {{"architecture", "Architecture"},  {"availabilityZone", "Placement.AvailabilityZone"},
-		       {"billingProducts", NULL},	  {"devpayProductCodes", NULL},
-		       {"marketplaceProductCodes", NULL}, {"imageId", "ImageId"},
-		       {"instanceId", "InstanceId"},	  {"instanceType", "InstanceType"},
-		       {"kernelId", "KernelId"},	  {"pendingTime", "LaunchTime"},
-		       {"privateIp", "PrivateIpAddress"}, {"ramdiskId", "RamdiskId"}};
+	} members[] = {{"architecture", "Architecture"},
+		       {"availabilityZone", "Placement.AvailabilityZone"},
+		       {"billingProducts", NULL},
+		       {"devpayProductCodes", NULL},
+		       {"marketplaceProductCodes", NULL},
+		       {"imageId", "ImageId"},
+		       {"instanceId", "InstanceId"},
+		       {"instanceType", "InstanceType"},
+		       {"kernelId", "KernelId"},
+		       {"pendingTime", "LaunchTime"},
+		       {"privateIp", "PrivateIpAddress"},
+		       {"ramdiskId", "RamdiskId"}};
 	OWN(free) char *text = NULL;
 	size_t n_text = 0;
 	FILE *out = open_memstream(&text, &n_text);
@@ -250,7 +267,8 @@ static int identity_document(const struct imds_place *p, char **ret_text)
 	fputs("{\n", out);
 	document_member(out, "accountId", p->view->account, ",");
 	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-		const char *value = members[i].path ? jpath_str(p->view->instance, members[i].path) : NULL;
+		const char *value =
+			members[i].path ? jpath_str(p->view->instance, members[i].path) : NULL;
 		char time[32];
 
 		/* Whole seconds, as AWS writes this one. */
@@ -271,19 +289,25 @@ static int identity_document(const struct imds_place *p, char **ret_text)
 
 /* ---- the tree ---- */
 
-static const struct imds_node block_devices[] = {{.name = NULL, .each = devices_each, .get = device_name}};
+static const struct imds_node block_devices[] = {
+	{.name = NULL, .each = devices_each, .get = device_name}};
 
 static const struct imds_node interfaces[] = {{"macs", .children = imds_macs}, {NULL}};
 static const struct imds_node network[] = {{"interfaces", .children = interfaces}, {NULL}};
 
-static const struct imds_node maintenance[] = {{"history", no_events}, {"scheduled", no_events}, {NULL}};
+static const struct imds_node maintenance[] = {
+	{"history", no_events}, {"scheduled", no_events}, {NULL}};
 static const struct imds_node events[] = {{"maintenance", .children = maintenance}, {NULL}};
 
-static const struct imds_node placement[] = {
-	{"availability-zone", zone_name}, {"availability-zone-id", zone_id}, {"group-name", group_name}, {"region", region}, {NULL}};
+static const struct imds_node placement[] = {{"availability-zone", zone_name},
+					     {"availability-zone-id", zone_id},
+					     {"group-name", group_name},
+					     {"region", region},
+					     {NULL}};
 
 static const struct imds_node key_nodes[] = {{"openssh-key", openssh_key}, {NULL}};
-static const struct imds_node keys[] = {{.name = NULL, .each = keys_each, .label = key_label, .children = key_nodes}};
+static const struct imds_node keys[] = {
+	{.name = NULL, .each = keys_each, .label = key_label, .children = key_nodes}};
 
 static const struct imds_node services[] = {{"domain", domain}, {"partition", partition}, {NULL}};
 
@@ -322,13 +346,15 @@ static const struct imds_node meta_data[] = {
 
 static const struct imds_node identity[] = {{"document", identity_document}, {NULL}};
 static const struct imds_node fws[] = {{"instance-monitoring", monitoring}, {NULL}};
-static const struct imds_node dynamic[] = {{"fws", .children = fws}, {"instance-identity", .children = identity}, {NULL}};
+static const struct imds_node dynamic[] = {
+	{"fws", .children = fws}, {"instance-identity", .children = identity}, {NULL}};
 
 /* Every version that AWS serves shows the same tree here. */
 static const char *const versions[] = {
-	"1.0",	      "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01",
-	"2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19",
-	"2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01", "2020-10-27", "2021-01-03",
+	"1.0",	      "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15",
+	"2008-02-01", "2008-09-01", "2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12",
+	"2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19", "2016-06-30", "2016-09-02",
+	"2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01", "2020-10-27", "2021-01-03",
 	"2021-03-23", "2021-07-15", "2022-09-24", "2024-04-11", "latest",
 };
 
@@ -343,7 +369,8 @@ static int name_copy(char to[static IMDS_NAME_MAX], const char *name, size_t n)
 	return 0;
 }
 
-/* What a listing shows of one node: nothing if it is not there. A value that has yet to be asked for is there. */
+/* What a listing shows of one node: nothing if it is not there. A value that has yet to be asked
+ * for is there. */
 static void list_node(FILE *out, const struct imds_place *p, const struct imds_node *n)
 {
 	OWN(free) char *text = NULL;
@@ -361,7 +388,8 @@ static void list_each(FILE *out, const struct imds_place *p, const struct imds_n
 	for (size_t i = 0; n->each(p, i, name) == 0; i++) {
 		int is_labelled = n->label && n->label(p, name, label) == 0;
 
-		fprintf(out, "%s%s%s", i > 0 ? "\n" : "", is_labelled ? label : name, n->children && !is_labelled ? "/" : "");
+		fprintf(out, "%s%s%s", i > 0 ? "\n" : "", is_labelled ? label : name,
+			n->children && !is_labelled ? "/" : "");
 	}
 }
 
@@ -384,7 +412,8 @@ static int list(const struct imds_place *p, const struct imds_node *table, char 
 }
 
 /* The node of this name in the table, p moved to it. */
-static const struct imds_node *enter(struct imds_place *p, const struct imds_node *table, const char *name)
+static const struct imds_node *enter(struct imds_place *p, const struct imds_node *table,
+				     const char *name)
 {
 	char entry[IMDS_NAME_MAX];
 
@@ -406,7 +435,8 @@ static const struct imds_node *enter(struct imds_place *p, const struct imds_nod
 }
 
 /* Down from a directory's table along `path`. */
-static int walk(struct imds_place *p, const struct imds_node *table, const char *path, char **ret_text)
+static int walk(struct imds_place *p, const struct imds_node *table, const char *path,
+		char **ret_text)
 {
 	for (;;) {
 		char name[IMDS_NAME_MAX];
@@ -471,7 +501,9 @@ static int resolve_top(const struct imds_view *view, const char *path, struct im
 	path += strspn(path, "/");
 	n = strcspn(path, "/");
 	if (n == 0)
-		return imds_text(jstr(view->instance, "_UserData") ? "dynamic\nmeta-data\nuser-data" : "dynamic\nmeta-data", &leaf->body);
+		return imds_text(jstr(view->instance, "_UserData") ? "dynamic\nmeta-data\nuser-data"
+								   : "dynamic\nmeta-data",
+				 &leaf->body);
 	if (n == 9 && memcmp(path, "meta-data", n) == 0)
 		return walk(&p, meta_data, path + n, &leaf->body);
 	if (n == 7 && memcmp(path, "dynamic", n) == 0)
@@ -489,7 +521,8 @@ int imds_resolve(const struct imds_view *view, const char *path, struct imds_lea
 
 	path += strspn(path, "/");
 	n = strcspn(path, "/");
-	while (i < sizeof versions / sizeof *versions && (strlen(versions[i]) != n || memcmp(versions[i], path, n) != 0))
+	while (i < sizeof versions / sizeof *versions &&
+	       (strlen(versions[i]) != n || memcmp(versions[i], path, n) != 0))
 		i++;
 	if (n == 0)
 		r = list_versions(&leaf.body);

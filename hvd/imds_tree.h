@@ -1,6 +1,6 @@
 /*
- * The metadata tree: paths to text. No sockets, no store: what an instance is goes in as a view, so that any path can be tried on it.
- * Source: EC2 user guide, "Instance metadata categories".
+ * The metadata tree: paths to text. No sockets, no store: what an instance is goes in as a view, so
+ * that any path can be tried on it. Source: EC2 user guide, "Instance metadata categories".
  */
 #pragma once
 
@@ -25,6 +25,7 @@ struct imds_leaf {
 	size_t n_body;
 };
 
-/* The listing or value at `path` ("/latest/meta-data/"; decoded, without a query). A slash at the end makes no difference. 0; -ENOENT: nothing there;
- * -EAGAIN: the view lacks vpc or subnets; -ENOMEM. */
+/* The listing or value at `path` ("/latest/meta-data/"; decoded, without a query). A slash at the
+ * end makes no difference. 0; -ENOENT: nothing there; -EAGAIN: the view lacks vpc or subnets;
+ * -ENOMEM. */
 int imds_resolve(const struct imds_view *view, const char *path, struct imds_leaf *ret_leaf);

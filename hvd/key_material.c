@@ -73,13 +73,15 @@ static void blob_number(struct blob *b, const BIGNUM *v)
 }
 
 /* The next string of the blob at *at; -EINVAL when it is cut off. */
-static int blob_take(const uint8_t *bytes, size_t n_bytes, size_t *at, const uint8_t **ret_bytes, size_t *ret_n)
+static int blob_take(const uint8_t *bytes, size_t n_bytes, size_t *at, const uint8_t **ret_bytes,
+		     size_t *ret_n)
 {
 	size_t n;
 
 	if (n_bytes - *at < 4)
 		return -EINVAL;
-	n = (size_t)bytes[*at] << 24 | (size_t)bytes[*at + 1] << 16 | (size_t)bytes[*at + 2] << 8 | bytes[*at + 3];
+	n = (size_t)bytes[*at] << 24 | (size_t)bytes[*at + 1] << 16 | (size_t)bytes[*at + 2] << 8 |
+	    bytes[*at + 3];
 	if (n > n_bytes - *at - 4)
 		return -EINVAL;
 	*ret_bytes = bytes + *at + 4;
@@ -97,7 +99,8 @@ static char *base64(const void *bytes, size_t n)
 	return text;
 }
 
-/* Strict base64 with white space allowed between; -EINVAL otherwise, or when it is longer than `size`. */
+/* Strict base64 with white space allowed between; -EINVAL otherwise, or when it is longer than
+ * `size`. */
 static int base64_parse(const char *text, size_t n, uint8_t *ret_bytes, size_t size, size_t *ret_n)
 {
 	char packed[KEY_MATERIAL_MAX_BYTES + 4];
@@ -147,7 +150,8 @@ static int public_blob(EVP_PKEY *key, struct blob *ret_blob)
 		blob_string(ret_blob, raw, n_raw);
 		return 0;
 	}
-	if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) != 1 || EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) != 1)
+	if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) != 1 ||
+	    EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) != 1)
 		return -EIO;
 	blob_number(ret_blob, e);
 	blob_number(ret_blob, n);
@@ -163,7 +167,9 @@ static int public_line(EVP_PKEY *key, char **ret_line)
 	if (r < 0)
 		return r;
 	text = base64(b.bytes, b.n);
-	if (!text || asprintf(ret_line, "%s %s", ssh_name(EVP_PKEY_is_a(key, "RSA") ? KEY_RSA : KEY_ED25519), text) < 0)
+	if (!text ||
+	    asprintf(ret_line, "%s %s", ssh_name(EVP_PKEY_is_a(key, "RSA") ? KEY_RSA : KEY_ED25519),
+		     text) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -183,7 +189,8 @@ static char *hex_digest(const EVP_MD *md, const uint8_t *bytes, size_t n)
 	return text;
 }
 
-/* RSA made here: SHA-1 of the private key in PKCS#8; RSA imported: MD5 of the public key's DER; ed25519: SHA-256 of SSH's form, in base64. */
+/* RSA made here: SHA-1 of the private key in PKCS#8; RSA imported: MD5 of the public key's DER;
+ * ed25519: SHA-256 of SSH's form, in base64. */
 static int fingerprint(EVP_PKEY *key, int is_made, char **ret_text)
 {
 	OWN(PKCS8_PRIV_KEY_INFO_free) PKCS8_PRIV_KEY_INFO *p8 = NULL;
@@ -226,13 +233,15 @@ static int rsa_pem(EVP_PKEY *key, char **ret_pem)
 	return *ret_pem ? 0 : -ENOMEM;
 }
 
-/* What PROTOCOL.key calls the list of private keys: check numbers, the pair, an empty comment, padding. */
+/* What PROTOCOL.key calls the list of private keys: check numbers, the pair, an empty comment,
+ * padding. */
 static int ed25519_private(EVP_PKEY *key, struct blob *b)
 {
 	uint8_t pair[2 * ED25519_BYTES], check[4];
 	size_t n_seed = ED25519_BYTES, n_public = ED25519_BYTES;
 
-	if (RAND_bytes(check, sizeof check) != 1 || EVP_PKEY_get_raw_private_key(key, pair, &n_seed) != 1 ||
+	if (RAND_bytes(check, sizeof check) != 1 ||
+	    EVP_PKEY_get_raw_private_key(key, pair, &n_seed) != 1 ||
 	    EVP_PKEY_get_raw_public_key(key, pair + ED25519_BYTES, &n_public) != 1)
 		return -EIO;
 	blob_bytes(b, check, sizeof check);
@@ -293,13 +302,15 @@ void key_material_clear(struct key_material *k)
 
 static int material_fill(EVP_PKEY *key, int is_made, struct key_material *ret_key)
 {
-	OWN(key_material_clear) struct key_material k = {.type = EVP_PKEY_is_a(key, "RSA") ? KEY_RSA : KEY_ED25519};
+	OWN(key_material_clear)
+	struct key_material k = {.type = EVP_PKEY_is_a(key, "RSA") ? KEY_RSA : KEY_ED25519};
 	int r = public_line(key, &k.public_line);
 
 	if (r == 0)
 		r = fingerprint(key, is_made, &k.fingerprint);
 	if (r == 0 && is_made)
-		r = k.type == KEY_RSA ? rsa_pem(key, &k.private_pem) : ed25519_pem(key, &k.private_pem);
+		r = k.type == KEY_RSA ? rsa_pem(key, &k.private_pem)
+				      : ed25519_pem(key, &k.private_pem);
 	if (r < 0)
 		return r;
 	*ret_key = k;
@@ -309,7 +320,9 @@ static int material_fill(EVP_PKEY *key, int is_made, struct key_material *ret_ke
 
 int key_material_make(enum key_type type, struct key_material *ret_key)
 {
-	OWN(EVP_PKEY_free) EVP_PKEY *key = type == KEY_RSA ? EVP_RSA_gen(RSA_BITS) : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	OWN(EVP_PKEY_free)
+	EVP_PKEY *key =
+		type == KEY_RSA ? EVP_RSA_gen(RSA_BITS) : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 
 	return key ? material_fill(key, 1, ret_key) : -EIO;
 }
@@ -323,11 +336,13 @@ static EVP_PKEY *rsa_from_numbers(const uint8_t *e, size_t n_e, const uint8_t *n
 	OWN(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
 	EVP_PKEY *key = NULL;
 
-	if (!be || !bn || !build || !ctx || OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, be) != 1 ||
+	if (!be || !bn || !build || !ctx ||
+	    OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, be) != 1 ||
 	    OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, bn) != 1)
 		return NULL;
 	params = OSSL_PARAM_BLD_to_param(build);
-	if (!params || EVP_PKEY_fromdata_init(ctx) != 1 || EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) != 1)
+	if (!params || EVP_PKEY_fromdata_init(ctx) != 1 ||
+	    EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) != 1)
 		return NULL;
 	return key;
 }
@@ -338,14 +353,15 @@ static EVP_PKEY *blob_parse(const uint8_t *bytes, size_t n_bytes)
 	const uint8_t *name, *first, *second = NULL;
 	size_t at = 0, n_name, n_first, n_second = 0;
 
-	if (blob_take(bytes, n_bytes, &at, &name, &n_name) < 0 || blob_take(bytes, n_bytes, &at, &first, &n_first) < 0)
+	if (blob_take(bytes, n_bytes, &at, &name, &n_name) < 0 ||
+	    blob_take(bytes, n_bytes, &at, &first, &n_first) < 0)
 		return NULL;
 	if (n_name == 11 && memcmp(name, "ssh-ed25519", 11) == 0)
-		return at == n_bytes && n_first == ED25519_BYTES ?
-			       EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, first, n_first) :
-			       NULL;
-	if (n_name != 7 || memcmp(name, "ssh-rsa", 7) != 0 || blob_take(bytes, n_bytes, &at, &second, &n_second) < 0 ||
-	    at != n_bytes)
+		return at == n_bytes && n_first == ED25519_BYTES
+			       ? EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, first, n_first)
+			       : NULL;
+	if (n_name != 7 || memcmp(name, "ssh-rsa", 7) != 0 ||
+	    blob_take(bytes, n_bytes, &at, &second, &n_second) < 0 || at != n_bytes)
 		return NULL;
 	return rsa_from_numbers(first, n_first, second, n_second);
 }
@@ -355,7 +371,9 @@ static EVP_PKEY *blob_parse_base64(const char *text, size_t n)
 	uint8_t bytes[BLOB_MAX];
 	size_t n_bytes = 0;
 
-	return base64_parse(text, n, bytes, sizeof bytes, &n_bytes) == 0 ? blob_parse(bytes, n_bytes) : NULL;
+	return base64_parse(text, n, bytes, sizeof bytes, &n_bytes) == 0
+		       ? blob_parse(bytes, n_bytes)
+		       : NULL;
 }
 
 /* "ssh-rsa AAAA… comment": the second word is the key. */
@@ -371,7 +389,8 @@ static EVP_PKEY *line_parse(const char *text)
 	return blob_parse_base64(word, strcspn(word, " \t\r\n"));
 }
 
-/* RFC 4716: headers ("Comment: …", continued by a backslash), then base64, between the two marks. */
+/* RFC 4716: headers ("Comment: …", continued by a backslash), then base64, between the two marks.
+ */
 static EVP_PKEY *rfc4716_parse(const char *text)
 {
 	const char *at = strchr(text, '\n'), *end = strstr(text, "---- END SSH2 PUBLIC KEY ----");
@@ -450,7 +469,8 @@ int key_material_parse(const char *text, size_t n_bytes, struct key_material *re
 	ERR_clear_error();
 	if (!key || (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "ED25519")))
 		return -EINVAL;
-	if (EVP_PKEY_is_a(key, "RSA") && (EVP_PKEY_get_bits(key) < RSA_BITS_MIN || EVP_PKEY_get_bits(key) > RSA_BITS_MAX))
+	if (EVP_PKEY_is_a(key, "RSA") &&
+	    (EVP_PKEY_get_bits(key) < RSA_BITS_MIN || EVP_PKEY_get_bits(key) > RSA_BITS_MAX))
 		return -ERANGE;
 	return material_fill(key, 0, ret_key);
 }

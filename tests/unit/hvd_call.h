@@ -1,4 +1,5 @@
-/* The catalog behind the real dispatcher, in a store of its own; stord and netd are served by the test. Included by tests/unit/hvd_*.c. */
+/* The catalog behind the real dispatcher, in a store of its own; stord and netd are served by the
+ * test. Included by tests/unit/hvd_*.c. */
 #pragma once
 
 #include "tap.h"
@@ -22,10 +23,14 @@ static void hvd_store_open(void)
 }
 
 /* "" or the fault's code. */
-static inline const char *call_as(const char *account, const char *method, json_t *parameters, json_t **ret_reply)
+static inline const char *call_as(const char *account, const char *method, json_t *parameters,
+				  json_t **ret_reply)
 {
 	OWN(json_decref) json_t *p = parameters, *reply = NULL;
-	struct rpc_request r = {.method = method, .parameters = p, .ctx = {.region = "us-east-1"}, .uid = caller_uid};
+	struct rpc_request r = {.method = method,
+				.parameters = p,
+				.ctx = {.region = "us-east-1"},
+				.uid = caller_uid};
 
 	fault = (struct fault){0};
 	snprintf(r.ctx.account, sizeof r.ctx.account, "%s", account);
@@ -86,7 +91,8 @@ static inline int hvd_main(void (*tests)(void))
 	snprintf(path, sizeof path, "%s/none.conf", hvd_dir);
 	d = daemon_get();
 	d->spec = &spec;
-	if (config_load(path, &config, error) < 0 || sd_event_default(&d->loop) < 0 || fiber_start(d->loop, 2) < 0)
+	if (config_load(path, &config, error) < 0 || sd_event_default(&d->loop) < 0 ||
+	    fiber_start(d->loop, 2) < 0)
 		return 1;
 	d->config = config;
 	snprintf(d->state_dir, sizeof d->state_dir, "%s", hvd_dir);

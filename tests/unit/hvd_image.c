@@ -1,4 +1,5 @@
-/* Images: what can be registered, who sees what, and that hvd and stord agree on snapshots in use through refusals and crashes. */
+/* Images: what can be registered, who sees what, and that hvd and stord agree on snapshots in use
+ * through refusals and crashes. */
 #include "hvd_call.h"
 
 #include <errno.h>
@@ -7,24 +8,29 @@
 /* stord's part, as far as images go. */
 static json_t *in_use; /* {"snap-…": {"ami-…": true}} */
 static int stord_refuses;
-static const char *stord_hook_name; /* while stord is asked to protect, another request registers this name */
+static const char
+	*stord_hook_name; /* while stord is asked to protect, another request registers this name */
 
 static int snapshots(const json_t *ids, json_t **ret_reply, struct fault *f)
 {
 	const char *id = json_string_value(json_array_get(ids, 0));
 
 	if (strcmp(id, "snap-00000000000000008") == 0)
-		*ret_reply = json_pack("{s:[{s:s, s:i, s:s}]}", "Snapshots", "SnapshotId", id, "VolumeSize", 8, "State", "completed");
+		*ret_reply = json_pack("{s:[{s:s, s:i, s:s}]}", "Snapshots", "SnapshotId", id,
+				       "VolumeSize", 8, "State", "completed");
 	else if (strcmp(id, "snap-0000000000000000f") == 0)
-		*ret_reply = json_pack("{s:[{s:s, s:i, s:s}]}", "Snapshots", "SnapshotId", id, "VolumeSize", 1, "State", "pending");
+		*ret_reply = json_pack("{s:[{s:s, s:i, s:s}]}", "Snapshots", "SnapshotId", id,
+				       "VolumeSize", 1, "State", "pending");
 	else
-		return fault_set(f, FAULT_INVALID_SNAPSHOT_NOT_FOUND, "The snapshot '%s' does not exist.", id);
+		return fault_set(f, FAULT_INVALID_SNAPSHOT_NOT_FOUND,
+				 "The snapshot '%s' does not exist.", id);
 	return 0;
 }
 
 static int stord(void *userdata, struct rpc_request *r, json_t **ret_reply, struct fault *f)
 {
-	const char *snapshot = jstr(r->parameters, "SnapshotId"), *image = jstr(r->parameters, "ImageId");
+	const char *snapshot = jstr(r->parameters, "SnapshotId"),
+		   *image = jstr(r->parameters, "ImageId");
 	json_t *users;
 
 	(void)userdata;
@@ -43,10 +49,13 @@ static int stord(void *userdata, struct rpc_request *r, json_t **ret_reply, stru
 	}
 	json_object_set_new(users, image, json_true());
 	if (stord_hook_name) {
-		OWN(json_decref) json_t *j = json_pack("{s:s, s:s, s:b}", "Name", stord_hook_name, "OwnerId", "123456789012", "Public", 0);
+		OWN(json_decref)
+		json_t *j = json_pack("{s:s, s:s, s:b}", "Name", stord_hook_name, "OwnerId",
+				      "123456789012", "Public", 0);
 		OWN(txn_free) struct txn *t = txn_new(d->store);
 
-		txn_put(t, "image", "ami-0000000000000beef", "123456789012", "us-east-1", json_incref(j));
+		txn_put(t, "image", "ami-0000000000000beef", "123456789012", "us-east-1",
+			json_incref(j));
 		txn_commit(t);
 	}
 	return 0;
@@ -76,8 +85,11 @@ static void an_image_is_what_aws_shows(void)
 {
 	struct context ctx = {.account = "123456789012", .region = "us-east-1"};
 	const struct doc *image = NULL;
-	const char *id = registers("{\"Name\":\"one\",\"Description\":\"words\",\"RootDeviceName\":\"/dev/sda1\",\"BlockDeviceMappings\":[" MAPPING
-				   ",{\"DeviceName\":\"/dev/sdb\",\"Ebs\":{\"VolumeSize\":20,\"VolumeType\":\"gp3\",\"Iops\":4000,\"Throughput\":200}}]}");
+	const char *id = registers("{\"Name\":\"one\",\"Description\":\"words\",\"RootDeviceName\":"
+				   "\"/dev/sda1\",\"BlockDeviceMappings\":[" MAPPING
+				   ",{\"DeviceName\":\"/dev/"
+				   "sdb\",\"Ebs\":{\"VolumeSize\":20,\"VolumeType\":\"gp3\","
+				   "\"Iops\":4000,\"Throughput\":200}}]}");
 
 	is_int(image_find(d->store, &ctx, id, &image, &fault), 0, "found");
 	is_str(jstr(image->json, "RootDeviceName"), "/dev/sda1", "root");
@@ -88,14 +100,24 @@ static void an_image_is_what_aws_shows(void)
 	is_str(jstr(image->json, "ImageLocation"), "123456789012/one", "location");
 	is_str(image_account(d->store, id), "123456789012", "owner");
 	is_int(users_of(SNAP), 1, "stord knows");
-	is_str(call("ec2.RegisterImage", "{\"Name\":\"one\",\"BlockDeviceMappings\":[" MAPPING "]}", NULL), "InvalidAMIName.Duplicate", "name");
-	is_str(call("ec2.DeregisterImage", json_string_value(json_object_get(image->json, "ImageId")) ? "{\"ImageId\":\"ami-00000000\"}" : "{}", NULL),
+	is_str(call("ec2.RegisterImage", "{\"Name\":\"one\",\"BlockDeviceMappings\":[" MAPPING "]}",
+		    NULL),
+	       "InvalidAMIName.Duplicate", "name");
+	is_str(call("ec2.DeregisterImage",
+		    json_string_value(json_object_get(image->json, "ImageId"))
+			    ? "{\"ImageId\":\"ami-00000000\"}"
+			    : "{}",
+		    NULL),
 	       "InvalidAMIID.NotFound", "another");
 	OWN(json_decref) json_t *p = json_pack("{s:s}", "ImageId", id);
-	is_str(call_as("123456789012", "ec2.DeregisterImage", json_incref(p), NULL), "", "deregistered");
+	is_str(call_as("123456789012", "ec2.DeregisterImage", json_incref(p), NULL), "",
+	       "deregistered");
 	is_int(users_of(SNAP), 0, "stord knows");
-	ok(image_find(d->store, &ctx, id, &image, &fault) < 0 && fault_is(&fault, FAULT_INVALID_AMI_ID_NOT_FOUND), "gone");
-	is_int(store_count(d->store, "image-leaving") + store_count(d->store, "image-arriving"), 0, "nothing on its way");
+	ok(image_find(d->store, &ctx, id, &image, &fault) < 0 &&
+		   fault_is(&fault, FAULT_INVALID_AMI_ID_NOT_FOUND),
+	   "gone");
+	is_int(store_count(d->store, "image-leaving") + store_count(d->store, "image-arriving"), 0,
+	       "nothing on its way");
 }
 
 static void bad_images_change_nothing(void)
@@ -104,37 +126,60 @@ static void bad_images_change_nothing(void)
 		const char *json, *code, *what;
 	} bad[] = {
 		{"{\"BlockDeviceMappings\":[" MAPPING "]}", "MissingParameter", "no name"},
-		{"{\"Name\":\"ab\",\"BlockDeviceMappings\":[" MAPPING "]}", "InvalidAMIName.Malformed", "a short name"},
-		{"{\"Name\":\"a\\u0007bc\",\"BlockDeviceMappings\":[" MAPPING "]}", "InvalidAMIName.Malformed", "a bell in it"},
+		{"{\"Name\":\"ab\",\"BlockDeviceMappings\":[" MAPPING "]}",
+		 "InvalidAMIName.Malformed", "a short name"},
+		{"{\"Name\":\"a\\u0007bc\",\"BlockDeviceMappings\":[" MAPPING "]}",
+		 "InvalidAMIName.Malformed", "a bell in it"},
 		{"{\"Name\":\"abc\"}", "InvalidBlockDeviceMapping", "no snapshot"},
-		{"{\"Name\":\"abc\",\"RootDeviceName\":\"/dev/xvda\",\"BlockDeviceMappings\":[" MAPPING "]}", "InvalidBlockDeviceMapping", "another root"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[" MAPPING "," MAPPING "]}", "InvalidBlockDeviceMapping", "twice"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/etc/passwd\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\"}}]}",
+		{"{\"Name\":\"abc\",\"RootDeviceName\":\"/dev/"
+		 "xvda\",\"BlockDeviceMappings\":[" MAPPING "]}",
+		 "InvalidBlockDeviceMapping", "another root"},
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[" MAPPING "," MAPPING "]}",
+		 "InvalidBlockDeviceMapping", "twice"},
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/etc/"
+		 "passwd\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\"}}]}",
 		 "InvalidBlockDeviceMapping", "no device"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\",\"Ebs\":{\"SnapshotId\":\"snap-1\"}}]}",
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
+		 "sda1\",\"Ebs\":{\"SnapshotId\":\"snap-1\"}}]}",
 		 "InvalidSnapshotID.Malformed", "malformed"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\",\"Ebs\":{\"SnapshotId\":\"snap-00000000000000009\"}}]}",
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
+		 "sda1\",\"Ebs\":{\"SnapshotId\":\"snap-00000000000000009\"}}]}",
 		 "InvalidSnapshot.NotFound", "unknown"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\",\"Ebs\":{\"SnapshotId\":\"snap-0000000000000000f\"}}]}",
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
+		 "sda1\",\"Ebs\":{\"SnapshotId\":\"snap-0000000000000000f\"}}]}",
 		 "IncorrectState", "pending"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"VolumeSize\":7}}]}",
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
+		 "sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"VolumeSize\":7}}]}",
 		 "InvalidBlockDeviceMapping", "smaller than its snapshot"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"Iops\":100}}]}",
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
+		 "sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"Iops\":100}}]}",
 		 "InvalidParameterCombination", "IOPS of gp2"},
-		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"Encrypted\":true}}]}",
+		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
+		 "sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"Encrypted\":true}}]}",
 		 "UnsupportedOperation", "encrypted"},
-		{"{\"Name\":\"abc\",\"Architecture\":\"arm64\",\"BlockDeviceMappings\":[" MAPPING "]}", "UnsupportedOperation", "arm64"},
-		{"{\"Name\":\"abc\",\"VirtualizationType\":\"paravirtual\",\"BlockDeviceMappings\":[" MAPPING "]}", "UnsupportedOperation", "paravirtual"},
-		{"{\"Name\":\"abc\",\"KernelId\":\"aki-00000000\",\"BlockDeviceMappings\":[" MAPPING "]}", "InvalidAMIID.NotFound", "unknown kernel"},
-		{"{\"Name\":\"abc\",\"_Public\":true,\"BlockDeviceMappings\":[" MAPPING "]}", "OperationNotPermitted", "ours"},
-		{"{\"Name\":\"abc\",\"_ImageType\":\"kernel\",\"BlockDeviceMappings\":[" MAPPING "]}", "OperationNotPermitted", "a kernel"},
+		{"{\"Name\":\"abc\",\"Architecture\":\"arm64\",\"BlockDeviceMappings\":[" MAPPING
+		 "]}",
+		 "UnsupportedOperation", "arm64"},
+		{"{\"Name\":\"abc\",\"VirtualizationType\":\"paravirtual\",\"BlockDeviceMappings\":"
+		 "[" MAPPING "]}",
+		 "UnsupportedOperation", "paravirtual"},
+		{"{\"Name\":\"abc\",\"KernelId\":\"aki-00000000\",\"BlockDeviceMappings\":[" MAPPING
+		 "]}",
+		 "InvalidAMIID.NotFound", "unknown kernel"},
+		{"{\"Name\":\"abc\",\"_Public\":true,\"BlockDeviceMappings\":[" MAPPING "]}",
+		 "OperationNotPermitted", "ours"},
+		{"{\"Name\":\"abc\",\"_ImageType\":\"kernel\",\"BlockDeviceMappings\":[" MAPPING
+		 "]}",
+		 "OperationNotPermitted", "a kernel"},
 	};
 	size_t n = store_count(d->store, "image");
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		is_str(call("ec2.RegisterImage", bad[i].json, NULL), bad[i].code, bad[i].what);
 	stord_refuses = 1;
-	is_str(call("ec2.RegisterImage", "{\"Name\":\"abc\",\"BlockDeviceMappings\":[" MAPPING "]}", NULL), "ServiceUnavailable", "stord refuses");
+	is_str(call("ec2.RegisterImage", "{\"Name\":\"abc\",\"BlockDeviceMappings\":[" MAPPING "]}",
+		    NULL),
+	       "ServiceUnavailable", "stord refuses");
 	stord_refuses = 0;
 	is_int(store_count(d->store, "image"), n, "no more images");
 	is_int(store_count(d->store, "image-arriving"), 0, "nothing arriving");
@@ -143,10 +188,13 @@ static void bad_images_change_nothing(void)
 static void a_name_taken_meanwhile_is_refused(void)
 {
 	stord_hook_name = "race";
-	is_str(call("ec2.RegisterImage", "{\"Name\":\"race\",\"BlockDeviceMappings\":[" MAPPING "]}", NULL), "InvalidAMIName.Duplicate", "refused");
+	is_str(call("ec2.RegisterImage",
+		    "{\"Name\":\"race\",\"BlockDeviceMappings\":[" MAPPING "]}", NULL),
+	       "InvalidAMIName.Duplicate", "refused");
 	stord_hook_name = NULL;
 	is_int(users_of(SNAP), 0, "and its snapshot released");
-	is_int(store_count(d->store, "image-leaving") + store_count(d->store, "image-arriving"), 0, "nothing on its way");
+	is_int(store_count(d->store, "image-leaving") + store_count(d->store, "image-arriving"), 0,
+	       "nothing on its way");
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 	txn_delete(t, "image", "ami-0000000000000beef");
 	txn_commit(t);
@@ -164,31 +212,43 @@ static void what_was_arriving_at_a_crash_leaves(void)
 	for (int i = 0; i < 200 && store_count(d->store, "image-leaving") > 0; i++)
 		fiber_sleep(10000);
 	is_int(users_of(SNAP), 0, "released");
-	is_int(store_count(d->store, "image-arriving") + store_count(d->store, "image-leaving"), 0, "forgotten");
+	is_int(store_count(d->store, "image-arriving") + store_count(d->store, "image-leaving"), 0,
+	       "forgotten");
 }
 
 static void kernels_are_roots_and_protected(void)
 {
 	caller_uid = 0;
-	const char *aki = registers("{\"Name\":\"kernel\",\"_ImageType\":\"kernel\",\"BlockDeviceMappings\":[" MAPPING "]}");
+	const char *aki = registers(
+		"{\"Name\":\"kernel\",\"_ImageType\":\"kernel\",\"BlockDeviceMappings\":[" MAPPING
+		"]}");
 	char json[512], one[128];
 
 	ok(strncmp(aki, "aki-", 4) == 0, "aki");
 	is_str(image_raw_snapshot(d->store, aki), SNAP, "its file");
-	snprintf(json, sizeof json, "{\"Name\":\"boots it\",\"_Public\":true,\"_Cmdline\":\"quiet\",\"KernelId\":\"%s\",\"BlockDeviceMappings\":[" MAPPING "]}", aki);
+	snprintf(json, sizeof json,
+		 "{\"Name\":\"boots "
+		 "it\",\"_Public\":true,\"_Cmdline\":\"quiet\",\"KernelId\":\"%s\","
+		 "\"BlockDeviceMappings\":[" MAPPING "]}",
+		 aki);
 	const char *ami = registers(json);
 	caller_uid = 1000;
-	struct context ctx = {.account = "999999999999", .region = "us-east-1"}, far = {.account = "999999999999", .region = "ap-northeast-2"};
+	struct context ctx = {.account = "999999999999", .region = "us-east-1"},
+		       far = {.account = "999999999999", .region = "ap-northeast-2"};
 	const struct doc *image = NULL;
 
 	is_int(image_find(d->store, &ctx, ami, &image, &fault), 0, "public");
 	is_str(jstr(image->json, "_Cmdline"), "quiet", "command line");
 	ok(image_find(d->store, &far, ami, &image, &fault) < 0, "not in another region");
-	ok(image_find(d->store, &ctx, "ami-xyz", &image, &fault) < 0 && fault_is(&fault, FAULT_INVALID_AMI_ID_MALFORMED), "malformed");
+	ok(image_find(d->store, &ctx, "ami-xyz", &image, &fault) < 0 &&
+		   fault_is(&fault, FAULT_INVALID_AMI_ID_MALFORMED),
+	   "malformed");
 	snprintf(one, sizeof one, "{\"ImageId\":\"%s\"}", aki);
-	is_str(call("ec2.DeregisterImage", one, NULL), "DependencyViolation", "a kernel in use stays");
+	is_str(call("ec2.DeregisterImage", one, NULL), "DependencyViolation",
+	       "a kernel in use stays");
 	snprintf(one, sizeof one, "{\"ImageId\":\"%s\"}", ami);
-	is_str(call_as("999999999999", "ec2.DeregisterImage", json_loads(one, 0, NULL), NULL), "AuthFailure", "another's");
+	is_str(call_as("999999999999", "ec2.DeregisterImage", json_loads(one, 0, NULL), NULL),
+	       "AuthFailure", "another's");
 }
 
 static size_t count_as(const char *account, const char *json)
@@ -209,20 +269,32 @@ static void owners_and_users_choose(void)
 	is_int(count_as("999999999999", "{}"), 1, "others see the public one");
 	is_int(count_as("999999999999", "{\"Owners\":[\"self\"]}"), 0, "which is not theirs");
 	is_int(count_as("999999999999", "{\"ExecutableUsers\":[\"all\"]}"), 1, "public");
-	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"LaunchPermission\":{\"Add\":[{\"UserId\":\"999999999999\"}]}}", mine);
+	snprintf(json, sizeof json,
+		 "{\"ImageId\":\"%s\",\"LaunchPermission\":{\"Add\":[{\"UserId\":\"999999999999\"}]"
+		 "}}",
+		 mine);
 	is_str(call("ec2.ModifyImageAttribute", json, NULL), "", "given");
 	is_int(count_as("999999999999", "{\"ExecutableUsers\":[\"self\"]}"), 1, "to them");
 	is_int(count_as("888888888888", "{}"), 1, "to nobody else");
-	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"OperationType\":\"remove\",\"UserIds\":[\"999999999999\"]}", mine);
+	snprintf(json, sizeof json,
+		 "{\"ImageId\":\"%s\",\"OperationType\":\"remove\",\"UserIds\":[\"999999999999\"]}",
+		 mine);
 	is_str(call("ec2.ModifyImageAttribute", json, NULL), "", "taken back");
 	is_int(count_as("999999999999", "{}"), 1, "seen no more");
-	is_int(count_as("123456789012", "{\"Filters\":[{\"Name\":\"name\",\"Values\":[\"mi*\"]},{\"Name\":\"is-public\",\"Values\":[\"false\"]}]}"), 1,
-	       "filters");
-	is_int(count_as("123456789012", "{\"Filters\":[{\"Name\":\"block-device-mapping.snapshot-id\",\"Values\":[\"" SNAP "\"]},"
-					"{\"Name\":\"image-type\",\"Values\":[\"machine\"]}]}"), 2, "by snapshot");
-	is_str(call("ec2.DescribeImages", "{\"ImageIds\":[\"ami-00000000000000abc\"]}", NULL), "InvalidAMIID.NotFound", "unknown");
-	is_str(call("ec2.DescribeImages", "{\"ImageIds\":[\"foo\"]}", NULL), "InvalidAMIID.Malformed", "malformed");
-	is_str(call("ec2.DescribeImages", "{\"Filters\":[{\"Name\":\"nme\",\"Values\":[\"x\"]}]}", NULL), "InvalidParameterValue", "unknown filter");
+	is_int(count_as("123456789012", "{\"Filters\":[{\"Name\":\"name\",\"Values\":[\"mi*\"]},{"
+					"\"Name\":\"is-public\",\"Values\":[\"false\"]}]}"),
+	       1, "filters");
+	is_int(count_as("123456789012", "{\"Filters\":[{\"Name\":\"block-device-mapping.snapshot-"
+					"id\",\"Values\":[\"" SNAP "\"]},"
+					"{\"Name\":\"image-type\",\"Values\":[\"machine\"]}]}"),
+	       2, "by snapshot");
+	is_str(call("ec2.DescribeImages", "{\"ImageIds\":[\"ami-00000000000000abc\"]}", NULL),
+	       "InvalidAMIID.NotFound", "unknown");
+	is_str(call("ec2.DescribeImages", "{\"ImageIds\":[\"foo\"]}", NULL),
+	       "InvalidAMIID.Malformed", "malformed");
+	is_str(call("ec2.DescribeImages", "{\"Filters\":[{\"Name\":\"nme\",\"Values\":[\"x\"]}]}",
+		    NULL),
+	       "InvalidParameterValue", "unknown filter");
 }
 
 static void attributes_change_one_at_a_time(void)
@@ -236,20 +308,30 @@ static void attributes_change_one_at_a_time(void)
 	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"Attribute\":\"description\"}", id);
 	is_str(call("ec2.DescribeImageAttribute", json, &description), "", "asked");
 	is_str(jpath_str(description, "Description.Value"), "new", "it is");
-	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"LaunchPermission\":{\"Add\":[{\"Group\":\"all\"},{\"UserId\":\"111111111111\"}]}}", id);
+	snprintf(json, sizeof json,
+		 "{\"ImageId\":\"%s\",\"LaunchPermission\":{\"Add\":[{\"Group\":\"all\"},{"
+		 "\"UserId\":\"111111111111\"}]}}",
+		 id);
 	is_str(call("ec2.ModifyImageAttribute", json, NULL), "", "permissions");
 	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"Attribute\":\"launchPermission\"}", id);
 	is_str(call("ec2.DescribeImageAttribute", json, &permissions), "", "asked");
 	is_int(json_array_size(json_object_get(permissions, "LaunchPermissions")), 2, "both");
-	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"LaunchPermission\":{\"Add\":[{\"UserId\":\"1111\"}]}}", id);
-	is_str(call("ec2.ModifyImageAttribute", json, NULL), "InvalidAMIAttributeItemValue", "no account");
-	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"Description\":{\"Value\":\"x\"},\"UserIds\":[\"111111111111\"]}", id);
+	snprintf(json, sizeof json,
+		 "{\"ImageId\":\"%s\",\"LaunchPermission\":{\"Add\":[{\"UserId\":\"1111\"}]}}", id);
+	is_str(call("ec2.ModifyImageAttribute", json, NULL), "InvalidAMIAttributeItemValue",
+	       "no account");
+	snprintf(json, sizeof json,
+		 "{\"ImageId\":\"%s\",\"Description\":{\"Value\":\"x\"},\"UserIds\":["
+		 "\"111111111111\"]}",
+		 id);
 	is_str(call("ec2.ModifyImageAttribute", json, NULL), "InvalidParameterCombination", "two");
 	snprintf(json, sizeof json, "{\"ImageId\":\"%s\"}", id);
 	is_str(call("ec2.ModifyImageAttribute", json, NULL), "InvalidParameterCombination", "none");
 	snprintf(json, sizeof json, "{\"ImageId\":\"%s\",\"Attribute\":\"launchPermission\"}", id);
 	is_str(call("ec2.ResetImageAttribute", json, NULL), "", "reset");
-	is_int(count_as("111111111111", "{\"Filters\":[{\"Name\":\"name\",\"Values\":[\"attr\"]}]}"), 0, "private again");
+	is_int(count_as("111111111111",
+			"{\"Filters\":[{\"Name\":\"name\",\"Values\":[\"attr\"]}]}"),
+	       0, "private again");
 }
 
 static void tests(void)

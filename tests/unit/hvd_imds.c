@@ -15,20 +15,32 @@
 #define VPC "vpc-00000000000000001"
 
 static const char instance_text[] =
-	"{\"InstanceId\":\"i-00000000000000001\",\"ImageId\":\"ami-1\",\"InstanceType\":\"t3.micro\",\"KeyName\":\"k\",\"AmiLaunchIndex\":0,"
-	"\"Placement\":{\"AvailabilityZone\":\"us-east-1b\"},\"PrivateIpAddress\":\"127.0.0.1\",\"PrivateDnsName\":\"ip-127-0-0-1.ec2.internal\","
-	"\"PublicIpAddress\":\"198.18.0.5\",\"PublicDnsName\":\"\",\"SubnetId\":\"subnet-1\",\"VpcId\":\"" VPC "\",\"Architecture\":\"x86_64\","
-	"\"State\":{\"Code\":16,\"Name\":\"running\"},\"RootDeviceName\":\"/dev/sda1\",\"LaunchTime\":\"2026-11-22T16:00:00.000Z\","
-	"\"MetadataOptions\":{\"HttpTokens\":\"optional\",\"HttpEndpoint\":\"enabled\",\"HttpPutResponseHopLimit\":2,\"InstanceMetadataTags\":\"enabled\"},"
-	"\"SecurityGroups\":[{\"GroupId\":\"sg-1\",\"GroupName\":\"default\"},{\"GroupId\":\"sg-2\",\"GroupName\":\"web\"}],"
+	"{\"InstanceId\":\"i-00000000000000001\",\"ImageId\":\"ami-1\",\"InstanceType\":\"t3."
+	"micro\",\"KeyName\":\"k\",\"AmiLaunchIndex\":0,"
+	"\"Placement\":{\"AvailabilityZone\":\"us-east-1b\"},\"PrivateIpAddress\":\"127.0.0.1\","
+	"\"PrivateDnsName\":\"ip-127-0-0-1.ec2.internal\","
+	"\"PublicIpAddress\":\"198.18.0.5\",\"PublicDnsName\":\"\",\"SubnetId\":\"subnet-1\","
+	"\"VpcId\":\"" VPC "\",\"Architecture\":\"x86_64\","
+	"\"State\":{\"Code\":16,\"Name\":\"running\"},\"RootDeviceName\":\"/dev/"
+	"sda1\",\"LaunchTime\":\"2026-11-22T16:00:00.000Z\","
+	"\"MetadataOptions\":{\"HttpTokens\":\"optional\",\"HttpEndpoint\":\"enabled\","
+	"\"HttpPutResponseHopLimit\":2,\"InstanceMetadataTags\":\"enabled\"},"
+	"\"SecurityGroups\":[{\"GroupId\":\"sg-1\",\"GroupName\":\"default\"},{\"GroupId\":\"sg-"
+	"2\",\"GroupName\":\"web\"}],"
 	"\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sda1\"},{\"DeviceName\":\"/dev/sdb\"}],"
-	"\"Tags\":[{\"Key\":\"Name\",\"Value\":\"구름\"},{\"Key\":\"a/b\",\"Value\":\"hidden\"},{\"Key\":\"..\",\"Value\":\"hidden\"}],"
-	"\"NetworkInterfaces\":[{\"NetworkInterfaceId\":\"eni-1\",\"MacAddress\":\"02:00:00:00:00:01\",\"SubnetId\":\"subnet-1\",\"VpcId\":\"" VPC "\","
-	"\"OwnerId\":\"123456789012\",\"PrivateIpAddress\":\"127.0.0.1\",\"PrivateDnsName\":\"ip-127-0-0-1.ec2.internal\","
-	"\"PrivateIpAddresses\":[{\"PrivateIpAddress\":\"127.0.0.1\",\"Primary\":true,\"Association\":{\"PublicIp\":\"198.18.0.5\"}},"
+	"\"Tags\":[{\"Key\":\"Name\",\"Value\":\"구름\"},{\"Key\":\"a/"
+	"b\",\"Value\":\"hidden\"},{\"Key\":\"..\",\"Value\":\"hidden\"}],"
+	"\"NetworkInterfaces\":[{\"NetworkInterfaceId\":\"eni-1\",\"MacAddress\":\"02:00:00:00:00:"
+	"01\",\"SubnetId\":\"subnet-1\",\"VpcId\":\"" VPC "\","
+	"\"OwnerId\":\"123456789012\",\"PrivateIpAddress\":\"127.0.0.1\",\"PrivateDnsName\":\"ip-"
+	"127-0-0-1.ec2.internal\","
+	"\"PrivateIpAddresses\":[{\"PrivateIpAddress\":\"127.0.0.1\",\"Primary\":true,"
+	"\"Association\":{\"PublicIp\":\"198.18.0.5\"}},"
 	"{\"PrivateIpAddress\":\"127.0.0.9\"}],\"Association\":{\"PublicIp\":\"198.18.0.5\"},"
-	"\"Groups\":[{\"GroupId\":\"sg-1\",\"GroupName\":\"default\"}],\"Attachment\":{\"DeviceIndex\":0}}],"
-	"\"_ReservationId\":\"r-1\",\"_UserData\":\"AAECaGk=\",\"_PublicKey\":\"ssh-ed25519 AAAA k\"}";
+	"\"Groups\":[{\"GroupId\":\"sg-1\",\"GroupName\":\"default\"}],\"Attachment\":{"
+	"\"DeviceIndex\":0}}],"
+	"\"_ReservationId\":\"r-1\",\"_UserData\":\"AAECaGk=\",\"_PublicKey\":\"ssh-ed25519 AAAA "
+	"k\"}";
 
 static json_t *instance, *vpc, *subnets;
 static struct imds_view view;
@@ -36,10 +48,15 @@ static struct imds_view view;
 static void make_view(void)
 {
 	instance = json_loads(instance_text, 0, NULL);
-	vpc = json_loads("{\"VpcId\":\"" VPC "\",\"CidrBlock\":\"127.0.0.0/8\",\"CidrBlockAssociationSet\":[{\"CidrBlock\":\"127.0.0.0/8\"},"
-			 "{\"CidrBlock\":\"10.0.0.0/16\"}]}", 0, NULL);
-	subnets = json_loads("[{\"SubnetId\":\"subnet-1\",\"CidrBlock\":\"127.0.0.0/24\"}]", 0, NULL);
-	view = (struct imds_view){instance, "123456789012", "us-east-1", vpc, subnets, "use1-az2", "nitro"};
+	vpc = json_loads("{\"VpcId\":\"" VPC
+			 "\",\"CidrBlock\":\"127.0.0.0/"
+			 "8\",\"CidrBlockAssociationSet\":[{\"CidrBlock\":\"127.0.0.0/8\"},"
+			 "{\"CidrBlock\":\"10.0.0.0/16\"}]}",
+			 0, NULL);
+	subnets =
+		json_loads("[{\"SubnetId\":\"subnet-1\",\"CidrBlock\":\"127.0.0.0/24\"}]", 0, NULL);
+	view = (struct imds_view){instance, "123456789012", "us-east-1", vpc,
+				  subnets,  "use1-az2",	    "nitro"};
 }
 
 static void shows(const char *path, const char *want)
@@ -47,7 +64,11 @@ static void shows(const char *path, const char *want)
 	struct imds_leaf leaf = {0};
 	int r = imds_resolve(&view, path, &leaf);
 
-	is_str(r < 0 ? (r == -ENOENT ? "404" : r == -EAGAIN ? "again" : "error") : leaf.body, want, path);
+	is_str(r < 0 ? (r == -ENOENT   ? "404"
+			: r == -EAGAIN ? "again"
+				       : "error")
+		     : leaf.body,
+	       want, path);
 	free(leaf.body);
 }
 
@@ -64,13 +85,21 @@ static void the_tree_is_that_of_aws(void)
 	shows("/latest/meta-data/network", "interfaces/");
 	shows("/latest/meta-data/network/interfaces/macs/", "02:00:00:00:00:01/");
 	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/",
-	      "device-number\ninterface-id\nipv4-associations/\nlocal-hostname\nlocal-ipv4s\nmac\nowner-id\npublic-ipv4s\nsecurity-group-ids\n"
-	      "security-groups\nsubnet-id\nsubnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-block\nvpc-ipv4-cidr-blocks");
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/local-ipv4s", "127.0.0.1\n127.0.0.9");
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/ipv4-associations/", "198.18.0.5");
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/ipv4-associations/198.18.0.5", "127.0.0.1");
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block", "127.0.0.0/24");
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-blocks", "127.0.0.0/8\n10.0.0.0/16");
+	      "device-number\ninterface-id\nipv4-associations/"
+	      "\nlocal-hostname\nlocal-ipv4s\nmac\nowner-id\npublic-ipv4s\nsecurity-group-ids\n"
+	      "security-groups\nsubnet-id\nsubnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-"
+	      "block\nvpc-ipv4-cidr-blocks");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/local-ipv4s",
+	      "127.0.0.1\n127.0.0.9");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/ipv4-associations/",
+	      "198.18.0.5");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/ipv4-associations/"
+	      "198.18.0.5",
+	      "127.0.0.1");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block",
+	      "127.0.0.0/24");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-blocks",
+	      "127.0.0.0/8\n10.0.0.0/16");
 	shows("/latest/meta-data/block-device-mapping/", "ami\nebs1\nroot");
 	shows("/latest/meta-data/block-device-mapping/root", "/dev/sda1");
 	shows("/latest/meta-data/block-device-mapping/ebs1", "sdb");
@@ -87,12 +116,23 @@ static void the_tree_is_that_of_aws(void)
 
 static void what_is_not_there_is_404(void)
 {
-	static const char *const paths[] = {
-		"/latest/meta-data/nothing",	 "/latest/nothing",			   "/1999-01-01/meta-data/",
-		"/latest/meta-data/instance-id/x", "/latest/meta-data/public-keys/1/",	   "/latest/meta-data/network/interfaces/macs/00/",
-		"/latest/meta-data/tags/instance/a/b", "/latest/meta-data/tags/instance/..", "/latest/meta-data/../user-data",
-		"/latest/meta-data/public-hostname", "/latest/meta-data/block-device-mapping/ebs2", "/latest/user-data/x",
-		"/latest/meta-data/block-device-mapping/ebs0", "/latest/meta-data/kernel-id", "/latestx/meta-data", "/late", NULL};
+	static const char *const paths[] = {"/latest/meta-data/nothing",
+					    "/latest/nothing",
+					    "/1999-01-01/meta-data/",
+					    "/latest/meta-data/instance-id/x",
+					    "/latest/meta-data/public-keys/1/",
+					    "/latest/meta-data/network/interfaces/macs/00/",
+					    "/latest/meta-data/tags/instance/a/b",
+					    "/latest/meta-data/tags/instance/..",
+					    "/latest/meta-data/../user-data",
+					    "/latest/meta-data/public-hostname",
+					    "/latest/meta-data/block-device-mapping/ebs2",
+					    "/latest/user-data/x",
+					    "/latest/meta-data/block-device-mapping/ebs0",
+					    "/latest/meta-data/kernel-id",
+					    "/latestx/meta-data",
+					    "/late",
+					    NULL};
 
 	for (size_t i = 0; paths[i]; i++)
 		shows(paths[i], "404");
@@ -103,7 +143,8 @@ static void the_document_is_json(void)
 	struct imds_leaf leaf = {0};
 	OWN(json_decref) json_t *j = NULL;
 
-	is_int(imds_resolve(&view, "/latest/dynamic/instance-identity/document", &leaf), 0, "there");
+	is_int(imds_resolve(&view, "/latest/dynamic/instance-identity/document", &leaf), 0,
+	       "there");
 	j = json_loads(leaf.body, 0, NULL);
 	is_str(jstr(j, "instanceId"), "i-00000000000000001", "id");
 	is_str(jstr(j, "pendingTime"), "2026-11-22T16:00:00Z", "time");
@@ -117,7 +158,8 @@ static void user_data_is_bytes(void)
 	struct imds_leaf leaf = {0};
 
 	is_int(imds_resolve(&view, "/latest/user-data", &leaf), 0, "there");
-	ok(leaf.kind == IMDS_BYTES && leaf.n_body == 5 && memcmp(leaf.body, "\0\1\2hi", 5) == 0, "with zeros in it");
+	ok(leaf.kind == IMDS_BYTES && leaf.n_body == 5 && memcmp(leaf.body, "\0\1\2hi", 5) == 0,
+	   "with zeros in it");
 	free(leaf.body);
 	json_object_del(instance, "_UserData");
 	shows("/latest/user-data", "404");
@@ -128,8 +170,10 @@ static void user_data_is_bytes(void)
 static void a_view_without_network_is_asked_again(void)
 {
 	view.vpc = view.subnets = NULL;
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block", "again");
-	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-block", "again");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block",
+	      "again");
+	shows("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-block",
+	      "again");
 	shows("/latest/meta-data/local-ipv4", "127.0.0.1");
 	view.vpc = vpc;
 	view.subnets = subnets;
@@ -153,12 +197,15 @@ static void a_token_is_for_one_instance_and_time(void)
 		if (imds_token_check(&key, "i-1", bent, 1000) > 0)
 			ok(0, "a changed character");
 	}
-	ok(imds_token_check(&key, "i-1", "", 1000) < 0 && imds_token_check(&key, "i-1", "====", 1000) < 0, "no token");
+	ok(imds_token_check(&key, "i-1", "", 1000) < 0 &&
+		   imds_token_check(&key, "i-1", "====", 1000) < 0,
+	   "no token");
 }
 
 static struct imds_reply reply;
 
-static int asks(const char *method, const char *path, const char *token, const char *ttl, int is_forwarded)
+static int asks(const char *method, const char *path, const char *token, const char *ttl,
+		int is_forwarded)
 {
 	struct imds_key key = {{1}};
 	struct imds_request q = {method, path, token, ttl, is_forwarded};
@@ -191,8 +238,10 @@ static void version_2_has_its_rules(void)
 	is_int(asks("POST", "/latest/meta-data/", NULL, NULL, 0), 405, "no other method");
 	is_int(asks("GET", "/latest/api/token", NULL, NULL, 0), 405, "tokens are put");
 	jset(options, "HttpTokens", "required");
-	is_int(asks("GET", "/latest/meta-data/instance-id", NULL, NULL, 0), 401, "version 1 is off");
-	is_int(asks("GET", "/latest/meta-data/instance-id", token, NULL, 0), 200, "version 2 is on");
+	is_int(asks("GET", "/latest/meta-data/instance-id", NULL, NULL, 0), 401,
+	       "version 1 is off");
+	is_int(asks("GET", "/latest/meta-data/instance-id", token, NULL, 0), 200,
+	       "version 2 is on");
 	jset(options, "HttpEndpoint", "disabled");
 	is_int(asks("GET", "/latest/meta-data/instance-id", token, NULL, 0), 403, "all is off");
 	is_int(asks("PUT", "/latest/api/token", NULL, "60", 0), 403, "tokens too");
@@ -213,7 +262,8 @@ static int listener(void)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0 || getsockname(fd, (struct sockaddr *)&at, &n) < 0)
+	if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&at, &n) < 0)
 		exit(1);
 	port = ntohs(at.sin_port);
 	return fd;
@@ -230,24 +280,28 @@ static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struc
 	}
 	n_described++;
 	fiber_sleep(20000);
-	*ret_reply = strcmp(r->method, "ec2.DescribeVpcs") == 0 ? json_pack("{s:[O]}", "Vpcs", vpc) : json_pack("{s:O}", "Subnets", subnets);
+	*ret_reply = strcmp(r->method, "ec2.DescribeVpcs") == 0
+			     ? json_pack("{s:[O]}", "Vpcs", vpc)
+			     : json_pack("{s:O}", "Subnets", subnets);
 	return 0;
 }
 
 struct client {
 	const char *from, *text;
-	int n_silent;	/* so many connections that say nothing first */
+	int n_silent; /* so many connections that say nothing first */
 	char got[131072];
 };
 
 static int dial(const char *from)
 {
-	struct sockaddr_in me = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in me = {.sin_family = AF_INET},
+			   to = {.sin_family = AF_INET, .sin_port = htons(port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	inet_pton(AF_INET, from, &me.sin_addr);
 	inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-	if (bind(fd, (struct sockaddr *)&me, sizeof me) < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) < 0) {
+	if (bind(fd, (struct sockaddr *)&me, sizeof me) < 0 ||
+	    connect(fd, (struct sockaddr *)&to, sizeof to) < 0) {
 		close(fd);
 		return -1;
 	}
@@ -268,7 +322,8 @@ static int talk(void *arg)
 		usleep(100000);
 	fd = dial(c->from);
 	if (fd >= 0 && send(fd, c->text, strlen(c->text), MSG_NOSIGNAL) >= 0)
-		while (n < sizeof c->got - 1 && (got = read(fd, c->got + n, sizeof c->got - 1 - n)) > 0)
+		while (n < sizeof c->got - 1 &&
+		       (got = read(fd, c->got + n, sizeof c->got - 1 - n)) > 0)
 			n += (size_t)got;
 	c->got[n] = '\0';
 	if (fd >= 0)
@@ -291,7 +346,8 @@ static const char *get(const char *path)
 {
 	char text[512];
 
-	snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n", path);
+	snprintf(text, sizeof text,
+		 "GET %s HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n", path);
 	return http_from("127.0.0.1", text, 0);
 }
 
@@ -306,7 +362,8 @@ static void add_instance(void)
 {
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 
-	txn_put(t, "instance", "i-00000000000000001", "123456789012", "us-east-1", json_incref(instance));
+	txn_put(t, "instance", "i-00000000000000001", "123456789012", "us-east-1",
+		json_incref(instance));
 	txn_commit(t);
 }
 
@@ -321,27 +378,47 @@ static void guests_are_served(void)
 	is_str(body(get("/latest/meta-data/placement/availability-zone-id")), "use1-az2", "zone");
 	ok(strstr(get("/latest/meta-data/instance-id"), "Server: EC2ws\r\n"), "who serves");
 	ok(strncmp(get("/latest/meta-data/none"), "HTTP/1.1 404 Not Found\r\n", 24) == 0, "404");
-	is_str(http_from("127.0.0.7", "GET /latest/ HTTP/1.0\r\n\r\n", 0), "", "a stranger gets nothing");
-	is_str(body(get("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-block")), "127.0.0.0/8", "netd is asked");
+	is_str(http_from("127.0.0.7", "GET /latest/ HTTP/1.0\r\n\r\n", 0), "",
+	       "a stranger gets nothing");
+	is_str(body(get("/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/"
+			"vpc-ipv4-cidr-block")),
+	       "127.0.0.0/8", "netd is asked");
 	is_int(n_described, 2, "once");
-	is_str(body(get("/latest/meta-data/network/interfaces/macs/02%3A00:00:00:00:01/subnet-ipv4-cidr-block")), "127.0.0.0/24", "and remembered");
+	is_str(body(get("/latest/meta-data/network/interfaces/macs/02%3A00:00:00:00:01/"
+			"subnet-ipv4-cidr-block")),
+	       "127.0.0.0/24", "and remembered");
 	is_int(n_described, 2, "not again");
 }
 
 static void tokens_work_over_the_wire(void)
 {
-	const char *put = http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
-						 "Connection: close\r\n\r\n", 0);
+	const char *put = http_from("127.0.0.1",
+				    "PUT /latest/api/token HTTP/1.1\r\nHost: "
+				    "x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
+				    "Connection: close\r\n\r\n",
+				    0);
 	char text[512];
 
 	ok(strstr(put, "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 100\r\n"), "told how long");
-	snprintf(text, sizeof text, "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token: %s\r\nConnection: close\r\n\r\n",
+	snprintf(text, sizeof text,
+		 "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: "
+		 "x\r\nX-aws-ec2-metadata-token: %s\r\nConnection: close\r\n\r\n",
 		 body(put));
 	is_str(body(http_from("127.0.0.1", text, 0)), "i-00000000000000001", "good");
-	ok(strstr(http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
-					 "X-Forwarded-For: 1.2.3.4\r\nConnection: close\r\n\r\n", 0), " 403 "), "not for proxies");
-	ok(strstr(http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 9\r\nContent-Length: 0\r\n"
-					 "Connection: close\r\n\r\n", 0), " 200 "), "an empty body is fine");
+	ok(strstr(http_from("127.0.0.1",
+			    "PUT /latest/api/token HTTP/1.1\r\nHost: "
+			    "x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
+			    "X-Forwarded-For: 1.2.3.4\r\nConnection: close\r\n\r\n",
+			    0),
+		  " 403 "),
+	   "not for proxies");
+	ok(strstr(http_from("127.0.0.1",
+			    "PUT /latest/api/token HTTP/1.1\r\nHost: "
+			    "x\r\nX-aws-ec2-metadata-token-ttl-seconds: 9\r\nContent-Length: 0\r\n"
+			    "Connection: close\r\n\r\n",
+			    0),
+		  " 200 "),
+	   "an empty body is fine");
 }
 
 /* So many requests on one connection; the last one closes it. */
@@ -351,7 +428,8 @@ static const char *many(int n)
 	size_t at = 0;
 
 	for (int i = 1; i <= n; i++)
-		at += (size_t)snprintf(text + at, sizeof text - at, "GET /latest/meta-data/ami-id HTTP/1.1\r\nHost: x\r\n%s\r\n",
+		at += (size_t)snprintf(text + at, sizeof text - at,
+				       "GET /latest/meta-data/ami-id HTTP/1.1\r\nHost: x\r\n%s\r\n",
 				       i == n ? "Connection: close\r\n" : "");
 	return text;
 }
@@ -376,11 +454,14 @@ static void hostile_guests_meet_limits(void)
 	n = snprintf(big, sizeof big, "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-Long: ");
 	memset(big + n, 'a', sizeof big - (size_t)n - 1);
 	ok(!strstr(http_from("127.0.0.1", big, 0), " 200 "), "headers of 20 kB");
-	n = snprintf(big, sizeof big, "POST /latest/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+	n = snprintf(big, sizeof big,
+		     "POST /latest/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
 	memset(big + n, 'a', sizeof big - (size_t)n - 1);
 	ok(!strstr(http_from("127.0.0.1", big, 0), " 200 "), "a body");
-	is_str(http_from("127.0.0.1", "GET /latest/ HTTP/1.0\r\n\r\n", 20), "", "the 21st connection");
-	is_int(count(http_from("127.0.0.1", many(IMDS_GUEST_BURST + 20), 0), "HTTP/1.1 200"), IMDS_GUEST_BURST + 20, "pipelined requests");
+	is_str(http_from("127.0.0.1", "GET /latest/ HTTP/1.0\r\n\r\n", 20), "",
+	       "the 21st connection");
+	is_int(count(http_from("127.0.0.1", many(IMDS_GUEST_BURST + 20), 0), "HTTP/1.1 200"),
+	       IMDS_GUEST_BURST + 20, "pipelined requests");
 	for (int i = 0; i < 100 && imds_http_count() > 0; i++)
 		fiber_sleep(10000);
 	is_int(imds_http_count(), 0, "none is left");
@@ -390,7 +471,8 @@ static void hostile_guests_meet_limits(void)
 
 static void a_guest_in_a_hurry_waits(void)
 {
-	struct imds_guest *g = imds_guest_enter("vpc-x", "10.0.0.1", 1000000), *more[IMDS_GUEST_CONNECTIONS_MAX] = {g};
+	struct imds_guest *g = imds_guest_enter("vpc-x", "10.0.0.1", 1000000),
+			  *more[IMDS_GUEST_CONNECTIONS_MAX] = {g};
 	uint64_t delay = 0;
 	int n = 0, i;
 
@@ -433,7 +515,8 @@ static void an_absent_netd_is_waited_for(void)
 
 	change_state("terminated");
 	imds_forget(d, VPC);
-	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "an instance lives: kept");
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001",
+	       "an instance lives: kept");
 	add_instance();
 	imds_forget(d, VPC);
 	is_str(get("/latest/"), "", "the last is gone: closed");
@@ -449,18 +532,24 @@ static void an_absent_netd_is_waited_for(void)
 
 static void a_restart_keeps_tokens(void)
 {
-	const char *put = http_from("127.0.0.1", "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
-						 "Connection: close\r\n\r\n", 0);
+	const char *put = http_from("127.0.0.1",
+				    "PUT /latest/api/token HTTP/1.1\r\nHost: "
+				    "x\r\nX-aws-ec2-metadata-token-ttl-seconds: 100\r\n"
+				    "Connection: close\r\n\r\n",
+				    0);
 	char text[512];
 
-	snprintf(text, sizeof text, "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token: %s\r\nConnection: close\r\n\r\n",
+	snprintf(text, sizeof text,
+		 "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: "
+		 "x\r\nX-aws-ec2-metadata-token: %s\r\nConnection: close\r\n\r\n",
 		 body(put));
 	imds_close(d);
 	is_int(imds_open(d), 0, "opened again");
 	for (int i = 0; i < 600 && n_opened < 3; i++)
 		fiber_sleep(10000);
 	fiber_sleep(50000);
-	is_str(body(http_from("127.0.0.1", text, 0)), "i-00000000000000001", "its VPC is served, the old token is good");
+	is_str(body(http_from("127.0.0.1", text, 0)), "i-00000000000000001",
+	       "its VPC is served, the old token is good");
 	imds_close(d);
 }
 
