@@ -159,7 +159,7 @@ fuzz: ## feed strangers' bytes to every parser, FUZZ_SECONDS each
 	$(MAKE) --no-print-directory FUZZ=1 fuzz-run
 
 # What tests/run starts, without running it.
-test-programs: all $(UNIT_BIN) $(CODEC_DRIVER)
+test-programs: all $(UNIT_BIN) $(CODEC_DRIVER) $(B)/tests/net/tap-pump
 
 test: ## install what tests need, build, run every test
 	@scripts/deps build run test
@@ -183,8 +183,8 @@ test-kvm: all image ## the proof on real KVM and real systemd, in a Debian VM (m
 lint: ## the house's order, and what cppcheck finds
 	@scripts/deps lint
 	@scripts/check-rooms
-	@cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --suppress=missingInclude \
-		--suppress=memleak --suppress=resourceLeak --suppress=preprocessorErrorDirective -j$$(nproc) -Ilib $(DAEMONS) cli lib agent
+	@cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --include=scripts/cppcheck.h \
+		--suppress=missingInclude --suppress=memleak --suppress=resourceLeak --suppress=preprocessorErrorDirective --suppress=varFuncNullUB -j$$(nproc) -Ilib $(DAEMONS) cli lib agent
 
 deps: ## install what is missing of Debian's packages to build and run
 	@scripts/deps build run
