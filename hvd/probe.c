@@ -248,12 +248,16 @@ int probe_main(void)
 void probe_wait(struct probe *ret_probe)
 {
 	const char *const argv[] = {"/proc/self/exe", "--probe", NULL};
-	struct run run = {.argv = argv, .timeout_usec = 5000000};
+	/* A busy host may take seconds to start it; the guest itself is bounded by PROBE_BUDGET_MSEC. */
+	struct run run = {.argv = argv, .timeout_usec = 60000000};
 	OWN(run_result_clear) struct run_result result = {0};
 
 	*ret_probe = (struct probe){.reason = "the probe did not end"};
-	if (run_wait(&run, &result) < 0)
+	int r = run_wait(&run, &result);
+	if (r < 0) {
+		snprintf(ret_probe->reason, sizeof(ret_probe->reason), "the probe did not end: %s", strerror(-r));
 		return;
+	}
 	OWN(json_decref) json_t *facts = result.out ? json_loads(result.out, 0, NULL) : NULL;
 	if (!facts) {
 		snprintf(ret_probe->reason, sizeof(ret_probe->reason), "the probe died (status %d)", result.status);
