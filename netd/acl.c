@@ -52,9 +52,10 @@ int acl_make_default(const struct call *c, const char *vpc_id, char ret_id[stati
 	id_new("acl", ret_id);
 	return put_new(c, &kind_network_acl, ret_id,
 		       json_pack("{s:s s:s s:s s:b s:[] s:[o o o o] s:[]}", "NetworkAclId", ret_id,
-				 "VpcId", vpc_id, "OwnerId", c->ctx->account, "IsDefault", 1, "Associations",
-				 "Entries", entry_json(1, 100, "allow"),
-				 entry_json(1, RULE_NUMBER_LAST, "deny"), entry_json(0, 100, "allow"),
+				 "VpcId", vpc_id, "OwnerId", c->ctx->account, "IsDefault", 1,
+				 "Associations", "Entries", entry_json(1, 100, "allow"),
+				 entry_json(1, RULE_NUMBER_LAST, "deny"),
+				 entry_json(0, 100, "allow"),
 				 entry_json(0, RULE_NUMBER_LAST, "deny"), "Tags"));
 }
 
@@ -65,19 +66,19 @@ int acl_associate(const struct call *c, const char *acl_id, const char *subnet_i
 
 	id_new("aclassoc", id);
 	if (json_array_append_new(json_object_get(json, "Associations"),
-				  json_pack("{s:s s:s s:s}", "NetworkAclAssociationId", id, "NetworkAclId",
-					    acl_id, "SubnetId", subnet_id)) < 0)
+				  json_pack("{s:s s:s s:s}", "NetworkAclAssociationId", id,
+					    "NetworkAclId", acl_id, "SubnetId", subnet_id)) < 0)
 		return -ENOMEM;
 	return put_new(c, &kind_network_acl, acl_id, give(json));
 }
 
 int acl_dissociate(const struct call *c, const char *subnet_id)
 {
-	store_each(c->store, "network-acl", d) {
+	store_each (c->store, "network-acl", d) {
 		json_t *list = json_object_get(d->json, "Associations"), *a;
 		size_t i;
 
-		json_array_foreach(list, i, a)
+		json_array_foreach (list, i, a)
 			if (jis(a, "SubnetId", subnet_id)) {
 				OWN(json_decref) json_t *json = doc_edit(d);
 

@@ -23,8 +23,8 @@ static uint32_t random_start(void)
 	return start;
 }
 
-static int take_this(struct cidr block, const char *subnet_id, const char *wanted, const json_t *also_taken,
-		     char ret_text[static IP_TEXT_MAX])
+static int take_this(struct cidr block, const char *subnet_id, const char *wanted,
+		     const json_t *also_taken, char ret_text[static IP_TEXT_MAX])
 {
 	uint32_t address;
 
@@ -32,7 +32,8 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 		return -EINVAL;
 	uint64_t at = (uint64_t)address - cidr_first(block);
 
-	if (!cidr_has(block, address) || at < RESERVED_FIRST || at >= cidr_size(block) - RESERVED_LAST)
+	if (!cidr_has(block, address) || at < RESERVED_FIRST ||
+	    at >= cidr_size(block) - RESERVED_LAST)
 		return -ERANGE;
 	if (taken_private(subnet_id, wanted) || jarray_has(also_taken, wanted))
 		return -EADDRINUSE;
@@ -40,7 +41,8 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 	return 0;
 }
 
-int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken, char ret_text[static IP_TEXT_MAX])
+int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken,
+		 char ret_text[static IP_TEXT_MAX])
 {
 	const char *subnet_id = jstr_or(subnet, "SubnetId", "");
 	char text[IP_TEXT_MAX];
@@ -52,10 +54,13 @@ int address_take(const json_t *subnet, const char *wanted, const json_t *also_ta
 		return take_this(block, subnet_id, wanted, also_taken, ret_text);
 	if (address_count_free(subnet) <= json_array_size(also_taken))
 		return -ENOSPC;
-	uint32_t n = (uint32_t)cidr_size(block) - RESERVED_FIRST - RESERVED_LAST, start = random_start();
+	uint32_t n = (uint32_t)cidr_size(block) - RESERVED_FIRST - RESERVED_LAST,
+		 start = random_start();
 
 	for (uint32_t i = 0; i < n; i++) {
-		ip_format(cidr_first(block) + RESERVED_FIRST + (uint32_t)(((uint64_t)start + i) % n), text);
+		ip_format(cidr_first(block) + RESERVED_FIRST +
+				  (uint32_t)(((uint64_t)start + i) % n),
+			  text);
 		if (!taken_private(subnet_id, text) && !jarray_has(also_taken, text)) {
 			snprintf(ret_text, IP_TEXT_MAX, "%s", text);
 			return 0;
@@ -66,7 +71,8 @@ int address_take(const json_t *subnet, const char *wanted, const json_t *also_ta
 
 uint64_t address_count_free(const json_t *subnet)
 {
-	uint64_t n_taken = taken_count(jstr_or(subnet, "SubnetId", "")) + RESERVED_FIRST + RESERVED_LAST;
+	uint64_t n_taken =
+		taken_count(jstr_or(subnet, "SubnetId", "")) + RESERVED_FIRST + RESERVED_LAST;
 	struct cidr block;
 
 	if (cidr_parse(jstr(subnet, "CidrBlock"), &block) < 0 || cidr_size(block) <= n_taken)
@@ -74,7 +80,8 @@ uint64_t address_count_free(const json_t *subnet)
 	return cidr_size(block) - n_taken;
 }
 
-/* A network's own address and its broadcast address are no one's, where there is room to be so careful. */
+/* A network's own address and its broadcast address are no one's, where there is room to be so
+ * careful. */
 int address_take_from_pool(struct cidr pool, char ret_text[static IP_TEXT_MAX])
 {
 	uint32_t edge = cidr_size(pool) > 2, start = random_start();
@@ -112,7 +119,8 @@ static void dashed(const char *address, char ret_text[static IP_TEXT_MAX])
 		*p = '-';
 }
 
-void address_private_name(const char *region, const char *address, char ret_name[static ADDRESS_NAME_MAX])
+void address_private_name(const char *region, const char *address,
+			  char ret_name[static ADDRESS_NAME_MAX])
 {
 	char ip[IP_TEXT_MAX];
 
@@ -123,7 +131,8 @@ void address_private_name(const char *region, const char *address, char ret_name
 		snprintf(ret_name, ADDRESS_NAME_MAX, "ip-%s.%s.compute.internal", ip, region);
 }
 
-void address_public_name(const char *region, const char *address, char ret_name[static ADDRESS_NAME_MAX])
+void address_public_name(const char *region, const char *address,
+			 char ret_name[static ADDRESS_NAME_MAX])
 {
 	char ip[IP_TEXT_MAX];
 

@@ -1,4 +1,5 @@
-/* Attachments: interfaces at instances, their public addresses over stop and start, and the metadata socket: what hvd asks of netd. */
+/* Attachments: interfaces at instances, their public addresses over stop and start, and the
+ * metadata socket: what hvd asks of netd. */
 #include "interface.h"
 
 #include <errno.h>
@@ -9,14 +10,17 @@
 #include "address.h"
 #include "taken.h"
 
-json_t *attachment_json(const struct call *c, const char *instance_id, int device_index, int is_deleted_with_instance)
+json_t *attachment_json(const struct call *c, const char *instance_id, int device_index,
+			int is_deleted_with_instance)
 {
 	char id[ID_MAX];
 
 	id_new("eni-attach", id);
-	return json_pack("{s:s s:s s:s s:i s:i s:s s:b s:o}", "AttachmentId", id, "InstanceId", instance_id,
-			 "InstanceOwnerId", c->ctx->account, "DeviceIndex", device_index, "NetworkCardIndex", 0, "Status",
-			 "attached", "DeleteOnTermination", is_deleted_with_instance, "AttachTime", jtime_now());
+	return json_pack("{s:s s:s s:s s:i s:i s:s s:b s:o}", "AttachmentId", id, "InstanceId",
+			 instance_id, "InstanceOwnerId", c->ctx->account, "DeviceIndex",
+			 device_index, "NetworkCardIndex", 0, "Status", "attached",
+			 "DeleteOnTermination", is_deleted_with_instance, "AttachTime",
+			 jtime_now());
 }
 
 /* AWS shows an empty public name while the VPC has no DNS hostnames. */
@@ -34,7 +38,8 @@ int interface_set_public(const struct call *c, const json_t *vpc, json_t *json, 
 	char name[ADDRESS_NAME_MAX];
 
 	public_name(c, vpc, address, name);
-	json_t *association = json_pack("{s:s s:s s:s}", "PublicIp", address, "PublicDnsName", name, "IpOwnerId", "amazon");
+	json_t *association = json_pack("{s:s s:s s:s}", "PublicIp", address, "PublicDnsName", name,
+					"IpOwnerId", "amazon");
 	int r = json_object_set(primary, "Association", association) < 0 ? -ENOMEM : 0;
 
 	return r < 0 ? r : jset_new(json, "Association", association);
@@ -42,13 +47,14 @@ int interface_set_public(const struct call *c, const json_t *vpc, json_t *json, 
 
 void interface_clear_public(json_t *json)
 {
-	json_object_del(json_array_get(json_object_get(json, "PrivateIpAddresses"), 0), "Association");
+	json_object_del(json_array_get(json_object_get(json, "PrivateIpAddresses"), 0),
+			"Association");
 	json_object_del(json, "Association");
 }
 
 int interfaces_rename(const struct call *c, const json_t *vpc)
 {
-	store_each(c->store, "network-interface", d) {
+	store_each (c->store, "network-interface", d) {
 		const char *address = jpath_str(d->json, "Association.PublicIp");
 		char name[ADDRESS_NAME_MAX];
 
@@ -78,18 +84,22 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 	const json_t *old = json_object_get(d->json, "Attachment");
 
 	if (!instance_id)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter instanceId");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter instanceId");
 	if (old && jis(old, "InstanceId", instance_id))
 		return 0;
 	if (old)
-		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE, "Interface: [%s] in use.", d->id);
+		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE,
+				 "Interface: [%s] in use.", d->id);
 	if (taken_device(instance_id, index))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Instance '%.64s' already has an interface attached at device index '%d'.", instance_id,
-				 index);
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"Instance '%.64s' already has an interface attached at device index '%d'.",
+			instance_id, index);
 	OWN(json_decref) json_t *json = doc_edit(d);
 	int r = jset_new(json, "Attachment",
-			 attachment_json(c, instance_id, index, jbool(parameters, "_DeleteOnTermination", 0)));
+			 attachment_json(c, instance_id, index,
+					 jbool(parameters, "_DeleteOnTermination", 0)));
 
 	if (r == 0)
 		r = jset(json, "Status", "in-use");
@@ -98,11 +108,13 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 	return r < 0 ? r : txn_commit(c->txn);
 }
 
-int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	const struct doc *d;
 	char vpc_id[ID_MAX], id[ID_MAX];
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
@@ -115,20 +127,24 @@ int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	r = kernel_sync(vpc_id, f);
 	if (r < 0)
 		return r;
-	d = store_find(c->store, "network-interface", id); /* it may be gone: the kernel was waited for */
+	/* It may be gone: the kernel was waited for. */
+	d = store_find(c->store, "network-interface", id);
 	if (!d)
 		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_ID_NOT_FOUND,
 				 "The networkInterface ID '%s' does not exist", id);
-	*ret_reply = json_pack("{s:s* s:i s:s s:i}", "AttachmentId", jpath_str(d->json, "Attachment.AttachmentId"),
-			       "NetworkCardIndex", 0, "_Tap", jstr(d->json, "_Tap"), "_Mtu", (int)kernel_mtu());
+	*ret_reply = json_pack("{s:s* s:i s:s s:i}", "AttachmentId",
+			       jpath_str(d->json, "Attachment.AttachmentId"), "NetworkCardIndex", 0,
+			       "_Tap", jstr(d->json, "_Tap"), "_Mtu", (int)kernel_mtu());
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
-int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	const struct doc *d;
 	char vpc_id[ID_MAX];
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
@@ -139,7 +155,8 @@ int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	OWN(json_decref) json_t *json = doc_edit(d);
 
 	json_object_del(json, "Attachment");
-	if (json_object_del(json, "_PublicAtLaunch") == 0) /* an address given at launch goes with the instance */
+	/* An address given at launch goes with the instance. */
+	if (json_object_del(json, "_PublicAtLaunch") == 0)
 		interface_clear_public(json);
 	r = jset(json, "Status", "available");
 	if (r == 0)
@@ -161,12 +178,14 @@ static int reply_interface(json_t *json, json_t **ret_reply)
 int release_public_address(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *d;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
 	/* An elastic address stays with a stopped instance. */
-	if (!jpath_str(d->json, "Association.PublicIp") || jpath_str(d->json, "Association.AllocationId"))
+	if (!jpath_str(d->json, "Association.PublicIp") ||
+	    jpath_str(d->json, "Association.AllocationId"))
 		return reply_interface(d->json, ret_reply);
 	OWN(json_decref) json_t *json = doc_edit(d);
 
@@ -180,7 +199,8 @@ int assign_public_address(struct call *c, json_t *parameters, json_t **ret_reply
 {
 	const struct doc *d, *vpc;
 	char address[IP_TEXT_MAX];
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;

@@ -1,6 +1,7 @@
 /*
- * CIDR: address arithmetic, without I/O and without opinions. IPv4 addresses are host-order uint32_t here and dotted text in
- * documents; IPv6 blocks are only ever checked and put into their canonical text.
+ * CIDR: address arithmetic, without I/O and without opinions. IPv4 addresses are host-order
+ * uint32_t here and dotted text in documents; IPv6 blocks are only ever checked and put into their
+ * canonical text.
  */
 #pragma once
 
@@ -12,18 +13,20 @@ struct cidr {
 	unsigned bits;	  /* 0..32 */
 };
 
-#define IP_TEXT_MAX   16		      /* "255.255.255.255" and its NUL */
-#define CIDR_TEXT_MAX 20		      /* "255.255.255.255/32" and its NUL */
+#define IP_TEXT_MAX    16		      /* "255.255.255.255" and its NUL */
+#define CIDR_TEXT_MAX  20		      /* "255.255.255.255/32" and its NUL */
 #define CIDR6_TEXT_MAX (INET6_ADDRSTRLEN + 4) /* an IPv6 block and its NUL */
 
-/* "10.0.0.1": exactly four decimal parts, no leading zeros (which some read as octal). 0 or -EINVAL. */
+/* "10.0.0.1": exactly four decimal parts, no leading zeros (which some read as octal). 0 or
+ * -EINVAL. */
 int ip_parse(const char *text, uint32_t *ret_address);
 void ip_format(uint32_t address, char ret_text[static IP_TEXT_MAX]);
 
 /* "10.0.0.0/16"; the mask must be written. 0 or -EINVAL. */
 int cidr_parse(const char *text, struct cidr *ret_cidr);
 void cidr_format(struct cidr c, char ret_text[static CIDR_TEXT_MAX]);
-/* Any IPv6 block as canonical text, host bits cleared ("2001:DB8::1/32" → "2001:db8::/32"). 0 or -EINVAL. */
+/* Any IPv6 block as canonical text, host bits cleared ("2001:DB8::1/32" → "2001:db8::/32"). 0
+ * or -EINVAL. */
 int cidr6_canonical(const char *text, char ret_text[static CIDR6_TEXT_MAX]);
 
 uint32_t cidr_mask(unsigned bits);

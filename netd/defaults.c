@@ -1,5 +1,5 @@
-/* Defaults: what an account finds in each region before it made anything: a VPC in which instances can be launched at once.
- * Source: Amazon VPC user guide, "Default VPCs". */
+/* Defaults: what an account finds in each region before it made anything: a VPC in which
+ * instances can be launched at once. Source: Amazon VPC user guide, "Default VPCs". */
 #include "netd.h"
 
 #include <errno.h>
@@ -12,15 +12,15 @@
 #define DEFAULT_VPC_CIDR    "172.31.0.0/16"
 #define DEFAULT_SUBNET_BITS 20
 
-/* Which zones have got their default subnet once: what a customer deletes stays deleted over restarts. A document of the daemon's per region:
- * {"Zones": ["us-east-1a", …]}. */
+/* Which zones have got their default subnet once: what a customer deletes stays deleted over
+ * restarts. A document of the daemon's per region: {"Zones": ["us-east-1a", …]}. */
 #define KIND_SEEN "region-defaults"
 
 int default_dhcp_options(const struct call *c, char ret_id[static ID_MAX])
 {
 	char domain[80] = "ec2.internal";
 
-	store_each(c->store, "dhcp-options", d)
+	store_each (c->store, "dhcp-options", d)
 		if (is_callers(c, d) && jbool(d->json, "_Default", 0)) {
 			snprintf(ret_id, ID_MAX, "%s", d->id);
 			return 0;
@@ -29,9 +29,10 @@ int default_dhcp_options(const struct call *c, char ret_id[static ID_MAX])
 		snprintf(domain, sizeof domain, "%s.compute.internal", c->ctx->region);
 	id_new("dopt", ret_id);
 	return put_new(c, &kind_dhcp_options, ret_id,
-		       json_pack("{s:s s:s s:[] s:[{s:s s:[{s:s}]} {s:s s:[{s:s}]}] s:b}", "DhcpOptionsId", ret_id,
-				 "OwnerId", c->ctx->account, "Tags", "DhcpConfigurations", "Key", "domain-name",
-				 "Values", "Value", domain, "Key", "domain-name-servers", "Values", "Value",
+		       json_pack("{s:s s:s s:[] s:[{s:s s:[{s:s}]} {s:s s:[{s:s}]}] s:b}",
+				 "DhcpOptionsId", ret_id, "OwnerId", c->ctx->account, "Tags",
+				 "DhcpConfigurations", "Key", "domain-name", "Values", "Value",
+				 domain, "Key", "domain-name-servers", "Values", "Value",
 				 "AmazonProvidedDNS", "_Default", 1));
 }
 
@@ -70,7 +71,8 @@ int default_vpc_make(const struct call *c, char ret_vpc_id[static ID_MAX], struc
 		r = default_subnets_make(c, &b, f);
 	if (r < 0)
 		return r;
-	OWN(json_decref) json_t *table = json_deep_copy(txn_look(c->txn, "route-table", b.main_table_id));
+	OWN(json_decref) json_t *table =
+		json_deep_copy(txn_look(c->txn, "route-table", b.main_table_id));
 
 	r = route_append(table, "0.0.0.0/0", gateway_id, "CreateRoute");
 	if (r == 0)
@@ -90,8 +92,9 @@ static json_t *zones_new(const struct call *c, json_t *seen)
 		char zone[ZONE_NAME_MAX];
 
 		zone_name(c->ctx->region, i, zone);
-		if (!jarray_has(old, zone) && (json_array_append_new(zones, json_string(zone)) < 0 ||
-					       json_array_append_new(old, json_string(zone)) < 0))
+		if (!jarray_has(old, zone) &&
+		    (json_array_append_new(zones, json_string(zone)) < 0 ||
+		     json_array_append_new(old, json_string(zone)) < 0))
 			return NULL;
 	}
 	return give(zones);
@@ -103,7 +106,7 @@ static int subnets_add(struct call *c, const json_t *zones, struct fault *f)
 	json_t *zone;
 
 	/* One at a time: each needs to see the blocks and indexes of those before. */
-	json_array_foreach(zones, i, zone) {
+	json_array_foreach (zones, i, zone) {
 		OWN(json_decref) json_t *parameters = json_pack("{s:O}", "AvailabilityZone", zone);
 		OWN(json_decref) json_t *reply = NULL;
 		int r = create_default_subnet(c, parameters, &reply, f);
@@ -144,19 +147,21 @@ static int region_open(struct call *c, struct fault *f)
 
 int defaults_open(struct daemon *d)
 {
-	for (const char *const *region = config_list(d->config, "Cloud", "Regions"); *region; region++) {
+	for (const char *const *region = config_list(d->config, "Cloud", "Regions"); *region;
+	     region++) {
 		OWN(txn_free) struct txn *txn = txn_new(d->store);
 		struct context ctx = {0};
 		struct call c = {.ctx = &ctx, .daemon = d, .store = d->store, .txn = txn};
 		struct fault f = {0};
 
-		snprintf(ctx.account, sizeof ctx.account, "%s", config_string(d->config, "Cloud", "Account"));
+		snprintf(ctx.account, sizeof ctx.account, "%s",
+			 config_string(d->config, "Cloud", "Account"));
 		snprintf(ctx.region, sizeof ctx.region, "%s", *region);
 		int r = txn ? region_open(&c, &f) : -ENOMEM;
 
 		if (r < 0) {
-			log_error(r, "the region's default network could not be made", "REGION", *region, "REASON",
-				  f.message);
+			log_error(r, "the region's default network could not be made", "REGION",
+				  *region, "REASON", f.message);
 			return r;
 		}
 	}

@@ -28,7 +28,8 @@ static const struct describe gateways = {
 /* AWS shows "available" where its model says "attached". */
 static json_t *attachments_json(const char *vpc_id)
 {
-	return vpc_id ? json_pack("[{s:s s:s}]", "State", "available", "VpcId", vpc_id) : json_array();
+	return vpc_id ? json_pack("[{s:s s:s}]", "State", "available", "VpcId", vpc_id)
+		      : json_array();
 }
 
 int gateway_make(const struct call *c, const char *vpc_id, json_t *tags, char ret_id[static ID_MAX])
@@ -47,7 +48,7 @@ static const char *gateway_vpc(const struct doc *d)
 
 const struct doc *gateway_of(const struct call *c, const char *vpc_id)
 {
-	store_each(c->store, "internet-gateway", d) {
+	store_each (c->store, "internet-gateway", d) {
 		const char *attached = gateway_vpc(d);
 
 		if (attached && strcmp(attached, vpc_id) == 0)
@@ -56,7 +57,8 @@ const struct doc *gateway_of(const struct call *c, const char *vpc_id)
 	return NULL;
 }
 
-int describe_internet_gateways(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_internet_gateways(struct call *c, json_t *parameters, json_t **ret_reply,
+			       struct fault *f)
 {
 	return describe_run(c, &gateways, parameters, ret_reply, f);
 }
@@ -76,7 +78,8 @@ int create_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 	r = gateway_make(c, NULL, tags, id);
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:O}", "InternetGateway", txn_look(c->txn, "internet-gateway", id));
+	*ret_reply =
+		json_pack("{s:O}", "InternetGateway", txn_look(c->txn, "internet-gateway", id));
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
@@ -92,15 +95,17 @@ static int attachments_set(const struct call *c, const struct doc *gateway, cons
 int attach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *gateway, *vpc;
-	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId", &gateway, f);
+	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId",
+				   &gateway, f);
 
 	if (r == 0)
 		r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 	if (r < 0)
 		return r;
 	if (gateway_vpc(gateway))
-		return fault_set(f, FAULT_RESOURCE_ALREADY_ASSOCIATED, "resource %s is already attached to network %s",
-				 gateway->id, gateway_vpc(gateway));
+		return fault_set(f, FAULT_RESOURCE_ALREADY_ASSOCIATED,
+				 "resource %s is already attached to network %s", gateway->id,
+				 gateway_vpc(gateway));
 	if (gateway_of(c, vpc->id))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Network %s already has an internet gateway attached", vpc->id);
@@ -117,7 +122,7 @@ int attach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 /* Interfaces of the VPC that have a public address keep the gateway there. */
 static int has_public_addresses(const struct call *c, const char *vpc_id)
 {
-	store_each(c->store, "network-interface", d)
+	store_each (c->store, "network-interface", d)
 		if (jis(d->json, "VpcId", vpc_id) && json_object_get(d->json, "Association"))
 			return 1;
 	return 0;
@@ -126,18 +131,20 @@ static int has_public_addresses(const struct call *c, const char *vpc_id)
 int detach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *gateway, *vpc;
-	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId", &gateway, f);
+	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId",
+				   &gateway, f);
 
 	if (r == 0)
 		r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 	if (r < 0)
 		return r;
 	if (!gateway_vpc(gateway) || strcmp(gateway_vpc(gateway), vpc->id) != 0)
-		return fault_set(f, FAULT_GATEWAY_NOT_ATTACHED, "resource %s is not attached to network %s",
-				 gateway->id, vpc->id);
+		return fault_set(f, FAULT_GATEWAY_NOT_ATTACHED,
+				 "resource %s is not attached to network %s", gateway->id, vpc->id);
 	if (has_public_addresses(c, vpc->id))
 		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
-				 "Network %s has some mapped public address(es). Please unmap those public address(es) "
+				 "Network %s has some mapped public address(es). Please unmap "
+				 "those public address(es) "
 				 "before detaching the gateway.",
 				 vpc->id);
 	r = attachments_set(c, gateway, NULL);
@@ -153,13 +160,15 @@ int detach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 int delete_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *gateway;
-	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId", &gateway, f);
+	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId",
+				   &gateway, f);
 
 	if (r < 0)
 		return r;
 	if (gateway_vpc(gateway))
 		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
-				 "The internetGateway '%s' has dependencies and cannot be deleted.", gateway->id);
+				 "The internetGateway '%s' has dependencies and cannot be deleted.",
+				 gateway->id);
 	*ret_reply = reply_true();
 	return txn_delete(c->txn, "internet-gateway", gateway->id);
 }

@@ -20,7 +20,7 @@ static int value_matches(const json_t *value, const json_t *patterns)
 		snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
 		text = number;
 	}
-	json_array_foreach((json_t *)patterns, i, pattern)
+	json_array_foreach ((json_t *)patterns, i, pattern)
 		if (text && pattern_match(json_string_value(pattern), text))
 			return 1;
 	return 0;
@@ -33,7 +33,7 @@ static int has_rule(const struct doc *d, int is_egress, const char *path, const 
 	json_t *rule;
 	size_t i;
 
-	json_array_foreach(rules, i, rule)
+	json_array_foreach (rules, i, rule)
 		if (value_matches(jpath(rule, path), patterns))
 			return 1;
 	return 0;
@@ -114,8 +114,9 @@ json_t *group_rules(const struct store *s, const json_t *group, int is_egress)
 	json_t *ids = json_object_get(group, "_Rules"), *id;
 	size_t i;
 
-	json_array_foreach(ids, i, id) {
-		const struct doc *rule = store_find(s, "security-group-rule", json_string_value(id));
+	json_array_foreach (ids, i, id) {
+		const struct doc *rule =
+			store_find(s, "security-group-rule", json_string_value(id));
 
 		if (rule && (is_egress < 0 || jbool(rule->json, "IsEgress", 0) == is_egress) &&
 		    json_array_append(rules, rule->json) < 0)
@@ -126,13 +127,15 @@ json_t *group_rules(const struct store *s, const json_t *group, int is_egress)
 
 const struct doc *group_by_name(const struct call *c, const char *vpc_id, const char *name)
 {
-	store_each(c->store, "security-group", d)
-		if (is_callers(c, d) && jis(d->json, "VpcId", vpc_id) && jis(d->json, "GroupName", name))
+	store_each (c->store, "security-group", d)
+		if (is_callers(c, d) && jis(d->json, "VpcId", vpc_id) &&
+		    jis(d->json, "GroupName", name))
 			return d;
 	return NULL;
 }
 
-static int get_by_default_name(const struct call *c, const char *name, const struct doc **ret_group, struct fault *f)
+static int get_by_default_name(const struct call *c, const char *name, const struct doc **ret_group,
+			       struct fault *f)
 {
 	const struct doc *vpc = vpc_default(c);
 
@@ -142,12 +145,14 @@ static int get_by_default_name(const struct call *c, const char *name, const str
 
 	if (!group)
 		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
-				 "The security group '%.64s' does not exist in default VPC '%s'", name ? name : "", vpc->id);
+				 "The security group '%.64s' does not exist in default VPC '%s'",
+				 name ? name : "", vpc->id);
 	*ret_group = group;
 	return 0;
 }
 
-int group_parameter(const struct call *c, json_t *parameters, const struct doc **ret_group, struct fault *f)
+int group_parameter(const struct call *c, json_t *parameters, const struct doc **ret_group,
+		    struct fault *f)
 {
 	const char *id = jstr(parameters, "GroupId"), *name = jstr(parameters, "GroupName");
 
@@ -160,7 +165,8 @@ int group_parameter(const struct call *c, json_t *parameters, const struct doc *
 }
 
 /* GroupNames are turned into ids, so that an unknown one fails like an unknown id. */
-int describe_security_groups(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_security_groups(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	json_t *names = json_object_get(parameters, "GroupNames"), *name;
 	size_t i;
@@ -172,7 +178,7 @@ int describe_security_groups(struct call *c, json_t *parameters, json_t **ret_re
 	json_t *given = json_object_get(parameters, "GroupIds");
 	int r = given ? jarray_extend_all(ids, given) : 0;
 
-	json_array_foreach(names, i, name) {
+	json_array_foreach (names, i, name) {
 		const struct doc *group;
 
 		if (r == 0)
@@ -187,17 +193,18 @@ int describe_security_groups(struct call *c, json_t *parameters, json_t **ret_re
 	return r < 0 ? r : describe_run(c, &groups, changed, ret_reply, f);
 }
 
-static json_t *group_json(const struct call *c, const char *id, const char *vpc_id, const char *name,
-			  const char *description, json_t *tags)
+static json_t *group_json(const struct call *c, const char *id, const char *vpc_id,
+			  const char *name, const char *description, json_t *tags)
 {
-	return json_pack("{s:s s:s s:s s:s s:s s:o s:[]}", "GroupId", id, "GroupName", name, "Description", description,
-			 "VpcId", vpc_id, "OwnerId", c->ctx->account, "Tags", tags_or_none(tags), "_Rules");
+	return json_pack("{s:s s:s s:s s:s s:s s:o s:[]}", "GroupId", id, "GroupName", name,
+			 "Description", description, "VpcId", vpc_id, "OwnerId", c->ctx->account,
+			 "Tags", tags_or_none(tags), "_Rules");
 }
 
 static json_t *draft_all(int is_egress, const char *peer, json_t *value)
 {
-	return json_pack("{s:b s:s s:i s:i s:o}", "IsEgress", is_egress, "IpProtocol", "-1", "FromPort", -1, "ToPort", -1,
-			 peer, value);
+	return json_pack("{s:b s:s s:i s:i s:o}", "IsEgress", is_egress, "IpProtocol", "-1",
+			 "FromPort", -1, "ToPort", -1, peer, value);
 }
 
 /* Every group begins with leave to send anywhere; a default group also hears its own members. */
@@ -208,9 +215,10 @@ static int group_make(const struct call *c, json_t *group, int is_default)
 	const char *id = jstr(group, "GroupId");
 
 	if (is_default &&
-	    json_array_append_new(drafts, draft_all(0, "ReferencedGroupInfo",
-						    json_pack("{s:s s:s s:s}", "GroupId", id, "UserId", c->ctx->account,
-							      "_GroupName", "default"))) < 0)
+	    json_array_append_new(
+		    drafts, draft_all(0, "ReferencedGroupInfo",
+				      json_pack("{s:s s:s s:s}", "GroupId", id, "UserId",
+						c->ctx->account, "_GroupName", "default"))) < 0)
 		return -ENOMEM;
 	if (json_array_append_new(drafts, draft_all(1, "CidrIpv4", json_string("0.0.0.0/0"))) < 0)
 		return -ENOMEM;
@@ -219,34 +227,42 @@ static int group_make(const struct call *c, json_t *group, int is_default)
 	return r < 0 ? r : put_new(c, &kind_security_group, id, json_incref(group));
 }
 
-int group_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX], struct fault *f)
+int group_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX],
+		       struct fault *f)
 {
 	(void)f;
 	id_new("sg", ret_id);
-	OWN(json_decref) json_t *group = group_json(c, ret_id, vpc_id, "default", "default VPC security group", NULL);
+	OWN(json_decref) json_t *group =
+		group_json(c, ret_id, vpc_id, "default", "default VPC security group", NULL);
 
 	return group ? group_make(c, group, 1) : -ENOMEM;
 }
 
-static int name_check(const struct call *c, const char *vpc_id, const char *name, const char *description, struct fault *f)
+static int name_check(const struct call *c, const char *vpc_id, const char *name,
+		      const char *description, struct fault *f)
 {
 	if (!*name || !description_is_valid(name))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter GroupName is invalid. Character sets beyond ASCII are not supported.",
+				 "Value (%.64s) for parameter GroupName is invalid. Character sets "
+				 "beyond ASCII are not supported.",
 				 name);
 	if (strncmp(name, "sg-", 3) == 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter groupName is invalid. Group names may not be in the format sg-*.",
+				 "Value (%.64s) for parameter groupName is invalid. Group names "
+				 "may not be in the format sg-*.",
 				 name);
 	if (strcmp(name, "default") == 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Cannot use reserved security group name: default");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Cannot use reserved security group name: default");
 	if (!*description || !description_is_valid(description))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter GroupDescription is invalid. Character sets beyond ASCII are not supported.",
+				 "Value (%.64s) for parameter GroupDescription is invalid. "
+				 "Character sets beyond ASCII are not supported.",
 				 description);
 	if (group_by_name(c, vpc_id, name))
-		return fault_set(f, FAULT_INVALID_GROUP_DUPLICATE, "The security group '%.255s' already exists for VPC '%s'",
-				 name, vpc_id);
+		return fault_set(f, FAULT_INVALID_GROUP_DUPLICATE,
+				 "The security group '%.255s' already exists for VPC '%s'", name,
+				 vpc_id);
 	return 0;
 }
 
@@ -289,7 +305,7 @@ int group_drop(const struct call *c, const char *group_id)
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(ids, i, id)
+	json_array_foreach (ids, i, id)
 		if (r == 0)
 			r = txn_delete(c->txn, "security-group-rule", json_string_value(id));
 	return r < 0 || !group ? r : txn_delete(c->txn, "security-group", group_id);
@@ -298,18 +314,19 @@ int group_drop(const struct call *c, const char *group_id)
 /* An interface is in the group, or a rule of another group refers to it. */
 static int is_in_use(const struct call *c, const struct doc *group)
 {
-	store_each(c->store, "network-interface", d) {
+	store_each (c->store, "network-interface", d) {
 		json_t *list = json_object_get(d->json, "Groups"), *g;
 		size_t i;
 
-		json_array_foreach(list, i, g)
+		json_array_foreach (list, i, g)
 			if (jis(g, "GroupId", group->id))
 				return 1;
 	}
-	store_each(c->store, "security-group-rule", d) {
+	store_each (c->store, "security-group-rule", d) {
 		const char *referenced = jpath_str(d->json, "ReferencedGroupInfo.GroupId");
 
-		if (referenced && strcmp(referenced, group->id) == 0 && !jis(d->json, "GroupId", group->id))
+		if (referenced && strcmp(referenced, group->id) == 0 &&
+		    !jis(d->json, "GroupId", group->id))
 			return 1;
 	}
 	return 0;
@@ -323,10 +340,13 @@ int delete_security_group(struct call *c, json_t *parameters, json_t **ret_reply
 	if (r < 0)
 		return r;
 	if (jis(group->json, "GroupName", "default"))
-		return fault_set(f, FAULT_CANNOT_DELETE,
-				 "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", group->id);
+		return fault_set(
+			f, FAULT_CANNOT_DELETE,
+			"the specified group: \"%s\" name: \"default\" cannot be deleted by a user",
+			group->id);
 	if (is_in_use(c, group))
-		return fault_set(f, FAULT_DEPENDENCY_VIOLATION, "resource %s has a dependent object", group->id);
+		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+				 "resource %s has a dependent object", group->id);
 	*ret_reply = json_pack("{s:b s:s}", "Return", 1, "GroupId", group->id);
 	return group_drop(c, group->id);
 }

@@ -1,4 +1,5 @@
-/* Rules of security groups: to allow, revoke, change and describe them. What is answered is in force. */
+/* Rules of security groups: to allow, revoke, change and describe them. What is answered is in
+ * force. */
 #include "group.h"
 
 #include <errno.h>
@@ -25,25 +26,29 @@ static const struct describe rules = {
 	.filters = rule_filters,
 };
 
-int describe_security_group_rules(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_security_group_rules(struct call *c, json_t *parameters, json_t **ret_reply,
+				  struct fault *f)
 {
 	return describe_run(c, &rules, parameters, ret_reply, f);
 }
 
-int group_rules_add(const struct call *c, json_t *group, const json_t *drafts, json_t *tags, json_t **ret_rules)
+int group_rules_add(const struct call *c, json_t *group, const json_t *drafts, json_t *tags,
+		    json_t **ret_rules)
 {
 	OWN(json_decref) json_t *added = json_array();
 	json_t *draft;
 	size_t i;
 
-	json_array_foreach((json_t *)drafts, i, draft) {
+	json_array_foreach ((json_t *)drafts, i, draft) {
 		char id[ID_MAX];
 		json_t *rule = json_deep_copy(draft);
 
 		id_new("sgr", id);
-		if (json_array_append_new(added, rule) < 0 || jset(rule, "SecurityGroupRuleId", id) < 0 ||
+		if (json_array_append_new(added, rule) < 0 ||
+		    jset(rule, "SecurityGroupRuleId", id) < 0 ||
 		    jset(rule, "GroupId", jstr(group, "GroupId")) < 0 ||
-		    jset(rule, "GroupOwnerId", c->ctx->account) < 0 || jset_new(rule, "Tags", tags_or_none(tags)) < 0 ||
+		    jset(rule, "GroupOwnerId", c->ctx->account) < 0 ||
+		    jset_new(rule, "Tags", tags_or_none(tags)) < 0 ||
 		    json_array_append_new(json_object_get(group, "_Rules"), json_string(id)) < 0)
 			return -ENOMEM;
 		int r = put_new(c, &kind_security_group_rule, id, json_incref(rule));
@@ -55,7 +60,8 @@ int group_rules_add(const struct call *c, json_t *group, const json_t *drafts, j
 	return 0;
 }
 
-/* AWS counts rules for IPv4 and IPv6 apart; one that names a group counts for both. Source: Amazon VPC quotas. */
+/* AWS counts rules for IPv4 and IPv6 apart; one that names a group counts for both. Source:
+ * Amazon VPC quotas. */
 static int limit_check(const json_t *existing, const json_t *drafts, struct fault *f)
 {
 	const json_t *lists[] = {existing, drafts};
@@ -65,14 +71,15 @@ static int limit_check(const json_t *existing, const json_t *drafts, struct faul
 		json_t *rule;
 		size_t i;
 
-		json_array_foreach((json_t *)lists[k], i, rule) {
+		json_array_foreach ((json_t *)lists[k], i, rule) {
 			n_v4 += !jstr(rule, "CidrIpv6");
 			n_v6 += !jstr(rule, "CidrIpv4");
 		}
 	}
 	if (n_v4 > LIMIT_RULES_PER_GROUP || n_v6 > LIMIT_RULES_PER_GROUP)
-		return fault_set(f, FAULT_RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
-				 "The maximum number of rules per security group has been reached.");
+		return fault_set(
+			f, FAULT_RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
+			"The maximum number of rules per security group has been reached.");
 	return 0;
 }
 
@@ -82,7 +89,7 @@ static json_t *rule_find(const json_t *list, const json_t *rule)
 	json_t *other;
 	size_t i;
 
-	json_array_foreach((json_t *)list, i, other)
+	json_array_foreach ((json_t *)list, i, other)
 		if (rule_is_same(other, rule))
 			return other;
 	return NULL;
@@ -94,10 +101,11 @@ static int duplicate_check(const json_t *existing, const json_t *drafts, struct 
 	json_t *draft;
 	size_t i;
 
-	json_array_foreach((json_t *)drafts, i, draft)
+	json_array_foreach ((json_t *)drafts, i, draft)
 		if (rule_find(existing, draft)) {
 			rule_format(draft, text);
-			return fault_set(f, FAULT_INVALID_PERMISSION_DUPLICATE, "the specified rule \"%s\" already exists", text);
+			return fault_set(f, FAULT_INVALID_PERMISSION_DUPLICATE,
+					 "the specified rule \"%s\" already exists", text);
 		}
 	return 0;
 }
@@ -113,11 +121,13 @@ static int commit(struct call *c, const json_t *group)
 	if (r < 0)
 		return r;
 	kernel_touch(vpc_id);
-	(void)kernel_sync(vpc_id, NULL); /* what is asked for is durable; the kernel room logs and tries again */
+	/* What is asked for is durable: the kernel room logs a failure and tries again. */
+	(void)kernel_sync(vpc_id, NULL);
 	return 0;
 }
 
-static int authorize(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply, struct fault *f)
+static int authorize(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply,
+		     struct fault *f)
 {
 	static const char *const allowed[] = {"security-group-rule", NULL};
 	OWN(json_decref) json_t *permissions = NULL;
@@ -178,9 +188,10 @@ static int rule_get(const struct call *c, const struct doc *group, const char *i
 	return 0;
 }
 
-/* The rules that a request means: by ids, or by permissions. What permissions do not find goes to `unknown`. */
-static int rules_meant(const struct call *c, const struct doc *group, json_t *parameters, int is_egress, json_t *meant,
-		       json_t *unknown, struct fault *f)
+/* The rules that a request means: by ids, or by permissions. What permissions do not find goes
+ * to `unknown`. */
+static int rules_meant(const struct call *c, const struct doc *group, json_t *parameters,
+		       int is_egress, json_t *meant, json_t *unknown, struct fault *f)
 {
 	json_t *ids = json_object_get(parameters, "SecurityGroupRuleIds"), *item;
 	OWN(json_decref) json_t *existing = group_rules(c->store, group->json, is_egress);
@@ -191,8 +202,9 @@ static int rules_meant(const struct call *c, const struct doc *group, json_t *pa
 
 	if (json_array_size(ids) > 0 && json_object_get(parameters, "IpPermissions"))
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "The parameters IpPermissions and SecurityGroupRuleIds may not be used together");
-	json_array_foreach(ids, i, item) {
+				 "The parameters IpPermissions and SecurityGroupRuleIds may not be "
+				 "used together");
+	json_array_foreach (ids, i, item) {
 		const struct doc *rule;
 
 		if (r == 0)
@@ -207,7 +219,7 @@ static int rules_meant(const struct call *c, const struct doc *group, json_t *pa
 		r = permissions_read(c, group, permissions, is_egress, &drafts, f);
 	if (r < 0)
 		return r;
-	json_array_foreach(drafts, i, item) {
+	json_array_foreach (drafts, i, item) {
 		json_t *rule = rule_find(existing, item);
 
 		if (json_array_append(rule ? meant : unknown, rule ? rule : item) < 0)
@@ -221,12 +233,13 @@ static int rules_drop(const struct call *c, json_t *group, const json_t *dropped
 	json_t *ids = json_object_get(group, "_Rules"), *rule;
 	size_t i;
 
-	json_array_foreach((json_t *)dropped, i, rule) {
+	json_array_foreach ((json_t *)dropped, i, rule) {
 		const char *id = jstr(rule, "SecurityGroupRuleId");
 		size_t at = 0;
 		int r = txn_delete(c->txn, "security-group-rule", id);
 
-		while (at < json_array_size(ids) && strcmp(json_string_value(json_array_get(ids, at)), id) != 0)
+		while (at < json_array_size(ids) &&
+		       strcmp(json_string_value(json_array_get(ids, at)), id) != 0)
 			at++;
 		json_array_remove(ids, at);
 		if (r < 0)
@@ -235,17 +248,21 @@ static int rules_drop(const struct call *c, json_t *group, const json_t *dropped
 	return 0;
 }
 
-/* In a default VPC, AWS answers what it did not find; in others it refuses. Source: RevokeSecurityGroupIngress. */
-static int unknown_check(const struct call *c, const struct doc *group, const json_t *unknown, struct fault *f)
+/* In a default VPC, AWS answers what it did not find; in others it refuses. Source:
+ * RevokeSecurityGroupIngress. */
+static int unknown_check(const struct call *c, const struct doc *group, const json_t *unknown,
+			 struct fault *f)
 {
 	const struct doc *vpc = store_find(c->store, "vpc", jstr_or(group->json, "VpcId", ""));
 
 	if (json_array_size(unknown) == 0 || (vpc && jbool(vpc->json, "IsDefault", 0)))
 		return 0;
-	return fault_set(f, FAULT_INVALID_PERMISSION_NOT_FOUND, "The specified rule does not exist in this security group.");
+	return fault_set(f, FAULT_INVALID_PERMISSION_NOT_FOUND,
+			 "The specified rule does not exist in this security group.");
 }
 
-static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply, struct fault *f)
+static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply,
+			struct fault *f)
 {
 	OWN(json_decref) json_t *meant = json_array();
 	OWN(json_decref) json_t *unknown = json_array();
@@ -269,7 +286,8 @@ static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_
 		return r;
 	*ret_reply = json_pack("{s:b}", "Return", 1);
 	if (json_array_size(unknown) > 0)
-		r = jset_new(*ret_reply, "UnknownIpPermissions", permissions_show(unknown, is_egress));
+		r = jset_new(*ret_reply, "UnknownIpPermissions",
+			     permissions_show(unknown, is_egress));
 	return *ret_reply ? r : -ENOMEM;
 }
 
@@ -283,11 +301,13 @@ int revoke_egress(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	return revoke_rules(c, parameters, 1, ret_reply, f);
 }
 
-static int describe_anew(const struct call *c, const struct doc *rule, const char *description, struct fault *f)
+static int describe_anew(const struct call *c, const struct doc *rule, const char *description,
+			 struct fault *f)
 {
 	if (description && !description_is_valid(description))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Invalid rule description. Valid descriptions are strings less than 256 characters from the "
+				 "Invalid rule description. Valid descriptions are strings less "
+				 "than 256 characters from the "
 				 "following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*");
 	OWN(json_decref) json_t *json = doc_edit(rule);
 	int r = jset(json, "Description", description && *description ? description : NULL);
@@ -295,7 +315,8 @@ static int describe_anew(const struct call *c, const struct doc *rule, const cha
 	return r < 0 ? r : txn_replace(c->txn, rule, give(json));
 }
 
-static int update_descriptions(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply, struct fault *f)
+static int update_descriptions(struct call *c, json_t *parameters, int is_egress,
+			       json_t **ret_reply, struct fault *f)
 {
 	json_t *wishes = json_object_get(parameters, "SecurityGroupRuleDescriptions"), *item;
 	OWN(json_decref) json_t *drafts = json_array();
@@ -303,30 +324,35 @@ static int update_descriptions(struct call *c, json_t *parameters, int is_egress
 	size_t i;
 	int r = group_parameter(c, parameters, &group, f);
 
-	if (r == 0 && json_array_size(wishes) == 0 && json_array_size(json_object_get(parameters, "IpPermissions")) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "Either IpPermissions or SecurityGroupRuleDescriptions must be specified");
-	json_array_foreach(wishes, i, item) {
+	if (r == 0 && json_array_size(wishes) == 0 &&
+	    json_array_size(json_object_get(parameters, "IpPermissions")) == 0)
+		return fault_set(
+			f, FAULT_MISSING_PARAMETER,
+			"Either IpPermissions or SecurityGroupRuleDescriptions must be specified");
+	json_array_foreach (wishes, i, item) {
 		if (r == 0)
-			r = rule_get(c, group, jstr(item, "SecurityGroupRuleId"), is_egress, &rule, f);
+			r = rule_get(c, group, jstr(item, "SecurityGroupRuleId"), is_egress, &rule,
+				     f);
 		if (r == 0)
 			r = describe_anew(c, rule, jstr(item, "Description"), f);
 	}
 	if (r == 0) {
 		json_decref(drafts);
 		drafts = NULL;
-		r = permissions_read(c, group, json_object_get(parameters, "IpPermissions"), is_egress, &drafts, f);
+		r = permissions_read(c, group, json_object_get(parameters, "IpPermissions"),
+				     is_egress, &drafts, f);
 	}
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *existing = group_rules(c->store, group->json, is_egress);
 
-	json_array_foreach(drafts, i, item) {
+	json_array_foreach (drafts, i, item) {
 		const json_t *same = rule_find(existing, item);
 
 		if (!same)
-			return fault_set(f, FAULT_INVALID_PERMISSION_NOT_FOUND,
-					 "The specified rule does not exist in this security group.");
+			return fault_set(
+				f, FAULT_INVALID_PERMISSION_NOT_FOUND,
+				"The specified rule does not exist in this security group.");
 		r = rule_get(c, group, jstr(same, "SecurityGroupRuleId"), is_egress, &rule, f);
 		if (r == 0)
 			r = describe_anew(c, rule, jstr(item, "Description"), f);
@@ -337,12 +363,14 @@ static int update_descriptions(struct call *c, json_t *parameters, int is_egress
 	return 0;
 }
 
-int update_ingress_descriptions(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int update_ingress_descriptions(struct call *c, json_t *parameters, json_t **ret_reply,
+				struct fault *f)
 {
 	return update_descriptions(c, parameters, 0, ret_reply, f);
 }
 
-int update_egress_descriptions(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int update_egress_descriptions(struct call *c, json_t *parameters, json_t **ret_reply,
+			       struct fault *f)
 {
 	return update_descriptions(c, parameters, 1, ret_reply, f);
 }
@@ -351,24 +379,31 @@ int update_egress_descriptions(struct call *c, json_t *parameters, json_t **ret_
 static json_t *permission_of_request(const json_t *request)
 {
 	const char *v4 = jstr(request, "CidrIpv4"), *v6 = jstr(request, "CidrIpv6");
-	const char *list = jstr(request, "PrefixListId"), *group = jstr(request, "ReferencedGroupId");
+	const char *list = jstr(request, "PrefixListId"),
+		   *group = jstr(request, "ReferencedGroupId");
 	const char *text = jstr(request, "Description");
 
-	return json_pack("[{s:s* s:O* s:O* s:o* s:o* s:o* s:o*}]", "IpProtocol", jstr(request, "IpProtocol"), "FromPort",
-			 json_object_get(request, "FromPort"), "ToPort", json_object_get(request, "ToPort"), "IpRanges",
-			 v4 ? json_pack("[{s:s s:s*}]", "CidrIp", v4, "Description", text) : NULL, "Ipv6Ranges",
-			 v6 ? json_pack("[{s:s s:s*}]", "CidrIpv6", v6, "Description", text) : NULL, "PrefixListIds",
-			 list ? json_pack("[{s:s s:s*}]", "PrefixListId", list, "Description", text) : NULL,
-			 "UserIdGroupPairs",
-			 group ? json_pack("[{s:s s:s*}]", "GroupId", group, "Description", text) : NULL);
+	return json_pack(
+		"[{s:s* s:O* s:O* s:o* s:o* s:o* s:o*}]", "IpProtocol", jstr(request, "IpProtocol"),
+		"FromPort", json_object_get(request, "FromPort"), "ToPort",
+		json_object_get(request, "ToPort"), "IpRanges",
+		v4 ? json_pack("[{s:s s:s*}]", "CidrIp", v4, "Description", text) : NULL,
+		"Ipv6Ranges",
+		v6 ? json_pack("[{s:s s:s*}]", "CidrIpv6", v6, "Description", text) : NULL,
+		"PrefixListIds",
+		list ? json_pack("[{s:s s:s*}]", "PrefixListId", list, "Description", text) : NULL,
+		"UserIdGroupPairs",
+		group ? json_pack("[{s:s s:s*}]", "GroupId", group, "Description", text) : NULL);
 }
 
 /* One changed rule: put, and replaced in `final`, the group's rules as they will be. */
-static int modify_one(const struct call *c, const struct doc *group, const json_t *update, json_t *final, struct fault *f)
+static int modify_one(const struct call *c, const struct doc *group, const json_t *update,
+		      json_t *final, struct fault *f)
 {
 	const struct doc *rule;
 	OWN(json_decref) json_t *drafts = NULL;
-	OWN(json_decref) json_t *permissions = permission_of_request(json_object_get(update, "SecurityGroupRule"));
+	OWN(json_decref) json_t *permissions =
+		permission_of_request(json_object_get(update, "SecurityGroupRule"));
 	json_t *other;
 	size_t i;
 	int r = rule_get(c, group, jstr(update, "SecurityGroupRuleId"), -1, &rule, f);
@@ -380,20 +415,24 @@ static int modify_one(const struct call *c, const struct doc *group, const json_
 		return r;
 	if (json_array_size(drafts) != 1)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "Exactly one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupId must be specified");
+				 "Exactly one of CidrIpv4, CidrIpv6, PrefixListId and "
+				 "ReferencedGroupId must be specified");
 	OWN(json_decref) json_t *json = json_deep_copy(json_array_get(drafts, 0));
-	static const char *const kept[] = {"SecurityGroupRuleId", "GroupId", "GroupOwnerId", "Tags"};
+	static const char *const kept[] = {"SecurityGroupRuleId", "GroupId", "GroupOwnerId",
+					   "Tags"};
 
 	for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
 		if (json_object_set(json, kept[k], json_object_get(rule->json, kept[k])) < 0)
 			return -ENOMEM;
-	json_array_foreach(final, i, other)
-		if (jis(other, "SecurityGroupRuleId", rule->id) && json_array_set(final, i, json) < 0)
+	json_array_foreach (final, i, other)
+		if (jis(other, "SecurityGroupRuleId", rule->id) &&
+		    json_array_set(final, i, json) < 0)
 			return -ENOMEM;
 	return txn_replace(c->txn, rule, give(json));
 }
 
-int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret_reply,
+				struct fault *f)
 {
 	json_t *updates = json_object_get(parameters, "SecurityGroupRules"), *item;
 	const struct doc *group;
@@ -403,17 +442,18 @@ int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret
 	if (r < 0)
 		return r;
 	if (json_array_size(updates) == 0 || json_array_size(updates) > 2 * LIMIT_RULES_PER_GROUP)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Between 1 and %d rules must be specified",
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Between 1 and %d rules must be specified",
 				 2 * LIMIT_RULES_PER_GROUP);
 	OWN(json_decref) json_t *kept = json_incref(group->json);
 	OWN(json_decref) json_t *final = group_rules(c->store, group->json, -1);
 
-	json_array_foreach(updates, i, item) {
+	json_array_foreach (updates, i, item) {
 		r = modify_one(c, group, item, final, f);
 		if (r < 0)
 			return r;
 	}
-	json_array_foreach(final, i, item)
+	json_array_foreach (final, i, item)
 		for (k = 0; k < i; k++)
 			if (rule_is_same(item, json_array_get(final, k))) {
 				char text[200];
@@ -425,8 +465,9 @@ int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret
 	for (int is_egress = 0; r == 0 && is_egress < 2; is_egress++) {
 		OWN(json_decref) json_t *way = json_array();
 
-		json_array_foreach(final, i, item)
-			if (jbool(item, "IsEgress", 0) == is_egress && json_array_append(way, item) < 0)
+		json_array_foreach (final, i, item)
+			if (jbool(item, "IsEgress", 0) == is_egress &&
+			    json_array_append(way, item) < 0)
 				return -ENOMEM;
 		r = limit_check(way, NULL, f);
 	}

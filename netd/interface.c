@@ -90,13 +90,14 @@ json_t *interface_present(const struct call *c, const struct doc *d)
 	return interface_shown(d->json);
 }
 
-int describe_network_interfaces(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_network_interfaces(struct call *c, json_t *parameters, json_t **ret_reply,
+				struct fault *f)
 {
 	return describe_run(c, &interfaces, parameters, ret_reply, f);
 }
 
-static int group_add(const struct call *c, const json_t *vpc, const char *id, int is_launch, json_t *groups,
-		     struct fault *f)
+static int group_add(const struct call *c, const json_t *vpc, const char *id, int is_launch,
+		     json_t *groups, struct fault *f)
 {
 	const struct doc *group;
 	const char *vpc_id = jstr(vpc, "VpcId");
@@ -107,20 +108,23 @@ static int group_add(const struct call *c, const json_t *vpc, const char *id, in
 	if (r < 0)
 		return r;
 	if (!jis(group->json, "VpcId", vpc_id) && is_launch)
-		return fault_set(f, FAULT_INVALID_PARAMETER, "Security group %s and subnet belong to different networks.",
-				 id);
+		return fault_set(f, FAULT_INVALID_PARAMETER,
+				 "Security group %s and subnet belong to different networks.", id);
 	if (!jis(group->json, "VpcId", vpc_id))
-		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
-				 "You have specified two resources that belong to different networks.");
-	json_array_foreach(groups, i, known)
+		return fault_set(
+			f, FAULT_INVALID_GROUP_NOT_FOUND,
+			"You have specified two resources that belong to different networks.");
+	json_array_foreach (groups, i, known)
 		if (jis(known, "GroupId", id))
 			return 0;
 	return json_array_append_new(groups, json_pack("{s:s s:s}", "GroupId", id, "GroupName",
-						       jstr_or(group->json, "GroupName", ""))) < 0 ? -ENOMEM : 0;
+						       jstr_or(group->json, "GroupName", ""))) < 0
+		       ? -ENOMEM
+		       : 0;
 }
 
-int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch, json_t **ret_groups,
-		     struct fault *f)
+int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch,
+		     json_t **ret_groups, struct fault *f)
 {
 	OWN(json_decref) json_t *groups = json_array();
 	json_t *id;
@@ -129,14 +133,15 @@ int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids,
 
 	if (json_array_size(group_ids) == 0)
 		r = group_add(c, vpc, jstr(vpc, "_DefaultGroup"), is_launch, groups, f);
-	json_array_foreach(group_ids, i, id)
+	json_array_foreach (group_ids, i, id)
 		if (r == 0)
 			r = group_add(c, vpc, json_string_value(id), is_launch, groups, f);
 	if (r < 0)
 		return r;
 	if (json_array_size(groups) > LIMIT_GROUPS_PER_INTERFACE)
 		return fault_set(f, FAULT_SECURITY_GROUPS_PER_INTERFACE_LIMIT_EXCEEDED,
-				 "The maximum number of security groups per network interface has been reached.");
+				 "The maximum number of security groups per network interface has "
+				 "been reached.");
 	*ret_groups = give(groups);
 	return 0;
 }
@@ -148,7 +153,7 @@ static int primary_parameter(json_t *parameters, const char **ret_text, struct f
 	const char *text = jstr(parameters, "PrivateIpAddress");
 	size_t i;
 
-	json_array_foreach(list, i, a) {
+	json_array_foreach (list, i, a) {
 		if (!jbool(a, "Primary", 0))
 			continue;
 		if (text)
@@ -160,29 +165,38 @@ static int primary_parameter(json_t *parameters, const char **ret_text, struct f
 	return 0;
 }
 
-static int address_add(const struct birth *b, const char *wanted, json_t *taken, json_t *addresses, struct fault *f)
+static int address_add(const struct birth *b, const char *wanted, json_t *taken, json_t *addresses,
+		       struct fault *f)
 {
 	char text[IP_TEXT_MAX];
 	int r = address_take(b->subnet->json, wanted, taken, text);
 
 	if (r == -EINVAL)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter privateIpAddress is invalid. Invalid IP address.", wanted);
+				 "Value (%.64s) for parameter privateIpAddress is invalid. Invalid "
+				 "IP address.",
+				 wanted);
 	if (r == -ERANGE)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Address does not fall within the subnet's address range");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Address does not fall within the subnet's address range");
 	if (r == -EADDRINUSE)
-		return fault_set(f, FAULT_INVALID_IP_ADDRESS_IN_USE, "Address %s is in use.", wanted);
+		return fault_set(f, FAULT_INVALID_IP_ADDRESS_IN_USE, "Address %s is in use.",
+				 wanted);
 	if (r == -ENOSPC)
 		return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
-				 "The specified subnet does not have enough free addresses to satisfy the request. (%s)",
+				 "The specified subnet does not have enough free addresses to "
+				 "satisfy the request. (%s)",
 				 b->subnet->id);
 	if (r < 0)
 		return r;
 	return json_array_append_new(addresses, json_string(text)) < 0 ||
-		       json_array_append_new(taken, json_string(text)) < 0 ? -ENOMEM : 0;
+			       json_array_append_new(taken, json_string(text)) < 0
+		       ? -ENOMEM
+		       : 0;
 }
 
-/* All addresses of the new interface, named ones before free ones, so that a free one does not take a named one's place. */
+/* All addresses of the new interface, named ones before free ones, so that a free one does not
+ * take a named one's place. */
 static int addresses_take(json_t *parameters, struct birth *b, struct fault *f)
 {
 	json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *a;
@@ -197,13 +211,15 @@ static int addresses_take(json_t *parameters, struct birth *b, struct fault *f)
 		return r;
 	if (n_free && list)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "PrivateIpAddresses and SecondaryPrivateIpAddressCount may not be used together");
+				 "PrivateIpAddresses and SecondaryPrivateIpAddressCount may not be "
+				 "used together");
 	if (n_free < 0 || n_free + (int64_t)json_array_size(list) >= LIMIT_ADDRESSES_PER_INTERFACE)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Too many private addresses for one interface");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Too many private addresses for one interface");
 	b->addresses = json_array();
 	if (primary)
 		r = address_add(b, primary, taken, b->addresses, f);
-	json_array_foreach(list, i, a)
+	json_array_foreach (list, i, a)
 		if (r == 0 && !jbool(a, "Primary", 0))
 			r = address_add(b, jstr(a, "PrivateIpAddress"), taken, secondary, f);
 	if (r == 0 && !primary)
@@ -230,18 +246,20 @@ static json_t *addresses_json(const struct call *c, const json_t *addresses)
 	json_t *a;
 	size_t i;
 
-	json_array_foreach(addresses, i, a) {
+	json_array_foreach (addresses, i, a) {
 		char name[ADDRESS_NAME_MAX];
 
 		address_private_name(c->ctx->region, json_string_value(a), name);
-		if (json_array_append_new(list, json_pack("{s:O s:s s:b}", "PrivateIpAddress", a, "PrivateDnsName", name,
-							  "Primary", i == 0)) < 0)
+		if (json_array_append_new(list,
+					  json_pack("{s:O s:s s:b}", "PrivateIpAddress", a,
+						    "PrivateDnsName", name, "Primary", i == 0)) < 0)
 			return NULL;
 	}
 	return give(list);
 }
 
-static json_t *interface_json(const struct call *c, const struct birth *b, const char *id, const char *description)
+static json_t *interface_json(const struct call *c, const struct birth *b, const char *id,
+			      const char *description)
 {
 	const char *primary = json_string_value(json_array_get(b->addresses, 0));
 	const json_t *subnet = b->subnet->json;
@@ -249,31 +267,38 @@ static json_t *interface_json(const struct call *c, const struct birth *b, const
 
 	address_private_name(c->ctx->region, primary, name);
 	id_link_name('t', id, tap);
-	return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:s s:o s:O s:O s:[] s:s s:s}",
-			 "NetworkInterfaceId", id, "SubnetId", b->subnet->id, "VpcId", b->vpc->id, "AvailabilityZone",
-			 jstr(subnet, "AvailabilityZone"), "MacAddress", b->mac, "PrivateIpAddress", primary,
-			 "PrivateDnsName", name, "OwnerId", c->ctx->account, "InterfaceType", "interface",
-			 "RequesterManaged", 0, "SourceDestCheck", 1, "Description", description, "PrivateIpAddresses",
-			 addresses_json(c, b->addresses), "Groups", b->groups, "Tags", b->tags, "Ipv6Addresses", "Status",
-			 b->instance_id ? "in-use" : "available", "_Tap", tap);
+	return json_pack(
+		"{s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:s s:o s:O s:O s:[] s:s s:s}",
+		"NetworkInterfaceId", id, "SubnetId", b->subnet->id, "VpcId", b->vpc->id,
+		"AvailabilityZone", jstr(subnet, "AvailabilityZone"), "MacAddress", b->mac,
+		"PrivateIpAddress", primary, "PrivateDnsName", name, "OwnerId", c->ctx->account,
+		"InterfaceType", "interface", "RequesterManaged", 0, "SourceDestCheck", 1,
+		"Description", description, "PrivateIpAddresses", addresses_json(c, b->addresses),
+		"Groups", b->groups, "Tags", b->tags, "Ipv6Addresses", "Status",
+		b->instance_id ? "in-use" : "available", "_Tap", tap);
 }
 
 /* Members of AWS's that ask for what is not there. */
 static int unsupported_check(json_t *parameters, struct fault *f)
 {
-	static const char *const counts[] = {"Ipv6AddressCount", "Ipv4PrefixCount", "Ipv6PrefixCount"};
+	static const char *const counts[] = {"Ipv6AddressCount", "Ipv4PrefixCount",
+					     "Ipv6PrefixCount"};
 	static const char *const lists[] = {"Ipv6Addresses", "Ipv4Prefixes", "Ipv6Prefixes"};
 	const char *type = jstr(parameters, "InterfaceType");
 
 	for (int i = 0; i < 3; i++) {
 		const char *name = jint(parameters, counts[i], 0) ? counts[i]
-				   : json_array_size(json_object_get(parameters, lists[i])) ? lists[i] : NULL;
+				   : json_array_size(json_object_get(parameters, lists[i]))
+					   ? lists[i]
+					   : NULL;
 
 		if (name)
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported", name);
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
+					 name);
 	}
 	if (type && strcmp(type, "interface") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Interfaces of type %.32s are not supported", type);
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Interfaces of type %.32s are not supported", type);
 	return 0;
 }
 
@@ -286,7 +311,8 @@ static int place_find(const struct call *c, json_t *parameters, struct birth *b,
 		r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &b->subnet, f);
 	else
 		r = subnet_default(c, jstr(parameters, "_AvailabilityZone"), &b->subnet, f);
-	return r < 0 ? r : kind_get(c, &kind_vpc, "VpcId", jstr(b->subnet->json, "VpcId"), &b->vpc, f);
+	return r < 0 ? r
+		     : kind_get(c, &kind_vpc, "VpcId", jstr(b->subnet->json, "VpcId"), &b->vpc, f);
 }
 
 static int birth_read(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
@@ -299,8 +325,8 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 	if (r == 0)
 		r = place_find(c, parameters, b, f);
 	if (r == 0)
-		r = interface_groups(c, b->vpc->json, json_object_get(parameters, "Groups"), !!b->instance_id,
-				     &b->groups, f);
+		r = interface_groups(c, b->vpc->json, json_object_get(parameters, "Groups"),
+				     !!b->instance_id, &b->groups, f);
 	if (r == 0)
 		r = tags_from_specifications(parameters, "network-interface", allowed, &b->tags, f);
 	if (r < 0)
@@ -309,15 +335,17 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 		return fault_set(f, FAULT_NETWORK_INTERFACE_LIMIT_EXCEEDED,
 				 "The maximum number of network interfaces has been reached.");
 	if (b->instance_id && taken_device(b->instance_id, b->device_index))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Instance '%s' already has an interface attached at device index '%d'.",
-				 b->instance_id, b->device_index);
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"Instance '%s' already has an interface attached at device index '%d'.",
+			b->instance_id, b->device_index);
 	mac_new(b->mac);
 	return addresses_take(parameters, b, f);
 }
 
 /* The part of an interface's birth that only instances have: attachment and public address. */
-static int birth_attach(const struct call *c, json_t *parameters, const struct birth *b, json_t *json, struct fault *f)
+static int birth_attach(const struct call *c, json_t *parameters, const struct birth *b,
+			json_t *json, struct fault *f)
 {
 	int has_public = jbool(b->subnet->json, "MapPublicIpOnLaunch", 0) && b->device_index == 0;
 	char address[IP_TEXT_MAX];
@@ -325,7 +353,8 @@ static int birth_attach(const struct call *c, json_t *parameters, const struct b
 	if (!b->instance_id)
 		return 0;
 	int r = jset_new(json, "Attachment",
-			 attachment_json(c, b->instance_id, b->device_index, jbool(parameters, "_DeleteOnTermination", 1)));
+			 attachment_json(c, b->instance_id, b->device_index,
+					 jbool(parameters, "_DeleteOnTermination", 1)));
 
 	if (r < 0 || !jbool(parameters, "_AssociatePublicIpAddress", has_public))
 		return r;
@@ -335,7 +364,8 @@ static int birth_attach(const struct call *c, json_t *parameters, const struct b
 	return r < 0 ? r : jset_new(json, "_PublicAtLaunch", json_true());
 }
 
-int create_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int create_network_interface(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	struct birth b = {0};
 	char id[ID_MAX];
@@ -345,34 +375,38 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	if (r < 0)
 		return r;
 	id_new("eni", id);
-	OWN(json_decref) json_t *json = interface_json(c, &b, id, jstr_or(parameters, "Description", ""));
+	OWN(json_decref) json_t *json =
+		interface_json(c, &b, id, jstr_or(parameters, "Description", ""));
 
 	r = json ? birth_attach(c, parameters, &b, json, f) : -ENOMEM;
 	if (r == 0)
 		r = put_new(c, &kind_network_interface, id, json_incref(json));
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:o s:s*}", "NetworkInterface", interface_shown(json), "ClientToken",
-			       jstr(parameters, "ClientToken"));
+	*ret_reply = json_pack("{s:o s:s*}", "NetworkInterface", interface_shown(json),
+			       "ClientToken", jstr(parameters, "ClientToken"));
 	if (!*ret_reply)
 		return -ENOMEM;
 	kernel_touch(b.vpc->id);
 	return 0;
 }
 
-int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	const struct doc *d;
 	char vpc_id[ID_MAX];
 	int is_forced = jbool(parameters, "_Force", 0);
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
 	int was_attached = json_object_get(d->json, "Attachment") != NULL;
 
 	if (was_attached && !is_forced)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Network interface '%s' is currently in use.", d->id);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Network interface '%s' is currently in use.", d->id);
 	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
 	r = txn_delete(c->txn, "network-interface", d->id);
 	if (r == 0)

@@ -1,5 +1,6 @@
 /*
- * Network interfaces: what the rooms interface*.c and attachment.c share about kind "network-interface".
+ * Network interfaces: what the rooms interface*.c and attachment.c share about kind
+ * "network-interface".
  */
 #pragma once
 
@@ -9,15 +10,18 @@
 json_t *interface_present(const struct call *c, const struct doc *d);
 json_t *interface_shown(const json_t *json);
 
-/* Group ids of a request as an interface keeps them, [{GroupId, GroupName}], checked to be the caller's and of the VPC; none
- * given: the VPC's default group. `is_launch`: AWS words a group of another VPC differently for instances. */
-int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch, json_t **ret_groups,
-		     struct fault *f);
+/* Group ids of a request as an interface keeps them, [{GroupId, GroupName}], checked to be the
+ * caller's and of the VPC; none given: the VPC's default group. `is_launch`: AWS words a group
+ * of another VPC differently for instances. */
+int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch,
+		     json_t **ret_groups, struct fault *f);
 
 /* Gives the interface's primary address a public one; `json` is the caller's editable copy. */
-int interface_set_public(const struct call *c, const json_t *vpc, json_t *json, const char *address);
+int interface_set_public(const struct call *c, const json_t *vpc, json_t *json,
+			 const char *address);
 /* Takes it away. */
 void interface_clear_public(json_t *json);
 
 /* {AttachmentId, InstanceId, …}: a new attachment as of now. */
-json_t *attachment_json(const struct call *c, const char *instance_id, int device_index, int is_deleted_with_instance);
+json_t *attachment_json(const struct call *c, const char *instance_id, int device_index,
+			int is_deleted_with_instance);

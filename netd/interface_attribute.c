@@ -4,13 +4,15 @@
 #include <errno.h>
 #include <string.h>
 
-int describe_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
+					 struct fault *f)
 {
 	const char *attribute = jstr_or(parameters, "Attribute", "");
 	const struct doc *d;
 	json_t *value;
 	const char *member;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
@@ -27,8 +29,10 @@ int describe_network_interface_attribute(struct call *c, json_t *parameters, jso
 		member = "Attachment";
 		value = json_incref(json_object_get(d->json, member));
 	} else {
-		return fault_set(f, *attribute ? FAULT_INVALID_PARAMETER_VALUE : FAULT_MISSING_PARAMETER,
-				 "Value (%.64s) for parameter attribute is invalid. Unknown attribute.", attribute);
+		return fault_set(
+			f, *attribute ? FAULT_INVALID_PARAMETER_VALUE : FAULT_MISSING_PARAMETER,
+			"Value (%.64s) for parameter attribute is invalid. Unknown attribute.",
+			attribute);
 	}
 	*ret_reply = json_pack("{s:s s:o*}", "NetworkInterfaceId", d->id, member, value);
 	return *ret_reply ? 0 : -ENOMEM;
@@ -40,7 +44,8 @@ static int value_copy(json_t *parameters, json_t *json, const char *member, stru
 	json_t *value = json_object_get(json_object_get(parameters, member), "Value");
 
 	if (!value)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter %s.Value", member);
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter %s.Value", member);
 	return json_object_set(json, member, value) < 0 ? -ENOMEM : 0;
 }
 
@@ -51,7 +56,8 @@ static int set_groups(const struct call *c, json_t *parameters, json_t *json, st
 	int r = kind_get(c, &kind_vpc, "VpcId", jstr(json, "VpcId"), &vpc, f);
 
 	if (r == 0)
-		r = interface_groups(c, vpc->json, json_object_get(parameters, "Groups"), 0, &groups, f);
+		r = interface_groups(c, vpc->json, json_object_get(parameters, "Groups"), 0,
+				     &groups, f);
 	return r < 0 ? r : jset_new(json, "Groups", give(groups));
 }
 
@@ -61,7 +67,8 @@ static int set_description(const struct call *c, json_t *parameters, json_t *jso
 	return value_copy(parameters, json, "Description", f);
 }
 
-static int set_source_dest_check(const struct call *c, json_t *parameters, json_t *json, struct fault *f)
+static int set_source_dest_check(const struct call *c, json_t *parameters, json_t *json,
+				 struct fault *f)
 {
 	(void)c;
 	return value_copy(parameters, json, "SourceDestCheck", f);
@@ -75,11 +82,14 @@ static int set_attachment(const struct call *c, json_t *parameters, json_t *json
 
 	(void)c;
 	if (!attachment || !jis(attachment, "AttachmentId", id))
-		return fault_set(f, FAULT_INVALID_ATTACHMENT_ID_NOT_FOUND, "The attachment ID '%.64s' does not exist", id);
+		return fault_set(f, FAULT_INVALID_ATTACHMENT_ID_NOT_FOUND,
+				 "The attachment ID '%.64s' does not exist", id);
 	if (!json_is_boolean(json_object_get(wish, "DeleteOnTermination")))
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter attachment.deleteOnTermination");
-	return jset_new(attachment, "DeleteOnTermination", json_boolean(jbool(wish, "DeleteOnTermination", 0)));
+		return fault_set(
+			f, FAULT_MISSING_PARAMETER,
+			"The request must contain the parameter attachment.deleteOnTermination");
+	return jset_new(attachment, "DeleteOnTermination",
+			json_boolean(jbool(wish, "DeleteOnTermination", 0)));
 }
 
 static const struct {
@@ -105,16 +115,19 @@ static int commit(struct call *c, const struct doc *d, json_t *json, int is_in_k
 	if (r < 0 || !is_in_kernel)
 		return r;
 	kernel_touch(jstr(kept, "VpcId"));
+	/* The change is durable: the kernel room logs a failure and tries again. */
 	if (json_object_get(kept, "Attachment"))
-		(void)kernel_sync(jstr(kept, "VpcId"), NULL); /* the change is durable; the kernel room logs and tries again */
+		(void)kernel_sync(jstr(kept, "VpcId"), NULL);
 	return 0;
 }
 
-int modify_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int modify_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
+				       struct fault *f)
 {
 	const struct doc *d;
 	size_t chosen = 0, n = 0;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
@@ -126,7 +139,8 @@ int modify_network_interface_attribute(struct call *c, json_t *parameters, json_
 	if (json_object_get(parameters, "EnaSrdSpecification"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "ENA Express is not supported");
 	if (n != 1)
-		return fault_set(f, n ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
+		return fault_set(f,
+				 n ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
 				 "Exactly one attribute must be specified");
 	OWN(json_decref) json_t *json = doc_edit(d);
 
@@ -139,15 +153,18 @@ int modify_network_interface_attribute(struct call *c, json_t *parameters, json_
 	return commit(c, d, give(json), attributes[chosen].is_in_kernel);
 }
 
-int reset_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int reset_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
+				      struct fault *f)
 {
 	const struct doc *d;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d, f);
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
 
 	if (r < 0)
 		return r;
 	if (!jstr(parameters, "SourceDestCheck"))
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter sourceDestCheck");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter sourceDestCheck");
 	OWN(json_decref) json_t *json = doc_edit(d);
 
 	r = jset_new(json, "SourceDestCheck", json_true());

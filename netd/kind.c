@@ -20,8 +20,10 @@ const struct kind kind_dhcp_options = {"dhcp-options", "dopt", "dhcpOption ID",
 				       FAULT_INVALID_DHCP_OPTIONS_ID_MALFORMED,
 				       FAULT_INVALID_DHCP_OPTIONS_ID_NOT_FOUND};
 const struct kind kind_security_group = {"security-group", "sg", "security group",
-					 FAULT_INVALID_GROUP_ID_MALFORMED, FAULT_INVALID_GROUP_NOT_FOUND};
-const struct kind kind_security_group_rule = {"security-group-rule", "sgr", "security group rule ID",
+					 FAULT_INVALID_GROUP_ID_MALFORMED,
+					 FAULT_INVALID_GROUP_NOT_FOUND};
+const struct kind kind_security_group_rule = {"security-group-rule", "sgr",
+					      "security group rule ID",
 					      FAULT_INVALID_SECURITY_GROUP_RULE_ID_MALFORMED,
 					      FAULT_INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND};
 const struct kind kind_network_interface = {"network-interface", "eni", "networkInterface ID",
@@ -38,8 +40,8 @@ int kind_get(const struct call *c, const struct kind *k, const char *parameter, 
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter %s", parameter);
 	if (!id_is(id, k->prefix))
-		return fault_set(f, k->malformed, "Invalid id: \"%.64s\" (expecting \"%s-...\")", id,
-				 k->prefix);
+		return fault_set(f, k->malformed, "Invalid id: \"%.64s\" (expecting \"%s-...\")",
+				 id, k->prefix);
 	const struct doc *d = store_get(c->store, c->ctx, k->name, id);
 
 	if (!d)
@@ -63,7 +65,7 @@ size_t kind_count(const struct call *c, const struct kind *k)
 {
 	size_t n = 0;
 
-	store_each(c->store, k->name, d)
+	store_each (c->store, k->name, d)
 		n += (size_t)is_callers(c, d);
 	return n;
 }

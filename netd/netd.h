@@ -1,13 +1,13 @@
 /*
- * What netd's API rooms share. Each room owns its kinds of documents and the actions on them; a room that needs another's
- * resource asks by the calls below. All of them only write into the call's transaction: the kernel follows by
- * kernel_touch() (see kernel.h).
+ * What netd's API rooms share. Each room owns its kinds of documents and the actions on them; a
+ * room that needs another's resource asks by the calls below. All of them only write into the
+ * call's transaction: the kernel follows by kernel_touch() (see kernel.h).
  *
  * Private members, besides those that kernel.h tells of:
- *	vpc			_DefaultGroup, _DefaultAcl: ids of what was born with it and cannot be deleted
- *	security-group		_Rules: ids of its rules in order, so that no one searches all rules for a group's
- *	network-interface	_PublicAtLaunch: it got its public address at launch, and gets a new one at each start.
- *				Tags are kept in "Tags" as everywhere and shown as AWS's TagSet.
+ *	vpc: _DefaultGroup, _DefaultAcl: ids of what was born with it and cannot be deleted
+ *	security-group: _Rules: ids of its rules in order, so that nobody searches all rules
+ *	network-interface: _PublicAtLaunch: it got its public address at launch, and gets a new one
+ *		at each start. Tags are kept in "Tags" as everywhere and shown as AWS's TagSet.
  */
 #pragma once
 
@@ -42,15 +42,16 @@ struct kind {
 	const char *noun;   /* "vpc ID": The vpc ID 'vpc-…' does not exist */
 	enum fault_kind malformed, not_found;
 };
-extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway, kind_network_acl,
-	kind_dhcp_options, kind_security_group, kind_security_group_rule, kind_network_interface, kind_elastic_ip;
+extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
+	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
+	kind_network_interface, kind_elastic_ip;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
 	     const struct doc **ret_doc, struct fault *f);
 /* The same by a parameter that holds the id. */
-int kind_get_parameter(const struct call *c, const struct kind *k, json_t *parameters, const char *parameter,
-		       const struct doc **ret_doc, struct fault *f);
+int kind_get_parameter(const struct call *c, const struct kind *k, json_t *parameters,
+		       const char *parameter, const struct doc **ret_doc, struct fault *f);
 /* How many documents of the kind the caller has in the region. */
 size_t kind_count(const struct call *c, const struct kind *k);
 /* The document belongs to the caller's account and region. */
@@ -67,14 +68,15 @@ json_t *reply_true(void);
 /* vpc.c: the default VPC of the caller's region, NULL if none. */
 const struct doc *vpc_default(const struct call *c);
 /* VpcId of the parameters, or the default VPC; VPCIdNotSpecified when there is none. */
-int vpc_get_or_default(const struct call *c, json_t *parameters, const struct doc **ret_vpc, struct fault *f);
+int vpc_get_or_default(const struct call *c, json_t *parameters, const struct doc **ret_vpc,
+		       struct fault *f);
 
 /* What a new VPC is born with. */
 struct vpc_birth {
 	struct cidr cidr;
 	int is_default;
 	const char *tenancy;
-	json_t *tags;			 /* borrowed; NULL: none */
+	json_t *tags; /* borrowed; NULL: none */
 	char vpc_id[ID_MAX], main_table_id[ID_MAX];
 };
 /* Puts the VPC, its main route table, default group and default ACL; the ids are filled. */
@@ -91,23 +93,28 @@ struct subnet_birth {
 };
 int subnet_make(const struct call *c, struct subnet_birth *b, struct fault *f);
 /* The default subnet of the zone (NULL: of the first zone that has one). */
-int subnet_default(const struct call *c, const char *zone, const struct doc **ret_subnet, struct fault *f);
-const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id, const struct doc *after);
+int subnet_default(const struct call *c, const char *zone, const struct doc **ret_subnet,
+		   struct fault *f);
+const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id,
+				     const struct doc *after);
 
 /* route_table.c */
-int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_cidr, int is_main, json_t *tags,
-		     char ret_id[static ID_MAX]);
+int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_cidr, int is_main,
+		     json_t *tags, char ret_id[static ID_MAX]);
 /* Appends a route to a table's JSON, which the caller puts. */
-int route_append(json_t *table, const char *destination, const char *gateway_id, const char *origin);
+int route_append(json_t *table, const char *destination, const char *gateway_id,
+		 const char *origin);
 /* The state of routes through this gateway becomes `state` in every table of the VPC. */
-int routes_mark(const struct call *c, const char *vpc_id, const char *gateway_id, const char *state);
+int routes_mark(const struct call *c, const char *vpc_id, const char *gateway_id,
+		const char *state);
 
 int route_table_is_main(const json_t *table);
 /* Takes the subnet out of the table that it is associated with, if any. */
 int route_table_forget_subnet(const struct call *c, const char *subnet_id);
 
 /* gateway.c: puts an internet gateway, attached if vpc_id. */
-int gateway_make(const struct call *c, const char *vpc_id, json_t *tags, char ret_id[static ID_MAX]);
+int gateway_make(const struct call *c, const char *vpc_id, json_t *tags,
+		 char ret_id[static ID_MAX]);
 /* The gateway attached to the VPC, NULL if none. */
 const struct doc *gateway_of(const struct call *c, const char *vpc_id);
 
@@ -118,18 +125,21 @@ int acl_associate(const struct call *c, const char *acl_id, const char *subnet_i
 int acl_dissociate(const struct call *c, const char *subnet_id);
 
 /* group.c: puts the VPC's default group with its rules. */
-int group_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX], struct fault *f);
+int group_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX],
+		       struct fault *f);
 /* Deletes a group and its rules. */
 int group_drop(const struct call *c, const char *group_id);
 /* The caller's group of this name in the VPC, NULL if none. */
 const struct doc *group_by_name(const struct call *c, const char *vpc_id, const char *name);
 
-/* attachment.c: the public names of the VPC's interfaces follow its DNS attributes; `vpc` as it will be. */
+/* attachment.c: the public names of the VPC's interfaces follow its DNS attributes; `vpc` as it
+ * will be. */
 int interfaces_rename(const struct call *c, const json_t *vpc);
 
 /* defaults.c: the caller's default VPC with subnets, gateway, routes. */
 int default_vpc_make(const struct call *c, char ret_vpc_id[static ID_MAX], struct fault *f);
-/* (at start) Every configured region has its default VPC, once; a zone added to the configuration gets its default subnet. */
+/* (at start) Every configured region has its default VPC, once; a zone added to the
+ * configuration gets its default subnet. */
 int defaults_open(struct daemon *d);
 /* The region's DHCP options set that all VPCs start with, made if it is not there yet. */
 int default_dhcp_options(const struct call *c, char ret_id[static ID_MAX]);

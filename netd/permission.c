@@ -1,4 +1,5 @@
-/* IpPermissions to rules and back. Source: EC2 API reference, IpPermission, SecurityGroupRule, AuthorizeSecurityGroupIngress. */
+/* IpPermissions to rules and back. Source: EC2 API reference, IpPermission, SecurityGroupRule,
+ * AuthorizeSecurityGroupIngress. */
 #include "permission.h"
 
 #include <ctype.h>
@@ -19,8 +20,8 @@ static const struct {
 int description_is_valid(const char *text)
 {
 	return strlen(text) <= 255 &&
-	       text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-:/()#,@[]+=&;{}!$*")] ==
-		       '\0';
+	       text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 "
+				 "._-:/()#,@[]+=&;{}!$*")] == '\0';
 }
 
 static int protocol_parse(const char *text, char ret_name[static 8], struct fault *f)
@@ -29,7 +30,8 @@ static int protocol_parse(const char *text, char ret_name[static 8], struct faul
 
 	if (!text)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Invalid value 'null' for protocol. VPC security group rules must specify protocols "
+				 "Invalid value 'null' for protocol. VPC security group rules must "
+				 "specify protocols "
 				 "explicitly.");
 	for (size_t i = 0; i < N_PROTOCOLS; i++)
 		if (strcasecmp(text, protocols[i].name) == 0) {
@@ -60,25 +62,30 @@ static int has_ports(const char *protocol)
 	return strcmp(protocol, "tcp") == 0 || strcmp(protocol, "udp") == 0;
 }
 
-static int ports_parse(const json_t *permission, const char *protocol, int64_t *ret_from, int64_t *ret_to,
-		       struct fault *f)
+static int ports_parse(const json_t *permission, const char *protocol, int64_t *ret_from,
+		       int64_t *ret_to, struct fault *f)
 {
 	int64_t from = jint(permission, "FromPort", -1), to = jint(permission, "ToPort", -1);
 
 	if (has_ports(protocol)) {
 		if (from == -1 || to == -1)
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-					 "Invalid value 'Must specify both from and to ports with TCP/UDP.' for portRange.");
+					 "Invalid value 'Must specify both from and to ports with "
+					 "TCP/UDP.' for portRange.");
 		if (from < 0 || from > 65535 || to < from || to > 65535)
-			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid TCP/UDP port range (%lld:%lld)",
-					 (long long)from, (long long)to);
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "Invalid TCP/UDP port range (%lld:%lld)", (long long)from,
+					 (long long)to);
 	} else if (is_icmp(protocol)) {
 		if (from < -1 || from > 255 || to < -1 || to > 255)
-			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid ICMP type/code (%lld:%lld)",
-					 (long long)from, (long long)to);
-		if (from == -1 && to != -1)
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-					 "ICMP code (%lld) was given, but the type is all types (-1)", (long long)to);
+					 "Invalid ICMP type/code (%lld:%lld)", (long long)from,
+					 (long long)to);
+		if (from == -1 && to != -1)
+			return fault_set(
+				f, FAULT_INVALID_PARAMETER_VALUE,
+				"ICMP code (%lld) was given, but the type is all types (-1)",
+				(long long)to);
 	} else {
 		from = to = -1; /* AWS takes them and forgets them */
 	}
@@ -108,11 +115,13 @@ static int draft_add(struct reader *r, json_t *draft, const json_t *peer, struct
 		return -ENOMEM;
 	if (description && !description_is_valid(description))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Invalid rule description. Valid descriptions are strings less than 256 characters from the "
+				 "Invalid rule description. Valid descriptions are strings less "
+				 "than 256 characters from the "
 				 "following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*");
 	if (json_array_size(r->drafts) >= DRAFTS_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "More than %d rules in one request", DRAFTS_MAX);
-	json_array_foreach(r->drafts, i, other)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "More than %d rules in one request", DRAFTS_MAX);
+	json_array_foreach (r->drafts, i, other)
 		if (rule_is_same(other, owned))
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 					 "The same permission must not appear multiple times");
@@ -121,8 +130,9 @@ static int draft_add(struct reader *r, json_t *draft, const json_t *peer, struct
 
 static json_t *draft_new(const struct reader *r, const char *member, json_t *peer)
 {
-	return json_pack("{s:b s:s s:I s:I s:o}", "IsEgress", r->is_egress, "IpProtocol", r->protocol, "FromPort",
-			 (json_int_t)r->from, "ToPort", (json_int_t)r->to, member, peer);
+	return json_pack("{s:b s:s s:I s:I s:o}", "IsEgress", r->is_egress, "IpProtocol",
+			 r->protocol, "FromPort", (json_int_t)r->from, "ToPort", (json_int_t)r->to,
+			 member, peer);
 }
 
 static int read_range(struct reader *r, const json_t *peer, struct fault *f)
@@ -132,7 +142,8 @@ static int read_range(struct reader *r, const json_t *peer, struct fault *f)
 	struct cidr cidr;
 
 	if (cidr_parse(text, &cidr) < 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "CIDR block %.64s is malformed", text ? text : "null");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "CIDR block %.64s is malformed",
+				 text ? text : "null");
 	cidr_format(cidr_canonical(cidr), canonical);
 	return draft_add(r, draft_new(r, "CidrIpv4", json_string(canonical)), peer, f);
 }
@@ -143,40 +154,49 @@ static int read_range6(struct reader *r, const json_t *peer, struct fault *f)
 	char canonical[CIDR6_TEXT_MAX];
 
 	if (cidr6_canonical(text, canonical) < 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "CIDR block %.64s is malformed", text ? text : "null");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "CIDR block %.64s is malformed",
+				 text ? text : "null");
 	return draft_add(r, draft_new(r, "CidrIpv6", json_string(canonical)), peer, f);
 }
 
 static int read_prefix_list(struct reader *r, const json_t *peer, struct fault *f)
 {
 	(void)r;
-	return fault_set(f, FAULT_INVALID_PREFIX_LIST_ID_NOT_FOUND, "The prefix list ID '%.64s' does not exist",
+	return fault_set(f, FAULT_INVALID_PREFIX_LIST_ID_NOT_FOUND,
+			 "The prefix list ID '%.64s' does not exist",
 			 jstr_or(peer, "PrefixListId", ""));
 }
 
 static int read_group(struct reader *r, const json_t *peer, struct fault *f)
 {
-	const char *id = jstr(peer, "GroupId"), *name = jstr(peer, "GroupName"), *user = jstr(peer, "UserId");
+	const char *id = jstr(peer, "GroupId"), *name = jstr(peer, "GroupName"),
+		   *user = jstr(peer, "UserId");
 	const char *vpc_id = jstr(r->group->json, "VpcId");
 	const struct doc *referenced;
 	int e = 0;
 
 	if (user && strcmp(user, r->c->ctx->account) != 0)
-		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND, "The security group '%.64s' does not exist",
-				 id ? id : name ? name : "");
+		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
+				 "The security group '%.64s' does not exist",
+				 id	? id
+				 : name ? name
+					: "");
 	if (id || !name)
 		e = kind_get(r->c, &kind_security_group, "groupId", id, &referenced, f);
 	else if (!(referenced = group_by_name(r->c, vpc_id, name)))
-		e = fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND, "The security group '%.64s' does not exist", name);
+		e = fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
+			      "The security group '%.64s' does not exist", name);
 	if (e < 0)
 		return e;
 	if (!jis(referenced->json, "VpcId", vpc_id))
-		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
-				 "You have specified two resources that belong to different networks.");
+		return fault_set(
+			f, FAULT_INVALID_GROUP_NOT_FOUND,
+			"You have specified two resources that belong to different networks.");
 	return draft_add(r,
 			 draft_new(r, "ReferencedGroupInfo",
-				   json_pack("{s:s s:s s:s*}", "GroupId", referenced->id, "UserId", r->c->ctx->account,
-					     "_GroupName", jstr(referenced->json, "GroupName"))),
+				   json_pack("{s:s s:s s:s*}", "GroupId", referenced->id, "UserId",
+					     r->c->ctx->account, "_GroupName",
+					     jstr(referenced->json, "GroupName"))),
 			 peer, f);
 }
 
@@ -201,18 +221,20 @@ static int permission_read(struct reader *r, const json_t *permission, struct fa
 		json_t *list = json_object_get(permission, peers[i].member), *peer;
 		size_t k;
 
-		json_array_foreach(list, k, peer)
+		json_array_foreach (list, k, peer)
 			if (e == 0)
 				e = peers[i].read(r, peer, f);
 	}
 	if (e == 0 && json_array_size(r->drafts) == n)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter %s",
-				 r->is_egress ? "destination CIDR block or group" : "source CIDR block or group");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter %s",
+				 r->is_egress ? "destination CIDR block or group"
+					      : "source CIDR block or group");
 	return e;
 }
 
-int permissions_read(const struct call *c, const struct doc *group, const json_t *permissions, int is_egress,
-		     json_t **ret_drafts, struct fault *f)
+int permissions_read(const struct call *c, const struct doc *group, const json_t *permissions,
+		     int is_egress, json_t **ret_drafts, struct fault *f)
 {
 	OWN(json_decref) json_t *drafts = json_array();
 	struct reader r = {.c = c, .group = group, .drafts = drafts, .is_egress = is_egress};
@@ -220,7 +242,7 @@ int permissions_read(const struct call *c, const struct doc *group, const json_t
 	size_t i;
 	int e = 0;
 
-	json_array_foreach((json_t *)permissions, i, permission)
+	json_array_foreach ((json_t *)permissions, i, permission)
 		if (e == 0)
 			e = permission_read(&r, permission, f);
 	if (e < 0)
@@ -232,10 +254,11 @@ int permissions_read(const struct call *c, const struct doc *group, const json_t
 /* Without protocol and ports, the older form with a source group means all of TCP, UDP and ICMP. */
 static json_t *older_group_permissions(const json_t *pair)
 {
-	return json_pack("[{s:s s:i s:i s:[O]} {s:s s:i s:i s:[O]} {s:s s:i s:i s:[O]}]", "IpProtocol", "tcp", "FromPort",
-			 0, "ToPort", 65535, "UserIdGroupPairs", pair, "IpProtocol", "udp", "FromPort", 0, "ToPort", 65535,
-			 "UserIdGroupPairs", pair, "IpProtocol", "icmp", "FromPort", -1, "ToPort", -1, "UserIdGroupPairs",
-			 pair);
+	return json_pack("[{s:s s:i s:i s:[O]} {s:s s:i s:i s:[O]} {s:s s:i s:i s:[O]}]",
+			 "IpProtocol", "tcp", "FromPort", 0, "ToPort", 65535, "UserIdGroupPairs",
+			 pair, "IpProtocol", "udp", "FromPort", 0, "ToPort", 65535,
+			 "UserIdGroupPairs", pair, "IpProtocol", "icmp", "FromPort", -1, "ToPort",
+			 -1, "UserIdGroupPairs", pair);
 }
 
 int permissions_parameter(json_t *parameters, json_t **ret_permissions, struct fault *f)
@@ -245,25 +268,32 @@ int permissions_parameter(json_t *parameters, json_t **ret_permissions, struct f
 	const char *group = jstr(parameters, "SourceSecurityGroupName");
 
 	if (json_array_size(list) > 0 && (protocol || cidr || group))
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "The parameter 'ipPermissions' may not be used in combination with '%s'",
-				 protocol ? "ipProtocol" : cidr ? "cidrIp" : "sourceSecurityGroupName");
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_COMBINATION,
+			"The parameter 'ipPermissions' may not be used in combination with '%s'",
+			protocol ? "ipProtocol"
+			: cidr	 ? "cidrIp"
+				 : "sourceSecurityGroupName");
 	if (json_array_size(list) > 0) {
 		*ret_permissions = json_incref(list);
 		return 0;
 	}
 	if (!protocol && !cidr && !group)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter ipPermissions");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter ipPermissions");
 	OWN(json_decref) json_t *pair =
-		json_pack("{s:s* s:s*}", "GroupName", group, "UserId", jstr(parameters, "SourceSecurityGroupOwnerId"));
+		json_pack("{s:s* s:s*}", "GroupName", group, "UserId",
+				 jstr(parameters, "SourceSecurityGroupOwnerId"));
 
 	if (group && !protocol && !cidr)
 		result = older_group_permissions(pair);
 	else
 		result = json_pack("[{s:s* s:O* s:O* s:o s:o}]", "IpProtocol", protocol, "FromPort",
-				   json_object_get(parameters, "FromPort"), "ToPort", json_object_get(parameters, "ToPort"),
-				   "IpRanges", cidr ? json_pack("[{s:s}]", "CidrIp", cidr) : json_array(),
-				   "UserIdGroupPairs", group ? json_pack("[O]", pair) : json_array());
+				   json_object_get(parameters, "FromPort"), "ToPort",
+				   json_object_get(parameters, "ToPort"), "IpRanges",
+				   cidr ? json_pack("[{s:s}]", "CidrIp", cidr) : json_array(),
+				   "UserIdGroupPairs",
+				   group ? json_pack("[O]", pair) : json_array());
 	*ret_permissions = result;
 	return result ? 0 : -ENOMEM;
 }
@@ -277,14 +307,16 @@ static int reach_is_same(const json_t *a, const json_t *b)
 {
 	return jbool(a, "IsEgress", 0) == jbool(b, "IsEgress", 0) &&
 	       text_is_same(jstr(a, "IpProtocol"), jstr(b, "IpProtocol")) &&
-	       jint(a, "FromPort", -1) == jint(b, "FromPort", -1) && jint(a, "ToPort", -1) == jint(b, "ToPort", -1);
+	       jint(a, "FromPort", -1) == jint(b, "FromPort", -1) &&
+	       jint(a, "ToPort", -1) == jint(b, "ToPort", -1);
 }
 
 int rule_is_same(const json_t *a, const json_t *b)
 {
 	return reach_is_same(a, b) && text_is_same(jstr(a, "CidrIpv4"), jstr(b, "CidrIpv4")) &&
 	       text_is_same(jstr(a, "CidrIpv6"), jstr(b, "CidrIpv6")) &&
-	       text_is_same(jpath_str(a, "ReferencedGroupInfo.GroupId"), jpath_str(b, "ReferencedGroupInfo.GroupId"));
+	       text_is_same(jpath_str(a, "ReferencedGroupInfo.GroupId"),
+			    jpath_str(b, "ReferencedGroupInfo.GroupId"));
 }
 
 void rule_format(const json_t *rule, char ret_text[static 200])
@@ -300,26 +332,28 @@ void rule_format(const json_t *rule, char ret_text[static 200])
 	for (char *p = name; *p; p++)
 		*p = (char)toupper((unsigned char)*p);
 	if (has_ports(protocol))
-		snprintf(ports, sizeof ports, "from port: %d, to port: %d, ", (int)jint(rule, "FromPort", -1),
-			 (int)jint(rule, "ToPort", -1));
+		snprintf(ports, sizeof ports, "from port: %d, to port: %d, ",
+			 (int)jint(rule, "FromPort", -1), (int)jint(rule, "ToPort", -1));
 	else if (is_icmp(protocol))
-		snprintf(ports, sizeof ports, "type: %d, code: %d, ", (int)jint(rule, "FromPort", -1),
-			 (int)jint(rule, "ToPort", -1));
+		snprintf(ports, sizeof ports, "type: %d, code: %d, ",
+			 (int)jint(rule, "FromPort", -1), (int)jint(rule, "ToPort", -1));
 	snprintf(ret_text, 200, "peer: %s, %s, %sALLOW", peer ? peer : "", name, ports);
 }
 
-/* The permission that this rule joins, made if there is none yet; borrowed. `of` is parallel to `list`: the first rule of each. */
+/* The permission that this rule joins, made if there is none yet; borrowed. `of` is parallel to
+ * `list`: the first rule of each. */
 static json_t *permission_for(json_t *list, json_t *of, json_t *rule)
 {
 	const char *protocol = jstr_or(rule, "IpProtocol", "-1");
 	json_t *first;
 	size_t i;
 
-	json_array_foreach(of, i, first)
+	json_array_foreach (of, i, first)
 		if (reach_is_same(first, rule))
 			return json_array_get(list, i);
-	json_t *permission = json_pack("{s:s s:[] s:[] s:[] s:[]}", "IpProtocol", protocol, "IpRanges", "Ipv6Ranges",
-				       "PrefixListIds", "UserIdGroupPairs");
+	json_t *permission =
+		json_pack("{s:s s:[] s:[] s:[] s:[]}", "IpProtocol", protocol, "IpRanges",
+			  "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs");
 
 	if (json_array_append_new(list, permission) < 0 || json_array_append(of, rule) < 0)
 		return NULL;
@@ -333,15 +367,19 @@ static json_t *permission_for(json_t *list, json_t *of, json_t *rule)
 static int peer_append(json_t *permission, const json_t *rule)
 {
 	const char *description = jstr(rule, "Description");
-	const char *v4 = jstr(rule, "CidrIpv4"), *v6 = jstr(rule, "CidrIpv6"), *list = jstr(rule, "PrefixListId");
+	const char *v4 = jstr(rule, "CidrIpv4"), *v6 = jstr(rule, "CidrIpv6"),
+		   *list = jstr(rule, "PrefixListId");
 	const json_t *group = json_object_get(rule, "ReferencedGroupInfo");
-	const char *member = v4 ? "IpRanges" : v6 ? "Ipv6Ranges" : list ? "PrefixListIds" : "UserIdGroupPairs";
+	const char *member = v4	    ? "IpRanges"
+			     : v6   ? "Ipv6Ranges"
+			     : list ? "PrefixListIds"
+				    : "UserIdGroupPairs";
 	const char *name = v4 ? "CidrIp" : v6 ? "CidrIpv6" : list ? "PrefixListId" : "GroupId";
 	const char *value = v4 ? v4 : v6 ? v6 : list ? list : jstr_or(group, "GroupId", "");
 
 	return json_array_append_new(json_object_get(permission, member),
-				     json_pack("{s:s s:s* s:s*}", name, value, "UserId", jstr(group, "UserId"),
-					       "Description", description));
+				     json_pack("{s:s s:s* s:s*}", name, value, "UserId",
+					       jstr(group, "UserId"), "Description", description));
 }
 
 json_t *permissions_show(const json_t *rules, int is_egress)
@@ -351,7 +389,7 @@ json_t *permissions_show(const json_t *rules, int is_egress)
 	json_t *rule;
 	size_t i;
 
-	json_array_foreach((json_t *)rules, i, rule) {
+	json_array_foreach ((json_t *)rules, i, rule) {
 		if (jbool(rule, "IsEgress", 0) != is_egress)
 			continue;
 		json_t *permission = permission_for(list, of, rule);

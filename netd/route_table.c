@@ -41,11 +41,13 @@ static const struct describe route_tables = {
 };
 
 /* `subnet_id` NULL: the main association. */
-static json_t *association_json(const char *table_id, const char *subnet_id, char ret_id[static ID_MAX])
+static json_t *association_json(const char *table_id, const char *subnet_id,
+				char ret_id[static ID_MAX])
 {
 	id_new("rtbassoc", ret_id);
-	json_t *json = json_pack("{s:b s:s s:s s:{s:s}}", "Main", !subnet_id, "RouteTableAssociationId", ret_id,
-				 "RouteTableId", table_id, "AssociationState", "State", "associated");
+	json_t *json = json_pack("{s:b s:s s:s s:{s:s}}", "Main", !subnet_id,
+				 "RouteTableAssociationId", ret_id, "RouteTableId", table_id,
+				 "AssociationState", "State", "associated");
 
 	if (subnet_id && jset(json, "SubnetId", subnet_id) < 0) {
 		json_decref(json);
@@ -61,13 +63,16 @@ int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_c
 
 	id_new("rtb", ret_id);
 	OWN(json_decref) json_t *json =
-		json_pack("{s:s s:s s:s s:[] s:[] s:[] s:o}", "RouteTableId", ret_id, "VpcId", vpc_id, "OwnerId",
-			  c->ctx->account, "PropagatingVgws", "Associations", "Routes", "Tags", tags_or_none(tags));
+		json_pack("{s:s s:s s:s s:[] s:[] s:[] s:o}", "RouteTableId", ret_id,
+				 "VpcId", vpc_id, "OwnerId", c->ctx->account, "PropagatingVgws",
+				 "Associations", "Routes", "Tags", tags_or_none(tags));
 	int r = route_append(json, vpc_cidr, "local", "CreateRouteTable");
 
 	if (r == 0 && is_main)
 		r = json_array_append_new(json_object_get(json, "Associations"),
-					  association_json(ret_id, NULL, association_id)) < 0 ? -ENOMEM : 0;
+					  association_json(ret_id, NULL, association_id)) < 0
+			    ? -ENOMEM
+			    : 0;
 	return r < 0 ? r : put_new(c, &kind_route_table, ret_id, give(json));
 }
 
@@ -76,7 +81,7 @@ int route_table_is_main(const json_t *table)
 	json_t *list = json_object_get(table, "Associations"), *a;
 	size_t i;
 
-	json_array_foreach(list, i, a)
+	json_array_foreach (list, i, a)
 		if (jbool(a, "Main", 0))
 			return 1;
 	return 0;
@@ -91,7 +96,7 @@ static size_t count_in_vpc(const struct call *c, const char *vpc_id)
 {
 	size_t n = 0;
 
-	store_each(c->store, "route-table", d)
+	store_each (c->store, "route-table", d)
 		n += (size_t)jis(d->json, "VpcId", vpc_id);
 	return n;
 }
@@ -127,20 +132,21 @@ int delete_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 		return r;
 	if (json_array_size(json_object_get(table->json, "Associations")) > 0)
 		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
-				 "The routeTable '%s' has dependencies and cannot be deleted.", table->id);
+				 "The routeTable '%s' has dependencies and cannot be deleted.",
+				 table->id);
 	*ret_reply = reply_true();
 	return txn_delete(c->txn, "route-table", table->id);
 }
 
 /* The caller's table with this association, and where in it. */
-static const struct doc *association_find(const struct call *c, const char *member, const char *value,
-					  size_t *ret_at)
+static const struct doc *association_find(const struct call *c, const char *member,
+					  const char *value, size_t *ret_at)
 {
-	store_each(c->store, "route-table", d) {
+	store_each (c->store, "route-table", d) {
 		json_t *list = json_object_get(d->json, "Associations"), *a;
 		size_t i;
 
-		json_array_foreach(list, i, a)
+		json_array_foreach (list, i, a)
 			if (is_callers(c, d) && jis(a, member, value)) {
 				*ret_at = i;
 				return d;
@@ -149,8 +155,8 @@ static const struct doc *association_find(const struct call *c, const char *memb
 	return NULL;
 }
 
-static int association_get(const struct call *c, json_t *parameters, const struct doc **ret_table, size_t *ret_at,
-			   struct fault *f)
+static int association_get(const struct call *c, json_t *parameters, const struct doc **ret_table,
+			   size_t *ret_at, struct fault *f)
 {
 	const char *id = jstr_or(parameters, "AssociationId", "");
 	const struct doc *d = association_find(c, "RouteTableAssociationId", id, ret_at);
@@ -173,15 +179,17 @@ static int association_drop(const struct call *c, const struct doc *table, size_
 }
 
 /* Appends to the table as the transaction would leave it, and replies with the new association. */
-static int association_add(const struct call *c, const char *table_id, const char *subnet_id, const char *reply_member,
-			   json_t **ret_reply)
+static int association_add(const struct call *c, const char *table_id, const char *subnet_id,
+			   const char *reply_member, json_t **ret_reply)
 {
 	OWN(json_decref) json_t *json = json_deep_copy(txn_look(c->txn, "route-table", table_id));
 	char id[ID_MAX];
 
-	if (json_array_append_new(json_object_get(json, "Associations"), association_json(table_id, subnet_id, id)) < 0)
+	if (json_array_append_new(json_object_get(json, "Associations"),
+				  association_json(table_id, subnet_id, id)) < 0)
 		return -ENOMEM;
-	*ret_reply = json_pack("{s:s s:{s:s}}", reply_member, id, "AssociationState", "State", "associated");
+	*ret_reply = json_pack("{s:s s:{s:s}}", reply_member, id, "AssociationState", "State",
+			       "associated");
 	return *ret_reply ? put_new(c, &kind_route_table, table_id, give(json)) : -ENOMEM;
 }
 
@@ -194,22 +202,26 @@ int associate_route_table(struct call *c, json_t *parameters, json_t **ret_reply
 	if (r < 0)
 		return r;
 	if (jstr(parameters, "GatewayId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Gateway route tables are not supported");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Gateway route tables are not supported");
 	r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &subnet, f);
 	if (r < 0)
 		return r;
 	if (!jis(subnet->json, "VpcId", jstr(table->json, "VpcId")))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Route table %s and subnet %s belong to different networks", table->id, subnet->id);
+				 "Route table %s and subnet %s belong to different networks",
+				 table->id, subnet->id);
 	if (association_find(c, "SubnetId", subnet->id, &at))
 		return fault_set(f, FAULT_RESOURCE_ALREADY_ASSOCIATED,
-				 "the specified association for route table %s conflicts with an existing association",
+				 "the specified association for route table %s conflicts with an "
+				 "existing association",
 				 table->id);
 	kernel_touch(jstr(table->json, "VpcId"));
 	return association_add(c, table->id, subnet->id, "AssociationId", ret_reply);
 }
 
-int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	const struct doc *table = NULL;
 	size_t at;
@@ -226,7 +238,8 @@ int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_re
 	return association_drop(c, table, at);
 }
 
-int replace_route_table_association(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int replace_route_table_association(struct call *c, json_t *parameters, json_t **ret_reply,
+				    struct fault *f)
 {
 	const struct doc *table = NULL, *old = NULL;
 	size_t at;
@@ -238,15 +251,16 @@ int replace_route_table_association(struct call *c, json_t *parameters, json_t *
 		return r;
 	if (!jis(table->json, "VpcId", jstr(old->json, "VpcId")))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Route table %s and network %s belong to different networks", table->id,
-				 jstr(old->json, "VpcId"));
+				 "Route table %s and network %s belong to different networks",
+				 table->id, jstr(old->json, "VpcId"));
 	const json_t *association = json_array_get(json_object_get(old->json, "Associations"), at);
 
 	r = association_drop(c, old, at);
 	if (r < 0)
 		return r;
 	kernel_touch(jstr(table->json, "VpcId"));
-	return association_add(c, table->id, jstr(association, "SubnetId"), "NewAssociationId", ret_reply);
+	return association_add(c, table->id, jstr(association, "SubnetId"), "NewAssociationId",
+			       ret_reply);
 }
 
 int route_table_forget_subnet(const struct call *c, const char *subnet_id)

@@ -16,7 +16,7 @@ static int has_free_count(const struct doc *d, const json_t *values)
 	json_t *v;
 
 	snprintf(text, sizeof text, "%llu", (unsigned long long)address_count_free(d->json));
-	json_array_foreach(values, i, v)
+	json_array_foreach (values, i, v)
 		if (pattern_match(json_string_value(v), text))
 			return 1;
 	return 0;
@@ -37,8 +37,10 @@ static const struct filter subnet_filters[] = {
 	{"enable-dns64", "EnableDns64"},
 	{"enable-lni-at-device-index", "EnableLniAtDeviceIndex"},
 	{"ipv6-cidr-block-association.association-id", "Ipv6CidrBlockAssociationSet.AssociationId"},
-	{"ipv6-cidr-block-association.ipv6-cidr-block", "Ipv6CidrBlockAssociationSet.Ipv6CidrBlock"},
-	{"ipv6-cidr-block-association.state", "Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State"},
+	{"ipv6-cidr-block-association.ipv6-cidr-block",
+	 "Ipv6CidrBlockAssociationSet.Ipv6CidrBlock"},
+	{"ipv6-cidr-block-association.state",
+	 "Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State"},
 	{"ipv6-native", "Ipv6Native"},
 	{"map-customer-owned-ip-on-launch", "MapCustomerOwnedIpOnLaunch"},
 	{"map-public-ip-on-launch", "MapPublicIpOnLaunch"},
@@ -48,7 +50,8 @@ static const struct filter subnet_filters[] = {
 	 "PrivateDnsNameOptionsOnLaunch.EnableResourceNameDnsARecord"},
 	{"private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record",
 	 "PrivateDnsNameOptionsOnLaunch.EnableResourceNameDnsAAAARecord"},
-	{"private-dns-name-options-on-launch.hostname-type", "PrivateDnsNameOptionsOnLaunch.HostnameType"},
+	{"private-dns-name-options-on-launch.hostname-type",
+	 "PrivateDnsNameOptionsOnLaunch.HostnameType"},
 	{"state", "State"},
 	{"subnet-arn", "SubnetArn"},
 	{"subnet-id", "SubnetId"},
@@ -85,7 +88,8 @@ static const struct describe subnets = {
 	.present = present_doc,
 };
 
-const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id, const struct doc *after)
+const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id,
+				     const struct doc *after)
 {
 	const struct doc *d = after;
 
@@ -95,23 +99,28 @@ const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id, c
 	return NULL;
 }
 
-int subnet_default(const struct call *c, const char *zone, const struct doc **ret_subnet, struct fault *f)
+int subnet_default(const struct call *c, const char *zone, const struct doc **ret_subnet,
+		   struct fault *f)
 {
 	const struct doc *vpc = vpc_default(c);
 
 	if (!vpc)
 		return fault_set(f, FAULT_VPC_ID_NOT_SPECIFIED, "No default VPC for this user");
 	if (zone && !zone_exists(c->daemon->config, c->ctx->region, zone))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid availability zone: [%.64s]", zone);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Invalid availability zone: [%.64s]", zone);
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
-		if (jbool(d->json, "DefaultForAz", 0) && (!zone || jis(d->json, "AvailabilityZone", zone))) {
+		if (jbool(d->json, "DefaultForAz", 0) &&
+		    (!zone || jis(d->json, "AvailabilityZone", zone))) {
 			*ret_subnet = d;
 			return 0;
 		}
 	if (zone)
-		return fault_set(f, FAULT_MISSING_INPUT, "No default subnet for availability zone: '%s'", zone);
+		return fault_set(f, FAULT_MISSING_INPUT,
+				 "No default subnet for availability zone: '%s'", zone);
 	return fault_set(f, FAULT_MISSING_INPUT,
-			 "No subnets found for the default VPC '%s'. Please specify a subnet.", vpc->id);
+			 "No subnets found for the default VPC '%s'. Please specify a subnet.",
+			 vpc->id);
 }
 
 static json_t *subnet_json(const struct call *c, const struct subnet_birth *b)
@@ -121,16 +130,19 @@ static json_t *subnet_json(const struct call *c, const struct subnet_birth *b)
 
 	cidr_format(b->cidr, cidr);
 	zone_id(c->ctx->region, zone, az_id);
-	snprintf(arn, sizeof arn, "arn:aws:ec2:%s:%s:subnet/%s", c->ctx->region, c->ctx->account, b->subnet_id);
-	return json_pack(
-		"{s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:[] s:b s:b s:{s:s s:b s:b} s:o s:i}",
-		"SubnetId", b->subnet_id, "VpcId", b->vpc_id, "AvailabilityZone", b->zone,
-		"AvailabilityZoneId", az_id, "CidrBlock", cidr, "State", "available", "OwnerId",
-		c->ctx->account, "SubnetArn", arn, "DefaultForAz", b->is_default, "MapPublicIpOnLaunch",
-		b->is_default, "MapCustomerOwnedIpOnLaunch", 0, "AssignIpv6AddressOnCreation", 0,
-		"Ipv6CidrBlockAssociationSet", "EnableDns64", 0, "Ipv6Native", 0,
-		"PrivateDnsNameOptionsOnLaunch", "HostnameType", "ip-name", "EnableResourceNameDnsARecord", 0,
-		"EnableResourceNameDnsAAAARecord", 0, "Tags", tags_or_none(b->tags), "_Index", b->index);
+	snprintf(arn, sizeof arn, "arn:aws:ec2:%s:%s:subnet/%s", c->ctx->region, c->ctx->account,
+		 b->subnet_id);
+	return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:[] s:b s:b s:{s:s s:b "
+			 "s:b} s:o s:i}",
+			 "SubnetId", b->subnet_id, "VpcId", b->vpc_id, "AvailabilityZone", b->zone,
+			 "AvailabilityZoneId", az_id, "CidrBlock", cidr, "State", "available",
+			 "OwnerId", c->ctx->account, "SubnetArn", arn, "DefaultForAz",
+			 b->is_default, "MapPublicIpOnLaunch", b->is_default,
+			 "MapCustomerOwnedIpOnLaunch", 0, "AssignIpv6AddressOnCreation", 0,
+			 "Ipv6CidrBlockAssociationSet", "EnableDns64", 0, "Ipv6Native", 0,
+			 "PrivateDnsNameOptionsOnLaunch", "HostnameType", "ip-name",
+			 "EnableResourceNameDnsARecord", 0, "EnableResourceNameDnsAAAARecord", 0,
+			 "Tags", tags_or_none(b->tags), "_Index", b->index);
 }
 
 int subnet_make(const struct call *c, struct subnet_birth *b, struct fault *f)
@@ -151,9 +163,10 @@ int describe_subnets(struct call *c, json_t *parameters, json_t **ret_reply, str
 	return describe_run(c, &subnets, parameters, ret_reply, f);
 }
 
-/* The block of a new subnet: /16 to /28, within its VPC, no overlap. Source: CreateSubnet in the EC2 API reference. */
-static int cidr_check(const struct call *c, const struct doc *vpc, const char *text, struct cidr *ret_cidr,
-		      struct fault *f)
+/* The block of a new subnet: /16 to /28, within its VPC, no overlap. Source: CreateSubnet in
+ * the EC2 API reference. */
+static int cidr_check(const struct call *c, const struct doc *vpc, const char *text,
+		      struct cidr *ret_cidr, struct fault *f)
 {
 	struct cidr cidr, outer, other;
 
@@ -162,14 +175,16 @@ static int cidr_check(const struct call *c, const struct doc *vpc, const char *t
 				 "Either 'cidrBlock' or 'ipv6CidrBlock' should be provided.");
 	if (cidr_parse(text, &cidr) < 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter cidrBlock is invalid. This is not a valid CIDR block.",
+				 "Value (%.64s) for parameter cidrBlock is invalid. This is not a "
+				 "valid CIDR block.",
 				 text);
 	cidr = cidr_canonical(cidr);
-	if (cidr.bits < 16 || cidr.bits > 28 || cidr_parse(jstr(vpc->json, "CidrBlock"), &outer) < 0 ||
-	    !cidr_has_cidr(outer, cidr))
+	if (cidr.bits < 16 || cidr.bits > 28 ||
+	    cidr_parse(jstr(vpc->json, "CidrBlock"), &outer) < 0 || !cidr_has_cidr(outer, cidr))
 		return fault_set(f, FAULT_INVALID_SUBNET_RANGE, "The CIDR '%s' is invalid.", text);
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
-		if (cidr_parse(jstr(d->json, "CidrBlock"), &other) == 0 && cidr_overlap(cidr, other))
+		if (cidr_parse(jstr(d->json, "CidrBlock"), &other) == 0 &&
+		    cidr_overlap(cidr, other))
 			return fault_set(f, FAULT_INVALID_SUBNET_CONFLICT,
 					 "The CIDR '%s' conflicts with another subnet", text);
 	*ret_cidr = cidr;
@@ -188,17 +203,20 @@ static int index_free(const struct call *c, const char *vpc_id)
 	}
 }
 
-/* AvailabilityZone or AvailabilityZoneId; without, the zone of the VPC with the fewest subnets would be a guess: the first. */
-static int zone_parameter(const struct call *c, json_t *parameters, char ret_zone[static ZONE_NAME_MAX],
-			  struct fault *f)
+/* AvailabilityZone or AvailabilityZoneId; without, the zone of the VPC with the fewest subnets
+ * would be a guess: the first. */
+static int zone_parameter(const struct call *c, json_t *parameters,
+			  char ret_zone[static ZONE_NAME_MAX], struct fault *f)
 {
-	const char *name = jstr(parameters, "AvailabilityZone"), *id = jstr(parameters, "AvailabilityZoneId");
+	const char *name = jstr(parameters, "AvailabilityZone"),
+		   *id = jstr(parameters, "AvailabilityZoneId");
 	const char *text = name ? name : id;
 	int i = text ? zone_index(c->daemon->config, c->ctx->region, text) : 0;
 
 	if (name && id)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "The parameters AvailabilityZone and AvailabilityZoneId may not be used together");
+				 "The parameters AvailabilityZone and AvailabilityZoneId may not "
+				 "be used together");
 	if (i >= 0)
 		zone_name(c->ctx->region, i, ret_zone);
 	if (i < 0 || (name && strcmp(name, ret_zone) != 0))
@@ -234,8 +252,10 @@ int create_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	struct subnet_birth b = {.vpc_id = vpc->id, .vpc = vpc->json, .zone = zone};
 
-	if (jstr(parameters, "Ipv6CidrBlock") || jbool(parameters, "Ipv6Native", 0) || jstr(parameters, "OutpostArn"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Subnets have IPv4 only so far, and no outposts");
+	if (jstr(parameters, "Ipv6CidrBlock") || jbool(parameters, "Ipv6Native", 0) ||
+	    jstr(parameters, "OutpostArn"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Subnets have IPv4 only so far, and no outposts");
 	r = zone_parameter(c, parameters, zone, f);
 	if (r == 0)
 		r = cidr_check(c, vpc, jstr(parameters, "CidrBlock"), &b.cidr, f);
@@ -253,7 +273,8 @@ int create_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 }
 
 /* The first /20 of the default VPC that no subnet touches. */
-static int default_cidr(const struct call *c, const struct doc *vpc, struct cidr *ret_cidr, struct fault *f)
+static int default_cidr(const struct call *c, const struct doc *vpc, struct cidr *ret_cidr,
+			struct fault *f)
 {
 	struct cidr outer, other;
 
@@ -264,7 +285,8 @@ static int default_cidr(const struct call *c, const struct doc *vpc, struct cidr
 		int is_free = 1;
 
 		for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
-			if (cidr_parse(jstr(d->json, "CidrBlock"), &other) == 0 && cidr_overlap(part, other))
+			if (cidr_parse(jstr(d->json, "CidrBlock"), &other) == 0 &&
+			    cidr_overlap(part, other))
 				is_free = 0;
 		if (is_free) {
 			*ret_cidr = part;
@@ -283,12 +305,14 @@ int create_default_subnet(struct call *c, json_t *parameters, json_t **ret_reply
 		return fault_set(f, FAULT_VPC_ID_NOT_SPECIFIED, "No default VPC for this user");
 	if (!zone || !zone_exists(c->daemon->config, c->ctx->region, zone))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter availabilityZone is invalid.", zone ? zone : "");
+				 "Value (%.64s) for parameter availabilityZone is invalid.",
+				 zone ? zone : "");
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
 		if (jbool(d->json, "DefaultForAz", 0) && jis(d->json, "AvailabilityZone", zone))
 			return fault_set(f, FAULT_DEFAULT_SUBNET_ALREADY_EXISTS,
 					 "'%s' is already the default subnet in %s.", d->id, zone);
-	struct subnet_birth b = {.vpc_id = vpc->id, .vpc = vpc->json, .zone = zone, .is_default = 1};
+	struct subnet_birth b = {
+		.vpc_id = vpc->id, .vpc = vpc->json, .zone = zone, .is_default = 1};
 	int r = default_cidr(c, vpc, &b.cidr, f);
 
 	if (r < 0)
@@ -305,10 +329,11 @@ int delete_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 
 	if (r < 0)
 		return r;
-	store_each(c->store, "network-interface", d)
+	store_each (c->store, "network-interface", d)
 		if (jis(d->json, "SubnetId", subnet->id))
 			return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
-					 "The subnet '%s' has dependencies and cannot be deleted.", subnet->id);
+					 "The subnet '%s' has dependencies and cannot be deleted.",
+					 subnet->id);
 	r = acl_dissociate(c, subnet->id);
 	if (r == 0)
 		r = route_table_forget_subnet(c, subnet->id);
@@ -321,7 +346,8 @@ int delete_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	return 0;
 }
 
-/* What may be switched on a subnet. Those without `is_settable` may only be "false", which they are: their feature is not there yet. */
+/* What may be switched on a subnet. Those without `is_settable` may only be "false", which they
+ * are: their feature is not there yet. */
 static const struct {
 	const char *member;
 	int is_settable;
@@ -353,17 +379,20 @@ int modify_subnet_attribute(struct call *c, json_t *parameters, json_t **ret_rep
 			continue;
 		n++;
 		if (!subnet_attributes[i].is_settable && json_is_true(value))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported", member);
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
+					 member);
 		if (subnet_attributes[i].is_settable && json_object_set(json, member, value) < 0)
 			return -ENOMEM;
 	}
 	const char *hostname_type = jstr(parameters, "PrivateDnsHostnameTypeOnLaunch");
 
 	if (hostname_type && strcmp(hostname_type, "ip-name") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Instances are named by address only");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Instances are named by address only");
 	n += !!hostname_type;
 	if (n != 1)
-		return fault_set(f, n ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
+		return fault_set(f,
+				 n ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
 				 "Exactly one attribute must be specified");
 	*ret_reply = reply_true();
 	return txn_replace(c->txn, subnet, give(json));

@@ -7,8 +7,9 @@
 
 #include "jsonx.h"
 
-/* Things are counted under a text, a letter for what it is and then its name. An address that is both an elastic one and an interface's is
- * counted twice, and so stays taken until both are gone. */
+/* Things are counted under a text, a letter for what it is and then its name. An address that
+ * is both an elastic one and an interface's is counted twice, and so stays taken until both are
+ * gone. */
 static struct {
 	struct store *store;
 	json_t *counts;	 /* text → how often */
@@ -65,7 +66,7 @@ static void count_interface(const struct doc *d, int by)
 	json_t *list = json_object_get(d->json, "PrivateIpAddresses"), *a;
 	size_t i;
 
-	json_array_foreach(list, i, a) {
+	json_array_foreach (list, i, a) {
 		const char *public = jpath_str(a, "Association.PublicIp");
 
 		count_format(by, "a %s %s", subnet_id, jstr_or(a, "PrivateIpAddress", ""));
@@ -104,9 +105,9 @@ static int make(void)
 	t.devices = json_object();
 	if (!t.counts || !t.devices)
 		return -ENOMEM;
-	store_each(t.store, "network-interface", d)
+	store_each (t.store, "network-interface", d)
 		on_interface(NULL, NULL, d);
-	store_each(t.store, "elastic-ip", d)
+	store_each (t.store, "elastic-ip", d)
 		on_elastic(NULL, NULL, d);
 	return t.is_stale ? -ENOMEM : 0;
 }
@@ -128,7 +129,8 @@ void taken_close(void)
 	t.counts = t.devices = NULL;
 }
 
-/* Without memory for the index everything is taken: an address refused is better than one given twice. */
+/* Without memory for the index everything is taken: an address refused is better than one given
+ * twice. */
 __attribute__((format(printf, 1, 2))) static uint64_t counted(const char *format, ...)
 {
 	char key[KEY_MAX];

@@ -1,7 +1,8 @@
 /*
- * What is taken: addresses, MACs and device slots, as the committed documents of interfaces and elastic addresses say. An index that
- * follows every commit (store_watch), never a second truth: it is made anew from the documents at each start. Within one
- * handler, without a wait, what it says stays true until the commit. Text of addresses is in canonical form, as documents have it.
+ * What is taken: addresses, MACs and device slots, as the committed documents of interfaces and
+ * elastic addresses say. An index that follows every commit (store_watch), never a second truth:
+ * it is made anew from the documents at each start. Within one handler, without a wait, what it
+ * says stays true until the commit. Text of addresses is in canonical form, as documents have it.
  */
 #pragma once
 
@@ -16,7 +17,8 @@ uint64_t taken_count(const char *subnet_id);
 int taken_private(const char *subnet_id, const char *address);
 int taken_public(const char *address);
 int taken_mac(const char *mac);
-/* The id of the interface at this device index of the instance, NULL if none; borrowed until the next commit. */
+/* The id of the interface at this device index of the instance, NULL if none; borrowed until
+ * the next commit. */
 const char *taken_device(const char *instance_id, int device_index);
 /* Interfaces of this account in the region. */
 uint64_t taken_interfaces(const char *account, const char *region);

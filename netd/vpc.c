@@ -13,9 +13,11 @@ static const struct filter vpc_filters[] = {
 	{"cidr-block-association.state", "CidrBlockAssociationSet.CidrBlockState.State"},
 	{"dhcp-options-id", "DhcpOptionsId"},
 	{"ipv6-cidr-block-association.association-id", "Ipv6CidrBlockAssociationSet.AssociationId"},
-	{"ipv6-cidr-block-association.ipv6-cidr-block", "Ipv6CidrBlockAssociationSet.Ipv6CidrBlock"},
+	{"ipv6-cidr-block-association.ipv6-cidr-block",
+	 "Ipv6CidrBlockAssociationSet.Ipv6CidrBlock"},
 	{"ipv6-cidr-block-association.ipv6-pool", "Ipv6CidrBlockAssociationSet.Ipv6Pool"},
-	{"ipv6-cidr-block-association.state", "Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State"},
+	{"ipv6-cidr-block-association.state",
+	 "Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State"},
 	{"is-default", "IsDefault"},
 	{"isDefault", "IsDefault"},
 	{"owner-id", "OwnerId"},
@@ -67,7 +69,7 @@ static const struct {
 
 const struct doc *vpc_default(const struct call *c)
 {
-	store_each(c->store, "vpc", d)
+	store_each (c->store, "vpc", d)
 		if (is_callers(c, d) && jbool(d->json, "IsDefault", 0))
 			return d;
 	return NULL;
@@ -86,36 +88,38 @@ int vpc_get_or_default(const struct call *c, json_t *parameters, const struct do
 	return 0;
 }
 
-/* The smallest index that no VPC of the box has: indexes become link addresses, so they must not grow for ever. */
+/* The smallest index that no VPC of the box has: indexes become link addresses, so they must
+ * not grow for ever. */
 static int index_free(const struct store *s)
 {
 	for (int i = 0;; i++) {
 		int is_taken = 0;
 
-		store_each(s, "vpc", d)
+		store_each (s, "vpc", d)
 			is_taken |= jint(d->json, "_Index", -1) == i;
 		if (!is_taken)
 			return i;
 	}
 }
 
-static json_t *vpc_json(const struct call *c, const struct vpc_birth *b, const char *dhcp_options_id,
-			const char *group_id, const char *acl_id)
+static json_t *vpc_json(const struct call *c, const struct vpc_birth *b,
+			const char *dhcp_options_id, const char *group_id, const char *acl_id)
 {
 	char cidr[CIDR_TEXT_MAX], association_id[ID_MAX];
 
 	cidr_format(b->cidr, cidr);
 	id_new("vpc-cidr-assoc", association_id);
-	return json_pack(
-		"{s:s s:s s:s s:s s:s s:s s:b s:[] s:[{s:s s:s s:{s:s}}] s:o s:i s:b s:b s:b s:s s:s}",
-		"VpcId", b->vpc_id, "CidrBlock", cidr, "DhcpOptionsId", dhcp_options_id, "State",
-		"available", "OwnerId", c->ctx->account, "InstanceTenancy", b->tenancy, "IsDefault",
-		b->is_default, "Ipv6CidrBlockAssociationSet", "CidrBlockAssociationSet",
-		"AssociationId", association_id, "CidrBlock", cidr, "CidrBlockState", "State",
-		"associated", "Tags", tags_or_none(b->tags), "_Index", index_free(c->store),
-		"_EnableDnsSupport", 1, "_EnableDnsHostnames", b->is_default,
-		"_EnableNetworkAddressUsageMetrics", 0, "_DefaultGroup", group_id, "_DefaultAcl",
-		acl_id);
+	return json_pack("{s:s s:s s:s s:s s:s s:s s:b s:[] s:[{s:s s:s s:{s:s}}] s:o s:i s:b s:b "
+			 "s:b s:s s:s}",
+			 "VpcId", b->vpc_id, "CidrBlock", cidr, "DhcpOptionsId", dhcp_options_id,
+			 "State", "available", "OwnerId", c->ctx->account, "InstanceTenancy",
+			 b->tenancy, "IsDefault", b->is_default, "Ipv6CidrBlockAssociationSet",
+			 "CidrBlockAssociationSet", "AssociationId", association_id, "CidrBlock",
+			 cidr, "CidrBlockState", "State", "associated", "Tags",
+			 tags_or_none(b->tags), "_Index", index_free(c->store), "_EnableDnsSupport",
+			 1, "_EnableDnsHostnames", b->is_default,
+			 "_EnableNetworkAddressUsageMetrics", 0, "_DefaultGroup", group_id,
+			 "_DefaultAcl", acl_id);
 }
 
 int vpc_make(const struct call *c, struct vpc_birth *b, struct fault *f)
@@ -150,7 +154,8 @@ static int cidr_parameter(json_t *parameters, struct cidr *ret_cidr, struct faul
 				 "The request must contain the parameter CidrBlock");
 	if (cidr_parse(text, &c) < 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter cidrBlock is invalid. This is not a valid CIDR block.",
+				 "Value (%.64s) for parameter cidrBlock is invalid. This is not a "
+				 "valid CIDR block.",
 				 text);
 	if (c.bits < 16 || c.bits > 28)
 		return fault_set(f, FAULT_INVALID_VPC_RANGE, "The CIDR '%s' is invalid.", text);
@@ -161,7 +166,8 @@ static int cidr_parameter(json_t *parameters, struct cidr *ret_cidr, struct faul
 int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const char *const allowed[] = {"vpc", NULL};
-	static const char *const unsupported[] = {"Ipv6Pool", "Ipv6CidrBlock", "Ipv4IpamPoolId", "Ipv6IpamPoolId"};
+	static const char *const unsupported[] = {"Ipv6Pool", "Ipv6CidrBlock", "Ipv4IpamPoolId",
+						  "Ipv6IpamPoolId"};
 	struct vpc_birth b = {.tenancy = jstr_or(parameters, "InstanceTenancy", "default")};
 	OWN(json_decref) json_t *tags = NULL;
 
@@ -172,7 +178,8 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "VPCs have IPv4 only so far");
 	for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
 		if (json_object_get(parameters, unsupported[i]))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported", unsupported[i]);
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
+					 unsupported[i]);
 	r = tags_from_specifications(parameters, "vpc", allowed, &tags, f);
 	if (r < 0)
 		return r;
@@ -207,14 +214,16 @@ int create_default_vpc(struct call *c, json_t *parameters, json_t **ret_reply, s
 /* Something of the customer's is still in the VPC: what it was born with does not count. */
 static int is_in_use(const struct call *c, const struct doc *vpc)
 {
-	static const char *const kinds[] = {"subnet", "network-interface", "security-group", "network-acl"};
+	static const char *const kinds[] = {"subnet", "network-interface", "security-group",
+					    "network-acl"};
 
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		store_each(c->store, kinds[i], d)
-			if (jis(d->json, "VpcId", vpc->id) && !jis(vpc->json, "_DefaultGroup", d->id) &&
+		store_each (c->store, kinds[i], d)
+			if (jis(d->json, "VpcId", vpc->id) &&
+			    !jis(vpc->json, "_DefaultGroup", d->id) &&
 			    !jis(vpc->json, "_DefaultAcl", d->id))
 				return 1;
-	store_each(c->store, "route-table", d)
+	store_each (c->store, "route-table", d)
 		if (jis(d->json, "VpcId", vpc->id) && !route_table_is_main(d->json))
 			return 1;
 	return gateway_of(c, vpc->id) != NULL;
@@ -233,7 +242,7 @@ int delete_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	r = group_drop(c, jstr(vpc->json, "_DefaultGroup"));
 	if (r == 0)
 		r = txn_delete(c->txn, "network-acl", jstr(vpc->json, "_DefaultAcl"));
-	store_each(c->store, "route-table", d)
+	store_each (c->store, "route-table", d)
 		if (r == 0 && jis(d->json, "VpcId", vpc->id))
 			r = txn_delete(c->txn, "route-table", d->id);
 	if (r == 0)
@@ -265,13 +274,14 @@ int describe_vpc_attribute(struct call *c, json_t *parameters, json_t **ret_repl
 		return r;
 	for (size_t i = 0; i < N_ATTRIBUTES; i++)
 		if (strcmp(attributes[i].attribute, attribute) == 0) {
-			*ret_reply = json_pack("{s:s s:{s:b}}", "VpcId", vpc->id,
-					       attributes[i].member, "Value",
-					       jbool(vpc->json, attributes[i].ours, 0));
+			*ret_reply =
+				json_pack("{s:s s:{s:b}}", "VpcId", vpc->id, attributes[i].member,
+					  "Value", jbool(vpc->json, attributes[i].ours, 0));
 			return *ret_reply ? 0 : -ENOMEM;
 		}
 	return fault_set(f, *attribute ? FAULT_INVALID_PARAMETER_VALUE : FAULT_MISSING_PARAMETER,
-			 "Value (%.64s) for parameter attribute is invalid. Unknown attribute.", attribute);
+			 "Value (%.64s) for parameter attribute is invalid. Unknown attribute.",
+			 attribute);
 }
 
 int modify_vpc_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -288,12 +298,15 @@ int modify_vpc_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
 			n++;
 		}
 	if (n != 1)
-		return fault_set(f, n ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
+		return fault_set(f,
+				 n ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
 				 "Exactly one attribute must be specified");
-	const json_t *value = json_object_get(json_object_get(parameters, attributes[chosen].member), "Value");
+	const json_t *value =
+		json_object_get(json_object_get(parameters, attributes[chosen].member), "Value");
 
 	if (!json_is_boolean(value))
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter %s.Value",
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter %s.Value",
 				 attributes[chosen].member);
 	OWN(json_decref) json_t *json = doc_edit(vpc);
 

@@ -1,4 +1,5 @@
-/* Who has which address: none is given twice, reserved ones never, and what is given back is free. */
+/* Who has which address: none is given twice, reserved ones never, and what is given back is
+ * free. */
 #include "tap.h"
 
 #include <errno.h>
@@ -14,17 +15,19 @@ static char path[128];
 static struct store *store;
 static json_t *subnet;
 
-static void put_interface(struct txn *t, int n, const char *subnet_id, const char *first, const char *public, int device)
+static void put_interface(struct txn *t, int n, const char *subnet_id, const char *first,
+			  const char *public, int device)
 {
 	char id[40], mac[20];
 
 	snprintf(id, sizeof id, "eni-%08x", n);
 	snprintf(mac, sizeof mac, "02:00:00:00:00:%02x", n);
 	txn_put(t, "network-interface", id, "123456789012", "us-east-1",
-		json_pack("{s:s s:s s:s s:[{s:s s:o*}] s:{s:s s:i}}", "NetworkInterfaceId", id, "SubnetId", subnet_id,
-			  "MacAddress", mac, "PrivateIpAddresses", "PrivateIpAddress", first, "Association",
-			  public ? json_pack("{s:s}", "PublicIp", public) : NULL, "Attachment", "InstanceId", "i-1",
-			  "DeviceIndex", device));
+		json_pack("{s:s s:s s:s s:[{s:s s:o*}] s:{s:s s:i}}", "NetworkInterfaceId", id,
+			  "SubnetId", subnet_id, "MacAddress", mac, "PrivateIpAddresses",
+			  "PrivateIpAddress", first, "Association",
+			  public ? json_pack("{s:s}", "PublicIp", public) : NULL, "Attachment",
+			  "InstanceId", "i-1", "DeviceIndex", device));
 }
 
 static void drop_interface(struct txn *t, int n)
@@ -76,13 +79,15 @@ static void interfaces_hold_their_addresses_until_they_go(void)
 	char got[IP_TEXT_MAX];
 
 	put_interface(t, 1, SUBNET, "10.0.0.20", "198.18.0.1", 0);
-	put_interface(t, 2, "subnet-00000002", "10.0.0.21", NULL, 1); /* another VPC's subnet with the same block */
+	/* another VPC's subnet with the same block */
+	put_interface(t, 2, "subnet-00000002", "10.0.0.21", NULL, 1);
 	is_int(address_count_free(subnet), 11, "not before the commit");
 	txn_commit(t);
 	is_int(address_count_free(subnet), 10, "its own and not the other's");
 	is_int(address_take(subnet, "10.0.0.20", NULL, got), -EADDRINUSE, "taken");
 	is_int(address_take(subnet, "10.0.0.21", NULL, got), 0, "the other's is free here");
-	ok(taken_public("198.18.0.1") && taken_mac("02:00:00:00:00:01"), "public address and MAC are known");
+	ok(taken_public("198.18.0.1") && taken_mac("02:00:00:00:00:01"),
+	   "public address and MAC are known");
 	is_int(taken_interfaces("123456789012", "us-east-1"), 2, "counted by account and region");
 	is_str(taken_device("i-1", 1), "eni-00000002", "and by device");
 	put_interface(t, 1, SUBNET, "10.0.0.20", NULL, 0);
@@ -128,7 +133,8 @@ static void the_pool_gives_each_once(void)
 	is_int(address_take_from_pool(one, got), 0, "a pool of one address");
 	is_str(got, "198.18.0.9", "has that one");
 	put_interface(t, 5, SUBNET, "10.0.0.24", "198.18.0.1", 5);
-	txn_put(t, "elastic-ip", "eipalloc-1", "123456789012", "us-east-1", json_pack("{s:s}", "PublicIp", "198.18.0.1"));
+	txn_put(t, "elastic-ip", "eipalloc-1", "123456789012", "us-east-1",
+		json_pack("{s:s}", "PublicIp", "198.18.0.1"));
 	txn_commit(t);
 	is_int(address_take_from_pool(pool, got), 0, "two in a /30");
 	is_str(got, "198.18.0.2", "the other one");

@@ -31,8 +31,10 @@ static struct cidr block(const char *text)
 
 static void an_address_is_four_numbers(void)
 {
-	static const char *const bad[] = {"", "1", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", " 1.2.3.4",
-					  "1..2.3", "1.2.3.-4", "0x1.2.3.4", "1.2.3.4/32", "1000.2.3.4"};
+	static const char *const bad[] = {"",	       "1",	   "1.2.3",	"1.2.3.4.5",
+					  "1.2.3.256", "01.2.3.4", "1.2.3.4 ",	" 1.2.3.4",
+					  "1..2.3",    "1.2.3.-4", "0x1.2.3.4", "1.2.3.4/32",
+					  "1000.2.3.4"};
 	char text[IP_TEXT_MAX];
 	uint32_t a = 0;
 
@@ -47,8 +49,9 @@ static void an_address_is_four_numbers(void)
 
 static void a_block_has_a_mask(void)
 {
-	static const char *const bad[] = {"10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/08", "10.0.0.0/8x", "10.0.0/8",
-					  "10.0.0.0/-1", "/8", "::/0"};
+	static const char *const bad[] = {"10.0.0.0",	 "10.0.0.0/",	"10.0.0.0/33",
+					  "10.0.0.0/08", "10.0.0.0/8x", "10.0.0/8",
+					  "10.0.0.0/-1", "/8",		"::/0"};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		is_str(canonical(bad[i]), NULL, bad[i]);
@@ -68,8 +71,14 @@ static void host_bits_are_cleared(void)
 
 static void a_wrong_ipv6_block_is_refused(void)
 {
-	static const char *const bad[] = {"::", "::/129", "::/", "1.2.3.4/32", ":::/1", "2001:db8::1%eth0/64",
-					  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/64"};
+	static const char *const bad[] = {
+		"::",
+		"::/129",
+		"::/",
+		"1.2.3.4/32",
+		":::/1",
+		"2001:db8::1%eth0/64",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/64"};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		is_str(canonical6(bad[i]), NULL, bad[i]);
@@ -84,13 +93,15 @@ static void blocks_know_their_bounds(void)
 	is_int(cidr_last(c), 0xac1f1fff, "last");
 	is_int(cidr_size(c), 4096, "size");
 	is_int(cidr_size(block("0.0.0.0/0")), 1LL << 32, "the size of everything");
-	ok(cidr_has(c, 0xac1f1fff) && !cidr_has(c, 0xac1f2000), "has its last address and not the next");
+	ok(cidr_has(c, 0xac1f1fff) && !cidr_has(c, 0xac1f2000),
+	   "has its last address and not the next");
 	ok(cidr_is_canonical(c) && !cidr_is_canonical(block("172.31.16.1/20")), "canonical or not");
 }
 
 static void overlap_is_mutual(void)
 {
-	struct cidr vpc = block("172.31.0.0/16"), in = block("172.31.240.0/20"), out = block("172.30.0.0/16");
+	struct cidr vpc = block("172.31.0.0/16"), in = block("172.31.240.0/20"),
+		    out = block("172.30.0.0/16");
 
 	ok(cidr_overlap(vpc, in) && cidr_overlap(in, vpc), "inside");
 	ok(!cidr_overlap(vpc, out) && !cidr_overlap(out, vpc), "outside");
