@@ -118,7 +118,7 @@ static int pipes_open(struct pipes *p, int has_input)
 
 struct capture {
 	char *text;
-	size_t n;
+	size_t n, n_max;
 };
 
 /* Takes what is there; what exceeds the bound is read and dropped. Returns 0 at the end of the stream. */
@@ -126,7 +126,7 @@ static int capture_read(struct capture *c, int fd)
 {
 	char buffer[16384];
 	ssize_t n = read(fd, buffer, sizeof buffer);
-	size_t room = OUTPUT_MAX - c->n;
+	size_t room = c->n_max - c->n;
 	char *grown;
 
 	if (n < 0)
@@ -198,7 +198,8 @@ int run_command(const struct run *r, struct run_result *ret_result)
 {
 	uint64_t until = now_usec() + (r->timeout_usec ? r->timeout_usec : TIMEOUT_USEC);
 	OWN(run_result_clear) struct run_result result = {0};
-	struct capture out = {strdup(""), 0}, err = {strdup(""), 0};
+	size_t n_max = r->output_max_bytes ? r->output_max_bytes : OUTPUT_MAX;
+	struct capture out = {strdup(""), 0, n_max}, err = {strdup(""), 0, n_max};
 	OWN(pipes_close) struct pipes p;
 	int e = 0, q = pipes_open(&p, r->input_bytes > 0);
 	pid_t pid;

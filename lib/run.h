@@ -18,12 +18,13 @@ struct run {
 	size_t n_pass_fds;
 	uint64_t limit_as_bytes;    /* > 0: RLIMIT_AS of the child */
 	uint64_t limit_cpu_sec;	    /* > 0: RLIMIT_CPU */
+	size_t output_max_bytes;    /* > 0: as much of each output is kept, instead of 1 MiB */
 	int confine;		    /* 1: no new privileges, own empty network namespace where permitted */
 };
 
 struct run_result {
 	int status;	/* exit status 0..255, 128+n when ended by signal n */
-	char *out;	/* stdout, NUL-terminated, at most 1 MiB */
+	char *out;	/* stdout, NUL-terminated, at most output_max_bytes */
 	char *err;	/* stderr, the same */
 };
 void run_result_clear(struct run_result *r);

@@ -70,6 +70,20 @@ static void plan_chains(const struct host_settings *s, const char *uplink, struc
 	ruleset_rule(rules, "nat", "gureum-postrouting", "-s %s ! -d %s -o %s -j MASQUERADE", pool, pool, uplink);
 }
 
+/* Only of the uplink, not of all links: netd does not make a router of the machine. An uplink that is away gets it when it comes. */
+static void plan_forwarding(const char *uplink, struct items *items)
+{
+	char path[64];
+	struct item *i;
+
+	snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s", uplink);
+	if (access(path, F_OK) < 0)
+		return;
+	i = items_add(items, ITEM_SYSCTL, NULL);
+	snprintf(i->name, sizeof i->name, "ipv4/conf/%s/forwarding", uplink);
+	snprintf(i->text, sizeof i->text, "1");
+}
+
 int host_plan(const struct host_settings *s, const struct netns *host, int is_used, struct items *items, struct ruleset *ret_rules)
 {
 	OWN(ruleset_free) struct ruleset rules = {0};
@@ -92,11 +106,8 @@ int host_plan(const struct host_settings *s, const struct netns *host, int is_us
 		i->metric = POOL_METRIC;
 		i->type = RTN_UNREACHABLE;
 	}
-	if (is_used && uplink[0]) {
-		i = items_add(items, ITEM_SYSCTL, NULL);
-		snprintf(i->name, sizeof i->name, "ipv4/conf/%s/forwarding", uplink);
-		snprintf(i->text, sizeof i->text, "1");
-	}
+	if (is_used && uplink[0])
+		plan_forwarding(uplink, items);
 	r = ruleset_sort(&rules);
 	if (r < 0)
 		return r;

@@ -101,6 +101,22 @@ void changes_free(struct changes *c)
 	*c = (struct changes){0};
 }
 
+struct item *items_find(const struct items *s, enum item_kind kind, const char *name)
+{
+	struct item key = {.kind = kind};
+
+	snprintf(key.name, sizeof key.name, "%s", name);
+	return s->n ? bsearch(&key, s->at, s->n, sizeof *s->at, compare) : NULL;
+}
+
+void items_remove(struct items *s, struct item *i)
+{
+	size_t at = (size_t)(i - s->at);
+
+	memmove(i, i + 1, (s->n - at - 1) * sizeof *i);
+	s->n--;
+}
+
 struct items items_slice(const struct items *s, enum item_kind from, enum item_kind to)
 {
 	size_t first = 0, last;

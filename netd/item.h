@@ -79,6 +79,10 @@ static inline void own_changes_free(struct changes *c)
 {
 	changes_free(c);
 }
+/* The link or set of this name in a sorted list, or NULL. */
+struct item *items_find(const struct items *s, enum item_kind kind, const char *name);
+/* Takes an item of the list out. */
+void items_remove(struct items *s, struct item *i);
 /* The part of a sorted list with kinds from..to; borrowed, not to be freed. */
 struct items items_slice(const struct items *s, enum item_kind from, enum item_kind to);
 /* What leads from one sorted list to the other, in order of kinds. 0 or -ENOMEM. */

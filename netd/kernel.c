@@ -293,12 +293,13 @@ static void finish(void)
 {
 	int is_failed = finish_vpcs();
 
-	if (k.pass.error < 0) {
-		log_error(k.pass.error, "the host's network is not as it should be, trying again", "REASON", k.pass.reason);
+	if (k.pass.error < 0 || k.pass.host_error < 0) {
+		log_error(k.pass.error < 0 ? k.pass.error : k.pass.host_error, "the host's network is not as it should be, trying again", "REASON",
+			  k.pass.reason);
 		k.is_host_suspect = is_failed = 1;
-	} else {
-		k.pass.is_first = 0;
 	}
+	if (k.pass.error == 0)
+		k.pass.is_first = 0;
 	if (!is_failed) {
 		k.retry_usec = 0;
 		return;

@@ -14,6 +14,8 @@
 #include <sys/vfs.h>
 #include "run.h"
 
+#define OUTPUT_MAX (64u << 20) /* a table cut short would be written anew in each pass */
+
 static int home_fd = -1;
 
 /* As iproute2: a shared mount, so that a namespace that ends here ends in every other mount namespace, too. */
@@ -239,7 +241,7 @@ int netns_socket(const struct netns *n, int domain, int type, int protocol)
 
 int netns_command(struct netns *n, const char *const *argv, const char *input, char **ret_out)
 {
-	struct run run = {.argv = argv, .input = input, .input_bytes = input ? strlen(input) : 0, .netns_fd = n->name[0] ? n->fd : 0};
+	struct run run = {.argv = argv, .input = input, .input_bytes = input ? strlen(input) : 0, .netns_fd = n->name[0] ? n->fd : 0, .output_max_bytes = OUTPUT_MAX};
 	OWN(run_result_clear) struct run_result result = {0};
 	int r = run_command(&run, &result);
 

@@ -42,6 +42,11 @@ static void pass_failed(struct pass *p, int error, const struct item *i)
 	fail(&p->error, p->reason, error, p->host, i);
 }
 
+static void host_failed(struct pass *p, int error, const struct item *i)
+{
+	fail(&p->host_error, p->reason, error, p->host, i);
+}
+
 /* ---- sets and chains, before anything connects ---- */
 
 static int protect(struct router *r, struct items *ret_sets)
@@ -79,20 +84,18 @@ static int is_severed(const struct router *r, const struct item *veth)
 
 static void drop_severed(struct pass *p, struct router *r, struct items *there)
 {
-	size_t n = 0;
+	struct items veths = items_slice(&r->plan->host, ITEM_VETH, ITEM_VETH);
 
-	for (size_t i = 0; i < there->n; i++) {
-		const struct item *item = &there->at[i];
-		struct items one = {.at = &there->at[i], .n = 1};
+	for (size_t i = 0; i < veths.n; i++) {
+		struct item *found = items_find(there, ITEM_VETH, veths.at[i].name);
+		struct items one = {.at = found, .n = 1};
 
-		if (item->kind != ITEM_VETH || !items_has(&r->plan->host, ITEM_VETH, item->name) || !is_severed(r, item)) {
-			there->at[n++] = *item;
+		if (!found || !is_severed(r, found))
 			continue;
-		}
 		(void)netns_remove_links(p->host, &one); /* if it stays, making it anew will tell */
+		items_remove(there, found);
 		r->is_touched = 1;
 	}
-	there->n = n;
 }
 
 static void connect_host(struct pass *p, struct router *r, struct items *there)
@@ -347,7 +350,7 @@ static void connect_own(struct pass *p, const struct items *wanted, const struct
 		e = netns_make(p->host, will, NULL);
 		p->n_changes++;
 		if (e < 0)
-			pass_failed(p, e, will);
+			host_failed(p, e, will);
 	}
 }
 
@@ -402,6 +405,18 @@ static int connect_all(struct pass *p, const struct host_wants *w, struct prepar
 	return 0;
 }
 
+/* A firewall of the user's that does not let us in must not keep guests from starting. */
+static int host_apply(struct pass *p, struct host_wants *w)
+{
+	int e = want_host(p, w), n = e < 0 ? 0 : host_apply_rules(p->host, &w->rules);
+
+	if (n < 0)
+		host_failed(p, n, NULL);
+	else
+		p->n_changes += (unsigned)n;
+	return e;
+}
+
 static void run(struct pass *p, struct prepared *prepared)
 {
 	OWN(host_wants_free) struct host_wants w = {0};
@@ -411,12 +426,8 @@ static void run(struct pass *p, struct prepared *prepared)
 		find_namespaces(p, 0);
 	for (size_t i = 0; i < p->n_routers; i++)
 		prepare(p->routers[i], &prepared[i]);
-	e = want_host(p, &w);
+	e = host_apply(p, &w);
 	if (e == 0)
-		e = host_apply_rules(p->host, &w.rules);
-	if (e > 0)
-		p->n_changes += (unsigned)e;
-	if (e >= 0)
 		e = connect_all(p, &w, prepared);
 	if (e < 0) {
 		pass_failed(p, e, NULL);
@@ -436,7 +447,7 @@ int pass_run(struct pass *p)
 
 	if (!prepared)
 		return -ENOMEM;
-	p->error = 0;
+	p->error = p->host_error = 0;
 	p->reason[0] = '\0';
 	p->n_changes = 0;
 	for (size_t i = 0; i < p->n_routers; i++) {
@@ -445,7 +456,7 @@ int pass_run(struct pass *p)
 		p->routers[i]->n_changes = 0;
 	}
 	run(p, prepared);
-	r = p->error;
+	r = p->error ? p->error : p->host_error;
 	for (size_t i = 0; i < p->n_routers; i++) {
 		items_free(&prepared[i].sets);
 		p->n_changes += p->routers[i]->n_changes;

@@ -30,11 +30,12 @@ struct pass {
 	int is_first;	    /* also what an earlier process left: unknown namespaces, connections, half-removed links */
 	int is_incomplete;  /* some VPC has no plan though it should: nothing is removed that might be its */
 	int error;	    /* out: of what concerns all */
-	char reason[320];
+	int host_error;	    /* out: guests have what they need, but perhaps no way to the outside */
+	char reason[320];   /* of either */
 	unsigned n_changes; /* out: of all */
 };
 
-/* 0 or -errno (pass->error or the first router's); the rest was done all the same. */
+/* 0 or -errno (the pass's or the first router's); the rest was done all the same. */
 int pass_run(struct pass *p);
 
 /* The router has, or will have, something in the kernel. */

@@ -1,6 +1,7 @@
 """A netd for all tests of the file; guests end with the test that made them."""
 
 import os
+import signal
 import sys
 import tempfile
 
@@ -23,9 +24,12 @@ def netd():
         daemon = Netd(directory, "[Network]\nDnsUpstream=203.0.113.1\n")
         daemon.start()
         yield daemon
-        daemon.kill()
+        daemon.kill(signal.SIGTERM)
+        log = daemon.log.read_text()
         if os.environ.get("SHOW_LOG"):
-            print(daemon.log.read_text())
+            print(log)
+        assert daemon.process.returncode == 0
+        assert "Sanitizer" not in log and "runtime error" not in log, log
 
 
 @pytest.fixture
