@@ -1,4 +1,5 @@
-/* What a box does not have: empty answers, and for an id that was asked for, that it does not exist. */
+/* What a box does not have: empty answers, and for an id that was asked for, that it does not
+ * exist. */
 #include "local.h"
 
 #include <errno.h>
@@ -28,7 +29,8 @@ int absent_has(const char *method)
 	return row_find(method) != NULL;
 }
 
-int local_describe_absent(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int local_describe_absent(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			  struct fault *f)
 {
 	const struct row *row = row_find(c->method);
 	const json_t *ids = row->ids ? json_object_get(parameters, row->ids) : NULL;
@@ -38,7 +40,8 @@ int local_describe_absent(struct local_call *c, json_t *parameters, json_t **ret
 				      json_string_value(json_array_get(ids, 0)));
 	/* No page was ever cut off, so no token can be ours. */
 	if (token && *token)
-		return fault_set(f, FAULT_INVALID_PAGINATION_TOKEN, "The token '%.64s' is invalid", token);
+		return fault_set(f, FAULT_INVALID_PAGINATION_TOKEN, "The token '%.64s' is invalid",
+				 token);
 	*ret_reply = json_pack("{s:[]}", row->list);
 	return *ret_reply ? 0 : -ENOMEM;
 }

@@ -31,7 +31,8 @@ static enum fault_kind word(const struct aws_service *service, enum refusal refu
 	return words[refusal][aws_service_protocol(service)];
 }
 
-static int check_time(const struct aws_service *service, const struct sigv4 *claim, int64_t now_sec, struct fault *f)
+static int check_time(const struct aws_service *service, const struct sigv4 *claim, int64_t now_sec,
+		      struct fault *f)
 {
 	char now[17], bound[17];
 	enum sigv4_age age = sigv4_age(claim, now_sec);
@@ -42,61 +43,79 @@ static int check_time(const struct aws_service *service, const struct sigv4 *cla
 	sigv4_timestamp(now_sec, now);
 	if (age == SIGV4_NOT_YET) {
 		sigv4_timestamp(now_sec + SIGV4_SKEW_SEC, bound);
-		return fault_set(f, word(service, BAD_TIME), "Signature not yet current: %s is still later than %s (%s + 15 min.)",
-				 claim->timestamp, bound, now);
+		return fault_set(
+			f, word(service, BAD_TIME),
+			"Signature not yet current: %s is still later than %s (%s + 15 min.)",
+			claim->timestamp, bound, now);
 	}
-	sigv4_timestamp(now_sec - (claim->is_presigned ? claim->expires_sec : SIGV4_SKEW_SEC), bound);
-	return fault_set(f, word(service, BAD_TIME), "Signature expired: %s is now earlier than %s (now %s)", claim->timestamp,
+	sigv4_timestamp(now_sec - (claim->is_presigned ? claim->expires_sec : SIGV4_SKEW_SEC),
+			bound);
+	return fault_set(f, word(service, BAD_TIME),
+			 "Signature expired: %s is now earlier than %s (now %s)", claim->timestamp,
 			 bound, now);
 }
 
 /* STS and IAM are global: their home is us-east-1 even in a cloud without that region. */
-static int check_scope(const struct config *c, const struct aws_service *service, const struct sigv4 *claim, struct fault *f)
+static int check_scope(const struct config *c, const struct aws_service *service,
+		       const struct sigv4 *claim, struct fault *f)
 {
 	const char *name = aws_service_prefix(service);
-	int is_home = strcmp(claim->region, "us-east-1") == 0 && (strcmp(name, "sts") == 0 || strcmp(name, "iam") == 0);
+	int is_home = strcmp(claim->region, "us-east-1") == 0 &&
+		      (strcmp(name, "sts") == 0 || strcmp(name, "iam") == 0);
 	if (!is_home && !region_exists(c, claim->region))
-		return fault_set(f, word(service, BAD_SIGNATURE), "Credential should be scoped to a valid region, not '%s'.",
+		return fault_set(f, word(service, BAD_SIGNATURE),
+				 "Credential should be scoped to a valid region, not '%s'.",
 				 claim->region);
 	if (strncmp(claim->date, claim->timestamp, 8) != 0)
 		return fault_set(f, word(service, BAD_SIGNATURE),
-				 "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
+				 "Date in Credential scope does not match YYYYMMDD from ISO-8601 "
+				 "version of date from HTTP: "
 				 "'%s' != '%.8s', from '%s'.",
 				 claim->date, claim->timestamp, claim->timestamp);
 	return 0;
 }
 
-static int check_signature(const struct aws_service *service, const struct sigv4_request *r, const struct sigv4 *claim,
-			   const char *secret, struct fault *f)
+static int check_signature(const struct aws_service *service, const struct sigv4_request *r,
+			   const struct sigv4 *claim, const char *secret, struct fault *f)
 {
 	char signature[65];
 	const char *header = sigv4_header(r, "x-amz-content-sha256");
-	int is_right = sigv4_sign(r, claim, secret, signature) == 0 && sigv4_equal(signature, claim->signature);
-	/* The signature covers the body that came; a header that says otherwise is a lie about it. */
-	if (is_right && header && aws_service_protocol(service) != AWS_REST_XML && strcmp(header, r->body_sha256) != 0)
+	int is_right = sigv4_sign(r, claim, secret, signature) == 0 &&
+		       sigv4_equal(signature, claim->signature);
+	/* The signature covers the body that came; a header that says otherwise is a lie about it.
+	 */
+	if (is_right && header && aws_service_protocol(service) != AWS_REST_XML &&
+	    strcmp(header, r->body_sha256) != 0)
 		is_right = 0;
 	if (is_right)
 		return 0;
 	if (aws_service_protocol(service) == AWS_EC2)
-		return fault_set(f, FAULT_AUTH_FAILURE, "AWS was not able to validate the provided access credentials");
-	return fault_set(f, word(service, BAD_SIGNATURE),
-			 "The request signature we calculated does not match the signature you provided. "
-			 "Check your AWS Secret Access Key and signing method. Consult the service documentation for details.");
+		return fault_set(f, FAULT_AUTH_FAILURE,
+				 "AWS was not able to validate the provided access credentials");
+	return fault_set(
+		f, word(service, BAD_SIGNATURE),
+		"The request signature we calculated does not match the signature you provided. "
+		"Check your AWS Secret Access Key and signing method. Consult the service "
+		"documentation for details.");
 }
 
-int auth_check(const struct config *c, const struct store *keys, const struct aws_service *service, const struct sigv4_request *r,
-	       const struct sigv4 *claim, int64_t now_sec, struct identity *ret_identity, struct fault *f)
+int auth_check(const struct config *c, const struct store *keys, const struct aws_service *service,
+	       const struct sigv4_request *r, const struct sigv4 *claim, int64_t now_sec,
+	       struct identity *ret_identity, struct fault *f)
 {
 	struct access_key key;
 	if (!service)
-		return fault_set(f, FAULT_SIGNATURE_DOES_NOT_MATCH, "Credential should be scoped to a service of this cloud, not '%s'.",
-				 claim->service);
+		return fault_set(
+			f, FAULT_SIGNATURE_DOES_NOT_MATCH,
+			"Credential should be scoped to a service of this cloud, not '%s'.",
+			claim->service);
 	/* No sessions are handed out yet, so no session token can be right. */
 	if (credentials_find(keys, claim->access_key, &key) < 0 || claim->has_token)
-		return fault_set(f, word(service, UNKNOWN_KEY), "%s",
-				 aws_service_protocol(service) == AWS_EC2
-					 ? "AWS was not able to validate the provided access credentials"
-					 : "The security token included in the request is invalid.");
+		return fault_set(
+			f, word(service, UNKNOWN_KEY), "%s",
+			aws_service_protocol(service) == AWS_EC2
+				? "AWS was not able to validate the provided access credentials"
+				: "The security token included in the request is invalid.");
 	int result = check_scope(c, service, claim, f);
 	if (result == 0)
 		result = check_time(service, claim, now_sec, f);

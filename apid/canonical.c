@@ -1,8 +1,9 @@
 /*
  * Canonical form: the bytes that a signature is made over, and the signature.
  *
- * The rules are AWS's: headers in the claim's own order, values trimmed and their runs of blanks folded; query pairs decoded, encoded again
- * in one way and sorted as bytes; so it does not matter in which of several spellings a client sent them.
+ * The rules are AWS's: headers in the claim's own order, values trimmed and their runs of blanks
+ * folded; query pairs decoded, encoded again in one way and sorted as bytes; so it does not matter
+ * in which of several spellings a client sent them.
  */
 #include "sigv4.h"
 
@@ -29,7 +30,8 @@ static void to_hex(const unsigned char *data, size_t n, char *ret_hex)
 void sigv4_sha256(const void *data, size_t n_bytes, char ret_hex[static 65])
 {
 	unsigned char digest[32] = {0};
-	(void)EVP_Digest(data, n_bytes, digest, NULL, EVP_sha256(), NULL); /* fails only out of memory: then nothing will match */
+	(void)EVP_Digest(data, n_bytes, digest, NULL, EVP_sha256(),
+			 NULL); /* fails only out of memory: then nothing will match */
 	to_hex(digest, sizeof(digest), ret_hex);
 }
 
@@ -37,7 +39,8 @@ static void put_encoded(FILE *out, const char *text, size_t n, int keep_slash)
 {
 	for (size_t i = 0; i < n; i++) {
 		unsigned char c = (unsigned char)text[i];
-		if (isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~' || (c == '/' && keep_slash))
+		if (isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~' ||
+		    (c == '/' && keep_slash))
 			fputc(c, out);
 		else
 			fprintf(out, "%%%02X", c);
@@ -63,8 +66,8 @@ static void normalize_path(char *path)
 		}
 		in += n;
 		/* "/a/" and "/a/." name the folder: the slash stays. */
-		if ((*in == '/' && in[strspn(in, "/")] == '\0') || (*in == '\0' && n > 0 && (is_dot || is_up)) ||
-		    (*in == '\0' && n == 0)) {
+		if ((*in == '/' && in[strspn(in, "/")] == '\0') ||
+		    (*in == '\0' && n > 0 && (is_dot || is_up)) || (*in == '\0' && n == 0)) {
 			*out++ = '/';
 			break;
 		}
@@ -84,7 +87,8 @@ static size_t unescape(char *text)
 {
 	char *out = text;
 	for (const char *in = text; *in; in++) {
-		if (*in == '%' && isxdigit((unsigned char)in[1]) && isxdigit((unsigned char)in[2])) {
+		if (*in == '%' && isxdigit((unsigned char)in[1]) &&
+		    isxdigit((unsigned char)in[2])) {
 			*out++ = (char)(hex_value(in[1]) << 4 | hex_value(in[2]));
 			in += 2;
 		} else {
@@ -185,7 +189,8 @@ static void put_headers(FILE *out, const struct sigv4_request *r, const char *si
 		int is_first = 1;
 		fprintf(out, "%.*s:", (int)length, at);
 		for (size_t i = 0; i < r->n_headers; i++) {
-			if (strlen(r->headers[i].name) != length || strncasecmp(r->headers[i].name, at, length) != 0)
+			if (strlen(r->headers[i].name) != length ||
+			    strncasecmp(r->headers[i].name, at, length) != 0)
 				continue;
 			if (!is_first)
 				fputc(',', out);
@@ -197,7 +202,8 @@ static void put_headers(FILE *out, const struct sigv4_request *r, const char *si
 	}
 }
 
-/* What stands for the body. S3 takes the client's word here (its reader checks the bytes as they come). */
+/* What stands for the body. S3 takes the client's word here (its reader checks the bytes as they
+ * come). */
 static const char *payload_hash(const struct sigv4_request *r, const struct sigv4 *claim, int is_s3)
 {
 	const char *header = sigv4_header(r, "x-amz-content-sha256");
@@ -227,23 +233,29 @@ char *sigv4_canonical(const struct sigv4_request *r, const struct sigv4 *claim)
 	return text;
 }
 
-static int hmac(const unsigned char *key, size_t n_key, const char *text, unsigned char ret_mac[static 32])
+static int hmac(const unsigned char *key, size_t n_key, const char *text,
+		unsigned char ret_mac[static 32])
 {
 	unsigned n = 32;
-	return HMAC(EVP_sha256(), key, (int)n_key, (const unsigned char *)text, strlen(text), ret_mac, &n) ? 0 : -ENOMEM;
+	return HMAC(EVP_sha256(), key, (int)n_key, (const unsigned char *)text, strlen(text),
+		    ret_mac, &n)
+		       ? 0
+		       : -ENOMEM;
 }
 
-int sigv4_sign(const struct sigv4_request *r, const struct sigv4 *claim, const char *secret, char ret_signature[static 65])
+int sigv4_sign(const struct sigv4_request *r, const struct sigv4 *claim, const char *secret,
+	       char ret_signature[static 65])
 {
 	OWN(free) char *canonical = sigv4_canonical(r, claim);
 	char first[256], to_sign[512], hash[65];
 	if (!canonical || (size_t)snprintf(first, sizeof(first), "AWS4%s", secret) >= sizeof(first))
 		return -ENOMEM;
 	sigv4_sha256(canonical, strlen(canonical), hash);
-	snprintf(to_sign, sizeof(to_sign), "AWS4-HMAC-SHA256\n%s\n%s/%s/%s/aws4_request\n%s", claim->timestamp, claim->date,
-		 claim->region, claim->service, hash);
+	snprintf(to_sign, sizeof(to_sign), "AWS4-HMAC-SHA256\n%s\n%s/%s/%s/aws4_request\n%s",
+		 claim->timestamp, claim->date, claim->region, claim->service, hash);
 	unsigned char key[32];
-	const char *const steps[] = {claim->date, claim->region, claim->service, "aws4_request", to_sign};
+	const char *const steps[] = {claim->date, claim->region, claim->service, "aws4_request",
+				     to_sign};
 	int result = hmac((const unsigned char *)first, strlen(first), steps[0], key);
 	for (size_t i = 1; result == 0 && i < sizeof(steps) / sizeof(*steps); i++) {
 		unsigned char next[32];

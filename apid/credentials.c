@@ -12,7 +12,8 @@
 
 #define KIND "access-key"
 
-/* `n` random characters of an alphabet of `n_letters`, a power of two so that each is as likely as any other. */
+/* `n` random characters of an alphabet of `n_letters`, a power of two so that each is as likely as
+ * any other. */
 static int random_text(const char *letters, size_t n_letters, char *ret_text, size_t n)
 {
 	unsigned char bytes[64];
@@ -27,7 +28,7 @@ static int random_text(const char *letters, size_t n_letters, char *ret_text, si
 
 static const struct doc *find_root(const struct store *s, const char *account)
 {
-	store_each(s, KIND, d)
+	store_each (s, KIND, d)
 		if (strcmp(d->account, account) == 0 && jbool(d->json, "_Root", 0))
 			return d;
 	return NULL;
@@ -41,13 +42,15 @@ static int make_root(struct store *s, const char *account)
 		return -ENOMEM;
 	int r = random_text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 32, id + 4, 16);
 	if (r == 0)
-		r = random_text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 64, secret, 40);
+		r = random_text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+				64, secret, 40);
 	if (r < 0)
 		return r;
 	snprintf(arn, sizeof(arn), "arn:aws:iam::%s:root", account);
 	r = txn_put(t, KIND, id, account, "",
-		    json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:b}", "AccessKeyId", id, "SecretAccessKey", secret, "Status",
-			      "Active", "_Principal", arn, "_UserId", account, "CreateDate", jtime_now(), "_Root", 1));
+		    json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:b}", "AccessKeyId", id,
+			      "SecretAccessKey", secret, "Status", "Active", "_Principal", arn,
+			      "_UserId", account, "CreateDate", jtime_now(), "_Root", 1));
 	OPENSSL_cleanse(secret, sizeof(secret));
 	return r < 0 ? r : txn_commit(t);
 }
@@ -56,8 +59,8 @@ static int make_root(struct store *s, const char *account)
 static char *file_text(const struct doc *d)
 {
 	char *text = NULL;
-	if (asprintf(&text, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", d->id,
-		     jstr_or(d->json, "SecretAccessKey", "")) < 0)
+	if (asprintf(&text, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
+		     d->id, jstr_or(d->json, "SecretAccessKey", "")) < 0)
 		return NULL;
 	return text;
 }
@@ -82,13 +85,16 @@ static int write_file(const char *state_dir, const char *text)
 		return -errno;
 	if (unlinkat(dir, ".root-credentials.new", 0) < 0 && errno != ENOENT)
 		return -errno;
-	OWN(fd_close) int fd = openat(dir, ".root-credentials.new", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	OWN(fd_close)
+	int fd =
+		openat(dir, ".root-credentials.new", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	ssize_t n = write(fd, text, strlen(text));
 	if (n != (ssize_t)strlen(text))
 		return n < 0 ? -errno : -ENOSPC;
-	if (fsync(fd) < 0 || renameat(dir, ".root-credentials.new", dir, "root-credentials") < 0 || fsync(dir) < 0)
+	if (fsync(fd) < 0 || renameat(dir, ".root-credentials.new", dir, "root-credentials") < 0 ||
+	    fsync(dir) < 0)
 		return -errno;
 	return 0;
 }
@@ -110,7 +116,8 @@ int credentials_open(struct store *s, const char *state_dir, const char *account
 int credentials_find(const struct store *s, const char *access_key_id, struct access_key *ret_key)
 {
 	const struct doc *d = store_find(s, KIND, access_key_id);
-	if (!d || strcmp(jstr_or(d->json, "Status", ""), "Active") != 0 || !jstr(d->json, "SecretAccessKey"))
+	if (!d || strcmp(jstr_or(d->json, "Status", ""), "Active") != 0 ||
+	    !jstr(d->json, "SecretAccessKey"))
 		return -ENOENT;
 	*ret_key = (struct access_key){.secret = jstr(d->json, "SecretAccessKey"),
 				       .account = d->account,

@@ -41,7 +41,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 int deadlines_start(struct deadlines *all, sd_event *loop, uint64_t period_usec)
 {
 	all->period_usec = period_usec;
-	int r = sd_event_add_time_relative(loop, &all->timer, CLOCK_MONOTONIC, period_usec, period_usec / 4, on_timer, all);
+	int r = sd_event_add_time_relative(loop, &all->timer, CLOCK_MONOTONIC, period_usec,
+					   period_usec / 4, on_timer, all);
 	if (r < 0)
 		return r;
 	return sd_event_source_set_enabled(all->timer, SD_EVENT_OFF);
@@ -80,7 +81,8 @@ void deadline_free(struct deadline *d)
 	if (d->next)
 		d->next->previous = d->previous;
 	if (!d->of->first && d->of->timer)
-		(void)sd_event_source_set_enabled(d->of->timer, SD_EVENT_OFF); /* not on a living source */
+		(void)sd_event_source_set_enabled(d->of->timer,
+						  SD_EVENT_OFF); /* not on a living source */
 	free(d);
 }
 

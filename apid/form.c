@@ -12,21 +12,25 @@ void form_clear(struct form *form)
 	*form = (struct form){0};
 }
 
-/* The length of the well-formed sequence at `s`, 0 if there is none. The second byte's bounds depend on the first: that is what
- * keeps overlong forms, surrogates and values past U+10FFFF out. */
+/* The length of the well-formed sequence at `s`, 0 if there is none. The second byte's bounds
+ * depend on the first: that is what keeps overlong forms, surrogates and values past U+10FFFF out.
+ */
 static size_t utf8_sequence(const unsigned char *s, size_t n)
 {
 	static const struct {
 		unsigned char first, last, low, high, length;
 	} rows[] = {
-		{0x00, 0x7f, 0, 0, 1},	     {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-		{0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-		{0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+		{0x00, 0x7f, 0, 0, 1},	     {0xc2, 0xdf, 0x80, 0xbf, 2},
+		{0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+		{0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+		{0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4},
+		{0xf4, 0xf4, 0x80, 0x8f, 4},
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		if (*s < rows[i].first || *s > rows[i].last)
 			continue;
-		if (rows[i].length > n || (rows[i].length > 1 && (s[1] < rows[i].low || s[1] > rows[i].high)))
+		if (rows[i].length > n ||
+		    (rows[i].length > 1 && (s[1] < rows[i].low || s[1] > rows[i].high)))
 			return 0;
 		for (size_t k = 2; k < rows[i].length; k++)
 			if ((s[k] & 0xc0) != 0x80)
@@ -60,7 +64,8 @@ static int hex_digit(char c)
 	return -1;
 }
 
-/* Decodes `from` up to `end` to `*to`, which is moved past the NUL. 0, or -EINVAL for what may not stand there. */
+/* Decodes `from` up to `end` to `*to`, which is moved past the NUL. 0, or -EINVAL for what may not
+ * stand there. */
 static int decode(const char *from, const char *end, char **to)
 {
 	char *start = *to, *out = *to;
@@ -105,13 +110,15 @@ static size_t count_pairs(const char *text, size_t n_bytes)
 	return n;
 }
 
-int form_parse(const char *text, size_t n_bytes, size_t n_max, struct form *ret_form, struct fault *f)
+int form_parse(const char *text, size_t n_bytes, size_t n_max, struct form *ret_form,
+	       struct fault *f)
 {
 	OWN(form_clear) struct form form = {0};
 	size_t n_pairs = count_pairs(text, n_bytes);
 	/* Checked before anything is allocated: the count is a stranger's. */
 	if (n_pairs > n_max)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The request has more than %zu parameters", n_max);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The request has more than %zu parameters", n_max);
 	/* Each pair decodes to at most its own length and two NULs. */
 	form.text = malloc(n_bytes + 2 * n_pairs);
 	form.pair = calloc(n_pairs, sizeof(*form.pair));
@@ -124,7 +131,8 @@ int form_parse(const char *text, size_t n_bytes, size_t n_max, struct form *ret_
 		if (!next)
 			next = end;
 		if (next > from && parse_pair(from, next, &to, &form.pair[form.n++]) < 0)
-			return fault_set(f, FAULT_MALFORMED_QUERY_STRING, "The query string contains a syntax error");
+			return fault_set(f, FAULT_MALFORMED_QUERY_STRING,
+					 "The query string contains a syntax error");
 		from = next + 1;
 	}
 	*ret_form = form;

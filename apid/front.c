@@ -1,7 +1,9 @@
 /*
- * Front: believe, decode, route, encode, one step a function. A step that refuses fills the fault, and the rest is skipped.
+ * Front: believe, decode, route, encode, one step a function. A step that refuses fills the fault,
+ * and the rest is skipped.
  *
- * An API version is not asked for: members only ever were added, and a client of any version finds those that it knows.
+ * An API version is not asked for: members only ever were added, and a client of any version finds
+ * those that it knows.
  */
 #include "front.h"
 
@@ -42,7 +44,8 @@ static void own_visit_clear(struct visit *v)
 
 static int is_rest(const struct visit *v)
 {
-	return v->service && (aws_service_protocol(v->service) == AWS_REST_XML || aws_service_protocol(v->service) == AWS_REST_JSON);
+	return v->service && (aws_service_protocol(v->service) == AWS_REST_XML ||
+			      aws_service_protocol(v->service) == AWS_REST_JSON);
 }
 
 /* Reads the claim, and by its scope finds the service in whose words everything else is said. */
@@ -52,13 +55,18 @@ static int find_service(struct visit *v, struct fault *f)
 	int r = form_parse(q->query, strlen(q->query), FRONT_PARAMETERS_MAX, &v->query, f);
 	if (r < 0)
 		return r;
-	v->to_check = (struct sigv4_request){.method = q->method, .path = q->path, .query = &v->query, .headers = q->headers,
+	v->to_check = (struct sigv4_request){.method = q->method,
+					     .path = q->path,
+					     .query = &v->query,
+					     .headers = q->headers,
 					     .n_headers = q->n_headers};
 	r = sigv4_parse(&v->to_check, &v->claim, f);
 	if (r == -ENODATA && q->is_too_large)
-		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE, "The request is larger than %u bytes", FRONT_BODY_MAX);
+		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE,
+				 "The request is larger than %u bytes", FRONT_BODY_MAX);
 	if (r == -ENODATA)
-		return fault_set(f, FAULT_MISSING_AUTHENTICATION_TOKEN, "The request must be signed");
+		return fault_set(f, FAULT_MISSING_AUTHENTICATION_TOKEN,
+				 "The request must be signed");
 	if (r == 0)
 		v->service = aws_service_find(v->claim.service);
 	return r;
@@ -68,11 +76,15 @@ static int check_form(const struct visit *v, struct fault *f)
 {
 	const struct http_request *q = v->request;
 	if (is_rest(v))
-		return fault_set(f, FAULT_NOT_IMPLEMENTED, "This cloud has no %s yet", aws_service_prefix(v->service));
+		return fault_set(f, FAULT_NOT_IMPLEMENTED, "This cloud has no %s yet",
+				 aws_service_prefix(v->service));
 	if (q->is_too_large)
-		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE, "The request is larger than %u bytes", FRONT_BODY_MAX);
+		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE,
+				 "The request is larger than %u bytes", FRONT_BODY_MAX);
 	if (strcmp(q->method, "POST") != 0 && strcmp(q->method, "GET") != 0)
-		return fault_set(f, FAULT_METHOD_NOT_ALLOWED, "The method %.16s is not allowed against this resource", q->method);
+		return fault_set(f, FAULT_METHOD_NOT_ALLOWED,
+				 "The method %.16s is not allowed against this resource",
+				 q->method);
 	return 0;
 }
 
@@ -84,7 +96,8 @@ static int believe(struct visit *v, struct fault *f)
 	if (r < 0)
 		return r;
 	sigv4_sha256(v->request->body, v->request->n_body, v->to_check.body_sha256);
-	r = auth_check(v->apid->config, v->apid->store, v->service, &v->to_check, &v->claim, time(NULL), &v->who, f);
+	r = auth_check(v->apid->config, v->apid->store, v->service, &v->to_check, &v->claim,
+		       time(NULL), &v->who, f);
 	if (r < 0)
 		return r;
 	snprintf(v->ctx.account, sizeof(v->ctx.account), "%s", v->who.account);
@@ -107,13 +120,15 @@ static int has_form_body(const struct visit *v)
 static int read_pairs(struct visit *v, struct fault *f)
 {
 	if (has_form_body(v)) {
-		int r = form_parse(v->request->body, v->request->n_body, FRONT_PARAMETERS_MAX, &v->body, f);
+		int r = form_parse(v->request->body, v->request->n_body, FRONT_PARAMETERS_MAX,
+				   &v->body, f);
 		if (r < 0)
 			return r;
 	}
 	v->n_pairs = v->query.n + v->body.n;
 	if (v->n_pairs > FRONT_PARAMETERS_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The request has more than %d parameters", FRONT_PARAMETERS_MAX);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The request has more than %d parameters", FRONT_PARAMETERS_MAX);
 	v->pairs = calloc(v->n_pairs + 1, sizeof(*v->pairs));
 	if (!v->pairs)
 		return -ENOMEM;
@@ -142,11 +157,14 @@ static int find_action(struct visit *v, struct fault *f)
 {
 	const char *name = action_name(v);
 	if (!name || !*name)
-		return fault_set(f, FAULT_MISSING_ACTION, "The request is missing an action or a required parameter.");
+		return fault_set(f, FAULT_MISSING_ACTION,
+				 "The request is missing an action or a required parameter.");
 	v->action = aws_action_find(v->service, name);
 	if (!v->action)
-		return fault_set(f, FAULT_INVALID_ACTION, "The action %.128s is not valid for this web service.", name);
-	snprintf(v->method, sizeof(v->method), "%s.%s", aws_service_prefix(v->service), aws_action_name(v->action));
+		return fault_set(f, FAULT_INVALID_ACTION,
+				 "The action %.128s is not valid for this web service.", name);
+	snprintf(v->method, sizeof(v->method), "%s.%s", aws_service_prefix(v->service),
+		 aws_action_name(v->action));
 	return 0;
 }
 
@@ -158,20 +176,25 @@ static int decode(struct visit *v, json_t **ret_parameters, struct fault *f)
 	if (r < 0)
 		return r;
 	if (aws_service_protocol(v->service) == AWS_JSON)
-		return aws_decode_json(v->action, v->request->body, v->request->n_body, ret_parameters, f);
+		return aws_decode_json(v->action, v->request->body, v->request->n_body,
+				       ret_parameters, f);
 	return aws_decode_query(v->action, v->pairs, v->n_pairs, ret_parameters, f);
 }
 
 /* ---- do ---- */
 
-/* Whether it would have been done: after all that can be said without doing it, and never asked of the owner. */
+/* Whether it would have been done: after all that can be said without doing it, and never asked of
+ * the owner. */
 static int check_dry_run(const struct visit *v, json_t *parameters, struct fault *f)
 {
 	if (!aws_action_takes(v->action, "DryRun"))
 		return 0;
 	if (jbool(parameters, "DryRun", 0))
-		return fault_set(f, FAULT_DRY_RUN_OPERATION, "Request would have succeeded, but DryRun flag is set.");
-	(void)json_object_del(parameters, "DryRun"); /* so that owners and ClientTokens see one spelling of false */
+		return fault_set(f, FAULT_DRY_RUN_OPERATION,
+				 "Request would have succeeded, but DryRun flag is set.");
+	(void)json_object_del(
+		parameters,
+		"DryRun"); /* so that owners and ClientTokens see one spelling of false */
 	return 0;
 }
 
@@ -183,25 +206,31 @@ static int act(struct visit *v, json_t **ret_reply, struct fault *f)
 	if (r < 0)
 		return r;
 	local_action local = local_find(v->method);
-	int owner = local ? 0 : local_owns(v->method) ? local_lacks(v->method, f) : route_find(routes, v->method, f);
+	int owner = local		    ? 0
+		    : local_owns(v->method) ? local_lacks(v->method, f)
+					    : route_find(routes, v->method, f);
 	if (owner < 0)
 		return owner;
 	r = check_dry_run(v, parameters, f);
 	if (r < 0)
 		return r;
 	if (!local)
-		return rpc_call(route_peer(routes, (size_t)owner), &v->ctx, v->method, parameters, NULL, ret_reply, NULL, f);
-	struct local_call c = {.apid = v->apid, .who = &v->who, .ctx = &v->ctx, .method = v->method};
+		return rpc_call(route_peer(routes, (size_t)owner), &v->ctx, v->method, parameters,
+				NULL, ret_reply, NULL, f);
+	struct local_call c = {
+		.apid = v->apid, .who = &v->who, .ctx = &v->ctx, .method = v->method};
 	return local(&c, parameters, ret_reply, f);
 }
 
 /* ---- answer ---- */
 
-static int put_reply(const struct visit *v, const json_t *reply, struct http_reply *ret_reply, struct fault *f)
+static int put_reply(const struct visit *v, const json_t *reply, struct http_reply *ret_reply,
+		     struct fault *f)
 {
 	int r = aws_encode(v->action, reply, v->request->id, &ret_reply->body, &ret_reply->n_body);
 	if (r < 0) {
-		log_error(r, "a reply does not fit the model", "REQUEST_ID", v->request->id, "ACTION", v->method);
+		log_error(r, "a reply does not fit the model", "REQUEST_ID", v->request->id,
+			  "ACTION", v->method);
 		return fault_set(f, FAULT_INTERNAL_ERROR, "An internal error has occurred");
 	}
 	ret_reply->status = 200;
@@ -212,9 +241,11 @@ static int put_reply(const struct visit *v, const json_t *reply, struct http_rep
 static void put_fault(const struct visit *v, struct fault *f, struct http_reply *ret_reply)
 {
 	if (!fault_is_set(f))
-		(void)fault_set(f, FAULT_INTERNAL_ERROR, "An internal error has occurred"); /* it is told, not returned */
+		(void)fault_set(f, FAULT_INTERNAL_ERROR,
+				"An internal error has occurred"); /* it is told, not returned */
 	ret_reply->status = f->status;
-	ret_reply->content_type = v->service ? aws_content_type(v->service) : "text/xml;charset=UTF-8";
+	ret_reply->content_type =
+		v->service ? aws_content_type(v->service) : "text/xml;charset=UTF-8";
 	/* Without memory for a body the status still says it. */
 	(void)aws_encode_error(v->service, f, v->request->id, &ret_reply->body, &ret_reply->n_body);
 }
@@ -224,8 +255,9 @@ static void log_visit(const struct visit *v, const struct fault *f, int status)
 	char status_text[12], usec[24];
 	snprintf(status_text, sizeof(status_text), "%d", status);
 	snprintf(usec, sizeof(usec), "%" PRIu64, deadline_now() - v->request->started_usec);
-	log_info("request", "REQUEST_ID", v->request->id, "ACTION", v->method[0] ? v->method : "-", "REGION",
-		 v->ctx.region[0] ? v->ctx.region : "-", "STATUS", status_text, "CODE", f->code[0] ? f->code : "-", "USEC", usec);
+	log_info("request", "REQUEST_ID", v->request->id, "ACTION", v->method[0] ? v->method : "-",
+		 "REGION", v->ctx.region[0] ? v->ctx.region : "-", "STATUS", status_text, "CODE",
+		 f->code[0] ? f->code : "-", "USEC", usec);
 }
 
 /* Who answers and who does not: for load balancers, monitoring and the impatient. */
@@ -235,10 +267,11 @@ static void answer_health(struct apid *apid, struct http_reply *ret_reply)
 	const char *name;
 	json_t *state;
 	int is_ok = daemons != NULL;
-	json_object_foreach(daemons, name, state)
+	json_object_foreach (daemons, name, state)
 		is_ok &= strcmp(json_string_value(state), "ok") == 0;
-	OWN(json_decref) json_t *body = json_pack("{s:s, s:s, s:O?}", "status", is_ok ? "ok" : "degraded", "version", GUREUM_VERSION,
-						  "daemons", daemons);
+	OWN(json_decref)
+	json_t *body = json_pack("{s:s, s:s, s:O?}", "status", is_ok ? "ok" : "degraded", "version",
+				 GUREUM_VERSION, "daemons", daemons);
 	ret_reply->body = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	ret_reply->n_body = ret_reply->body ? strlen(ret_reply->body) : 0;
 	ret_reply->content_type = "application/json";
@@ -247,10 +280,12 @@ static void answer_health(struct apid *apid, struct http_reply *ret_reply)
 
 void front_handle(void *apid, const struct http_request *request, struct http_reply *ret_reply)
 {
-	__attribute__((cleanup(own_visit_clear))) struct visit v = {.apid = apid, .request = request};
+	__attribute__((cleanup(own_visit_clear))) struct visit v = {.apid = apid,
+								    .request = request};
 	OWN(json_decref) json_t *reply = NULL;
 	struct fault f = {0};
-	if (strcmp(request->path, "/healthz") == 0 && (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0)) {
+	if (strcmp(request->path, "/healthz") == 0 &&
+	    (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0)) {
 		answer_health(apid, ret_reply);
 		return;
 	}

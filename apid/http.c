@@ -1,9 +1,10 @@
 /*
  * HTTP: libmicrohttpd on the event loop, a fiber per request.
  *
- * An exchange is one request and its answer. It is held by libmicrohttpd from the request line on until it reports completion, and by the fiber
- * while its handler runs. libmicrohttpd calls on_request() several times for it: once with the header, once for each piece of the body,
- * once at the end, and once more after the connection was resumed; the exchange's phase says where it is.
+ * An exchange is one request and its answer. It is held by libmicrohttpd from the request line on
+ * until it reports completion, and by the fiber while its handler runs. libmicrohttpd calls
+ * on_request() several times for it: once with the header, once for each piece of the body, once at
+ * the end, and once more after the connection was resumed; the exchange's phase says where it is.
  */
 #include "http.h"
 
@@ -17,9 +18,10 @@
 #include "fiber.h"
 #include "log.h"
 
-#define HEADER_MAX	 (64 * 1024)
-#define DISCARD_FACTOR	 4 /* a chunked body may go so far over the limit and still be told; then it is cut off */
-#define SECOND		 1000000ull
+#define HEADER_MAX (64 * 1024)
+#define DISCARD_FACTOR                                                                             \
+	4 /* a chunked body may go so far over the limit and still be told; then it is cut off */
+#define SECOND 1000000ull
 
 enum phase { PHASE_NEW, PHASE_BODY, PHASE_RUNNING, PHASE_DONE };
 
@@ -67,16 +69,22 @@ static void exchange_unref(struct exchange *x)
 		exchange_free(x);
 }
 
-static struct exchange *exchange_new(struct http *h, struct MHD_Connection *connection, const char *uri)
+static struct exchange *exchange_new(struct http *h, struct MHD_Connection *connection,
+				     const char *uri)
 {
 	struct exchange *x = calloc(1, sizeof(*x));
 	if (!x)
 		return NULL;
-	*x = (struct exchange){.http = h, .connection = connection, .uri = strdup(uri), .n_refs = 1, .next = h->first};
+	*x = (struct exchange){.http = h,
+			       .connection = connection,
+			       .uri = strdup(uri),
+			       .n_refs = 1,
+			       .next = h->first};
 	if (x->next)
 		x->next->previous = x;
 	h->first = x;
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	x->deadline = info ? info->socket_context : NULL;
 	return x;
 }
@@ -84,7 +92,8 @@ static struct exchange *exchange_new(struct http *h, struct MHD_Connection *conn
 static void give_time(struct exchange *x, unsigned factor)
 {
 	if (x->deadline)
-		deadline_set(x->deadline, factor ? factor * x->http->options.timeout_sec * SECOND : UINT64_MAX);
+		deadline_set(x->deadline,
+			     factor ? factor * x->http->options.timeout_sec * SECOND : UINT64_MAX);
 }
 
 /* ---- the answer ---- */
@@ -94,17 +103,19 @@ static enum MHD_Result answer(struct exchange *x)
 	struct http_reply *reply = &x->reply;
 	if (reply->status == 0)
 		reply->status = 500;
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(reply->n_body, reply->body ? reply->body : (char *)"",
-						reply->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *response = MHD_create_response_from_buffer(
+		reply->n_body, reply->body ? reply->body : (char *)"",
+		reply->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 	if (!response)
 		return MHD_NO;
 	reply->body = NULL;
 	enum MHD_Result r = MHD_add_response_header(response, "x-amzn-RequestId", x->request.id);
 	if (r == MHD_YES && reply->content_type)
-		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->content_type);
+		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+					    reply->content_type);
 	if (r == MHD_YES)
-		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache, no-store");
+		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
+					    "no-cache, no-store");
 	if (r == MHD_YES)
 		r = MHD_queue_response(x->connection, (unsigned)reply->status, response);
 	MHD_destroy_response(response);
@@ -117,7 +128,8 @@ static void resume(struct exchange *x)
 {
 	x->is_suspended = 0;
 	MHD_resume_connection(x->connection);
-	(void)sd_event_source_set_time_relative(x->http->timer, 0); /* neither fails on a living source */
+	(void)sd_event_source_set_time_relative(x->http->timer,
+						0); /* neither fails on a living source */
 	(void)sd_event_source_set_enabled(x->http->timer, SD_EVENT_ONESHOT);
 }
 
@@ -151,8 +163,8 @@ static enum MHD_Result run(struct exchange *x)
 
 /* ---- the request ---- */
 
-static enum MHD_Result take_header(void *userdata, enum MHD_ValueKind kind, const char *name, size_t n_name, const char *value,
-				   size_t n_value)
+static enum MHD_Result take_header(void *userdata, enum MHD_ValueKind kind, const char *name,
+				   size_t n_name, const char *value, size_t n_value)
 {
 	struct exchange *x = userdata;
 	(void)kind;
@@ -163,7 +175,8 @@ static enum MHD_Result take_header(void *userdata, enum MHD_ValueKind kind, cons
 	return MHD_YES;
 }
 
-/* Said twice, or in two ways, the length of a body is whatever the reader likes (RFC 9112, 6.3): such a request is none. */
+/* Said twice, or in two ways, the length of a body is whatever the reader likes (RFC 9112, 6.3):
+ * such a request is none. */
 static int is_ambiguous(const struct exchange *x)
 {
 	int n_lengths = 0, n_codings = 0;
@@ -202,8 +215,10 @@ static enum MHD_Result begin(struct exchange *x, const char *method)
 	give_time(x, 4);
 	if (is_ambiguous(x))
 		return refuse(x, 400);
-	const char *length = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	unsigned long long n_length = length ? strtoull(length, NULL, 10) : 0; /* its form was checked by libmicrohttpd */
+	const char *length = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND,
+							 MHD_HTTP_HEADER_CONTENT_LENGTH);
+	unsigned long long n_length =
+		length ? strtoull(length, NULL, 10) : 0; /* its form was checked by libmicrohttpd */
 	if (n_length > x->http->options.body_max) {
 		r->is_too_large = 1;
 		return run(x);
@@ -253,8 +268,9 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *n
 	return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connection, const char *url, const char *method,
-				  const char *version, const char *data, size_t *n_data, void **state)
+static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connection,
+				  const char *url, const char *method, const char *version,
+				  const char *data, size_t *n_data, void **state)
 {
 	struct exchange *x = *state;
 	(void)userdata, (void)connection, (void)url, (void)version;
@@ -278,7 +294,8 @@ static void *on_uri(void *userdata, const char *uri, struct MHD_Connection *conn
 	return exchange_new(userdata, connection, uri);
 }
 
-static void on_completed(void *userdata, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+static void on_completed(void *userdata, struct MHD_Connection *connection, void **state,
+			 enum MHD_RequestTerminationCode code)
 {
 	struct exchange *x = *state;
 	(void)userdata, (void)connection, (void)code;
@@ -289,7 +306,8 @@ static void on_completed(void *userdata, struct MHD_Connection *connection, void
 	exchange_unref(x);
 }
 
-static void on_connection(void *userdata, struct MHD_Connection *connection, void **state, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *userdata, struct MHD_Connection *connection, void **state,
+			  enum MHD_ConnectionNotificationCode code)
 {
 	struct http *h = userdata;
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
@@ -297,7 +315,8 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
 		*state = NULL;
 		return;
 	}
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct deadline *d = info ? deadline_new(&h->deadlines, info->connect_fd) : NULL;
 	if (d)
 		deadline_set(d, 2 * h->options.timeout_sec * SECOND);
@@ -311,7 +330,8 @@ static void turn(struct http *h)
 	MHD_UNSIGNED_LONG_LONG msec;
 	(void)MHD_run(h->mhd);
 	if (MHD_get_timeout(h->mhd, &msec) != MHD_YES) {
-		(void)sd_event_source_set_enabled(h->timer, SD_EVENT_OFF); /* fails on no living source */
+		(void)sd_event_source_set_enabled(h->timer,
+						  SD_EVENT_OFF); /* fails on no living source */
 		return;
 	}
 	(void)sd_event_source_set_time_relative(h->timer, msec * 1000u);
@@ -344,7 +364,8 @@ static void on_log(void *userdata, const char *format, va_list values)
 static struct MHD_Daemon *start_mhd(struct http *h)
 {
 	const struct http_options *o = &h->options;
-	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (o->tls_key ? MHD_USE_TLS : 0);
+	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+			 (o->tls_key ? MHD_USE_TLS : 0);
 	struct MHD_OptionItem items[16] = {
 		{MHD_OPTION_LISTEN_SOCKET, o->listen_fd, NULL},
 		{MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MAX, NULL},
@@ -359,12 +380,13 @@ static struct MHD_Daemon *start_mhd(struct http *h)
 	};
 	if (o->tls_key) {
 		items[9] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)o->tls_key};
-		items[10] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)o->tls_certificate};
+		items[10] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0,
+						    (void *)o->tls_certificate};
 		items[11] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	}
 	/* The logger stands first: it must be there for what goes wrong with the others. */
-	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_ARRAY,
-				items, MHD_OPTION_END);
+	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER,
+				on_log, h, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
 }
 
 static int join_loop(struct http *h)
@@ -375,7 +397,8 @@ static int join_loop(struct http *h)
 		return -ENOTSUP;
 	int r = sd_event_add_io(loop, &h->io, info->epoll_fd, EPOLLIN, on_io, h);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &h->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, h);
+		r = sd_event_add_time_relative(loop, &h->timer, CLOCK_MONOTONIC, 0, 1000, on_timer,
+					       h);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(h->timer, SD_EVENT_OFF);
 	if (r >= 0)
@@ -390,7 +413,8 @@ int http_new(const struct http_options *options, struct http **ret_http)
 		return -ENOMEM;
 	h->options = *options;
 	int flags = fcntl(options->listen_fd, F_GETFL);
-	/* libmicrohttpd accepts until there is no more: on a blocking socket that would be the end of the loop. */
+	/* libmicrohttpd accepts until there is no more: on a blocking socket that would be the end
+	 * of the loop. */
 	if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
 	h->mhd = start_mhd(h);

@@ -1,13 +1,15 @@
 /*
- * HTTP: the endpoint's connections, by libmicrohttpd on the daemon's own event loop. Knows nothing of AWS.
+ * HTTP: the endpoint's connections, by libmicrohttpd on the daemon's own event loop. Knows nothing
+ * of AWS.
  *
- * libmicrohttpd runs without threads: its epoll descriptor is one source of the loop. When a request is complete, its connection is
- * suspended and the handler runs as a fiber; when the handler returns, the connection goes on with the answer. What is over a limit is told as early as
- * it can be known: header and query 64 KiB (431, by libmicrohttpd itself), a body over body_max by its Content-Length
- * before a byte of it is read.
+ * libmicrohttpd runs without threads: its epoll descriptor is one source of the loop. When a
+ * request is complete, its connection is suspended and the handler runs as a fiber; when the
+ * handler returns, the connection goes on with the answer. What is over a limit is told as early as
+ * it can be known: header and query 64 KiB (431, by libmicrohttpd itself), a body over body_max by
+ * its Content-Length before a byte of it is read.
  *
- * Time: a client that sends nothing for timeout_sec is cut off; so is one that dawdles: 2 × timeout_sec for all of a
- * request's header, 4 × for its body, 10 × to take the answer.
+ * Time: a client that sends nothing for timeout_sec is cut off; so is one that dawdles: 2 ×
+ * timeout_sec for all of a request's header, 4 × for its body, 10 × to take the answer.
  */
 #pragma once
 
@@ -22,15 +24,16 @@ struct http;
 /* Lives until the handler returns. */
 struct http_request {
 	const char *method;
-	const char *path;		/* as received, still percent-encoded; begins with '/' or is whatever the client sent */
-	const char *query;		/* the same, after the first '?'; "" if none */
+	const char *path;  /* as received, still percent-encoded; begins with '/' or is whatever the
+			      client sent */
+	const char *query; /* the same, after the first '?'; "" if none */
 	const struct aws_pair *headers; /* in order, duplicates kept */
 	size_t n_headers;
-	const char *body;		/* NUL-terminated too */
+	const char *body; /* NUL-terminated too */
 	size_t n_body;
-	int is_too_large;		/* the body was over the limit and is not here: to be refused */
-	char id[ID_MAX];		/* goes out as x-amzn-RequestId */
-	uint64_t started_usec;		/* CLOCK_MONOTONIC, when its header was complete */
+	int is_too_large;      /* the body was over the limit and is not here: to be refused */
+	char id[ID_MAX];       /* goes out as x-amzn-RequestId */
+	uint64_t started_usec; /* CLOCK_MONOTONIC, when its header was complete */
 };
 
 struct http_reply {
@@ -41,11 +44,12 @@ struct http_reply {
 };
 
 /* (fiber) Answers a request; leaving the reply untouched is a 500. */
-typedef void (*http_handler)(void *userdata, const struct http_request *request, struct http_reply *ret_reply);
+typedef void (*http_handler)(void *userdata, const struct http_request *request,
+			     struct http_reply *ret_reply);
 
 struct http_options {
-	int listen_fd;		/* taken over when http_new succeeds */
-	const char *tls_key;	/* PEM text; NULL: no TLS */
+	int listen_fd;	     /* taken over when http_new succeeds */
+	const char *tls_key; /* PEM text; NULL: no TLS */
 	const char *tls_certificate;
 	unsigned max_connections;
 	unsigned timeout_sec;

@@ -31,20 +31,24 @@ int listen_split(const char *text, char *ret_host, size_t n_host, char *ret_port
 
 static int try_address(const struct addrinfo *a)
 {
-	OWN(fd_close) int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+	OWN(fd_close)
+	int fd =
+		socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
 	int on = 1;
 	if (fd < 0)
 		return -errno;
 	/* A restart must not wait for old connections to be forgotten. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 || bind(fd, a->ai_addr, a->ai_addrlen) < 0 ||
-	    listen(fd, BACKLOG) < 0)
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
 	return give(fd);
 }
 
 int listen_open(const char *text)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+				 .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+			*found = NULL;
 	char host[256], port[8];
 	int r = listen_split(text, host, sizeof(host), port, sizeof(port));
 	if (r < 0)
@@ -65,7 +69,8 @@ void listen_name(int fd, char *ret_text, size_t n)
 	char host[64], port[8];
 	snprintf(ret_text, n, "?");
 	if (getsockname(fd, (struct sockaddr *)&a, &size) < 0 ||
-	    getnameinfo((struct sockaddr *)&a, size, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	    getnameinfo((struct sockaddr *)&a, size, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return;
 	snprintf(ret_text, n, a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }

@@ -1,5 +1,6 @@
 /*
- * Listen: "127.0.0.1:4566", "[::]:443", "localhost:4566" to a listening TCP socket. Port 0 lets the kernel choose.
+ * Listen: "127.0.0.1:4566", "[::]:443", "localhost:4566" to a listening TCP socket. Port 0 lets the
+ * kernel choose.
  */
 #pragma once
 

@@ -5,10 +5,12 @@
 #include <string.h>
 #include "own.h"
 
-static int get_caller_identity(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+static int get_caller_identity(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			       struct fault *f)
 {
 	(void)parameters, (void)f;
-	*ret_reply = json_pack("{s:s, s:s, s:s}", "UserId", c->who->user_id, "Account", c->who->account, "Arn", c->who->principal);
+	*ret_reply = json_pack("{s:s, s:s, s:s}", "UserId", c->who->user_id, "Account",
+			       c->who->account, "Arn", c->who->principal);
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
@@ -37,5 +39,7 @@ int local_owns(const char *method)
 
 int local_lacks(const char *method, struct fault *f)
 {
-	return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "The operation %s is not supported by this cloud", strchr(method, '.') + 1);
+	return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+			 "The operation %s is not supported by this cloud",
+			 strchr(method, '.') + 1);
 }

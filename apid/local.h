@@ -1,6 +1,7 @@
 /*
- * Local actions: those the front door answers itself. Either because they are about who asks (STS), or because they concern several daemons at
- * once (tags of anything), or because the answer is that this cloud has none of such things.
+ * Local actions: those the front door answers itself. Either because they are about who asks (STS),
+ * or because they concern several daemons at once (tags of anything), or because the answer is that
+ * this cloud has none of such things.
  */
 #pragma once
 
@@ -15,7 +16,8 @@ struct local_call {
 };
 
 /* (fiber) 0 with *ret_reply (a new reference) or -errno with `f` filled. */
-typedef int (*local_action)(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f);
+typedef int (*local_action)(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			    struct fault *f);
 
 /* The function that answers `method`, NULL: none. */
 local_action local_find(const char *method);
@@ -25,10 +27,14 @@ int local_owns(const char *method);
 int local_lacks(const char *method, struct fault *f);
 
 /* tags.c: split by the owners of the ids, joined over all of them. */
-int local_create_tags(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f);
-int local_delete_tags(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f);
-int local_describe_tags(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f);
+int local_create_tags(struct local_call *c, json_t *parameters, json_t **ret_reply,
+		      struct fault *f);
+int local_delete_tags(struct local_call *c, json_t *parameters, json_t **ret_reply,
+		      struct fault *f);
+int local_describe_tags(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			struct fault *f);
 
 /* absent.c: Describe actions for what a box does not have. */
 int absent_has(const char *method);
-int local_describe_absent(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f);
+int local_describe_absent(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			  struct fault *f);

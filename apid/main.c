@@ -33,14 +33,18 @@ static int open_listener(const struct config *c)
 
 static int open_tls(const struct daemon *d, struct tls_files *ret_files)
 {
-	const char *certificate = config_string(d->config, "Api", "TlsCertificate"), *key = config_string(d->config, "Api", "TlsKey");
+	const char *certificate = config_string(d->config, "Api", "TlsCertificate"),
+		   *key = config_string(d->config, "Api", "TlsKey");
 	char host[256] = "", port[8];
 	if (!config_bool(d->config, "Api", "Tls"))
 		return 0;
-	(void)listen_split(config_string(d->config, "Api", "Listen"), host, sizeof(host), port, sizeof(port)); /* "" then: no name of its own */
-	int r = certificate[0] ? tls_load(certificate, key, ret_files) : tls_make(d->state_dir, host, ret_files);
+	(void)listen_split(config_string(d->config, "Api", "Listen"), host, sizeof(host), port,
+			   sizeof(port)); /* "" then: no name of its own */
+	int r = certificate[0] ? tls_load(certificate, key, ret_files)
+			       : tls_make(d->state_dir, host, ret_files);
 	if (r < 0)
-		log_error(r, "no TLS certificate", "FILE", certificate[0] ? certificate : d->state_dir);
+		log_error(r, "no TLS certificate", "FILE",
+			  certificate[0] ? certificate : d->state_dir);
 	return r;
 }
 
@@ -103,8 +107,8 @@ static void apid_close(struct daemon *d)
 static int doctor(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	(void)c, (void)parameters, (void)f;
-	*ret_reply = json_pack("{s:[{s:s, s:s, s:s+}]}", "Checks", "Name", "endpoint", "State", "ok", "Text", "listening on ",
-			       apid.address);
+	*ret_reply = json_pack("{s:[{s:s, s:s, s:s+}]}", "Checks", "Name", "endpoint", "State",
+			       "ok", "Text", "listening on ", apid.address);
 	return *ret_reply ? 0 : -ENOMEM;
 }
 

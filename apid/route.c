@@ -1,8 +1,9 @@
 /*
  * Routes: what the daemons announced, and asking them.
  *
- * Asking runs on a fiber of its own for each daemon, so that one which hangs delays nobody for longer than that somebody chooses to wait; who
- * waits looks again every few milliseconds, which happens only while a daemon is away.
+ * Asking runs on a fiber of its own for each daemon, so that one which hangs delays nobody for
+ * longer than that somebody chooses to wait; who waits looks again every few milliseconds, which
+ * happens only while a daemon is away.
  */
 #include "route.h"
 
@@ -15,17 +16,18 @@
 #include "jsonx.h"
 #include "log.h"
 
-#define OWNERS_MAX	  8
-#define ASK_AGAIN_USEC	  1000000ull
-#define ASK_WAIT_USEC	  2000000ull
-#define FIRST_WAIT_USEC	  5000000ull /* for a daemon that has never said what it owns */
-#define AGAIN_WAIT_USEC	  300000ull  /* for one that may have learnt something new */
-#define HEALTH_WAIT_USEC  1000000ull
-#define LOOK_USEC	  5000ull
+#define OWNERS_MAX	 8
+#define ASK_AGAIN_USEC	 1000000ull
+#define ASK_WAIT_USEC	 2000000ull
+#define FIRST_WAIT_USEC	 5000000ull /* for a daemon that has never said what it owns */
+#define AGAIN_WAIT_USEC	 300000ull  /* for one that may have learnt something new */
+#define HEALTH_WAIT_USEC 1000000ull
+#define LOOK_USEC	 5000ull
 
 struct owner {
 	const char *name;
-	struct rpc_peer *ask_peer; /* with a wait of its own: asking must not take as long as a customer's call */
+	struct rpc_peer *ask_peer; /* with a wait of its own: asking must not take as long as a
+				      customer's call */
 	json_t *actions;	   /* an object as a set; NULL: it has never answered */
 	json_t *prefixes;
 	uint64_t asked_usec;
@@ -42,8 +44,9 @@ static json_t *set_new(const json_t *array)
 	OWN(json_decref) json_t *set = json_object();
 	size_t i;
 	json_t *v;
-	json_array_foreach(array, i, v)
-		if (json_is_string(v) && json_object_set_new(set, json_string_value(v), json_true()) < 0)
+	json_array_foreach (array, i, v)
+		if (json_is_string(v) &&
+		    json_object_set_new(set, json_string_value(v), json_true()) < 0)
 			return NULL;
 	return give(set);
 }
@@ -70,12 +73,15 @@ static void ask(void *arg)
 	OWN(json_decref) json_t *reply = NULL;
 	int was_away = o->is_away || !o->actions;
 	id_uuid(context.request);
-	int r = parameters ? rpc_call(o->ask_peer, &context, "gureum.Describe", parameters, NULL, &reply, NULL, &f) : -ENOMEM;
+	int r = parameters ? rpc_call(o->ask_peer, &context, "gureum.Describe", parameters, NULL,
+				      &reply, NULL, &f)
+			   : -ENOMEM;
 	if (r == 0)
 		r = learn(o, reply);
 	o->is_away = r < 0;
 	o->is_asking = 0;
-	o->asked_usec = r < 0 ? 0 : deadline_now(); /* asking in vain takes its time: no further pause is needed */
+	o->asked_usec = r < 0 ? 0 : deadline_now(); /* asking in vain takes its time: no further
+						       pause is needed */
 	if (was_away && !o->is_away)
 		log_info("daemon answers", "DAEMON", o->name);
 	else if (!was_away && o->is_away)
@@ -87,7 +93,8 @@ static void ask_all(struct routes *r)
 {
 	for (size_t i = 0; i < r->n; i++) {
 		struct owner *o = &r->owners[i];
-		if (o->is_asking || (o->asked_usec && deadline_now() - o->asked_usec < ASK_AGAIN_USEC))
+		if (o->is_asking ||
+		    (o->asked_usec && deadline_now() - o->asked_usec < ASK_AGAIN_USEC))
 			continue;
 		o->is_asking = 1;
 		if (fiber_spawn(ask, o) < 0)
@@ -142,8 +149,10 @@ static const struct owner *unknown_owner(const struct routes *r)
 
 static int unavailable(const struct owner *o, struct fault *f)
 {
-	return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "The service is temporarily unavailable: %s does not answer. Please retry.",
-			 o->name);
+	return fault_set(
+		f, FAULT_SERVICE_UNAVAILABLE,
+		"The service is temporarily unavailable: %s does not answer. Please retry.",
+		o->name);
 }
 
 typedef int (*look_for)(const struct routes *r, const char *what);
@@ -169,7 +178,8 @@ static int look_id(const struct routes *r, const char *id)
 	return -ENOENT;
 }
 
-/* What is known, else what can be learnt in a short time. The owner, -ENOENT: nobody's, -EAGAIN: not all could be asked. */
+/* What is known, else what can be learnt in a short time. The owner, -ENOENT: nobody's, -EAGAIN:
+ * not all could be asked. */
 static int look_twice(struct routes *r, look_for look, const char *what)
 {
 	int found = look(r, what);
@@ -180,7 +190,8 @@ static int look_twice(struct routes *r, look_for look, const char *what)
 	for (;;) {
 		found = look(r, what);
 		uint64_t waited = deadline_now() - start;
-		if (found >= 0 || !is_pending(r, waited >= AGAIN_WAIT_USEC) || waited >= FIRST_WAIT_USEC)
+		if (found >= 0 || !is_pending(r, waited >= AGAIN_WAIT_USEC) ||
+		    waited >= FIRST_WAIT_USEC)
 			break;
 		if (fiber_sleep(LOOK_USEC) < 0)
 			break;
@@ -195,7 +206,8 @@ int route_find(struct routes *r, const char *action, struct fault *f)
 		return unavailable(unknown_owner(r), f);
 	const char *dot = strchr(action, '.');
 	return found >= 0 ? found
-			  : fault_set(f, FAULT_UNSUPPORTED_OPERATION, "The operation %s is not supported by this cloud",
+			  : fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				      "The operation %s is not supported by this cloud",
 				      dot ? dot + 1 : action);
 }
 
@@ -204,7 +216,8 @@ int route_find_id(struct routes *r, const char *id, struct fault *f)
 	int found = look_twice(r, look_id, id);
 	if (found == -EAGAIN)
 		return unavailable(unknown_owner(r), f);
-	return found >= 0 ? found : fault_set(f, FAULT_INVALID_ID, "The ID '%.128s' is not valid", id);
+	return found >= 0 ? found
+			  : fault_set(f, FAULT_INVALID_ID, "The ID '%.128s' is not valid", id);
 }
 
 static int look_nothing(const struct routes *r, const char *what)
@@ -243,7 +256,8 @@ json_t *routes_health(struct routes *r)
 	OWN(json_decref) json_t *result = json_object();
 	uint64_t start = deadline_now();
 	ask_all(r);
-	while (is_pending(r, 0) && deadline_now() - start < HEALTH_WAIT_USEC && fiber_sleep(LOOK_USEC) == 0)
+	while (is_pending(r, 0) && deadline_now() - start < HEALTH_WAIT_USEC &&
+	       fiber_sleep(LOOK_USEC) == 0)
 		;
 	for (size_t i = 0; i < r->n; i++) {
 		const struct owner *o = &r->owners[i];

@@ -1,6 +1,7 @@
 /*
- * Routes: which daemon owns an action, and which one a resource's id. The daemons say so themselves ("gureum.Describe"); what they said is
- * kept over their restarts, and they are asked again when something is looked for that nobody is known to own. No timer runs.
+ * Routes: which daemon owns an action, and which one a resource's id. The daemons say so themselves
+ * ("gureum.Describe"); what they said is kept over their restarts, and they are asked again when
+ * something is looked for that nobody is known to own. No timer runs.
  */
 #pragma once
 
@@ -16,8 +17,9 @@ struct routes *routes_new(const char *const *names);
 void routes_free(struct routes *r);
 OWN_DEFINE(struct routes *, routes_free);
 
-/* (fiber) The owner of an action ("ec2.RunInstances"), by number. UnsupportedOperation: nobody; ServiceUnavailable: a daemon that could own it
- * has not answered yet and does not within a short wait. -errno with `f` filled. */
+/* (fiber) The owner of an action ("ec2.RunInstances"), by number. UnsupportedOperation: nobody;
+ * ServiceUnavailable: a daemon that could own it has not answered yet and does not within a short
+ * wait. -errno with `f` filled. */
 int route_find(struct routes *r, const char *action, struct fault *f);
 /* (fiber) The owner of a resource's id, by number. InvalidID: nobody's. */
 int route_find_id(struct routes *r, const char *id, struct fault *f);
@@ -30,5 +32,6 @@ int route_has(const struct routes *r, size_t i, const char *action);
 const char *route_name(const struct routes *r, size_t i);
 struct rpc_peer *route_peer(const struct routes *r, size_t i);
 
-/* (fiber) Who answers right now: {"hvd": "ok", "netd": "away"} (a new reference). Asks each at most once a second. */
+/* (fiber) Who answers right now: {"hvd": "ok", "netd": "away"} (a new reference). Asks each at most
+ * once a second. */
 json_t *routes_health(struct routes *r);

@@ -1,4 +1,5 @@
-/* SigV4: finding the claim in a request. It is copied into buffers of fixed size: what is too long is refused, never cut. */
+/* SigV4: finding the claim in a request. It is copied into buffers of fixed size: what is too long
+ * is refused, never cut. */
 #include "sigv4.h"
 
 #include <ctype.h>
@@ -36,7 +37,8 @@ static int parse_timestamp(const char *text, int64_t *ret_sec)
 	if (strlen(text) != 16 || !end || *end)
 		return -EINVAL;
 	int64_t sec = timegm(&tm);
-	/* strptime takes blanks and short numbers: only what prints back the same is a timestamp. */
+	/* strptime takes blanks and short numbers: only what prints back the same is a timestamp.
+	 */
 	sigv4_timestamp(sec, again);
 	if (strcmp(text, again) != 0)
 		return -EINVAL;
@@ -91,7 +93,8 @@ static int parse_credential(const char *text, size_t n, struct sigv4 *claim)
 	return end - text == 12 && memcmp(text, "aws4_request", 12) == 0 ? 0 : -EINVAL;
 }
 
-/* "host;x-amz-date": lower case, sorted, none twice, and host is among them (else a signature would hold for any cloud). */
+/* "host;x-amz-date": lower case, sorted, none twice, and host is among them (else a signature would
+ * hold for any cloud). */
 static int signed_headers_are_valid(const char *list)
 {
 	int has_host = 0;
@@ -130,7 +133,8 @@ static int is_signed(const struct sigv4 *claim, const char *header)
 	return 0;
 }
 
-/* "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…", the parts in any order, blanks after commas or not. */
+/* "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…", the parts in any order, blanks
+ * after commas or not. */
 static int parse_authorization(const char *text, struct sigv4 *claim, struct fault *f)
 {
 	int has_credential = 0;
@@ -152,44 +156,57 @@ static int parse_authorization(const char *text, struct sigv4 *claim, struct fau
 			r = copy(claim->signature, sizeof(claim->signature), value, n);
 		}
 		if (r < 0)
-			return fault_set(f, FAULT_INCOMPLETE_SIGNATURE, "The '%.*s' of the Authorization header is malformed",
+			return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
+					 "The '%.*s' of the Authorization header is malformed",
 					 (int)n_name, text);
 		text = value + n;
 	}
 	if (*text || !has_credential || !claim->signed_headers[0] || !claim->signature[0])
 		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
-				 "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters");
+				 "Authorization header requires 'Credential', 'SignedHeaders' and "
+				 "'Signature' parameters");
 	return 0;
 }
 
 static int parse_presigned(const struct form *query, struct sigv4 *claim, struct fault *f)
 {
-	const char *algorithm = form_find(query, "X-Amz-Algorithm"), *credential = form_find(query, "X-Amz-Credential"),
-		   *expires = form_find(query, "X-Amz-Expires"), *headers = form_find(query, "X-Amz-SignedHeaders"),
+	const char *algorithm = form_find(query, "X-Amz-Algorithm"),
+		   *credential = form_find(query, "X-Amz-Credential"),
+		   *expires = form_find(query, "X-Amz-Expires"),
+		   *headers = form_find(query, "X-Amz-SignedHeaders"),
 		   *signature = form_find(query, "X-Amz-Signature");
-	if (!algorithm || strcmp(algorithm, ALGORITHM) != 0 || !credential || !expires || !headers || !signature)
+	if (!algorithm || strcmp(algorithm, ALGORITHM) != 0 || !credential || !expires ||
+	    !headers || !signature)
 		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
-				 "Query string authentication requires X-Amz-Algorithm, X-Amz-Credential, X-Amz-Date, "
+				 "Query string authentication requires X-Amz-Algorithm, "
+				 "X-Amz-Credential, X-Amz-Date, "
 				 "X-Amz-Expires, X-Amz-SignedHeaders and X-Amz-Signature");
 	claim->is_presigned = 1;
 	size_t n = strlen(expires);
-	if (n == 0 || n > 6 || strspn(expires, "0123456789") != n || (claim->expires_sec = atoll(expires)) < 1 ||
-	    claim->expires_sec > SIGV4_EXPIRES_MAX)
-		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE, "X-Amz-Expires must be a number of seconds from 1 to %d",
+	if (n == 0 || n > 6 || strspn(expires, "0123456789") != n ||
+	    (claim->expires_sec = atoll(expires)) < 1 || claim->expires_sec > SIGV4_EXPIRES_MAX)
+		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
+				 "X-Amz-Expires must be a number of seconds from 1 to %d",
 				 SIGV4_EXPIRES_MAX);
 	if (parse_credential(credential, strlen(credential), claim) < 0 ||
-	    copy(claim->signed_headers, sizeof(claim->signed_headers), headers, strlen(headers)) < 0 ||
+	    copy(claim->signed_headers, sizeof(claim->signed_headers), headers, strlen(headers)) <
+		    0 ||
 	    copy(claim->signature, sizeof(claim->signature), signature, strlen(signature)) < 0)
-		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE, "X-Amz-Credential, X-Amz-SignedHeaders or X-Amz-Signature is malformed");
+		return fault_set(
+			f, FAULT_INCOMPLETE_SIGNATURE,
+			"X-Amz-Credential, X-Amz-SignedHeaders or X-Amz-Signature is malformed");
 	return 0;
 }
 
 static int parse_date(const struct sigv4_request *r, struct sigv4 *claim, struct fault *f)
 {
-	const char *amz = claim->is_presigned ? form_find(r->query, "X-Amz-Date") : sigv4_header(r, "x-amz-date");
+	const char *amz = claim->is_presigned ? form_find(r->query, "X-Amz-Date")
+					      : sigv4_header(r, "x-amz-date");
 	const char *date = amz ? amz : sigv4_header(r, "date");
-	if (!date || (parse_timestamp(date, &claim->signed_sec) < 0 && (amz || parse_http_date(date, &claim->signed_sec) < 0)))
-		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE, "Date must be in ISO-8601 'basic format'. Got '%.40s'",
+	if (!date || (parse_timestamp(date, &claim->signed_sec) < 0 &&
+		      (amz || parse_http_date(date, &claim->signed_sec) < 0)))
+		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
+				 "Date must be in ISO-8601 'basic format'. Got '%.40s'",
 				 date ? date : "");
 	sigv4_timestamp(claim->signed_sec, claim->timestamp);
 	return 0;
@@ -199,26 +216,34 @@ int sigv4_parse(const struct sigv4_request *r, struct sigv4 *ret_claim, struct f
 {
 	struct sigv4 claim = {0};
 	const char *authorization = sigv4_header(r, "authorization");
-	int is_query = form_find(r->query, "X-Amz-Algorithm") || form_find(r->query, "X-Amz-Signature");
+	int is_query =
+		form_find(r->query, "X-Amz-Algorithm") || form_find(r->query, "X-Amz-Signature");
 	if (!authorization && !is_query)
 		return -ENODATA;
 	if (authorization && is_query)
 		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
-				 "Only one authentication mechanism is allowed: the Authorization header or the query string");
+				 "Only one authentication mechanism is allowed: the Authorization "
+				 "header or the query string");
 	size_t n = strlen(ALGORITHM);
-	if (authorization && (strncmp(authorization, ALGORITHM, n) != 0 || (authorization[n] != ' ' && authorization[n] != '\t')))
-		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE, "Authorization must be of the form '" ALGORITHM " Credential=…'");
-	int e = authorization ? parse_authorization(authorization, &claim, f) : parse_presigned(r->query, &claim, f);
+	if (authorization && (strncmp(authorization, ALGORITHM, n) != 0 ||
+			      (authorization[n] != ' ' && authorization[n] != '\t')))
+		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
+				 "Authorization must be of the form '" ALGORITHM " Credential=…'");
+	int e = authorization ? parse_authorization(authorization, &claim, f)
+			      : parse_presigned(r->query, &claim, f);
 	if (e < 0)
 		return e;
-	claim.has_token = form_find(r->query, "X-Amz-Security-Token") || sigv4_header(r, "x-amz-security-token");
+	claim.has_token = form_find(r->query, "X-Amz-Security-Token") ||
+			  sigv4_header(r, "x-amz-security-token");
 	/* An unsigned X-Amz-Target would let another choose the action. */
 	if (!signed_headers_are_valid(claim.signed_headers) ||
 	    (sigv4_header(r, "x-amz-target") && !is_signed(&claim, "x-amz-target")))
 		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
-				 "'SignedHeaders' must be sorted, in lower case, and contain 'host' and 'x-amz-target' if present");
+				 "'SignedHeaders' must be sorted, in lower case, and contain "
+				 "'host' and 'x-amz-target' if present");
 	if (!is_hex64(claim.signature))
-		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE, "The signature must be 64 lower-case hex digits");
+		return fault_set(f, FAULT_INCOMPLETE_SIGNATURE,
+				 "The signature must be 64 lower-case hex digits");
 	e = parse_date(r, &claim, f);
 	if (e < 0)
 		return e;

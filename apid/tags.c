@@ -1,8 +1,10 @@
 /*
- * Tags of anything: CreateTags and DeleteTags are split by the owners of the ids, DescribeTags is joined over all owners.
+ * Tags of anything: CreateTags and DeleteTags are split by the owners of the ids, DescribeTags is
+ * joined over all owners.
  *
- * Nothing may be half done: when several daemons are concerned, each is first asked whether it would (`_Check`), and only when all say yes is any
- * asked to do it. Between the two a resource can still vanish; then the error says so, as it would with AWS.
+ * Nothing may be half done: when several daemons are concerned, each is first asked whether it
+ * would (`_Check`), and only when all say yes is any asked to do it. Between the two a resource can
+ * still vanish; then the error says so, as it would with AWS.
  */
 #include "local.h"
 
@@ -37,7 +39,8 @@ static json_t *share_of(struct shares *s, size_t owner, const json_t *parameters
 		if (s->share[i].owner == owner)
 			return s->share[i].parameters;
 	OWN(json_decref) json_t *copy = json_copy((json_t *)parameters);
-	if (s->n == sizeof(s->share) / sizeof(*s->share) || !copy || json_object_set_new(copy, "Resources", json_array()) < 0)
+	if (s->n == sizeof(s->share) / sizeof(*s->share) || !copy ||
+	    json_object_set_new(copy, "Resources", json_array()) < 0)
 		return NULL;
 	s->share[s->n++] = (struct share){owner, copy};
 	return give(copy);
@@ -49,10 +52,12 @@ static int split(struct local_call *c, const json_t *parameters, struct shares *
 	size_t i;
 	json_t *v;
 	if (json_array_size(ids) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter resourceIdSet");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter resourceIdSet");
 	if (json_array_size(ids) > RESOURCES_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "At most %d resources can be tagged at once", RESOURCES_MAX);
-	json_array_foreach(ids, i, v) {
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "At most %d resources can be tagged at once", RESOURCES_MAX);
+	json_array_foreach (ids, i, v) {
 		const char *id = json_string_value(v);
 		int owner = route_find_id(c->apid->routes, id ? id : "", f);
 		if (owner < 0)
@@ -68,15 +73,16 @@ static int send(struct local_call *c, const struct shares *s, struct fault *f)
 {
 	for (size_t i = 0; i < s->n; i++) {
 		OWN(json_decref) json_t *reply = NULL;
-		int r = rpc_call(route_peer(c->apid->routes, s->share[i].owner), c->ctx, c->method, s->share[i].parameters, NULL, &reply,
-				 NULL, f);
+		int r = rpc_call(route_peer(c->apid->routes, s->share[i].owner), c->ctx, c->method,
+				 s->share[i].parameters, NULL, &reply, NULL, f);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int split_and_send(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+static int split_and_send(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			  struct fault *f)
 {
 	__attribute__((cleanup(own_shares_clear))) struct shares s = {0};
 	int r = split(c, parameters, &s, f);
@@ -86,7 +92,9 @@ static int split_and_send(struct local_call *c, json_t *parameters, json_t **ret
 		if (r == 0)
 			r = send(c, &s, f);
 		for (size_t i = 0; i < s.n; i++)
-			(void)json_object_del(s.share[i].parameters, "_Check"); /* it is there, or the call failed already */
+			(void)json_object_del(
+				s.share[i].parameters,
+				"_Check"); /* it is there, or the call failed already */
 	}
 	if (r == 0)
 		r = send(c, &s, f);
@@ -146,13 +154,15 @@ static int collect(struct local_call *c, const json_t *parameters, json_t *items
 		r = rpc_call(route_peer(routes, i), c->ctx, c->method, all, NULL, &reply, NULL, f);
 		if (r < 0)
 			return r;
-		if (json_array_extend(items, json_object_get(reply, "Tags")) < 0 && json_object_get(reply, "Tags"))
+		if (json_array_extend(items, json_object_get(reply, "Tags")) < 0 &&
+		    json_object_get(reply, "Tags"))
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-int local_describe_tags(struct local_call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int local_describe_tags(struct local_call *c, json_t *parameters, json_t **ret_reply,
+			struct fault *f)
 {
 	static const struct filter filters[] = {{"key", "Key"},
 						{"resource-id", "ResourceId"},
@@ -161,7 +171,10 @@ int local_describe_tags(struct local_call *c, json_t *parameters, json_t **ret_r
 						{"value", "Value"},
 						{NULL}};
 	static const struct describe tags = {.result = "Tags", .filters = filters};
-	struct call call = {.method = c->method, .ctx = c->ctx, .daemon = daemon_get(), .store = c->apid->store};
+	struct call call = {.method = c->method,
+			    .ctx = c->ctx,
+			    .daemon = daemon_get(),
+			    .store = c->apid->store};
 	OWN(json_decref) json_t *items = json_array();
 	int r = filter_check(filters, parameters, f);
 	if (r == 0)

@@ -1,8 +1,9 @@
 /*
  * TLS: our own small certificate authority, by OpenSSL's X.509 functions.
  *
- * P-256 keys: every client has them, and making one takes no time. A key is written before the certificate that names it, each in one rename: a
- * pair that does not belong together (a crash between the two) is found by X509_check_private_key() and made again.
+ * P-256 keys: every client has them, and making one takes no time. A key is written before the
+ * certificate that names it, each in one rename: a pair that does not belong together (a crash
+ * between the two) is found by X509_check_private_key() and made again.
  */
 #include "tls.h"
 
@@ -17,10 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DAY	      (24L * 3600)
-#define CA_DAYS	      3650
-#define SERVER_DAYS   397 /* what browsers accept at most */
-#define RENEW_DAYS    30
+#define DAY	       (24L * 3600)
+#define CA_DAYS	       3650
+#define SERVER_DAYS    397 /* what browsers accept at most */
+#define RENEW_DAYS     30
 #define FILE_BYTES_MAX (256 * 1024)
 
 OWN_DEFINE(EVP_PKEY *, EVP_PKEY_free);
@@ -68,14 +69,16 @@ static int write_pem(const char *path, mode_t mode, EVP_PKEY *key, X509 *certifi
 	char new_path[560];
 	if ((size_t)snprintf(new_path, sizeof(new_path), "%s.new", path) >= sizeof(new_path))
 		return -ENAMETOOLONG;
-	OWN(fd_close) int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	OWN(fd_close)
+	int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 	if (fd < 0 || fchmod(fd, mode) < 0)
 		return -errno;
 	FILE *out = fdopen(fd, "w");
 	if (!out)
 		return -errno;
 	(void)give(fd);
-	int ok = key ? PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL) : PEM_write_X509(out, certificate);
+	int ok = key ? PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL)
+		     : PEM_write_X509(out, certificate);
 	ok = ok && fflush(out) == 0 && fsync(fileno(out)) == 0;
 	if (fclose(out) != 0 || !ok)
 		return -EIO;
@@ -108,7 +111,8 @@ static int add_extension(X509 *certificate, X509 *issuer, int nid, const char *v
 static int set_serial(X509 *certificate)
 {
 	BIGNUM *n = BN_new();
-	int ok = n && BN_rand(n, 127, BN_RAND_TOP_ANY, BN_RAND_BOTTOM_ANY) && BN_to_ASN1_INTEGER(n, X509_get_serialNumber(certificate));
+	int ok = n && BN_rand(n, 127, BN_RAND_TOP_ANY, BN_RAND_BOTTOM_ANY) &&
+		 BN_to_ASN1_INTEGER(n, X509_get_serialNumber(certificate));
 	BN_free(n);
 	return ok;
 }
@@ -117,12 +121,15 @@ static int set_serial(X509 *certificate)
 static X509 *certificate_new(EVP_PKEY *key, const char *common_name, int n_days)
 {
 	OWN(X509_free) X509 *c = X509_new();
-	if (!c || !X509_set_version(c, 2) || !set_serial(c) || !X509_gmtime_adj(X509_getm_notBefore(c), -DAY) ||
+	if (!c || !X509_set_version(c, 2) || !set_serial(c) ||
+	    !X509_gmtime_adj(X509_getm_notBefore(c), -DAY) ||
 	    !X509_gmtime_adj(X509_getm_notAfter(c), n_days * DAY) || !X509_set_pubkey(c, key))
 		return NULL;
 	X509_NAME *name = X509_get_subject_name(c);
-	if (!X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"Gureum", -1, -1, 0) ||
-	    !X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common_name, -1, -1, 0))
+	if (!X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"Gureum",
+					-1, -1, 0) ||
+	    !X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
+					(const unsigned char *)common_name, -1, -1, 0))
 		return NULL;
 	return give(c);
 }
@@ -133,7 +140,8 @@ static X509 *make_ca(EVP_PKEY *key)
 	if (!c || !X509_set_issuer_name(c, X509_get_subject_name(c)) ||
 	    !add_extension(c, c, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
 	    !add_extension(c, c, NID_key_usage, "critical,keyCertSign,cRLSign") ||
-	    !add_extension(c, c, NID_subject_key_identifier, "hash") || !X509_sign(c, key, EVP_sha256()))
+	    !add_extension(c, c, NID_subject_key_identifier, "hash") ||
+	    !X509_sign(c, key, EVP_sha256()))
 		return NULL;
 	return give(c);
 }
@@ -144,8 +152,10 @@ static X509 *make_server(EVP_PKEY *key, const char *names, X509 *ca, EVP_PKEY *c
 	if (!c || !X509_set_issuer_name(c, X509_get_subject_name(ca)) ||
 	    !add_extension(c, ca, NID_basic_constraints, "critical,CA:FALSE") ||
 	    !add_extension(c, ca, NID_key_usage, "critical,digitalSignature") ||
-	    !add_extension(c, ca, NID_ext_key_usage, "serverAuth") || !add_extension(c, ca, NID_subject_alt_name, names) ||
-	    !add_extension(c, ca, NID_authority_key_identifier, "keyid") || !X509_sign(c, ca_key, EVP_sha256()))
+	    !add_extension(c, ca, NID_ext_key_usage, "serverAuth") ||
+	    !add_extension(c, ca, NID_subject_alt_name, names) ||
+	    !add_extension(c, ca, NID_authority_key_identifier, "keyid") ||
+	    !X509_sign(c, ca_key, EVP_sha256()))
 		return NULL;
 	return give(c);
 }
@@ -163,18 +173,21 @@ static void alternative_names(const char *host, char *ret_names, size_t n)
 	char hostname[256] = "";
 	unsigned char address[16];
 	(void)gethostname(hostname, sizeof(hostname) - 1); /* without one the name is left out */
-	size_t at = (size_t)snprintf(ret_names, n, "DNS:localhost,DNS:*.localhost,IP:127.0.0.1,IP:::1");
+	size_t at =
+		(size_t)snprintf(ret_names, n, "DNS:localhost,DNS:*.localhost,IP:127.0.0.1,IP:::1");
 	if (hostname[0])
 		at += (size_t)snprintf(ret_names + at, n - at, ",DNS:%s", hostname);
 	if (!host[0] || at >= n)
 		return;
-	int is_address = inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
+	int is_address =
+		inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
 	(void)snprintf(ret_names + at, n - at, ",%s:%s", is_address ? "IP" : "DNS", host);
 }
 
 static int has_host(X509 *certificate, const char *host)
 {
-	return !host[0] || X509_check_ip_asc(certificate, host, 0) == 1 || X509_check_host(certificate, host, 0, 0, NULL) == 1;
+	return !host[0] || X509_check_ip_asc(certificate, host, 0) == 1 ||
+	       X509_check_host(certificate, host, 0, 0, NULL) == 1;
 }
 
 struct pair {
@@ -190,9 +203,10 @@ static void own_pair_clear(struct pair *p)
 
 static int pair_read(struct pair *p, const char *folder, const char *name)
 {
-	if ((size_t)snprintf(p->key_path, sizeof(p->key_path), "%s/%s.key", folder, name) >= sizeof(p->key_path) ||
-	    (size_t)snprintf(p->certificate_path, sizeof(p->certificate_path), "%s/%s.pem", folder, name) >=
-		    sizeof(p->certificate_path))
+	if ((size_t)snprintf(p->key_path, sizeof(p->key_path), "%s/%s.key", folder, name) >=
+		    sizeof(p->key_path) ||
+	    (size_t)snprintf(p->certificate_path, sizeof(p->certificate_path), "%s/%s.pem", folder,
+			     name) >= sizeof(p->certificate_path))
 		return -ENAMETOOLONG;
 	p->key = read_key(p->key_path);
 	p->certificate = read_certificate(p->certificate_path);
@@ -207,7 +221,8 @@ static int pair_make(struct pair *p, const struct pair *ca, const char *names)
 	p->certificate = NULL;
 	p->key = EVP_EC_gen("P-256");
 	if (p->key)
-		p->certificate = ca ? make_server(p->key, names, ca->certificate, ca->key) : make_ca(p->key);
+		p->certificate =
+			ca ? make_server(p->key, names, ca->certificate, ca->key) : make_ca(p->key);
 	if (!p->certificate)
 		return -EIO;
 	int r = write_pem(p->key_path, 0600, p->key, NULL);
@@ -229,8 +244,8 @@ int tls_make(const char *state_dir, const char *host, struct tls_files *ret_file
 		r = pair_make(&ca, NULL, NULL);
 	if (r < 0)
 		return r;
-	if (!is_fresh(server.certificate, server.key) || X509_verify(server.certificate, ca.key) != 1 ||
-	    !has_host(server.certificate, host)) {
+	if (!is_fresh(server.certificate, server.key) ||
+	    X509_verify(server.certificate, ca.key) != 1 || !has_host(server.certificate, host)) {
 		alternative_names(host, names, sizeof(names));
 		r = pair_make(&server, &ca, names);
 		if (r < 0)

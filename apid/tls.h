@@ -1,9 +1,10 @@
 /*
  * TLS: the endpoint's key and certificate.
  *
- * Either the operator's own files, or ours: a certificate authority made at first need in <state_dir>/tls (ca.pem for clients to
- * trust: AWS_CA_BUNDLE; ca.key 0600) and a server certificate signed by it (server.pem, server.key 0600) for localhost,
- * this host's name and the address that is listened on; made again when it is about to expire or the names changed.
+ * Either the operator's own files, or ours: a certificate authority made at first need in
+ * <state_dir>/tls (ca.pem for clients to trust: AWS_CA_BUNDLE; ca.key 0600) and a server
+ * certificate signed by it (server.pem, server.key 0600) for localhost, this host's name and the
+ * address that is listened on; made again when it is about to expire or the names changed.
  */
 #pragma once
 

@@ -21,7 +21,8 @@ static int read_parameters(const char *text, json_t **ret_parameters)
 static int run_call(struct cli *cli, int argc, char **argv)
 {
 	const char *region = NULL, *account = NULL;
-	const struct cli_option options[] = {{"region", &region, NULL}, {"account", &account, NULL}, {NULL, NULL, NULL}};
+	const struct cli_option options[] = {
+		{"region", &region, NULL}, {"account", &account, NULL}, {NULL, NULL, NULL}};
 	OWN(json_decref) json_t *parameters = NULL;
 	OWN(json_decref) json_t *reply = NULL;
 	struct fault f = {0};
@@ -29,14 +30,16 @@ static int run_call(struct cli *cli, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	if (argc - first < 2 || argc - first > 3)
-		return cli_misuse(&call_command, "call: a daemon, a method and its parameters are needed");
+		return cli_misuse(&call_command,
+				  "call: a daemon, a method and its parameters are needed");
 	status = read_parameters(argc - first == 3 ? argv[first + 2] : "{}", &parameters);
 	if (status > 0)
 		return status;
 	struct context ctx = cli_context(cli, region);
 	if (account)
 		snprintf(ctx.account, sizeof(ctx.account), "%s", account);
-	if (cli_call(cli, argv[first], 1000000, &ctx, argv[first + 1], parameters, NULL, &reply, &f) < 0)
+	if (cli_call(cli, argv[first], 1000000, &ctx, argv[first + 1], parameters, NULL, &reply,
+		     &f) < 0)
 		return cli_fail("%s: %s", f.code, f.message);
 	if (json_dumpf(reply, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) < 0)
 		return cli_fail("cannot write: %s", strerror(errno));
@@ -45,8 +48,10 @@ static int run_call(struct cli *cli, int argc, char **argv)
 }
 
 const struct command call_command = {
-	"call", "[--region R] [--account A] DAEMON METHOD [JSON]", "Asks a daemon in its own words, as the other daemons do",
-	"DAEMON is apid, hvd, netd or stord; METHOD like ec2.DescribeInstances or gureum.Describe; JSON an\n"
+	"call", "[--region R] [--account A] DAEMON METHOD [JSON]",
+	"Asks a daemon in its own words, as the other daemons do",
+	"DAEMON is apid, hvd, netd or stord; METHOD like ec2.DescribeInstances or gureum.Describe; "
+	"JSON an\n"
 	"object, {} unless given, - to read it from standard input.\n\n"
 	"  gureum call hvd ec2.DescribeInstances '{}'\n",
 	run_call};
@@ -74,5 +79,6 @@ static int run_config(struct cli *cli, int argc, char **argv)
 	return 0;
 }
 
-const struct command config_command = {"config", "[--check]", "Prints all settings with their defaults and what they are for",
-				       "  --check  print what was understood of the configuration instead\n", run_config};
+const struct command config_command = {
+	"config", "[--check]", "Prints all settings with their defaults and what they are for",
+	"  --check  print what was understood of the configuration instead\n", run_config};

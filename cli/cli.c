@@ -51,14 +51,16 @@ struct context cli_context(const struct cli *cli, const char *region)
 	struct context ctx = {0};
 	if (!region)
 		region = config_list(cli->config, "Cloud", "Regions")[0];
-	snprintf(ctx.account, sizeof(ctx.account), "%s", config_string(cli->config, "Cloud", "Account"));
+	snprintf(ctx.account, sizeof(ctx.account), "%s",
+		 config_string(cli->config, "Cloud", "Account"));
 	snprintf(ctx.region, sizeof(ctx.region), "%s", region ? region : "");
 	id_uuid(ctx.request);
 	return ctx;
 }
 
-int cli_call(const struct cli *cli, const char *daemon, uint64_t wait_usec, const struct context *ctx, const char *method,
-	     json_t *parameters, const struct fds *fds, json_t **ret_reply, struct fault *f)
+int cli_call(const struct cli *cli, const char *daemon, uint64_t wait_usec,
+	     const struct context *ctx, const char *method, json_t *parameters,
+	     const struct fds *fds, json_t **ret_reply, struct fault *f)
 {
 	char path[512];
 	snprintf(path, sizeof(path), "%s/%s.sock", cli->runtime_dir, daemon);
@@ -68,16 +70,20 @@ int cli_call(const struct cli *cli, const char *daemon, uint64_t wait_usec, cons
 	rpc_peer_set_wait(peer, wait_usec);
 	int r = rpc_call(peer, ctx, method, parameters, fds, ret_reply, NULL, f);
 	if (r < 0 && fault_is(f, FAULT_SERVICE_UNAVAILABLE) && access(path, F_OK) < 0)
-		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s does not run: there is no %s", daemon, path);
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s does not run: there is no %s",
+				 daemon, path);
 	return r;
 }
 
-int cli_options(const struct command *c, const struct cli_option *options, int argc, char **argv, int *ret_first)
+int cli_options(const struct command *c, const struct cli_option *options, int argc, char **argv,
+		int *ret_first)
 {
 	struct option table[OPTIONS_MAX + 2] = {{"help", no_argument, NULL, 'h'}};
 	int n = 1;
 	for (; options && options[n - 1].name && n <= OPTIONS_MAX; n++)
-		table[n] = (struct option){options[n - 1].name, options[n - 1].value ? required_argument : no_argument, NULL, 256 + n - 1};
+		table[n] = (struct option){options[n - 1].name,
+					   options[n - 1].value ? required_argument : no_argument,
+					   NULL, 256 + n - 1};
 	optind = 0; /* starts getopt anew: main has used it before */
 	for (int o; (o = getopt_long(argc, argv, "+h", table, NULL)) != -1;) {
 		if (o == 'h') {

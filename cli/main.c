@@ -11,7 +11,8 @@
 
 #define CONFIG_PATH "/etc/gureum/gureum.conf"
 
-static const struct command *const commands[] = {&status_command, &doctor_command, &image_command, &call_command, &config_command};
+static const struct command *const commands[] = {&status_command, &doctor_command, &image_command,
+						 &call_command, &config_command};
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 
 static void usage(FILE *out)
@@ -78,7 +79,8 @@ static int run(struct running *r)
 {
 	sd_event *loop = NULL;
 	(void)signal(SIGPIPE, SIG_IGN);
-	if (sd_event_default(&loop) < 0 || fiber_start(loop, 1) < 0 || fiber_spawn(run_command_fiber, r) < 0)
+	if (sd_event_default(&loop) < 0 || fiber_start(loop, 1) < 0 ||
+	    fiber_spawn(run_command_fiber, r) < 0)
 		return cli_fail("no event loop");
 	int status = sd_event_loop(loop);
 	fiber_stop();
@@ -106,7 +108,9 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return 0;
 	}
-	struct running r = {.argc = argc - optind, .argv = argv + optind, .command = find(argv[optind + is_help])};
+	struct running r = {.argc = argc - optind,
+			    .argv = argv + optind,
+			    .command = find(argv[optind + is_help])};
 	if (!r.command) {
 		usage(stderr);
 		return cli_fail("no such command: %s", argv[optind + is_help]) + 1;

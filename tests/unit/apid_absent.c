@@ -17,25 +17,30 @@ static int run(const char *action, json_t *parameters, json_t **ret_reply, struc
 	char method[128];
 
 	snprintf(method, sizeof method, "ec2.%s", action);
-	return local_describe_absent(&(struct local_call){.method = method}, parameters, ret_reply, f);
+	return local_describe_absent(&(struct local_call){.method = method}, parameters, ret_reply,
+				     f);
 }
 
 static void every_row_is_an_action_of_aws(void)
 {
 	for (size_t i = 0; i < N_ROWS; i++) {
-		const struct aws_action *a = aws_action_find(aws_service_find("ec2"), rows[i].action);
+		const struct aws_action *a =
+			aws_action_find(aws_service_find("ec2"), rows[i].action);
 
 		if (!ok(a != NULL, rows[i].action))
 			continue;
-		ok(!rows[i].ids || aws_action_takes(a, rows[i].ids), rows[i].ids ? rows[i].ids : "no ids");
+		ok(!rows[i].ids || aws_action_takes(a, rows[i].ids),
+		   rows[i].ids ? rows[i].ids : "no ids");
 	}
 }
 
-/* A list that the model does not know is left out by the encoder: then the two bodies are the same. */
+/* A list that the model does not know is left out by the encoder: then the two bodies are the same.
+ */
 static void every_list_is_in_the_model(void)
 {
 	for (size_t i = 0; i < N_ROWS; i++) {
-		const struct aws_action *a = aws_action_find(aws_service_find("ec2"), rows[i].action);
+		const struct aws_action *a =
+			aws_action_find(aws_service_find("ec2"), rows[i].action);
 		json_t *none = json_object(), *parameters = json_object(), *reply = NULL;
 		char *with = NULL, *without = NULL;
 		size_t n_with = 0, n_without = 0;
@@ -56,7 +61,8 @@ static void every_list_is_in_the_model(void)
 
 static void an_id_of_one_does_not_exist(void)
 {
-	json_t *parameters = json_pack("{s:[s]}", "VpnGatewayIds", "vgw-0123456789abcdef0"), *reply = NULL;
+	json_t *parameters = json_pack("{s:[s]}", "VpnGatewayIds", "vgw-0123456789abcdef0"),
+	       *reply = NULL;
 	struct fault f = {0};
 
 	ok(run("DescribeVpnGateways", parameters, &reply, &f) < 0, "refused");
@@ -77,9 +83,14 @@ static void a_token_is_none_of_ours(void)
 
 static void what_is_to_come_is_not_absent(void)
 {
-	static const char *const later[] = {"DescribeNatGateways",	"DescribeVpcPeeringConnections", "DescribeFlowLogs",
-					    "DescribeVpcEndpoints",	"DescribeLaunchTemplates",	 "DescribeInstances",
-					    "DescribeLaunchTemplateVersions", "RunInstances"};
+	static const char *const later[] = {"DescribeNatGateways",
+					    "DescribeVpcPeeringConnections",
+					    "DescribeFlowLogs",
+					    "DescribeVpcEndpoints",
+					    "DescribeLaunchTemplates",
+					    "DescribeInstances",
+					    "DescribeLaunchTemplateVersions",
+					    "RunInstances"};
 
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
 		char method[128];

@@ -1,4 +1,5 @@
-/* Who is believed, and in which words the others are refused; the root credentials and their file. */
+/* Who is believed, and in which words the others are refused; the root credentials and their file.
+ */
 #include "tap.h"
 
 #include <sys/stat.h>
@@ -55,8 +56,11 @@ static void root_credentials_are_made_once(void)
 	read_file("root-credentials", first, sizeof first);
 	path_of("root-credentials", path, sizeof path);
 	ok(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600, "for its owner only");
-	is_int(sscanf(first, "[default]\naws_access_key_id = %63s\naws_secret_access_key = %63s", key_id, secret), 2, "AWS's form");
-	ok(strlen(key_id) == 20 && strncmp(key_id, "AKIA", 4) == 0 && strlen(secret) == 40, "AWS's lengths");
+	is_int(sscanf(first, "[default]\naws_access_key_id = %63s\naws_secret_access_key = %63s",
+		      key_id, secret),
+	       2, "AWS's form");
+	ok(strlen(key_id) == 20 && strncmp(key_id, "AKIA", 4) == 0 && strlen(secret) == 40,
+	   "AWS's lengths");
 	is_int(credentials_open(store, folder, ACCOUNT), 0, "a second start");
 	read_file("root-credentials", again, sizeof again);
 	is_str(again, first, "keeps them");
@@ -69,7 +73,8 @@ static void root_credentials_are_made_once(void)
 	ok(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600, "is made anew");
 }
 
-/* A request as a client would send it; the members of `claim` that the test left empty are filled in. */
+/* A request as a client would send it; the members of `claim` that the test left empty are filled
+ * in. */
 struct trial {
 	const char *service, *region, *date, *timestamp, *key, *secret, *body, *sha_header;
 	int has_token, is_changed_after;
@@ -80,10 +85,17 @@ static const char *refusal(const struct trial *t)
 {
 	static struct fault f;
 	struct form query = {0};
-	struct aws_pair headers[] = {{"Host", "localhost"}, {"X-Amz-Date", t->timestamp ? t->timestamp : "20150830T123600Z"},
-				     {"x-amz-content-sha256", t->sha_header}};
-	struct sigv4_request r = {.method = "POST", .path = "/", .query = &query, .headers = headers, .n_headers = t->sha_header ? 3 : 2};
-	struct sigv4 claim = {.signed_sec = NOW, .has_token = t->has_token, .signed_headers = "host;x-amz-date"};
+	struct aws_pair headers[] = {
+		{"Host", "localhost"},
+		{"X-Amz-Date", t->timestamp ? t->timestamp : "20150830T123600Z"},
+		{"x-amz-content-sha256", t->sha_header}};
+	struct sigv4_request r = {.method = "POST",
+				  .path = "/",
+				  .query = &query,
+				  .headers = headers,
+				  .n_headers = t->sha_header ? 3 : 2};
+	struct sigv4 claim = {
+		.signed_sec = NOW, .has_token = t->has_token, .signed_headers = "host;x-amz-date"};
 	struct identity who = {0};
 
 	f = (struct fault){0};
@@ -96,7 +108,8 @@ static const char *refusal(const struct trial *t)
 	(void)sigv4_sign(&r, &claim, t->secret ? t->secret : secret, claim.signature);
 	if (t->is_changed_after)
 		sigv4_sha256("Action=TerminateInstances", 25, r.body_sha256);
-	if (auth_check(config, store, aws_service_find(t->service), &r, &claim, t->now ? t->now : NOW, &who, &f) == 0)
+	if (auth_check(config, store, aws_service_find(t->service), &r, &claim,
+		       t->now ? t->now : NOW, &who, &f) == 0)
 		return strcmp(who.account, ACCOUNT) == 0 ? "believed" : "somebody else";
 	return f.code;
 }
@@ -104,8 +117,10 @@ static const char *refusal(const struct trial *t)
 static void a_right_signature_is_believed(void)
 {
 	is_str(refusal(&(struct trial){.service = "ec2"}), "believed", "ec2");
-	is_str(refusal(&(struct trial){.service = "ec2", .region = "ap-northeast-2"}), "believed", "in another region");
-	is_str(refusal(&(struct trial){.service = "sts", .body = "Action=GetCallerIdentity"}), "believed", "sts");
+	is_str(refusal(&(struct trial){.service = "ec2", .region = "ap-northeast-2"}), "believed",
+	       "in another region");
+	is_str(refusal(&(struct trial){.service = "sts", .body = "Action=GetCallerIdentity"}),
+	       "believed", "sts");
 	is_str(refusal(&(struct trial){.service = "ec2", .now = NOW + 900}), "believed", "late");
 	is_str(refusal(&(struct trial){.service = "ec2", .now = NOW - 900}), "believed", "early");
 }
@@ -117,7 +132,8 @@ static void each_service_refuses_in_its_own_words(void)
 	} rows[] = {
 		{"ec2", "AuthFailure", "AuthFailure", "RequestExpired"},
 		{"sts", "SignatureDoesNotMatch", "InvalidClientTokenId", "SignatureDoesNotMatch"},
-		{"elasticloadbalancing", "SignatureDoesNotMatch", "InvalidClientTokenId", "SignatureDoesNotMatch"},
+		{"elasticloadbalancing", "SignatureDoesNotMatch", "InvalidClientTokenId",
+		 "SignatureDoesNotMatch"},
 		{"s3", "SignatureDoesNotMatch", "InvalidAccessKeyId", "RequestTimeTooSkewed"},
 	};
 
@@ -142,11 +158,15 @@ static void each_service_refuses_in_its_own_words(void)
 
 static void another_body_is_refused(void)
 {
-	is_str(refusal(&(struct trial){.service = "ec2", .body = "Action=DescribeVpcs", .is_changed_after = 1}), "AuthFailure",
-	       "the body was exchanged");
-	is_str(refusal(&(struct trial){.service = "ec2", .sha_header = "UNSIGNED-PAYLOAD"}), "AuthFailure", "a body that is not signed");
 	is_str(refusal(&(struct trial){
-		       .service = "sts", .sha_header = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}),
+		       .service = "ec2", .body = "Action=DescribeVpcs", .is_changed_after = 1}),
+	       "AuthFailure", "the body was exchanged");
+	is_str(refusal(&(struct trial){.service = "ec2", .sha_header = "UNSIGNED-PAYLOAD"}),
+	       "AuthFailure", "a body that is not signed");
+	is_str(refusal(&(struct trial){
+		       .service = "sts",
+		       .sha_header =
+			       "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}),
 	       "believed", "a header that says the truth");
 }
 
@@ -165,8 +185,9 @@ int main(void)
 	RUN(an_unknown_service_is_refused);
 	store_free(store);
 	config_free(config);
-	for (const char *const *name = (const char *const[]){"root-credentials", "state.db", "state.db-wal", "state.db-shm", NULL}; *name;
-	     name++) {
+	for (const char *const *name = (const char *const[]){"root-credentials", "state.db",
+							     "state.db-wal", "state.db-shm", NULL};
+	     *name; name++) {
 		char path[128];
 
 		path_of(*name, path, sizeof path);

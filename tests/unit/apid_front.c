@@ -1,4 +1,5 @@
-/* A request's way through the front door, with daemons that are played here: routes, tags over several owners, dry runs, envelopes. */
+/* A request's way through the front door, with daemons that are played here: routes, tags over
+ * several owners, dry runs, envelopes. */
 #include "tap.h"
 
 #include <time.h>
@@ -23,10 +24,13 @@ struct played {
 	char context[512];
 };
 
-static struct played hvd = {"hvd", "[\"ec2.DescribeInstances\",\"ec2.CreateTags\",\"ec2.DescribeTags\",\"ec2.RunInstances\"]",
-			    "[\"i\",\"ami\"]", "i-0000000000000000d"};
-static struct played netd = {"netd", "[\"ec2.DescribeVpcs\",\"ec2.CreateTags\",\"ec2.DescribeTags\"]", "[\"vpc\"]",
-			     "vpc-0000000000000000d"};
+static struct played hvd = {
+	"hvd",
+	"[\"ec2.DescribeInstances\",\"ec2.CreateTags\",\"ec2.DescribeTags\",\"ec2.RunInstances\"]",
+	"[\"i\",\"ami\"]", "i-0000000000000000d"};
+static struct played netd = {"netd",
+			     "[\"ec2.DescribeVpcs\",\"ec2.CreateTags\",\"ec2.DescribeTags\"]",
+			     "[\"vpc\"]", "vpc-0000000000000000d"};
 static struct played stord = {"stord", "[\"ec2.DescribeVolumes\"]", "[\"vol\"]", ""};
 
 static json_t *played_tags(const struct played *p)
@@ -37,8 +41,9 @@ static json_t *played_tags(const struct played *p)
 		char id[40];
 
 		snprintf(id, sizeof id, "%s-%d", strcmp(p->name, "hvd") == 0 ? "i" : "vpc", i);
-		json_array_append_new(tags, json_pack("{s:s, s:s, s:s, s:s}", "Key", "k", "ResourceId", id, "ResourceType", "x", "Value",
-						      "v"));
+		json_array_append_new(tags,
+				      json_pack("{s:s, s:s, s:s, s:s}", "Key", "k", "ResourceId",
+						id, "ResourceType", "x", "Value", "v"));
 	}
 	return tags;
 }
@@ -48,22 +53,25 @@ static int serve(void *userdata, struct rpc_request *r, json_t **ret_reply, stru
 	struct played *p = userdata;
 
 	if (strcmp(r->method, "gureum.Describe") == 0) {
-		*ret_reply = json_pack("{s:o, s:o}", "Actions", json_loads(p->actions, 0, NULL), "Prefixes",
-				       json_loads(p->prefixes, 0, NULL));
+		*ret_reply = json_pack("{s:o, s:o}", "Actions", json_loads(p->actions, 0, NULL),
+				       "Prefixes", json_loads(p->prefixes, 0, NULL));
 		return 0;
 	}
 	p->n_calls++;
-	snprintf(p->context, sizeof p->context, "%s %s %s", r->ctx.account, r->ctx.region, r->ctx.principal);
+	snprintf(p->context, sizeof p->context, "%s %s %s", r->ctx.account, r->ctx.region,
+		 r->ctx.principal);
 	if (strcmp(r->method, "ec2.CreateTags") == 0) {
 		if (jarray_has(json_object_get(r->parameters, "Resources"), p->missing))
-			return fault_set_code(f, "InvalidX.NotFound", 400, "There is no %s", p->missing);
+			return fault_set_code(f, "InvalidX.NotFound", 400, "There is no %s",
+					      p->missing);
 		p->n_checks += jbool(r->parameters, "_Check", 0);
 		p->n_tagged += !jbool(r->parameters, "_Check", 0);
 		*ret_reply = json_object();
 	} else if (strcmp(r->method, "ec2.DescribeTags") == 0) {
 		*ret_reply = json_pack("{s:o}", "Tags", played_tags(p));
 	} else if (strcmp(r->method, "ec2.DescribeVpcs") == 0) {
-		*ret_reply = json_pack("{s:[{s:s, s:b, s:s}]}", "Vpcs", "VpcId", "vpc-1", "IsDefault", 1, "_Ours", "hidden");
+		*ret_reply = json_pack("{s:[{s:s, s:b, s:s}]}", "Vpcs", "VpcId", "vpc-1",
+				       "IsDefault", 1, "_Ours", "hidden");
 	} else if (strcmp(r->method, "ec2.DescribeInstances") == 0) {
 		*ret_reply = json_pack("{s:s}", "Reservations", "not a list");
 	}
@@ -94,13 +102,24 @@ static int send_signed(const struct sent *s)
 	struct http_reply reply = {0};
 	struct form form = {0};
 	char timestamp[17], authorization[1024];
-	struct aws_pair headers[] = {{"Host", "localhost"}, {"X-Amz-Date", timestamp}, {"Content-Type", s->type ? s->type : "text/plain"},
+	struct aws_pair headers[] = {{"Host", "localhost"},
+				     {"X-Amz-Date", timestamp},
+				     {"Content-Type", s->type ? s->type : "text/plain"},
 				     {"Authorization", authorization}};
 	struct sigv4 claim = {.signed_headers = "host;x-amz-date", .region = "us-east-1"};
-	struct sigv4_request r = {.method = s->method ? s->method : "GET", .path = s->path ? s->path : "/", .query = &form,
-				  .headers = headers, .n_headers = s->is_unsigned ? 3 : 4};
-	struct http_request q = {.method = r.method, .path = r.path, .query = s->query ? s->query : "", .headers = headers,
-				 .n_headers = r.n_headers, .body = body, .n_body = strlen(body), .is_too_large = s->is_too_large,
+	struct sigv4_request r = {.method = s->method ? s->method : "GET",
+				  .path = s->path ? s->path : "/",
+				  .query = &form,
+				  .headers = headers,
+				  .n_headers = s->is_unsigned ? 3 : 4};
+	struct http_request q = {.method = r.method,
+				 .path = r.path,
+				 .query = s->query ? s->query : "",
+				 .headers = headers,
+				 .n_headers = r.n_headers,
+				 .body = body,
+				 .n_body = strlen(body),
+				 .is_too_large = s->is_too_large,
 				 .id = "5aaf0000-0000-4000-8000-000000000000"};
 
 	sigv4_timestamp(time(NULL), timestamp);
@@ -112,8 +131,9 @@ static int send_signed(const struct sent *s)
 	(void)form_parse(q.query, strlen(q.query), 20000, &form, NULL);
 	(void)sigv4_sign(&r, &claim, secret, claim.signature);
 	snprintf(authorization, sizeof authorization,
-		 "AWS4-HMAC-SHA256 Credential=%s/%s/us-east-1/%s/aws4_request, SignedHeaders=%s, Signature=%s", key_id, claim.date, service,
-		 claim.signed_headers, claim.signature);
+		 "AWS4-HMAC-SHA256 Credential=%s/%s/us-east-1/%s/aws4_request, SignedHeaders=%s, "
+		 "Signature=%s",
+		 key_id, claim.date, service, claim.signed_headers, claim.signature);
 	form_clear(&form);
 	front_handle(&apid, &q, &reply);
 	snprintf(answer, sizeof answer, "%.*s", (int)reply.n_body, reply.body ? reply.body : "");
@@ -139,7 +159,8 @@ static void a_daemon_that_never_came_is_waited_for_then_said(void)
 {
 	is_int(get("Action=DescribeVolumes"), 503, "unavailable, not unsupported");
 	has("<Code>ServiceUnavailable</Code>", "its code");
-	is_int(send_signed(&(struct sent){.path = "/healthz", .is_unsigned = 1}), 200, "health is told all the same");
+	is_int(send_signed(&(struct sent){.path = "/healthz", .is_unsigned = 1}), 200,
+	       "health is told all the same");
 	has("\"stord\":\"away\"", "and who is away");
 	is_int(get("Action=DescribeVpcs"), 200, "others are not held up");
 	start_daemon(&stord);
@@ -152,9 +173,12 @@ static void an_action_goes_to_its_owner(void)
 	has("<vpcId>vpc-1</vpcId>", "in AWS's words");
 	has("<requestId>5aaf0000-", "with the request id");
 	ok(!strstr(answer, "hidden"), "ours stays ours");
-	is_str(netd.context, "123456789012 us-east-1 arn:aws:iam::123456789012:root", "the owner knows who asks");
-	is_int(send_signed(&(struct sent){.method = "POST", .body = "Action=DescribeVpcs", .type = "application/x-www-form-urlencoded"}), 200,
-	       "by POST as well");
+	is_str(netd.context, "123456789012 us-east-1 arn:aws:iam::123456789012:root",
+	       "the owner knows who asks");
+	is_int(send_signed(&(struct sent){.method = "POST",
+					  .body = "Action=DescribeVpcs",
+					  .type = "application/x-www-form-urlencoded"}),
+	       200, "by POST as well");
 }
 
 static void what_nobody_owns_is_told_apart(void)
@@ -180,10 +204,12 @@ static void parameters_are_checked_before_anybody_is_asked(void)
 	is_int(get("Action=RunInstances&MinCount=x&MaxCount=1"), 400, "refused");
 	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&Colour=red"), 400, "refused");
 	has("<Code>UnknownParameter</Code>", "one is unknown");
-	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&DryRun=true"), 412, "dry");
+	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&DryRun=true"), 412,
+	       "dry");
 	has("<Code>DryRunOperation</Code>", "it would have");
 	is_int(hvd.n_calls, before, "nobody was asked");
-	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&DryRun=false"), 200, "not dry");
+	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&DryRun=false"), 200,
+	       "not dry");
 	is_int(hvd.n_calls, before + 1, "asked");
 }
 
@@ -197,12 +223,16 @@ static void tags_go_to_the_owners_of_the_ids(void)
 {
 	is_int(get("Action=CreateTags&ResourceId.1=i-1&Tag.1.Key=a"), 200, "one owner");
 	ok(hvd.n_checks == 0 && hvd.n_tagged == 1, "is not asked first");
-	is_int(get("Action=CreateTags&ResourceId.1=i-1&ResourceId.2=vpc-1&Tag.1.Key=a"), 200, "two owners");
+	is_int(get("Action=CreateTags&ResourceId.1=i-1&ResourceId.2=vpc-1&Tag.1.Key=a"), 200,
+	       "two owners");
 	ok(hvd.n_checks == 1 && netd.n_checks == 1, "are asked first");
 	ok(hvd.n_tagged == 2 && netd.n_tagged == 1, "then do it");
-	is_int(get("Action=CreateTags&ResourceId.1=i-1&ResourceId.2=vpc-0000000000000000d&Tag.1.Key=a"), 400, "one does not exist");
+	is_int(get("Action=CreateTags&ResourceId.1=i-1&ResourceId.2=vpc-0000000000000000d&Tag.1."
+		   "Key=a"),
+	       400, "one does not exist");
 	is_int(hvd.n_tagged, 2, "the other is left alone");
-	is_int(get("Action=CreateTags&ResourceId.1=i-1&ResourceId.2=nothing-1&Tag.1.Key=a"), 400, "nobody's id");
+	is_int(get("Action=CreateTags&ResourceId.1=i-1&ResourceId.2=nothing-1&Tag.1.Key=a"), 400,
+	       "nobody's id");
 	has("<Code>InvalidID</Code>", "its code");
 	is_int(hvd.n_tagged, 2, "the other is left alone");
 }
@@ -221,25 +251,33 @@ static void tags_of_all_owners_are_one_list(void)
 	ok(at && sscanf(at, "<nextToken>%127[^<]", token) == 1, "and a token");
 	snprintf(query, sizeof query, "Action=DescribeTags&MaxResults=5&NextToken=");
 	for (const char *c = token; *c; c++)
-		snprintf(query + strlen(query), sizeof query - strlen(query), "%%%02X", (unsigned char)*c);
+		snprintf(query + strlen(query), sizeof query - strlen(query), "%%%02X",
+			 (unsigned char)*c);
 	is_int(get(query), 200, "the next page");
-	ok(!strstr(answer, "vpc-0") && strstr(answer, "vpc-1") && strstr(answer, "vpc-3"), "is the rest");
-	is_int(get("Action=DescribeTags&Filter.1.Name=resource-id&Filter.1.Value.1=i-2"), 200, "filtered");
+	ok(!strstr(answer, "vpc-0") && strstr(answer, "vpc-1") && strstr(answer, "vpc-3"),
+	   "is the rest");
+	is_int(get("Action=DescribeTags&Filter.1.Name=resource-id&Filter.1.Value.1=i-2"), 200,
+	       "filtered");
 	ok(strstr(answer, "i-2") && !strstr(answer, "i-1"), "by us as well");
-	is_int(get("Action=DescribeTags&Filter.1.Name=colour&Filter.1.Value.1=red"), 400, "an unknown filter");
+	is_int(get("Action=DescribeTags&Filter.1.Name=colour&Filter.1.Value.1=red"), 400,
+	       "an unknown filter");
 }
 
 static void refusals_come_in_the_envelope_of_the_service(void)
 {
-	is_int(send_signed(&(struct sent){.query = "Action=DescribeVpcs", .is_unsigned = 1}), 403, "unsigned");
+	is_int(send_signed(&(struct sent){.query = "Action=DescribeVpcs", .is_unsigned = 1}), 403,
+	       "unsigned");
 	has("<Code>MissingAuthenticationToken</Code>", "its code");
 	is_int(send_signed(&(struct sent){.is_too_large = 1}), 413, "too large");
 	has("<Code>RequestEntityTooLarge</Code>", "its code");
 	is_int(get_from("s3", ""), 501, "no S3 yet");
 	has("<Code>NotImplemented</Code>", "its code");
 	ok(!strstr(answer, "<Response>"), "S3's envelope");
-	is_int(send_signed(&(struct sent){.method = "PUT", .path = "/b/k", .service = "s3", .is_too_large = 1}), 501, "not even for large ones");
-	is_int(send_signed(&(struct sent){.method = "DELETE", .query = "Action=DescribeVpcs"}), 405, "a method that means nothing here");
+	is_int(send_signed(&(struct sent){
+		       .method = "PUT", .path = "/b/k", .service = "s3", .is_too_large = 1}),
+	       501, "not even for large ones");
+	is_int(send_signed(&(struct sent){.method = "DELETE", .query = "Action=DescribeVpcs"}), 405,
+	       "a method that means nothing here");
 	is_int(get("Action=%zz"), 400, "a broken query");
 	has("<Code>MalformedQueryString</Code>", "its code");
 }
@@ -271,12 +309,13 @@ static int start(void)
 		return -1;
 	snprintf(d->runtime_dir, sizeof d->runtime_dir, "%s", folder);
 	snprintf(path, sizeof path, "%s/state.db", folder);
-	if (store_open(path, 1, NULL, &apid.store) < 0 || config_load("/nonexistent", &config, error) < 0 ||
+	if (store_open(path, 1, NULL, &apid.store) < 0 ||
+	    config_load("/nonexistent", &config, error) < 0 ||
 	    credentials_open(apid.store, folder, "123456789012") < 0)
 		return -1;
 	d->store = apid.store;
 	d->config = apid.config = config;
-	store_each(apid.store, "access-key", doc) {
+	store_each (apid.store, "access-key", doc) {
 		snprintf(key_id, sizeof key_id, "%s", doc->id);
 		snprintf(secret, sizeof secret, "%s", jstr(doc->json, "SecretAccessKey"));
 	}
@@ -306,8 +345,9 @@ static void run_all(void *arg)
 
 static void clean_up(void)
 {
-	static const char *const names[] = {"state.db",	 "state.db-wal", "state.db-shm", "root-credentials",
-					    "hvd.sock", "netd.sock",	"stord.sock"};
+	static const char *const names[] = {"state.db",		"state.db-wal", "state.db-shm",
+					    "root-credentials", "hvd.sock",	"netd.sock",
+					    "stord.sock"};
 	char path[128];
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -321,8 +361,8 @@ int main(void)
 {
 	sd_event *loop = NULL;
 
-	if (!freopen("/dev/null", "w", stderr) || sd_event_default(&loop) < 0 || fiber_start(loop, 1) < 0 ||
-	    fiber_spawn(run_all, loop) < 0)
+	if (!freopen("/dev/null", "w", stderr) || sd_event_default(&loop) < 0 ||
+	    fiber_start(loop, 1) < 0 || fiber_spawn(run_all, loop) < 0)
 		return 1;
 	(void)sd_event_loop(loop);
 	routes_free(apid.routes);

@@ -1,4 +1,5 @@
-/* Connections: limits are told early, slow ones are cut off, waiting handlers hold nobody up. The clients are a thread of their own. */
+/* Connections: limits are told early, slow ones are cut off, waiting handlers hold nobody up. The
+ * clients are a thread of their own. */
 #include "tap.h"
 
 #include <arpa/inet.h>
@@ -28,14 +29,17 @@ static void handle(void *userdata, const struct http_request *r, struct http_rep
 		(void)fiber_sleep(100000);
 	reply->status = r->is_too_large ? 413 : 200;
 	reply->content_type = "text/plain";
-	if (asprintf(&reply->body, "%s %s?%s %zu %s", r->method, r->path, r->query, r->n_body, r->body) < 0)
+	if (asprintf(&reply->body, "%s %s?%s %zu %s", r->method, r->path, r->query, r->n_body,
+		     r->body) < 0)
 		reply->body = NULL;
 	reply->n_body = reply->body ? strlen(reply->body) : 0;
 }
 
 static int client(void)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons(port),
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval limit = {.tv_sec = 20};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -90,19 +94,21 @@ static int status_of(const char *text, size_t n)
 	return sscanf(answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
 }
 
-#define POST  "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+#define POST	"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 #define TEXT(t) t, strlen(t)
 
 static void a_request_is_handed_on_as_it_came(void)
 {
 	char answer[4096];
 
-	(void)talk(TEXT("GET /a%20b?x=1%2b&y HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), answer, sizeof answer);
+	(void)talk(TEXT("GET /a%20b?x=1%2b&y HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+		   answer, sizeof answer);
 	ok(strstr(answer, "\r\n\r\nGET /a%20b?x=1%2b&y 0 "), "path and query still encoded");
 	ok(strstr(answer, "x-amzn-RequestId: "), "with its request id");
 	(void)talk(TEXT(POST "Content-Length: 5\r\n\r\nhello"), answer, sizeof answer);
 	ok(strstr(answer, "POST /? 5 hello"), "a body");
-	(void)talk(TEXT(POST "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"), answer, sizeof answer);
+	(void)talk(TEXT(POST "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+		   answer, sizeof answer);
 	ok(strstr(answer, "POST /? 5 hello"), "in chunks");
 }
 
@@ -118,16 +124,20 @@ static void a_connection_is_used_again(void)
 	while ((at = strstr(at, "HTTP/1.1 200")))
 		n++, at++;
 	is_int(n, 3, "three answers");
-	ok(strstr(answer, "/1?") < strstr(answer, "/slow?") && strstr(answer, "/slow?") < strstr(answer, "/3?"), "in order");
+	ok(strstr(answer, "/1?") < strstr(answer, "/slow?") &&
+		   strstr(answer, "/slow?") < strstr(answer, "/3?"),
+	   "in order");
 }
 
 static void too_large_is_told_before_it_is_read(void)
 {
 	char big[BODY_MAX + 200];
-	size_t n = (size_t)snprintf(big, sizeof big, POST "Transfer-Encoding: chunked\r\n\r\n1001\r\n");
+	size_t n = (size_t)snprintf(big, sizeof big,
+				    POST "Transfer-Encoding: chunked\r\n\r\n1001\r\n");
 
 	is_int(status_of(TEXT(POST "Content-Length: 4097\r\n\r\n")), 413, "by its Content-Length");
-	is_int(status_of(TEXT(POST "Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n")), 413, "without 100 Continue");
+	is_int(status_of(TEXT(POST "Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n")),
+	       413, "without 100 Continue");
 	memset(big + n, 'x', 0x1001);
 	n += 0x1001;
 	n += (size_t)snprintf(big + n, sizeof big - n, "\r\n0\r\n\r\n");
@@ -169,8 +179,11 @@ static void two_lengths_are_no_request(void)
 {
 	unsigned before = n_handled;
 
-	is_int(status_of(TEXT(POST "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab")), 400, "two of them");
-	is_int(status_of(TEXT(POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")), 400, "a length and chunks");
+	is_int(status_of(TEXT(POST "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab")), 400,
+	       "two of them");
+	is_int(status_of(TEXT(POST
+			      "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+	       400, "a length and chunks");
 	is_int(n_handled, before, "nobody was asked");
 }
 
@@ -181,9 +194,11 @@ static void a_waiting_handler_holds_nobody_up(void)
 
 	for (size_t i = 0; i < 8; i++) {
 		slow[i] = client();
-		send_text(slow[i], TEXT("GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+		send_text(slow[i],
+			  TEXT("GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
 	}
-	is_int(status_of(TEXT("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")), 200, "one that does not wait");
+	is_int(status_of(TEXT("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")), 200,
+	       "one that does not wait");
 	close(slow[0]); /* and one client goes away before its answer */
 	for (size_t i = 1; i < 8; i++) {
 		(void)read_all(slow[i], answer, sizeof answer);
@@ -215,7 +230,8 @@ static void slow_clients_are_cut_off(void)
 	is_int(talk("", 0, answer, sizeof answer), 0, "who says nothing");
 	is_int(talk(TEXT("GET / HT"), answer, sizeof answer), 0, "who stops in the middle");
 	ok(!drips_for_ever("GET / HTTP/1.1\r\nX: "), "who drips a header");
-	ok(!drips_for_ever("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"), "who drips a body");
+	ok(!drips_for_ever("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"),
+	   "who drips a body");
 }
 
 static void *clients(void *arg)
@@ -243,15 +259,24 @@ static void addresses_are_split(void)
 {
 	static const struct {
 		const char *text, *host, *port;
-	} rows[] = {{"127.0.0.1:4566", "127.0.0.1", "4566"}, {"[::1]:443", "::1", "443"}, {"localhost:0", "localhost", "0"},
-		    {":80", "", "80"},			     {"::1:80", NULL, NULL},	  {"host", NULL, NULL},
-		    {"host:", NULL, NULL},		     {"host:http", NULL, NULL},	  {"host:65536", NULL, NULL}};
+	} rows[] = {{"127.0.0.1:4566", "127.0.0.1", "4566"},
+		    {"[::1]:443", "::1", "443"},
+		    {"localhost:0", "localhost", "0"},
+		    {":80", "", "80"},
+		    {"::1:80", NULL, NULL},
+		    {"host", NULL, NULL},
+		    {"host:", NULL, NULL},
+		    {"host:http", NULL, NULL},
+		    {"host:65536", NULL, NULL}};
 	char host[64], name[8];
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		int r = listen_split(rows[i].text, host, sizeof host, name, sizeof name);
 
-		ok(rows[i].host ? r == 0 && !strcmp(host, rows[i].host) && !strcmp(name, rows[i].port) : r < 0, rows[i].text);
+		ok(rows[i].host
+			   ? r == 0 && !strcmp(host, rows[i].host) && !strcmp(name, rows[i].port)
+			   : r < 0,
+		   rows[i].text);
 	}
 }
 
@@ -266,8 +291,11 @@ int main(void)
 	done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sd_event_default(&loop) < 0 || fiber_start(loop, 1) < 0)
 		return 1;
-	struct http_options options = {.listen_fd = listen_open("127.0.0.1:0"), .max_connections = 100, .timeout_sec = 1,
-				       .body_max = BODY_MAX, .handler = handle};
+	struct http_options options = {.listen_fd = listen_open("127.0.0.1:0"),
+				       .max_connections = 100,
+				       .timeout_sec = 1,
+				       .body_max = BODY_MAX,
+				       .handler = handle};
 
 	listen_name(options.listen_fd, text, sizeof text);
 	port = (uint16_t)atoi(strrchr(text, ':') + 1);

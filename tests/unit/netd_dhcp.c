@@ -13,7 +13,11 @@ static struct plan_guest guest = {
 	.is_primary = 1,
 	.host_name = "ip-10-0-1-10",
 };
-static struct plan plan = {.guests = &guest, .n_guests = 1, .domain = "ec2.internal", .dns_servers = {0x0a000002}, .n_dns_servers = 1};
+static struct plan plan = {.guests = &guest,
+			   .n_guests = 1,
+			   .domain = "ec2.internal",
+			   .dns_servers = {0x0a000002},
+			   .n_dns_servers = 1};
 
 static uint8_t message[DHCP_MESSAGE_MAX], answer[DHCP_MESSAGE_MAX];
 static size_t n_message, n_answer;
@@ -78,7 +82,8 @@ static void a_discover_gets_an_offer(void)
 	is_int(number(find(6)), 0x0a000002, "resolver");
 	is_int(number(find(51)), 3600, "lease");
 	is_int(find(26)[0] << 8 | find(26)[1], 9001, "MTU");
-	ok(memcmp(find(12), "ip-10-0-1-10", 12) == 0 && memcmp(find(15), "ec2.internal", 12) == 0, "names");
+	ok(memcmp(find(12), "ip-10-0-1-10", 12) == 0 && memcmp(find(15), "ec2.internal", 12) == 0,
+	   "names");
 	is_int(destination, guest.address, "to its address");
 }
 

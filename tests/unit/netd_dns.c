@@ -6,10 +6,13 @@
 #include "../../netd/dns.h"
 
 static struct plan_guest guests[] = {
-	{.address = 0x0a00010a, .host_name = "ip-10-0-1-10", .public_name = "ec2-198-18-0-5.compute-1.amazonaws.com"},
+	{.address = 0x0a00010a,
+	 .host_name = "ip-10-0-1-10",
+	 .public_name = "ec2-198-18-0-5.compute-1.amazonaws.com"},
 	{.address = 0x0a00010b, .host_name = "ip-10-0-1-11"},
 };
-static struct plan plan = {.guests = guests, .n_guests = 2, .zone = "ec2.internal", .dns = 0x0a000002, .has_dns = 1};
+static struct plan plan = {
+	.guests = guests, .n_guests = 2, .zone = "ec2.internal", .dns = 0x0a000002, .has_dns = 1};
 
 enum { A = 1, PTR = 12, AAAA = 28, ANY = 255 };
 
@@ -49,8 +52,8 @@ static const char *said(const char *name, int type)
 		return "not an answer";
 	snprintf(text, sizeof text, "%d", answer[3] & 15);
 	if (answer[7])
-		snprintf(text, sizeof text, "%d %u.%u.%u.%u", answer[3] & 15, answer[n_answer - 4], answer[n_answer - 3], answer[n_answer - 2],
-			 answer[n_answer - 1]);
+		snprintf(text, sizeof text, "%d %u.%u.%u.%u", answer[3] & 15, answer[n_answer - 4],
+			 answer[n_answer - 3], answer[n_answer - 2], answer[n_answer - 1]);
 	return text;
 }
 
@@ -74,7 +77,8 @@ static void public_names_lead_inside_when_they_are_ours(void)
 static void addresses_lead_back_to_names(void)
 {
 	ask("10.1.0.10.in-addr.arpa", PTR);
-	ok(n_answer > 20 && memmem(answer, n_answer, "\014ip-10-0-1-10\003ec2\010internal", 26), "a guest's");
+	ok(n_answer > 20 && memmem(answer, n_answer, "\014ip-10-0-1-10\003ec2\010internal", 26),
+	   "a guest's");
 	is_str(said("99.1.0.10.in-addr.arpa", PTR), "3", "a private one that nobody has");
 	is_str(said("8.8.8.8.in-addr.arpa", PTR), "forward", "the world's");
 	is_str(said("999.1.0.10.in-addr.arpa", PTR), "forward", "not an address");
@@ -94,11 +98,13 @@ static void what_is_no_question_is_refused_or_dropped(void)
 	is_int(dns_answer(&plan, question, n_question, &answer, &n_answer), DNS_DROP, "an answer");
 	ask("example.org", A);
 	question[2] |= 0x28; /* UPDATE */
-	is_int(dns_answer(&plan, question, n_question, &answer, &n_answer), DNS_ANSWER, "an update");
+	is_int(dns_answer(&plan, question, n_question, &answer, &n_answer), DNS_ANSWER,
+	       "an update");
 	is_int(answer[3] & 15, 4, "NOTIMP");
 	is_str(said("ip-10-0-1-10.ec2.internal", 252), "5", "a zone transfer");
 	ask("example.org", A);
-	is_int(dns_answer(&plan, question, n_question - 3, &answer, &n_answer), DNS_ANSWER, "cut short");
+	is_int(dns_answer(&plan, question, n_question - 3, &answer, &n_answer), DNS_ANSWER,
+	       "cut short");
 	is_int(answer[3] & 15, 1, "FORMERR");
 	is_int(dns_answer(&plan, question, 11, &answer, &n_answer), DNS_DROP, "no header");
 }

@@ -1,4 +1,5 @@
-/* A VPC's documents as a plan; golden files say the whole of it (tests/golden/netd). REGEN=1 writes them anew: the diff is the review. */
+/* A VPC's documents as a plan; golden files say the whole of it (tests/golden/netd). REGEN=1 writes
+ * them anew: the diff is the review. */
 #include "tap.h"
 
 #include <dirent.h>
@@ -103,7 +104,8 @@ static void what_is_not_as_its_contract_says_is_named(void)
 	} bad[] = {
 		{"NetworkInterfaces", "MacAddress", "02:00", "eni-00000000000000001"},
 		{"NetworkInterfaces", "PrivateIpAddresses", NULL, NULL},
-		{"NetworkInterfaces", "SubnetId", "subnet-00000000000000009", "eni-00000000000000001"},
+		{"NetworkInterfaces", "SubnetId", "subnet-00000000000000009",
+		 "eni-00000000000000001"},
 		{"Subnets", "CidrBlock", "10.0.1.0", "subnet-00000000000000001"},
 		{"Subnets", "CidrBlock", "10.0.0.0/8", "subnet-00000000000000001"},
 	};
@@ -116,7 +118,8 @@ static void what_is_not_as_its_contract_says_is_named(void)
 		char what[ID_MAX];
 
 		jset(first, bad[i].member, bad[i].value);
-		is_int(plan_make(&settings, &in, &plan, what), bad[i].named ? -22 : 0, bad[i].member);
+		is_int(plan_make(&settings, &in, &plan, what), bad[i].named ? -22 : 0,
+		       bad[i].member);
 		is_str(what, bad[i].named ? bad[i].named : "", bad[i].member);
 	}
 }
