@@ -19,6 +19,7 @@ struct rpc_server {
 	gid_t group;
 	unsigned n_connections;
 	int is_paused; /* at the limit: the queue of the socket holds the rest */
+	int is_closed; /* freed by its owner: the last connection frees the rest */
 };
 
 struct connection {
@@ -112,6 +113,8 @@ static json_t *answer(struct connection *c, struct rpc_request *q)
 		return json_pack("{s:{s:s, s:s, s:s, s:s, s:[s]}}", "parameters", "vendor", "Gureum", "product",
 				 program_invocation_short_name, "version", GUREUM_VERSION, "url", "", "interfaces",
 				 "org.varlink.service");
+	if (c->server->is_closed)
+		return error_new("ServiceUnavailable", 503, "the daemon is stopping");
 	r = c->server->handler(c->server->userdata, q, &reply, &f);
 	if (r < 0) {
 		if (!fault_is_set(&f))
@@ -146,20 +149,26 @@ static int serve_one(struct connection *c)
 	return r < 0 ? r : w;
 }
 
+static void resume(struct rpc_server *s)
+{
+	s->is_paused = 0;
+	(void)sd_event_source_set_enabled(s->source, SD_EVENT_ON); /* cannot fail for a live source */
+}
+
 static void serve(void *arg)
 {
 	struct connection *c = arg;
 	struct rpc_server *s = c->server;
 
-	while (serve_one(c) == 0)
+	while (!s->is_closed && serve_one(c) == 0)
 		;
 	frames_clear(&c->frames);
 	free(c);
 	s->n_connections--;
-	if (!s->is_paused)
-		return;
-	s->is_paused = 0;
-	(void)sd_event_source_set_enabled(s->source, SD_EVENT_ON); /* cannot fail for a live source */
+	if (s->is_closed && s->n_connections == 0)
+		free(s);
+	else if (!s->is_closed && s->is_paused)
+		resume(s);
 }
 
 static int on_listen(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -224,7 +233,9 @@ void rpc_server_free(struct rpc_server *s)
 		return;
 	s->source = sd_event_source_disable_unref(s->source);
 	own_fd_close(&s->fd);
-	free(s);
+	s->is_closed = 1;
+	if (s->n_connections == 0)
+		free(s);
 }
 
 int rpc_listen(const char *path)

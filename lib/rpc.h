@@ -82,6 +82,7 @@ typedef int (*rpc_handler)(void *userdata, struct rpc_request *r, json_t **ret_r
 int rpc_server_new(int listen_fd, rpc_handler handler, void *userdata, struct rpc_server **ret_server);
 /* Only peers that run as root, as our own user, or in group `gid` may call. (gid_t)-1: root and own user only. */
 void rpc_server_set_group(struct rpc_server *s, gid_t gid);
+/* Stops listening at once; connections end with their next message, and the handler is not called again. */
 void rpc_server_free(struct rpc_server *s);
 OWN_DEFINE(struct rpc_server *, rpc_server_free);
 
