@@ -23,6 +23,22 @@ def by(key, *values):
     return [{"Name": key, "Values": list(values)}]
 
 
+def elsewhere(cloud):
+    """A region other than the tests' own."""
+    here = cloud.ec2.meta.region_name
+    return next(r["RegionName"] for r in cloud.ec2.describe_regions()["Regions"] if r["RegionName"] != here)
+
+
+def default_group(ec2):
+    found = ec2.describe_security_groups(Filters=by("group-name", "default"))["SecurityGroups"]
+    return next(g for g in found if g["Description"] == "default VPC security group")
+
+
+@pytest.fixture
+def ec2(cloud):
+    return cloud.ec2
+
+
 @pytest.fixture
 def vpc(ec2):
     return ec2.describe_vpcs(Filters=by("is-default", "true"))["Vpcs"][0]
@@ -84,17 +100,18 @@ def test_the_default_vpc_is_whole(ec2, vpc):
     }
 
 
-def test_the_default_group_hears_itself_and_speaks_to_all(ec2, vpc):
-    found = ec2.describe_security_groups(Filters=by("vpc-id", vpc["VpcId"]) + by("group-name", "default"))
-    default = found["SecurityGroups"][0]
+def test_the_default_group_hears_itself_and_speaks_to_all(cloud):
+    """In a region where no test changes it."""
+    there = cloud.client("ec2", region_name=elsewhere(cloud))
+    default = default_group(there)
     ingress, egress = default["IpPermissions"], default["IpPermissionsEgress"]
     assert [p["IpProtocol"] for p in ingress] == ["-1"] and "FromPort" not in ingress[0]
     assert [p["GroupId"] for p in ingress[0]["UserIdGroupPairs"]] == [default["GroupId"]]
     assert [r["CidrIp"] for r in egress[0]["IpRanges"]] == ["0.0.0.0/0"]
-    rules = ec2.describe_security_group_rules(Filters=by("group-id", default["GroupId"]))["SecurityGroupRules"]
+    rules = there.describe_security_group_rules(Filters=by("group-id", default["GroupId"]))["SecurityGroupRules"]
     assert sorted(r["IsEgress"] for r in rules) == [False, True]
     assert all(r["SecurityGroupRuleId"].startswith("sgr-") and r["FromPort"] == -1 for r in rules)
-    refused("CannotDelete", ec2.delete_security_group, GroupId=default["GroupId"])
+    refused("CannotDelete", there.delete_security_group, GroupId=default["GroupId"])
 
 
 def test_vpc_attributes_are_read_one_by_one(ec2, vpc):
@@ -147,16 +164,14 @@ def test_ids_are_malformed_or_not_found(ec2):
         refused(not_found, call, **{parameter: [prefix + "-0123456789abcdef0"]})
 
 
-def test_regions_do_not_see_one_another(ec2, vpc):
-    other = next((r["RegionName"] for r in ec2.describe_regions()["Regions"] if r["RegionName"] != ec2.meta.region_name), None)
-    if other is None:
-        pytest.skip("one region only")
-    from boto3 import client
-
-    there = client("ec2", region_name=other, endpoint_url=ec2.meta.endpoint_url)
+def test_regions_do_not_see_one_another(cloud, vpc):
+    there = cloud.client("ec2", region_name=elsewhere(cloud))
     vpcs = there.describe_vpcs(Filters=by("is-default", "true"))["Vpcs"]
     assert len(vpcs) == 1 and vpcs[0]["VpcId"] != vpc["VpcId"]
     refused("InvalidVpcID.NotFound", there.describe_vpcs, VpcIds=[vpc["VpcId"]])
+    options = there.describe_dhcp_options(DhcpOptionsIds=[vpcs[0]["DhcpOptionsId"]])["DhcpOptions"][0]
+    names = [c["Values"][0]["Value"] for c in options["DhcpConfigurations"] if c["Key"] == "domain-name"]
+    assert names == [elsewhere(cloud) + ".compute.internal"]
 
 
 # ---- groups ----
