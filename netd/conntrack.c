@@ -1,4 +1,5 @@
-/* Connections of a namespace: flows that must not outlive the address they were made for are forgotten. */
+/* Connections of a namespace: flows that must not outlive the address they were made for are
+ * forgotten. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -25,7 +26,8 @@ static int read_tuple(struct nlattr *tuple, uint32_t *ret_source, uint32_t *ret_
 	struct nlattr *a[CTA_TUPLE_MAX + 1], *ip[CTA_IP_MAX + 1];
 
 	if (!tuple || nla_parse_nested(a, CTA_TUPLE_MAX, tuple, NULL) < 0 || !a[CTA_TUPLE_IP] ||
-	    nla_parse_nested(ip, CTA_IP_MAX, a[CTA_TUPLE_IP], NULL) < 0 || !ip[CTA_IP_V4_SRC] || !ip[CTA_IP_V4_DST])
+	    nla_parse_nested(ip, CTA_IP_MAX, a[CTA_TUPLE_IP], NULL) < 0 || !ip[CTA_IP_V4_SRC] ||
+	    !ip[CTA_IP_V4_DST])
 		return -EINVAL;
 	*ret_source = ntohl(nla_get_u32(ip[CTA_IP_V4_SRC]));
 	*ret_destination = ntohl(nla_get_u32(ip[CTA_IP_V4_DST]));
@@ -65,17 +67,23 @@ static void restart(void *arg)
 	((struct search *)arg)->n = 0;
 }
 
-int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f, void *arg), void *arg)
+int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f, void *arg),
+		     void *arg)
 {
 	struct nfgenmsg h = {.nfgen_family = AF_INET, .version = NFNETLINK_V0};
 	struct search s = {.is_stale = is_stale, .arg = arg};
-	int r = netlink_dump(n->filter, netlink_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, 0, &h, sizeof h), on_flow, restart, &s);
+	int r = netlink_dump(
+		n->filter,
+		netlink_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, 0, &h, sizeof h),
+		on_flow, restart, &s);
 
 	for (size_t i = 0; r == 0 && i < s.n; i++) {
-		struct nl_msg *m = netlink_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, &h, sizeof h);
+		struct nl_msg *m = netlink_message(
+			NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, &h, sizeof h);
 
 		if (m) {
-			nla_put(m, CTA_TUPLE_ORIG | NLA_F_NESTED, s.found[i].n_tuple, s.found[i].tuple);
+			nla_put(m, CTA_TUPLE_ORIG | NLA_F_NESTED, s.found[i].n_tuple,
+				s.found[i].tuple);
 			if (s.found[i].id)
 				nla_put_u32(m, CTA_ID, s.found[i].id);
 		}

@@ -16,10 +16,22 @@
 #define SERVER_PORT 67
 #define CLIENT_PORT 68
 #define LEASE_SEC   3600
-#define BATCH	    64 /* datagrams per turn of the loop: a guest that floods does not stop the daemon */
+#define BATCH	    64 /* datagrams per turn of the loop: a flood does not stop the daemon */
 
 /* RFC 2131, figure 1 */
-enum { AT_OP = 0, AT_HTYPE = 1, AT_HLEN = 2, AT_XID = 4, AT_FLAGS = 10, AT_CIADDR = 12, AT_YIADDR = 16, AT_GIADDR = 24, AT_CHADDR = 28, AT_COOKIE = 236, AT_OPTIONS = 240 };
+enum {
+	AT_OP = 0,
+	AT_HTYPE = 1,
+	AT_HLEN = 2,
+	AT_XID = 4,
+	AT_FLAGS = 10,
+	AT_CIADDR = 12,
+	AT_YIADDR = 16,
+	AT_GIADDR = 24,
+	AT_CHADDR = 28,
+	AT_COOKIE = 236,
+	AT_OPTIONS = 240
+};
 enum { BOOTREQUEST = 1, BOOTREPLY = 2 };
 enum { FLAG_BROADCAST = 0x8000 };
 #define MESSAGE_MIN 300 /* RFC 951's size: some clients drop what is shorter */
@@ -67,7 +79,8 @@ static uint32_t get32(const uint8_t *p)
 
 static void put32(uint8_t *p, uint32_t v)
 {
-	p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v;
+	p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8),
+	p[3] = (uint8_t)v;
 }
 
 static int read_options(const uint8_t *p, const uint8_t *end, struct question *q)
@@ -92,8 +105,8 @@ static int read_options(const uint8_t *p, const uint8_t *end, struct question *q
 
 static int read_question(const uint8_t *message, size_t n, struct question *q)
 {
-	if (n < AT_OPTIONS || message[AT_OP] != BOOTREQUEST || message[AT_HTYPE] != 1 || message[AT_HLEN] != 6 ||
-	    memcmp(message + AT_COOKIE, cookie, sizeof cookie) != 0)
+	if (n < AT_OPTIONS || message[AT_OP] != BOOTREQUEST || message[AT_HTYPE] != 1 ||
+	    message[AT_HLEN] != 6 || memcmp(message + AT_COOKIE, cookie, sizeof cookie) != 0)
 		return -EINVAL;
 	*q = (struct question){.message = message,
 			       .flags = get16(message + AT_FLAGS),
@@ -102,7 +115,8 @@ static int read_question(const uint8_t *message, size_t n, struct question *q)
 	return read_options(message + AT_OPTIONS, message + n, q);
 }
 
-static const struct plan_guest *find_guest(const struct plan *plan, const char *leg, const uint8_t *mac)
+static const struct plan_guest *find_guest(const struct plan *plan, const char *leg,
+					   const uint8_t *mac)
 {
 	for (size_t i = 0; i < plan->n_guests; i++) {
 		const struct plan_guest *g = &plan->guests[i];
@@ -142,7 +156,8 @@ struct writer {
 
 static void option(struct writer *w, uint8_t code, const void *value, size_t n)
 {
-	if (n == 0 || n > 255 || (size_t)(w->end - w->at) < n + 3) /* 3: head, and room for the end */
+	if (n == 0 || n > 255 ||
+	    (size_t)(w->end - w->at) < n + 3) /* 3: head, and room for the end */
 		return;
 	*w->at++ = code;
 	*w->at++ = (uint8_t)n;
@@ -174,8 +189,10 @@ static void write_lease(struct writer *w)
 	option32(w, OPTION_REBINDING, LEASE_SEC / 8 * 7);
 }
 
-/* The mask comes before the router (RFC 2132, 3.3); what a client can do without comes last, should there be no room. */
-static void write_configuration(struct writer *w, const struct plan *plan, const struct plan_guest *g)
+/* The mask comes before the router (RFC 2132, 3.3); what a client can do without comes last, should
+ * there be no room. */
+static void write_configuration(struct writer *w, const struct plan *plan,
+				const struct plan_guest *g)
 {
 	uint32_t mask = g->plen ? ~0u << (32 - g->plen) : 0;
 	const uint8_t mtu[2] = {PLAN_MTU >> 8, PLAN_MTU & 255};
@@ -190,9 +207,11 @@ static void write_configuration(struct writer *w, const struct plan *plan, const
 	option_list(w, OPTION_NTP, plan->ntp_servers, plan->n_ntp_servers);
 }
 
-static size_t write_answer(const struct plan *plan, const struct question *q, const struct plan_guest *g, uint8_t type, uint8_t *out)
+static size_t write_answer(const struct plan *plan, const struct question *q,
+			   const struct plan_guest *g, uint8_t type, uint8_t *out)
 {
-	struct writer w = {out + AT_OPTIONS, out + DHCP_MESSAGE_MAX - 28}; /* IP and UDP headers come in front */
+	struct writer w = {out + AT_OPTIONS,
+			   out + DHCP_MESSAGE_MAX - 28}; /* IP and UDP headers come in front */
 
 	memset(out, 0, DHCP_MESSAGE_MAX);
 	memcpy(out, q->message, AT_CIADDR); /* op … flags */
@@ -213,8 +232,9 @@ static size_t write_answer(const struct plan *plan, const struct question *q, co
 	return w.at - out < MESSAGE_MIN ? MESSAGE_MIN : (size_t)(w.at - out);
 }
 
-size_t dhcp_answer(const struct plan *plan, const char *leg, const uint8_t *message, size_t n_message,
-		   uint8_t ret_answer[static DHCP_MESSAGE_MAX], uint32_t *ret_destination, const struct plan_guest **ret_guest)
+size_t dhcp_answer(const struct plan *plan, const char *leg, const uint8_t *message,
+		   size_t n_message, uint8_t ret_answer[static DHCP_MESSAGE_MAX],
+		   uint32_t *ret_destination, const struct plan_guest **ret_guest)
 {
 	const struct plan_guest *g;
 	struct question q;
@@ -239,7 +259,8 @@ size_t dhcp_answer(const struct plan *plan, const char *leg, const uint8_t *mess
 struct dhcp {
 	const struct plan *plan;
 	int in;	 /* UDP, in the router's namespace */
-	int out; /* packets to one MAC: the kernel would broadcast, or ask who has an address that nobody has yet */
+	int out; /* packets to one MAC: the kernel would broadcast, or ask who has an address that
+		    nobody has yet */
 	sd_event_source *source;
 };
 
@@ -255,13 +276,19 @@ static uint16_t checksum(const void *data, size_t n)
 	return htons((uint16_t)~sum);
 }
 
-static void send_answer(const struct dhcp *d, int index, const struct plan_guest *g, uint32_t destination, const uint8_t *answer, size_t n)
+static void send_answer(const struct dhcp *d, int index, const struct plan_guest *g,
+			uint32_t destination, const uint8_t *answer, size_t n)
 {
-	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = index, .sll_halen = 6};
+	struct sockaddr_ll to = {.sll_family = AF_PACKET,
+				 .sll_protocol = htons(ETH_P_IP),
+				 .sll_ifindex = index,
+				 .sll_halen = 6};
 	struct iphdr ip = {.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP};
-	struct udphdr udp = {.source = htons(SERVER_PORT), .dest = htons(CLIENT_PORT)}; /* checksum 0: none */
+	struct udphdr udp = {.source = htons(SERVER_PORT),
+			     .dest = htons(CLIENT_PORT)}; /* checksum 0: none */
 	struct iovec parts[] = {{&ip, sizeof ip}, {&udp, sizeof udp}, {(void *)answer, n}};
-	struct msghdr m = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = parts, .msg_iovlen = 3};
+	struct msghdr m = {
+		.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = parts, .msg_iovlen = 3};
 
 	memcpy(to.sll_addr, g->mac, 6);
 	udp.len = htons((uint16_t)(sizeof udp + n));
@@ -273,21 +300,26 @@ static void send_answer(const struct dhcp *d, int index, const struct plan_guest
 }
 
 /* A datagram and the leg it came from: bytes, 0 to be passed over, or -errno. */
-static ssize_t receive(const struct dhcp *d, uint8_t *message, size_t n_room, int *ret_index, char leg[static IFNAMSIZ])
+static ssize_t receive(const struct dhcp *d, uint8_t *message, size_t n_room, int *ret_index,
+		       char leg[static IFNAMSIZ])
 {
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(struct in_pktinfo))];
 	} control;
 	struct iovec part = {message, n_room};
-	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr m = {.msg_iov = &part,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof control};
 	ssize_t n = recvmsg(d->in, &m, 0);
 	struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 	struct ifreq request = {0};
 
 	if (n < 0)
 		return -errno;
-	if (!c || c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_PKTINFO || m.msg_flags & MSG_TRUNC)
+	if (!c || c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_PKTINFO ||
+	    m.msg_flags & MSG_TRUNC)
 		return 0;
 	request.ifr_ifindex = *ret_index = ((struct in_pktinfo *)(void *)CMSG_DATA(c))->ipi_ifindex;
 	if (ioctl(d->in, SIOCGIFNAME, &request) < 0) /* the socket knows its namespace */
@@ -312,7 +344,8 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *a
 
 		if (n < 0)
 			break;
-		n_answer = dhcp_answer(d->plan, leg, message, (size_t)n, answer, &destination, &guest);
+		n_answer =
+			dhcp_answer(d->plan, leg, message, (size_t)n, answer, &destination, &guest);
 		if (n_answer)
 			send_answer(d, index, guest, destination, answer, n_answer);
 	}
@@ -324,8 +357,10 @@ static int bind_server(int fd)
 	const struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(SERVER_PORT)};
 	const int one = 1;
 
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one) < 0 ||
-	    setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof one) < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0)
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one) < 0 ||
+	    setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof one) < 0 ||
+	    bind(fd, (const struct sockaddr *)&address, sizeof address) < 0)
 		return -errno;
 	return 0;
 }

@@ -36,7 +36,8 @@ static int is_private(uint32_t a)
 static const struct plan_guest *guest_by_name(const struct plan *p, const char *host, size_t n_host)
 {
 	for (size_t i = 0; i < p->n_guests; i++)
-		if (strlen(p->guests[i].host_name) == n_host && strncasecmp(p->guests[i].host_name, host, n_host) == 0)
+		if (strlen(p->guests[i].host_name) == n_host &&
+		    strncasecmp(p->guests[i].host_name, host, n_host) == 0)
 			return &p->guests[i];
 	return NULL;
 }
@@ -53,7 +54,8 @@ static int know_private(const struct plan *p, const char *name, struct knowledge
 	size_t n = strlen(name), n_zone = strlen(p->zone), n_host;
 	const struct plan_guest *g;
 
-	if (n < n_zone || strcasecmp(name + n - n_zone, p->zone) != 0 || (n > n_zone && name[n - n_zone - 1] != '.'))
+	if (n < n_zone || strcasecmp(name + n - n_zone, p->zone) != 0 ||
+	    (n > n_zone && name[n - n_zone - 1] != '.'))
 		return 0;
 	if (n == n_zone)
 		return 1;
@@ -61,7 +63,8 @@ static int know_private(const struct plan *p, const char *name, struct knowledge
 	g = guest_by_name(p, name, n_host);
 	if (g)
 		know_address(k, g->address);
-	else if (n_host == strlen("instance-data") && strncasecmp(name, "instance-data", n_host) == 0)
+	else if (n_host == strlen("instance-data") &&
+		 strncasecmp(name, "instance-data", n_host) == 0)
 		know_address(k, ADDRESS_IMDS);
 	else
 		k->code = LDNS_RCODE_NXDOMAIN;
@@ -75,33 +78,37 @@ static int know_reverse(const struct plan *p, const char *name, struct knowledge
 	uint32_t address;
 	int n = 0;
 
-	if (sscanf(name, "%3u.%3u.%3u.%3u.%n", &b[3], &b[2], &b[1], &b[0], &n) != 4 || n == 0 || strcasecmp(name + n, "in-addr.arpa") != 0 ||
-	    b[0] > 255 || b[1] > 255 || b[2] > 255 || b[3] > 255)
+	if (sscanf(name, "%3u.%3u.%3u.%3u.%n", &b[3], &b[2], &b[1], &b[0], &n) != 4 || n == 0 ||
+	    strcasecmp(name + n, "in-addr.arpa") != 0 || b[0] > 255 || b[1] > 255 || b[2] > 255 ||
+	    b[3] > 255)
 		return 0;
 	address = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
 	for (size_t i = 0; i < p->n_guests; i++)
 		if (p->guests[i].address == address) {
 			k->type = LDNS_RR_TYPE_PTR;
-			snprintf(k->data, sizeof k->data, "%s.%s.", p->guests[i].host_name, p->zone);
+			snprintf(k->data, sizeof k->data, "%s.%s.", p->guests[i].host_name,
+				 p->zone);
 			return 1;
 		}
 	k->code = LDNS_RCODE_NXDOMAIN;
 	return is_private(address); /* nobody outside knows of those (RFC 6303) */
 }
 
-/* "ec2-198-18-0-5.compute-1.amazonaws.com": the private address for those of this VPC, else the address that the name spells. */
+/* "ec2-198-18-0-5.compute-1.amazonaws.com": the private address for those of this VPC, else the
+ * address that the name spells. */
 static int know_public(const struct plan *p, const char *name, struct knowledge *k)
 {
 	unsigned b[4];
 	int n = 0;
 
 	for (size_t i = 0; i < p->n_guests; i++)
-		if (p->guests[i].public_name[0] && strcasecmp(p->guests[i].public_name, name) == 0) {
+		if (p->guests[i].public_name[0] &&
+		    strcasecmp(p->guests[i].public_name, name) == 0) {
 			know_address(k, p->guests[i].address);
 			return 1;
 		}
-	if (sscanf(name, "ec2-%3u-%3u-%3u-%3u.%n", &b[0], &b[1], &b[2], &b[3], &n) != 4 || n == 0 || b[0] > 255 || b[1] > 255 || b[2] > 255 ||
-	    b[3] > 255)
+	if (sscanf(name, "ec2-%3u-%3u-%3u-%3u.%n", &b[0], &b[1], &b[2], &b[3], &n) != 4 || n == 0 ||
+	    b[0] > 255 || b[1] > 255 || b[2] > 255 || b[3] > 255)
 		return 0;
 	n = (int)(strlen(name) - strlen(".amazonaws.com"));
 	if (n <= 0 || strcasecmp(name + n, ".amazonaws.com") != 0 || !strstr(name, ".compute"))
@@ -115,7 +122,8 @@ static int know_public(const struct plan *p, const char *name, struct knowledge 
 static ldns_rr *record(const ldns_rr *question, const struct knowledge *k)
 {
 	ldns_rr *rr = ldns_rr_new_frm_type(k->type);
-	ldns_rdf *data = ldns_rdf_new_frm_str(k->type == LDNS_RR_TYPE_A ? LDNS_RDF_TYPE_A : LDNS_RDF_TYPE_DNAME, k->data);
+	ldns_rdf *data = ldns_rdf_new_frm_str(
+		k->type == LDNS_RR_TYPE_A ? LDNS_RDF_TYPE_A : LDNS_RDF_TYPE_DNAME, k->data);
 
 	if (!rr || !data) {
 		ldns_rr_free(rr);
@@ -129,7 +137,8 @@ static ldns_rr *record(const ldns_rr *question, const struct knowledge *k)
 	return rr;
 }
 
-static enum dns_verdict finish(const ldns_pkt *question, const ldns_rr *asked, const struct knowledge *k, uint8_t **ret_answer, size_t *ret_n)
+static enum dns_verdict finish(const ldns_pkt *question, const ldns_rr *asked,
+			       const struct knowledge *k, uint8_t **ret_answer, size_t *ret_n)
 {
 	OWN(pkt_free) ldns_pkt *answer = ldns_pkt_new();
 	ldns_rr *rr = NULL;
@@ -146,7 +155,8 @@ static enum dns_verdict finish(const ldns_pkt *question, const ldns_rr *asked, c
 		ldns_pkt_set_edns_udp_size(answer, UDP_SIZE);
 	if (asked)
 		ldns_pkt_push_rr(answer, LDNS_SECTION_QUESTION, ldns_rr_clone(asked));
-	if (asked && k->type && (ldns_rr_get_type(asked) == k->type || ldns_rr_get_type(asked) == LDNS_RR_TYPE_ANY))
+	if (asked && k->type &&
+	    (ldns_rr_get_type(asked) == k->type || ldns_rr_get_type(asked) == LDNS_RR_TYPE_ANY))
 		rr = record(asked, k);
 	if (rr)
 		ldns_pkt_push_rr(answer, LDNS_SECTION_ANSWER, rr);
@@ -171,7 +181,8 @@ static void name_of(const ldns_rr *question, char name[static 256])
 		name[n - 1] = '\0';
 }
 
-static enum dns_verdict answer_question(const struct plan *plan, const ldns_pkt *question, uint8_t **ret_answer, size_t *ret_n)
+static enum dns_verdict answer_question(const struct plan *plan, const ldns_pkt *question,
+					uint8_t **ret_answer, size_t *ret_n)
 {
 	const ldns_rr *asked = ldns_rr_list_rr(ldns_pkt_question(question), 0);
 	struct knowledge k = {.code = LDNS_RCODE_NOERROR};
@@ -181,18 +192,21 @@ static enum dns_verdict answer_question(const struct plan *plan, const ldns_pkt 
 		k.code = LDNS_RCODE_NOTIMPL;
 	else if (ldns_pkt_qdcount(question) != 1 || !asked)
 		k.code = LDNS_RCODE_FORMERR;
-	else if (ldns_rr_get_class(asked) != LDNS_RR_CLASS_IN || ldns_rr_get_type(asked) == LDNS_RR_TYPE_AXFR ||
+	else if (ldns_rr_get_class(asked) != LDNS_RR_CLASS_IN ||
+		 ldns_rr_get_type(asked) == LDNS_RR_TYPE_AXFR ||
 		 ldns_rr_get_type(asked) == LDNS_RR_TYPE_IXFR)
 		k.code = LDNS_RCODE_REFUSED;
 	if (k.code != LDNS_RCODE_NOERROR)
 		return finish(question, asked, &k, ret_answer, ret_n);
 	name_of(asked, name);
-	if (know_private(plan, name, &k) || know_public(plan, name, &k) || know_reverse(plan, name, &k))
+	if (know_private(plan, name, &k) || know_public(plan, name, &k) ||
+	    know_reverse(plan, name, &k))
 		return finish(question, asked, &k, ret_answer, ret_n);
 	return DNS_FORWARD;
 }
 
-enum dns_verdict dns_answer(const struct plan *plan, const uint8_t *message, size_t n_message, uint8_t **ret_answer, size_t *ret_n)
+enum dns_verdict dns_answer(const struct plan *plan, const uint8_t *message, size_t n_message,
+			    uint8_t **ret_answer, size_t *ret_n)
 {
 	OWN(pkt_free) ldns_pkt *question = NULL;
 	uint8_t *answer;
@@ -212,7 +226,8 @@ enum dns_verdict dns_answer(const struct plan *plan, const uint8_t *message, siz
 	return DNS_ANSWER;
 }
 
-/* Only for what dns_answer() gave back as DNS_FORWARD: it has one question, at the start and without compression. */
+/* Only for what dns_answer() gave back as DNS_FORWARD: it has one question, at the start and
+ * without compression. */
 size_t dns_fail(uint8_t *message, size_t n_message)
 {
 	size_t n = HEADER_SIZE;

@@ -11,15 +11,15 @@
 #include "cidr.h"
 #include "fiber.h"
 
-#define PORT		53
-#define BATCH		64  /* datagrams per turn of the loop */
-#define FORWARDS_MAX	128 /* questions under way per VPC; more are answered SERVFAIL */
-#define STREAMS_MAX	32  /* TCP connections per VPC */
-#define UPSTREAMS_MAX	3
-#define UPSTREAM_USEC	2000000
-#define STREAM_USEC	10000000 /* an idle connection's patience */
-#define UDP_MAX		4096
-#define RESOLV_CONF	"/etc/resolv.conf"
+#define PORT	      53
+#define BATCH	      64  /* datagrams per turn of the loop */
+#define FORWARDS_MAX  128 /* questions under way per VPC; more are answered SERVFAIL */
+#define STREAMS_MAX   32  /* TCP connections per VPC */
+#define UPSTREAMS_MAX 3
+#define UPSTREAM_USEC 2000000
+#define STREAM_USEC   10000000 /* an idle connection's patience */
+#define UDP_MAX	      4096
+#define RESOLV_CONF   "/etc/resolv.conf"
 
 struct upstreams {
 	struct sockaddr_storage at[UPSTREAMS_MAX];
@@ -72,7 +72,8 @@ static void upstream_add(struct upstreams *u, const char *text)
 	}
 }
 
-/* A small file, in the page cache: read for each question, so that a laptop may change its network. */
+/* A small file, in the page cache: read for each question, so that a laptop may change its network.
+ */
 static void upstreams_load(const struct dns *d, struct upstreams *u)
 {
 	OWN(fclose) FILE *in = d->upstream[0] ? NULL : fopen(RESOLV_CONF, "re");
@@ -91,7 +92,8 @@ static socklen_t length_of(const struct sockaddr_storage *a)
 	return a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
 }
 
-/* The answer carries our id and repeats our question: with a random port, what a forger would have to guess. */
+/* The answer carries our id and repeats our question: with a random port, what a forger would have
+ * to guess. */
 static int is_answer_to(const uint8_t *answer, size_t n, const uint8_t *question, size_t n_question)
 {
 	size_t end = 12;
@@ -106,11 +108,13 @@ static int is_answer_to(const uint8_t *answer, size_t n, const uint8_t *question
 	return memcmp(answer + 12, question + 12, end - 12) == 0;
 }
 
-static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *question, size_t n, uint8_t *answer)
+static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *question, size_t n,
+		       uint8_t *answer)
 {
 	OWN(fd_close) int fd = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 || send(fd, question, n, 0) < 0)
+	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 ||
+	    send(fd, question, n, 0) < 0)
 		return -errno;
 	for (int tries = 0; tries < 8; tries++) { /* forged ones are passed over, a few */
 		int r = fiber_wait_fd(fd, EPOLLIN, UPSTREAM_USEC);
@@ -138,7 +142,8 @@ static int move_all(int fd, void *data, size_t n, int is_writing)
 
 		if (r < 0)
 			return r;
-		moved = is_writing ? send(fd, p + done, n - done, MSG_NOSIGNAL) : recv(fd, p + done, n - done, 0);
+		moved = is_writing ? send(fd, p + done, n - done, MSG_NOSIGNAL)
+				   : recv(fd, p + done, n - done, 0);
 		if (moved == 0)
 			return -ECONNRESET;
 		if (moved < 0 && errno != EAGAIN && errno != EINTR)
@@ -175,14 +180,16 @@ static int stream_write(int fd, uint8_t *message, size_t n)
 	return r < 0 ? r : move_all(fd, message, n, 1);
 }
 
-static int ask_tcp(const struct sockaddr_storage *to, uint8_t *question, size_t n, uint8_t **ret_answer, size_t *ret_n)
+static int ask_tcp(const struct sockaddr_storage *to, uint8_t *question, size_t n,
+		   uint8_t **ret_answer, size_t *ret_n)
 {
 	OWN(fd_close) int fd = socket(to->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	OWN(free) uint8_t *answer = NULL;
 	size_t n_answer = 0;
 	int r;
 
-	if (fd < 0 || (connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 && errno != EINPROGRESS))
+	if (fd < 0 ||
+	    (connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 && errno != EINPROGRESS))
 		return -errno;
 	r = stream_write(fd, question, n);
 	if (r == 0)
@@ -227,10 +234,12 @@ static void forward(void *arg)
 	}
 	memcpy(answer, id, 2);
 	if (d->plan) /* the VPC may be gone by now, and its sockets */
-		(void)sendto(f->port->udp, answer, (size_t)n, 0, (struct sockaddr *)&f->client, sizeof f->client); /* lost: asked again */
+		(void)sendto(f->port->udp, answer, (size_t)n, 0, (struct sockaddr *)&f->client,
+			     sizeof f->client); /* lost: asked again */
 }
 
-static void forward_start(struct port *p, const struct sockaddr_in *client, const uint8_t *question, size_t n)
+static void forward_start(struct port *p, const struct sockaddr_in *client, const uint8_t *question,
+			  size_t n)
 {
 	struct forward *f = p->dns->n_forwards < FORWARDS_MAX ? malloc(sizeof *f + n) : NULL;
 
@@ -255,7 +264,8 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *a
 	for (int i = 0; i < BATCH; i++) {
 		struct sockaddr_in client;
 		socklen_t n_client = sizeof client;
-		ssize_t n = recvfrom(fd, message, sizeof message, 0, (struct sockaddr *)&client, &n_client);
+		ssize_t n = recvfrom(fd, message, sizeof message, 0, (struct sockaddr *)&client,
+				     &n_client);
 		OWN(free) uint8_t *answer = NULL;
 		enum dns_verdict verdict;
 		size_t n_answer;
@@ -264,7 +274,8 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *a
 			break;
 		verdict = dns_answer(p->dns->plan, message, (size_t)n, &answer, &n_answer);
 		if (verdict == DNS_ANSWER)
-			(void)sendto(fd, answer, n_answer, 0, (struct sockaddr *)&client, n_client); /* lost: asked again */
+			(void)sendto(fd, answer, n_answer, 0, (struct sockaddr *)&client,
+				     n_client); /* lost: asked again */
 		else if (verdict == DNS_FORWARD)
 			forward_start(p, &client, message, (size_t)n);
 	}
@@ -296,7 +307,8 @@ static int answer_stream(struct dns *d, int fd, uint8_t *question, size_t n)
 		upstreams_load(d, &u);
 		for (size_t i = 0; i < u.n && r < 0; i++)
 			r = ask_tcp(&u.at[i], question, n, &answer, &n_answer);
-		return r < 0 ? stream_write(fd, question, dns_fail(question, n)) : stream_write(fd, answer, n_answer);
+		return r < 0 ? stream_write(fd, question, dns_fail(question, n))
+			     : stream_write(fd, answer, n_answer);
 	}
 	return -EINVAL;
 }
@@ -323,7 +335,8 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t events
 {
 	struct port *p = arg;
 	OWN(fd_close) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	OWN(free) struct stream *s = fd < 0 || p->dns->n_streams >= STREAMS_MAX ? NULL : malloc(sizeof *s);
+	OWN(free)
+	struct stream *s = fd < 0 || p->dns->n_streams >= STREAMS_MAX ? NULL : malloc(sizeof *s);
 
 	(void)source, (void)events;
 	if (!s)
@@ -345,10 +358,12 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t events
 /* FREEBIND: the address may come with the next pass. */
 static int bind_at(int fd, uint32_t address)
 {
-	const struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = {htonl(address)}};
+	const struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = {htonl(address)}};
 	const int one = 1;
 
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
 	    bind(fd, (const struct sockaddr *)&a, sizeof a) < 0)
 		return -errno;
 	return 0;
@@ -376,7 +391,8 @@ static int port_open(struct port *p, sd_event *loop, const struct netns *n, uint
 	return r < 0 ? r : 0;
 }
 
-int dns_new(sd_event *loop, const struct netns *n, const struct plan *plan, const char *upstream, struct dns **ret_dns)
+int dns_new(sd_event *loop, const struct netns *n, const struct plan *plan, const char *upstream,
+	    struct dns **ret_dns)
 {
 	OWN(dns_free) struct dns *d = calloc(1, sizeof *d);
 	int r;

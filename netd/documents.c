@@ -8,8 +8,15 @@
 void documents_clear(struct documents *d)
 {
 	struct plan_input *in = &d->input;
-	json_t *all[] = {in->vpc,	   in->dhcp_options,	in->subnets,		  in->route_tables, in->internet_gateways,
-			 in->network_acls, in->security_groups, in->security_group_rules, in->network_interfaces};
+	json_t *all[] = {in->vpc,
+			 in->dhcp_options,
+			 in->subnets,
+			 in->route_tables,
+			 in->internet_gateways,
+			 in->network_acls,
+			 in->security_groups,
+			 in->security_group_rules,
+			 in->network_interfaces};
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		json_decref(all[i]);
@@ -28,7 +35,7 @@ static int is_attached_to(const struct doc *d, const char *vpc_id)
 	const json_t *attachment;
 	size_t i;
 
-	json_array_foreach(json_object_get(d->json, "Attachments"), i, attachment)
+	json_array_foreach (json_object_get(d->json, "Attachments"), i, attachment)
 		if (strcmp(jstr_or(attachment, "VpcId", ""), vpc_id) == 0)
 			return 1;
 	return 0;
@@ -39,13 +46,14 @@ static int append(json_t *array, json_t *json)
 	return json_array_append(array, json) < 0 ? -ENOMEM : 0;
 }
 
-static int gather(const struct store *s, const char *kind, int (*is_its)(const struct doc *d, const char *vpc_id), const char *vpc_id,
+static int gather(const struct store *s, const char *kind,
+		  int (*is_its)(const struct doc *d, const char *vpc_id), const char *vpc_id,
 		  json_t **ret_array)
 {
 	json_t *array = *ret_array = json_array();
 	int r = array ? 0 : -ENOMEM;
 
-	store_each(s, kind, d)
+	store_each (s, kind, d)
 		if (r == 0 && is_its(d, vpc_id))
 			r = append(array, d->json);
 	return r;
@@ -61,9 +69,10 @@ static int gather_rules(const struct store *s, struct plan_input *in)
 	in->security_group_rules = json_array();
 	if (!in->security_group_rules)
 		return -ENOMEM;
-	json_array_foreach(in->security_groups, i, group)
-		json_array_foreach(json_object_get(group, "_Rules"), j, id) {
-			const struct doc *rule = store_find(s, "security-group-rule", json_string_value(id));
+	json_array_foreach (in->security_groups, i, group)
+		json_array_foreach (json_object_get(group, "_Rules"), j, id) {
+			const struct doc *rule =
+				store_find(s, "security-group-rule", json_string_value(id));
 
 			if (rule && r == 0)
 				r = append(in->security_group_rules, rule->json);
@@ -86,10 +95,12 @@ int documents_gather(const struct store *s, const char *vpc_id, struct documents
 	in->dhcp_options = options ? json_incref(options->json) : NULL;
 	if ((r = gather(s, "subnet", is_of_vpc, vpc_id, &in->subnets)) < 0 ||
 	    (r = gather(s, "route-table", is_of_vpc, vpc_id, &in->route_tables)) < 0 ||
-	    (r = gather(s, "internet-gateway", is_attached_to, vpc_id, &in->internet_gateways)) < 0 ||
+	    (r = gather(s, "internet-gateway", is_attached_to, vpc_id, &in->internet_gateways)) <
+		    0 ||
 	    (r = gather(s, "network-acl", is_of_vpc, vpc_id, &in->network_acls)) < 0 ||
 	    (r = gather(s, "security-group", is_of_vpc, vpc_id, &in->security_groups)) < 0 ||
-	    (r = gather(s, "network-interface", is_of_vpc, vpc_id, &in->network_interfaces)) < 0 || (r = gather_rules(s, in)) < 0)
+	    (r = gather(s, "network-interface", is_of_vpc, vpc_id, &in->network_interfaces)) < 0 ||
+	    (r = gather_rules(s, in)) < 0)
 		return r;
 	*ret_documents = d;
 	ret_documents->input.region = ret_documents->region;

@@ -23,7 +23,8 @@ static int on_default(struct nlmsghdr *h, void *arg)
 	struct nlattr *a[RTA_MAX + 1];
 	uint32_t metric;
 
-	if (m->rtm_dst_len || m->rtm_type != RTN_UNICAST || m->rtm_table != RT_TABLE_MAIN || nlmsg_parse(h, sizeof *m, a, RTA_MAX, NULL) < 0)
+	if (m->rtm_dst_len || m->rtm_type != RTN_UNICAST || m->rtm_table != RT_TABLE_MAIN ||
+	    nlmsg_parse(h, sizeof *m, a, RTA_MAX, NULL) < 0)
 		return 0;
 	metric = a[RTA_PRIORITY] ? nla_get_u32(a[RTA_PRIORITY]) : 0;
 	if (a[RTA_OIF] && (!u->index || metric < u->metric))
@@ -45,13 +46,15 @@ int host_uplink(const struct netns *host, char ret_name[static 16])
 	const struct rtmsg h = {.rtm_family = AF_INET};
 	struct ifinfomsg link = {0};
 	struct uplink u = {0};
-	int r = netlink_dump(host->route, netlink_message(RTM_GETROUTE, 0, &h, sizeof h), on_default, NULL, &u);
+	int r = netlink_dump(host->route, netlink_message(RTM_GETROUTE, 0, &h, sizeof h),
+			     on_default, NULL, &u);
 
 	ret_name[0] = '\0';
 	if (r < 0 || !u.index)
 		return r;
 	link.ifi_index = u.index;
-	return netlink_get(host->route, netlink_message(RTM_GETLINK, 0, &link, sizeof link), on_name, ret_name);
+	return netlink_get(host->route, netlink_message(RTM_GETLINK, 0, &link, sizeof link),
+			   on_name, ret_name);
 }
 
 /* ---- what we want there ---- */
@@ -67,10 +70,12 @@ static void plan_chains(const struct host_settings *s, const char *uplink, struc
 	if (!uplink[0])
 		return;
 	ruleset_chain(rules, "nat", "gureum-postrouting", "-");
-	ruleset_rule(rules, "nat", "gureum-postrouting", "-s %s ! -d %s -o %s -j MASQUERADE", pool, pool, uplink);
+	ruleset_rule(rules, "nat", "gureum-postrouting", "-s %s ! -d %s -o %s -j MASQUERADE", pool,
+		     pool, uplink);
 }
 
-/* Only of the uplink, not of all links: netd does not make a router of the machine. An uplink that is away gets it when it comes. */
+/* Only of the uplink, not of all links: netd does not make a router of the machine. An uplink that
+ * is away gets it when it comes. */
 static void plan_forwarding(const char *uplink, struct items *items)
 {
 	char path[64];
@@ -84,7 +89,8 @@ static void plan_forwarding(const char *uplink, struct items *items)
 	snprintf(i->text, sizeof i->text, "1");
 }
 
-int host_plan(const struct host_settings *s, const struct netns *host, int is_used, struct items *items, struct ruleset *ret_rules)
+int host_plan(const struct host_settings *s, const struct netns *host, int is_used,
+	      struct items *items, struct ruleset *ret_rules)
 {
 	OWN(ruleset_free) struct ruleset rules = {0};
 	char uplink[16];
@@ -146,13 +152,15 @@ static int has_jump(const struct ruleset *chains, const struct jump *j)
 
 	snprintf(line, sizeof line, "-A %s -j %s\n", j->from, j->to);
 	for (size_t i = 0; i < chains->n; i++)
-		if (strcmp(chains->at[i].table, j->table) == 0 && strcmp(chains->at[i].name, j->from) == 0)
+		if (strcmp(chains->at[i].table, j->table) == 0 &&
+		    strcmp(chains->at[i].name, j->from) == 0)
 			return chains->at[i].text && strstr(chains->at[i].text, line);
 	return 0;
 }
 
 /* Ours only: the user's chains are neither wanted nor to be removed. */
-static int transaction(const struct ruleset *wanted, const struct ruleset *there, char **ret_text, size_t *ret_n)
+static int transaction(const struct ruleset *wanted, const struct ruleset *there, char **ret_text,
+		       size_t *ret_n)
 {
 	struct ruleset ours = {0};
 	int r;
@@ -180,7 +188,8 @@ static int apply_jumps(struct netns *host, const struct ruleset *rules, int is_a
 
 		if (is_wanted != is_adding || has_jump(&host->chains, j) == is_wanted)
 			continue;
-		snprintf(text, sizeof text, "*%s\n%s %s -j %s\nCOMMIT\n", j->table, is_wanted ? "-I" : "-D", j->from, j->to);
+		snprintf(text, sizeof text, "*%s\n%s %s -j %s\nCOMMIT\n", j->table,
+			 is_wanted ? "-I" : "-D", j->from, j->to);
 		r = iptables_restore(host, text);
 		if (r < 0)
 			return r;
@@ -239,8 +248,11 @@ int host_bridge_filter(void)
 
 static void finding(json_t *list, const char *check, int is_ok, const char *good, const char *bad)
 {
-	(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "Name", check, "State", is_ok ? "ok" : "warning", "Text",
-						    is_ok ? good : bad)); /* a finding that memory lacks for is left out */
+	(void)json_array_append_new(
+		list,
+		json_pack("{s:s, s:s, s:s}", "Name", check, "State", is_ok ? "ok" : "warning",
+			  "Text",
+			  is_ok ? good : bad)); /* a finding that memory lacks for is left out */
 }
 
 json_t *host_doctor(const struct host_settings *s, const struct netns *host)
@@ -254,9 +266,13 @@ json_t *host_doctor(const struct host_settings *s, const struct netns *host)
 		snprintf(uplink, sizeof uplink, "%s", s->uplink);
 	snprintf(text, sizeof text, "guests reach the outside through %s", uplink);
 	finding(list, "uplink", uplink[0] && strcmp(uplink, "none") != 0, text,
-		"guests do not reach the outside: there is no default route, or [Network] Uplink=none");
-	finding(list, "bridge-netfilter", !host_bridge_filter(), "bridged frames do not pass the host's iptables",
-		"net.bridge.bridge-nf-call-iptables is 1: the host's firewall sees and may drop what guests send within a VPC; set it to 0 or unload br_netfilter");
-	finding(list, "tun", access("/dev/net/tun", R_OK | W_OK) == 0, "taps can be made", "/dev/net/tun cannot be opened: guests get no network");
+		"guests do not reach the outside: there is no default route, or [Network] "
+		"Uplink=none");
+	finding(list, "bridge-netfilter", !host_bridge_filter(),
+		"bridged frames do not pass the host's iptables",
+		"net.bridge.bridge-nf-call-iptables is 1: the host's firewall sees and may drop "
+		"what guests send within a VPC; set it to 0 or unload br_netfilter");
+	finding(list, "tun", access("/dev/net/tun", R_OK | W_OK) == 0, "taps can be made",
+		"/dev/net/tun cannot be opened: guests get no network");
 	return list;
 }

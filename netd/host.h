@@ -1,8 +1,9 @@
 /*
- * Host: the namespace in which netd runs, which is the user's own. What netd needs there beside links: forwarding between the gateways and
- * the uplink, address translation to the uplink, room in the user's FORWARD chain (Docker's policy there is DROP). All of it is in
- * chains of our own (gureum-…), reached by one jump each; nothing else is touched, nothing is flushed, and without a running
- * interface nothing is there.
+ * Host: the namespace in which netd runs, which is the user's own. What netd needs there beside
+ * links: forwarding between the gateways and the uplink, address translation to the uplink, room in
+ * the user's FORWARD chain (Docker's policy there is DROP). All of it is in chains of our own
+ * (gureum-…), reached by one jump each; nothing else is touched, nothing is flushed, and without
+ * a running interface nothing is there.
  */
 #pragma once
 
@@ -14,16 +15,20 @@ struct host_settings {
 	char uplink[16]; /* "auto", "none" or a link's name */
 };
 
-/* What the host's namespace should have besides the VPCs' own items; `is_used`: some VPC has a gateway in the kernel. Looks up the
- * default route when the uplink is "auto". `items` is added to, `ret_rules` is sorted. 0 or -errno. */
-int host_plan(const struct host_settings *s, const struct netns *host, int is_used, struct items *items, struct ruleset *ret_rules);
-/* Brings our chains and the jumps to them to what `rules` says. How many chains were changed, or -errno. */
+/* What the host's namespace should have besides the VPCs' own items; `is_used`: some VPC has a
+ * gateway in the kernel. Looks up the default route when the uplink is "auto". `items` is added to,
+ * `ret_rules` is sorted. 0 or -errno. */
+int host_plan(const struct host_settings *s, const struct netns *host, int is_used,
+	      struct items *items, struct ruleset *ret_rules);
+/* Brings our chains and the jumps to them to what `rules` says. How many chains were changed, or
+ * -errno. */
 int host_apply_rules(struct netns *host, const struct ruleset *rules);
 /* The link of the default route with the lowest metric; "" without one. */
 int host_uplink(const struct netns *host, char ret_name[static 16]);
 
-/* Bridged frames would pass the host's iptables (br_netfilter): in a namespace of our own it is switched off; on a machine's own network
- * that is its owner's choice. 1: switched on still, 0: off or absent. */
+/* Bridged frames would pass the host's iptables (br_netfilter): in a namespace of our own it is
+ * switched off; on a machine's own network that is its owner's choice. 1: switched on still, 0: off
+ * or absent. */
 int host_bridge_filter(void);
 /* A list of {Name, State "ok" | "warning", Text}: what an operator should know. A new reference. */
 json_t *host_doctor(const struct host_settings *s, const struct netns *host);

@@ -11,7 +11,8 @@ static void read_create(struct items *items, const char *name, const char *type,
 	uint32_t from, to;
 
 	snprintf(i->text, sizeof i->text, "%.31s", type);
-	if (sscanf(rest, " range %15[0-9.]-%15[0-9.]", first, last) == 2 && ip_parse(first, &from) == 0 && ip_parse(last, &to) == 0) {
+	if (sscanf(rest, " range %15[0-9.]-%15[0-9.]", first, last) == 2 &&
+	    ip_parse(first, &from) == 0 && ip_parse(last, &to) == 0) {
 		i->via = from;
 		for (i->type = 32; i->type > 0 && (from | ~cidr_mask(i->type)) != to; i->type--)
 			;
@@ -24,9 +25,11 @@ static void read_add(struct items *items, const char *name, const char *element)
 	char address[IP_TEXT_MAX];
 
 	if (sscanf(element, "%15[0-9.]", address) == 1)
-		(void)ip_parse(address, &i->address); /* what we cannot read is nobody's address: it will be removed, and fail aloud */
-	(void)sscanf(element + strcspn(element, ","), ",%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &i->mac[0], &i->mac[1], &i->mac[2], &i->mac[3],
-		     &i->mac[4], &i->mac[5]); /* only some sets have MACs */
+		(void)ip_parse(address, &i->address); /* what we cannot read is nobody's address: it
+							 will be removed, and fail aloud */
+	(void)sscanf(element + strcspn(element, ","), ",%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &i->mac[0],
+		     &i->mac[1], &i->mac[2], &i->mac[3], &i->mac[4],
+		     &i->mac[5]); /* only some sets have MACs */
 }
 
 int ipset_dump(struct netns *n, struct items *ret_items)
@@ -65,12 +68,13 @@ static void print_make(const struct item *i, FILE *out)
 
 	ip_format(i->kind == ITEM_SET ? i->via : i->address, address);
 	if (i->kind == ITEM_SET)
-		fprintf(out, i->type ? "create %s %s range %s/%u\n" : "create %s %s\n", i->name, i->text, address, i->type);
+		fprintf(out, i->type ? "create %s %s range %s/%u\n" : "create %s %s\n", i->name,
+			i->text, address, i->type);
 	else if (memcmp(i->mac, no_mac, sizeof no_mac) == 0)
 		fprintf(out, "add %s %s\n", i->name, address);
 	else
-		fprintf(out, "add %s %s,%02x:%02x:%02x:%02x:%02x:%02x\n", i->name, address, i->mac[0], i->mac[1], i->mac[2], i->mac[3], i->mac[4],
-			i->mac[5]);
+		fprintf(out, "add %s %s,%02x:%02x:%02x:%02x:%02x:%02x\n", i->name, address,
+			i->mac[0], i->mac[1], i->mac[2], i->mac[3], i->mac[4], i->mac[5]);
 }
 
 static void print_remove(const struct item *i, FILE *out)

@@ -15,13 +15,17 @@ static int on_generation(struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-/* nftables counts its transactions: a cheap answer to "is anything different?". 0 when it cannot tell. */
+/* nftables counts its transactions: a cheap answer to "is anything different?". 0 when it cannot
+ * tell. */
 static uint32_t generation(const struct netns *n)
 {
 	struct nfgenmsg h = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0};
 	uint32_t id = 0;
 
-	if (netlink_get(n->filter, netlink_message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0, &h, sizeof h), on_generation, &id) < 0)
+	if (netlink_get(
+		    n->filter,
+		    netlink_message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0, &h, sizeof h),
+		    on_generation, &id) < 0)
 		return 0;
 	return id;
 }

@@ -42,7 +42,8 @@ void items_copy(struct items *s, const struct item *i)
 	*items_add(s, i->kind, NULL) = *i;
 }
 
-/* Whether two items speak of the same thing. A bridge entry is its port and its address together. */
+/* Whether two items speak of the same thing. A bridge entry is its port and its address together.
+ */
 static int compare_keys(const struct item *a, const struct item *b)
 {
 	int c;
@@ -128,7 +129,8 @@ struct items items_slice(const struct items *s, enum item_kind from, enum item_k
 	return (struct items){.at = s->at + first, .n = last - first};
 }
 
-int items_compare(const struct items *wanted, const struct items *actual, struct changes *ret_changes)
+int items_compare(const struct items *wanted, const struct items *actual,
+		  struct changes *ret_changes)
 {
 	struct changes c = {calloc(wanted->n + actual->n + 1, sizeof *c.at), 0};
 	size_t w = 0, a = 0;
@@ -190,7 +192,8 @@ void item_print(const struct item *i, FILE *out)
 	static const uint8_t no_mac[6];
 	static const char *const flags[] = {"guest-port", "router-port", "owned"};
 	char text[IP_TEXT_MAX];
-	int has_address = i->kind == ITEM_MEMBER || i->kind == ITEM_ADDRESS || i->kind == ITEM_NEIGHBOUR || i->kind == ITEM_ROUTE;
+	int has_address = i->kind == ITEM_MEMBER || i->kind == ITEM_ADDRESS ||
+			  i->kind == ITEM_NEIGHBOUR || i->kind == ITEM_ROUTE;
 
 	fprintf(out, "%s", kind_names[i->kind]);
 	if (i->kind == ITEM_ROUTE)
@@ -212,7 +215,8 @@ void item_print(const struct item *i, FILE *out)
 	if (i->link[0])
 		fprintf(out, " %s %s", i->kind == ITEM_ROUTE ? "dev" : "master", i->link);
 	if (memcmp(i->mac, no_mac, sizeof no_mac) != 0)
-		fprintf(out, " %02x:%02x:%02x:%02x:%02x:%02x", i->mac[0], i->mac[1], i->mac[2], i->mac[3], i->mac[4], i->mac[5]);
+		fprintf(out, " %02x:%02x:%02x:%02x:%02x:%02x", i->mac[0], i->mac[1], i->mac[2],
+			i->mac[3], i->mac[4], i->mac[5]);
 	if (i->mtu)
 		fprintf(out, " mtu %u", i->mtu);
 	for (size_t f = 0; f < sizeof flags / sizeof *flags; f++)

@@ -1,8 +1,9 @@
 /*
- * Items: what netd wants in the kernel, and what it finds there, in one form. An item is one link, address, route, rule,
- * neighbour, bridge entry, sysctl, set or set member; a plan is a sorted list of them. The documents give the wanted list, dumps give
- * the actual one, items_compare() gives what is to be done. Because both sides are values of one type, a second pass
- * after any crash starts from nothing but the kernel itself.
+ * Items: what netd wants in the kernel, and what it finds there, in one form. An item is one link,
+ * address, route, rule, neighbour, bridge entry, sysctl, set or set member; a plan is a sorted list
+ * of them. The documents give the wanted list, dumps give the actual one, items_compare() gives
+ * what is to be done. Because both sides are values of one type, a second pass after any crash
+ * starts from nothing but the kernel itself.
  *
  * Fields that a kind does not use are zero, so that values compare by memory.
  */
@@ -14,15 +15,17 @@
 
 /* In the order of making; unmaking goes backwards. */
 enum item_kind {
-	ITEM_SET,	/* name; text: "bitmap:ip,mac" or "hash:ip"; via/type: range of a bitmap, prefix and length */
-	ITEM_MEMBER,	/* name of the set, address; mac if the set has them */
-	ITEM_BRIDGE,	/* name; text: alias, mac, mtu */
-	ITEM_VETH,	/* name; link: master ("": none), text: alias, mtu, flags. Its other end: a LEG in the router's namespace */
-	ITEM_TAP,	/* name; link: master, text: alias, mtu, flags */
-	ITEM_FDB,	/* name of the port, mac: static bridge entry */
-	ITEM_LEG,	/* name; mac, mtu: a veth end inside a router's namespace */
-	ITEM_SYSCTL,	/* name: path below /proc/sys/net, text: value */
-	ITEM_UP,	/* name: a link that is up */
+	ITEM_SET, /* name; text: "bitmap:ip,mac" or "hash:ip"; via/type: range of a bitmap, prefix
+		     and length */
+	ITEM_MEMBER, /* name of the set, address; mac if the set has them */
+	ITEM_BRIDGE, /* name; text: alias, mac, mtu */
+	ITEM_VETH,   /* name; link: master ("": none), text: alias, mtu, flags. Its other end: a LEG
+			in the router's namespace */
+	ITEM_TAP,    /* name; link: master, text: alias, mtu, flags */
+	ITEM_FDB,    /* name of the port, mac: static bridge entry */
+	ITEM_LEG,    /* name; mac, mtu: a veth end inside a router's namespace */
+	ITEM_SYSCTL, /* name: path below /proc/sys/net, text: value */
+	ITEM_UP,     /* name: a link that is up */
 	ITEM_ADDRESS,	/* name of the link, address, plen */
 	ITEM_NEIGHBOUR, /* name of the link, address; mac: permanent entry */
 	ITEM_ROUTE,	/* table, address, plen, metric; type, link, via (onlink) */
@@ -58,7 +61,8 @@ static inline void own_items_free(struct items *s)
 {
 	items_free(s);
 }
-/* A new, zeroed item of the kind, valid until the next call; a scratch one when out of memory (see items.error). */
+/* A new, zeroed item of the kind, valid until the next call; a scratch one when out of memory (see
+ * items.error). */
 struct item *items_add(struct items *s, enum item_kind kind, const char *name);
 void items_copy(struct items *s, const struct item *i);
 /* Sorts and drops what is there twice. Returns s->error. */
@@ -67,7 +71,7 @@ int items_sort(struct items *s);
 int items_has(const struct items *s, enum item_kind kind, const char *name);
 
 struct change {
-	const struct item *was; /* NULL: not there yet */
+	const struct item *was;	 /* NULL: not there yet */
 	const struct item *will; /* NULL: to be removed. Both: there, but not as it should be */
 };
 struct changes {
@@ -86,7 +90,8 @@ void items_remove(struct items *s, struct item *i);
 /* The part of a sorted list with kinds from..to; borrowed, not to be freed. */
 struct items items_slice(const struct items *s, enum item_kind from, enum item_kind to);
 /* What leads from one sorted list to the other, in order of kinds. 0 or -ENOMEM. */
-int items_compare(const struct items *wanted, const struct items *actual, struct changes *ret_changes);
+int items_compare(const struct items *wanted, const struct items *actual,
+		  struct changes *ret_changes);
 
 /* One line for people and golden tests, without a newline. */
 void item_print(const struct item *i, FILE *out);

@@ -1,10 +1,12 @@
 /*
  * Kernel: when passes run, and who waits for them.
  *
- * Theory of operation: every VPC that was touched has a number that grows with each touch. One fiber runs passes, one after another:
- * it makes plans of what was touched, lets a worker run the pass, then takes over the results (responders, watches) and wakes
- * those who wait. Touches that come while a pass runs are the next pass's: many touches, one pass. What failed is tried again,
- * later and later. What others change is noticed by the watches and looked at after a moment's rest.
+ * Theory of operation: every VPC that was touched has a number that grows with each touch. One
+ * fiber runs passes, one after another: it makes plans of what was touched, lets a worker run the
+ * pass, then takes over the results (responders, watches) and wakes those who wait. Touches that
+ * come while a pass runs are the next pass's: many touches, one pass. What failed is tried again,
+ * later and later. What others change is noticed by the watches and looked at after a moment's
+ * rest.
  */
 #include "kernel.h"
 
@@ -20,14 +22,15 @@
 #include "pass.h"
 #include "watch.h"
 
-#define REST_USEC      300000	/* after a foreign change: others come with it */
-#define RETRY_MIN_USEC 1000000
-#define RETRY_MAX_USEC 60000000
+#define REST_USEC	 300000 /* after a foreign change: others come with it */
+#define RETRY_MIN_USEC	 1000000
+#define RETRY_MAX_USEC	 60000000
 #define METADATA_BACKLOG 128
 
 struct vpc {
-	struct router router; /* first: passes know only this */
-	uint64_t touched, begun, done; /* touches so far; those the running pass covers; those that a pass has covered */
+	struct router router;	       /* first: passes know only this */
+	uint64_t touched, begun, done; /* touches so far; those the running pass covers; those that
+					  a pass has covered */
 	int error;		       /* of the last pass */
 	int is_suspect;		       /* somebody else changed something in its namespace */
 	struct dhcp *dhcp;
@@ -112,7 +115,8 @@ static void vpc_free(struct vpc *v)
 static void schedule(void)
 {
 	if (!k.is_running && k.soon)
-		(void)sd_event_source_set_enabled(k.soon, SD_EVENT_ONESHOT); /* cannot fail for a source that exists */
+		(void)sd_event_source_set_enabled(
+			k.soon, SD_EVENT_ONESHOT); /* cannot fail for a source that exists */
 }
 
 static void schedule_later(uint64_t usec)
@@ -122,10 +126,11 @@ static void schedule_later(uint64_t usec)
 
 	if (!k.later || sd_event_now(k.daemon->loop, CLOCK_MONOTONIC, &now) < 0)
 		return;
-	if (sd_event_source_get_enabled(k.later, &is_set) >= 0 && is_set && sd_event_source_get_time(k.later, &set) >= 0 && set > now &&
-	    set < now + usec)
+	if (sd_event_source_get_enabled(k.later, &is_set) >= 0 && is_set &&
+	    sd_event_source_get_time(k.later, &set) >= 0 && set > now && set < now + usec)
 		return; /* sooner already */
-	(void)sd_event_source_set_time(k.later, now + usec); /* cannot fail for a source that exists */
+	(void)sd_event_source_set_time(k.later,
+				       now + usec); /* cannot fail for a source that exists */
 	(void)sd_event_source_set_enabled(k.later, SD_EVENT_ONESHOT);
 }
 
@@ -158,7 +163,9 @@ static void on_foreign_change(void *arg)
 static int on_unlink(sd_event_source *s, const struct inotify_event *e, void *arg)
 {
 	static const char prefix[] = "gureum-";
-	struct vpc *v = e->len && strncmp(e->name, prefix, sizeof prefix - 1) == 0 ? vpc_find(e->name + sizeof prefix - 1) : NULL;
+	struct vpc *v = e->len && strncmp(e->name, prefix, sizeof prefix - 1) == 0
+				? vpc_find(e->name + sizeof prefix - 1)
+				: NULL;
 
 	(void)s, (void)arg;
 	if (v && v->router.plan)
@@ -168,7 +175,8 @@ static int on_unlink(sd_event_source *s, const struct inotify_event *e, void *ar
 
 /* ---- one pass ---- */
 
-/* A document that cannot be understood must not take the VPC down: its last plan stays, or what is in the kernel. */
+/* A document that cannot be understood must not take the VPC down: its last plan stays, or what is
+ * in the kernel. */
 static void plan_anew(struct vpc *v)
 {
 	OWN(documents_clear) struct documents documents = {0};
@@ -180,7 +188,8 @@ static void plan_anew(struct vpc *v)
 		r = plan_make(&k.plan_settings, &documents.input, &plan, what);
 	v->error = r == -ENOENT ? 0 : r;
 	if (v->error < 0) {
-		log_error(r, "the VPC's documents cannot be understood", "VPC", v->router.vpc_id, "RESOURCE", what);
+		log_error(r, "the VPC's documents cannot be understood", "VPC", v->router.vpc_id,
+			  "RESOURCE", what);
 		return;
 	}
 	/* The responders look at the plan. */
@@ -261,7 +270,8 @@ static void finish_vpc(struct vpc *v)
 		v->error = serve(v);
 	v->done = v->begun;
 	if (v->error < 0)
-		log_error(v->error, "the VPC is not as it should be, trying again", "VPC", r->vpc_id, "REASON", r->reason[0] ? r->reason : k.pass.reason);
+		log_error(v->error, "the VPC is not as it should be, trying again", "VPC",
+			  r->vpc_id, "REASON", r->reason[0] ? r->reason : k.pass.reason);
 	snprintf(n_changes, sizeof n_changes, "%u", r->n_changes);
 	if (r->n_changes)
 		log_debug("the VPC was brought in line", "VPC", r->vpc_id, "CHANGES", n_changes);
@@ -294,7 +304,8 @@ static void finish(void)
 	int is_failed = finish_vpcs();
 
 	if (k.pass.error < 0 || k.pass.host_error < 0) {
-		log_error(k.pass.error < 0 ? k.pass.error : k.pass.host_error, "the host's network is not as it should be, trying again", "REASON",
+		log_error(k.pass.error < 0 ? k.pass.error : k.pass.host_error,
+			  "the host's network is not as it should be, trying again", "REASON",
 			  k.pass.reason);
 		k.is_host_suspect = is_failed = 1;
 	}
@@ -354,9 +365,10 @@ static int read_settings(struct daemon *d)
 	struct host_settings *s = &k.pass.settings;
 
 	if (cidr_parse(config_string(d->config, "Network", "PublicPool"), &s->public_pool) < 0 ||
-	    cidr_parse(config_string(d->config, "Network", "TransitPool"), &s->transit_pool) < 0 || s->transit_pool.bits > 30 ||
-	    strlen(uplink) >= sizeof s->uplink) {
-		log_error(-EINVAL, "[Network] PublicPool, TransitPool or Uplink cannot be understood");
+	    cidr_parse(config_string(d->config, "Network", "TransitPool"), &s->transit_pool) < 0 ||
+	    s->transit_pool.bits > 30 || strlen(uplink) >= sizeof s->uplink) {
+		log_error(-EINVAL,
+			  "[Network] PublicPool, TransitPool or Uplink cannot be understood");
 		return -EINVAL;
 	}
 	snprintf(s->uplink, sizeof s->uplink, "%s", uplink);
@@ -398,8 +410,9 @@ int kernel_open(struct daemon *d)
 		return r;
 	}
 	if (host_bridge_filter())
-		log_warning(0, "bridged frames pass the host's iptables (br_netfilter): guests may not reach one another");
-	store_each(d->store, "vpc", vpc)
+		log_warning(0, "bridged frames pass the host's iptables (br_netfilter): guests may "
+			       "not reach one another");
+	store_each (d->store, "vpc", vpc)
 		kernel_touch(vpc->id);
 	k.is_host_touched = k.is_running = 1;
 	run_passes(NULL);
@@ -459,12 +472,15 @@ int kernel_sync(const char *vpc_id, struct fault *f)
 
 static int bind_metadata(int fd)
 {
-	const struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(ADDRESS_IMDS)}};
+	const struct sockaddr_in address = {
+		.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(ADDRESS_IMDS)}};
 	const int one = 1;
 
 	/* FREEBIND: the address comes with the first pass. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || listen(fd, METADATA_BACKLOG) < 0)
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
+	    bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
+	    listen(fd, METADATA_BACKLOG) < 0)
 		return -errno;
 	return 0;
 }
@@ -483,7 +499,8 @@ int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f)
 	OWN(fd_close) int fd = netns_socket(v->router.netns, AF_INET, SOCK_STREAM, 0);
 	r = fd < 0 ? fd : bind_metadata(fd);
 	if (r < 0)
-		return fault_set(f, FAULT_INTERNAL_ERROR, "169.254.169.254 cannot be listened on: %s", strerror(-r));
+		return fault_set(f, FAULT_INTERNAL_ERROR,
+				 "169.254.169.254 cannot be listened on: %s", strerror(-r));
 	*ret_fd = give(fd);
 	return 0;
 }
@@ -496,7 +513,8 @@ unsigned kernel_mtu(void)
 int kernel_doctor(json_t **ret_checks)
 {
 	OWN(netns_free) struct netns *host = NULL;
-	int r = netns_start(&host); /* a hold of its own: the other is a worker's while a pass runs */
+	int r = netns_start(
+		&host); /* a hold of its own: the other is a worker's while a pass runs */
 
 	if (r < 0)
 		return r;

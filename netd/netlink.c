@@ -34,7 +34,8 @@ int netlink_open(int protocol, struct nl_sock **ret_socket)
 
 	if (r < 0)
 		return r;
-	nl_socket_disable_auto_ack(s); /* a second answer to a question would be taken for the next one's */
+	nl_socket_disable_auto_ack(
+		s); /* a second answer to a question would be taken for the next one's */
 	/* Best effort: without it dumps only take more rounds. */
 	(void)nl_socket_set_buffer_size(s, 1 << 20, 0);
 	(void)nl_socket_set_msg_buf_size(s, 1 << 16);
@@ -125,7 +126,8 @@ int netlink_request(struct nl_sock *s, struct nl_msg *m)
 	return ask(s, mine, &a);
 }
 
-int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg), void *arg)
+int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg),
+		void *arg)
 {
 	OWN(nlmsg_free) struct nl_msg *mine = m;
 	struct answer a = {.each = each, .arg = arg};
@@ -133,7 +135,8 @@ int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr
 	return mine ? ask(s, mine, &a) : -ENOMEM;
 }
 
-int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg), void (*reset)(void *arg), void *arg)
+int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg),
+		 void (*reset)(void *arg), void *arg)
 {
 	OWN(nlmsg_free) struct nl_msg *mine = m;
 	struct answer a = {.each = each, .arg = arg};

@@ -1,6 +1,6 @@
 /*
- * Netlink: one socket per namespace and protocol, requests answered before the call returns. The socket stays in the namespace in which it
- * was opened, so a thread need not enter it again.
+ * Netlink: one socket per namespace and protocol, requests answered before the call returns. The
+ * socket stays in the namespace in which it was opened, so a thread need not enter it again.
  */
 #pragma once
 
@@ -21,10 +21,14 @@ int netlink_subscribe(int protocol, const int *groups, struct nl_sock **ret_sock
 /* A request with a header of `n` bytes. NULL out of memory. */
 struct nl_msg *netlink_message(int type, int flags, const void *header, size_t n);
 
-/* Sends and waits for the acknowledgement. Takes `m` over (NULL: -ENOMEM). 0 or the kernel's -errno. */
+/* Sends and waits for the acknowledgement. Takes `m` over (NULL: -ENOMEM). 0 or the kernel's
+ * -errno. */
 int netlink_request(struct nl_sock *s, struct nl_msg *m);
-/* A request that is answered by one message, given to each() (may be NULL), which returns 0 or -errno. */
-int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg), void *arg);
-/* A request for all there is. A dump that was disturbed by a change is asked again, up to 5 times: `reset` (may be
- * NULL) then forgets what came. */
-int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg), void (*reset)(void *arg), void *arg);
+/* A request that is answered by one message, given to each() (may be NULL), which returns 0 or
+ * -errno. */
+int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg),
+		void *arg);
+/* A request for all there is. A dump that was disturbed by a change is asked again, up to 5 times:
+ * `reset` (may be NULL) then forgets what came. */
+int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg),
+		 void (*reset)(void *arg), void *arg);

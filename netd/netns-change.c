@@ -16,8 +16,8 @@
 #include <sys/ioctl.h>
 #include "plan.h"
 
-/* Links of this group are about to be deleted: one message deletes them all. One who is killed in between leaves them
- * to the next pass, which deletes the group first. */
+/* Links of this group are about to be deleted: one message deletes them all. One who is killed in
+ * between leaves them to the next pass, which deletes the group first. */
 #define DOOMED_GROUP (PLAN_GROUP + 1)
 
 /* ---- small things ---- */
@@ -74,7 +74,8 @@ static int create_bridge(const struct netns *n, const struct item *i)
 	return netlink_request(n->route, m);
 }
 
-/* The far end has the near end's name, so that people see what belongs together; but the gateway's is always "igw". */
+/* The far end has the near end's name, so that people see what belongs together; but the gateway's
+ * is always "igw". */
 static int create_veth(const struct netns *n, const struct item *i, const struct netns *router)
 {
 	struct nl_msg *m = link_message(NLM_F_CREATE | NLM_F_EXCL, i->name);
@@ -99,8 +100,8 @@ static int create_veth(const struct netns *n, const struct item *i, const struct
 	return netlink_request(n->route, m);
 }
 
-/* The group is set before the tap becomes persistent: whoever is killed in between leaves nothing behind. Owner root: without an owner anyone
- * who may open /dev/net/tun could take it. */
+/* The group is set before the tap becomes persistent: whoever is killed in between leaves nothing
+ * behind. Owner root: without an owner anyone who may open /dev/net/tun could take it. */
 static int create_tap(const struct netns *n, const struct item *i)
 {
 	OWN(fd_close) int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);

@@ -74,7 +74,8 @@ static uint32_t tap_flags(struct nlattr *data)
 
 	if (!data || nla_parse_nested(a, IFLA_TUN_MAX, data, NULL) < 0)
 		return 0;
-	return a[IFLA_TUN_PERSIST] && nla_get_u8(a[IFLA_TUN_PERSIST]) && a[IFLA_TUN_OWNER] && nla_get_u32(a[IFLA_TUN_OWNER]) == 0
+	return a[IFLA_TUN_PERSIST] && nla_get_u8(a[IFLA_TUN_PERSIST]) && a[IFLA_TUN_OWNER] &&
+			       nla_get_u32(a[IFLA_TUN_OWNER]) == 0
 		       ? ITEM_OWNED
 		       : 0;
 }
@@ -93,10 +94,12 @@ static void read_link(struct dump *d, struct item *i, struct nlattr **a, struct 
 	const char *master = a[IFLA_MASTER] ? name_of(d, (int)nla_get_u32(a[IFLA_MASTER])) : NULL;
 
 	i->mtu = a[IFLA_MTU] && strcmp(i->name, "lo") != 0 ? nla_get_u32(a[IFLA_MTU]) : 0;
-	if ((i->kind == ITEM_BRIDGE || i->kind == ITEM_LEG) && a[IFLA_ADDRESS] && nla_len(a[IFLA_ADDRESS]) == 6 && strcmp(i->name, "igw") != 0)
+	if ((i->kind == ITEM_BRIDGE || i->kind == ITEM_LEG) && a[IFLA_ADDRESS] &&
+	    nla_len(a[IFLA_ADDRESS]) == 6 && strcmp(i->name, "igw") != 0)
 		memcpy(i->mac, nla_data(a[IFLA_ADDRESS]), 6);
 	if (d->is_host && a[IFLA_IFALIAS])
-		snprintf(i->text, sizeof i->text, "%.*s", nla_len(a[IFLA_IFALIAS]), (const char *)nla_data(a[IFLA_IFALIAS]));
+		snprintf(i->text, sizeof i->text, "%.*s", nla_len(a[IFLA_IFALIAS]),
+			 (const char *)nla_data(a[IFLA_IFALIAS]));
 	if (a[IFLA_MASTER])
 		snprintf(i->link, sizeof i->link, "%s", master ? master : "?");
 	if (info[IFLA_INFO_SLAVE_DATA])
@@ -113,14 +116,16 @@ static int on_link(struct nlmsghdr *h, void *arg)
 	const char *name;
 	int kind;
 
-	if (h->nlmsg_type != RTM_NEWLINK || nlmsg_parse(h, sizeof *m, a, IFLA_MAX, NULL) < 0 || !a[IFLA_IFNAME])
+	if (h->nlmsg_type != RTM_NEWLINK || nlmsg_parse(h, sizeof *m, a, IFLA_MAX, NULL) < 0 ||
+	    !a[IFLA_IFNAME])
 		return 0;
 	name = nla_get_string(a[IFLA_IFNAME]);
 	if (d->is_host && (!a[IFLA_GROUP] || nla_get_u32(a[IFLA_GROUP]) != PLAN_GROUP))
 		return 0;
 	if (a[IFLA_LINKINFO] && nla_parse_nested(info, IFLA_INFO_MAX, a[IFLA_LINKINFO], NULL) < 0)
 		return 0;
-	kind = kind_of_link(d, info[IFLA_INFO_KIND] ? nla_get_string(info[IFLA_INFO_KIND]) : "", name);
+	kind = kind_of_link(d, info[IFLA_INFO_KIND] ? nla_get_string(info[IFLA_INFO_KIND]) : "",
+			    name);
 	if (kind < 0)
 		return 0;
 	if (d->is_naming)
@@ -169,7 +174,8 @@ static int on_neighbour(struct nlmsghdr *h, void *arg)
 	const char *name = name_of(d, m->ndm_ifindex);
 	struct item *i;
 
-	if (h->nlmsg_type != RTM_NEWNEIGH || !name || nlmsg_parse(h, sizeof *m, a, NDA_MAX, NULL) < 0 || !a[NDA_LLADDR] ||
+	if (h->nlmsg_type != RTM_NEWNEIGH || !name ||
+	    nlmsg_parse(h, sizeof *m, a, NDA_MAX, NULL) < 0 || !a[NDA_LLADDR] ||
 	    nla_len(a[NDA_LLADDR]) != 6)
 		return 0;
 	if (m->ndm_family == AF_BRIDGE) {
@@ -197,7 +203,8 @@ static int on_address(struct nlmsghdr *h, void *arg)
 	const char *name = name_of(d, (int)m->ifa_index);
 	struct item *i;
 
-	if (h->nlmsg_type != RTM_NEWADDR || !name || nlmsg_parse(h, sizeof *m, a, IFA_MAX, NULL) < 0 || !a[IFA_LOCAL] ||
+	if (h->nlmsg_type != RTM_NEWADDR || !name ||
+	    nlmsg_parse(h, sizeof *m, a, IFA_MAX, NULL) < 0 || !a[IFA_LOCAL] ||
 	    nla_len(a[IFA_LOCAL]) != 4 || m->ifa_scope == RT_SCOPE_HOST)
 		return 0;
 	i = items_add(d->items, ITEM_ADDRESS, name);
@@ -214,8 +221,9 @@ static int on_route(struct nlmsghdr *h, void *arg)
 	const char *name;
 	struct item *i;
 
-	if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_flags & RTM_F_CLONED || m->rtm_protocol == RTPROT_KERNEL ||
-	    (d->is_host && m->rtm_protocol != PLAN_PROTOCOL) || nlmsg_parse(h, sizeof *m, a, RTA_MAX, NULL) < 0)
+	if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_flags & RTM_F_CLONED ||
+	    m->rtm_protocol == RTPROT_KERNEL || (d->is_host && m->rtm_protocol != PLAN_PROTOCOL) ||
+	    nlmsg_parse(h, sizeof *m, a, RTA_MAX, NULL) < 0)
 		return 0;
 	i = items_add(d->items, ITEM_ROUTE, NULL);
 	i->table = a[RTA_TABLE] ? nla_get_u32(a[RTA_TABLE]) : m->rtm_table;
@@ -236,7 +244,8 @@ static int on_rule(struct nlmsghdr *h, void *arg)
 	struct nlattr *a[FRA_MAX + 1];
 	struct item *i;
 
-	if (h->nlmsg_type != RTM_NEWRULE || nlmsg_parse(h, sizeof *m, a, FRA_MAX, NULL) < 0 || !a[FRA_IIFNAME])
+	if (h->nlmsg_type != RTM_NEWRULE || nlmsg_parse(h, sizeof *m, a, FRA_MAX, NULL) < 0 ||
+	    !a[FRA_IIFNAME])
 		return 0;
 	i = items_add(d->items, ITEM_RULE, nla_get_string(a[FRA_IIFNAME]));
 	i->table = a[FRA_TABLE] ? nla_get_u32(a[FRA_TABLE]) : m->table;
@@ -244,7 +253,8 @@ static int on_rule(struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-static int dump(struct dump *d, int type, const void *header, size_t n, int (*each)(struct nlmsghdr *h, void *arg))
+static int dump(struct dump *d, int type, const void *header, size_t n,
+		int (*each)(struct nlmsghdr *h, void *arg))
 {
 	d->n_items_before = d->items->n;
 	return netlink_dump(d->netns->route, netlink_message(type, 0, header, n), each, forget, d);
@@ -267,11 +277,13 @@ static int dump_sysctls(void *arg)
 		snprintf(path, sizeof path, "/proc/sys/net/%s", w->name);
 		OWN(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
 		is = items_add(d->items, ITEM_SYSCTL, w->name);
-		/* The link may not be there yet: an empty value differs from any wanted one. A kernel without IPv6 has nothing to switch off. */
+		/* The link may not be there yet: an empty value differs from any wanted one. A
+		 * kernel without IPv6 has nothing to switch off. */
 		n = fd < 0 ? 0 : read(fd, value, sizeof value - 1);
 		value[n > 0 ? n : 0] = '\0';
 		value[strcspn(value, "\n")] = '\0';
-		if (fd < 0 && strncmp(w->name, "ipv6/", 5) == 0 && access("/proc/sys/net/ipv6", F_OK) < 0)
+		if (fd < 0 && strncmp(w->name, "ipv6/", 5) == 0 &&
+		    access("/proc/sys/net/ipv6", F_OK) < 0)
 			snprintf(value, sizeof value, "%s", w->text);
 		snprintf(is->text, sizeof is->text, "%s", value);
 	}

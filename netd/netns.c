@@ -18,7 +18,8 @@
 
 static int home_fd = -1;
 
-/* As iproute2: a shared mount, so that a namespace that ends here ends in every other mount namespace, too. */
+/* As iproute2: a shared mount, so that a namespace that ends here ends in every other mount
+ * namespace, too. */
 static int make_directory(void)
 {
 	if (mkdir(NETNS_DIR, 0755) < 0 && errno != EEXIST)
@@ -49,7 +50,8 @@ static int enter(int fd)
 	return setns(fd, CLONE_NEWNET) < 0 ? -errno : 0;
 }
 
-/* A thread that cannot come home would do the host's work in a guest's network: better no daemon. */
+/* A thread that cannot come home would do the host's work in a guest's network: better no daemon.
+ */
 static void go_home(void)
 {
 	if (enter(home_fd) < 0)
@@ -144,7 +146,8 @@ int netns_keep(const struct netns *n)
 	path_of(n->name, path);
 	if (fstat(n->fd, &ours) < 0)
 		return -errno;
-	if (stat(path, &theirs) == 0 && ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev)
+	if (stat(path, &theirs) == 0 && ours.st_ino == theirs.st_ino &&
+	    ours.st_dev == theirs.st_dev)
 		return 0;
 	(void)netns_delete(n->name); /* what is in the way; there may be nothing */
 	snprintf(self, sizeof self, "/proc/thread-self/fd/%d", n->fd);
@@ -241,14 +244,19 @@ int netns_socket(const struct netns *n, int domain, int type, int protocol)
 
 int netns_command(struct netns *n, const char *const *argv, const char *input, char **ret_out)
 {
-	struct run run = {.argv = argv, .input = input, .input_bytes = input ? strlen(input) : 0, .netns_fd = n->name[0] ? n->fd : 0, .output_max_bytes = OUTPUT_MAX};
+	struct run run = {.argv = argv,
+			  .input = input,
+			  .input_bytes = input ? strlen(input) : 0,
+			  .netns_fd = n->name[0] ? n->fd : 0,
+			  .output_max_bytes = OUTPUT_MAX};
 	OWN(run_result_clear) struct run_result result = {0};
 	int r = run_command(&run, &result);
 
 	if (r < 0 || result.status != 0) {
 		const char *why = r < 0 ? strerror(-r) : result.err;
 
-		snprintf(n->reason, sizeof n->reason, "%s: %.*s", argv[0], (int)strcspn(why, "\n"), why);
+		snprintf(n->reason, sizeof n->reason, "%s: %.*s", argv[0], (int)strcspn(why, "\n"),
+			 why);
 		return r < 0 ? r : -EIO;
 	}
 	if (ret_out)

@@ -1,9 +1,11 @@
 /*
- * Network namespaces: a VPC's router, or the namespace in which netd itself runs (the host's). They are kept by a mount in /run/netns, as
- * `ip netns` does, so they outlive the daemon and people can look into them. A struct netns is the daemon's hold on one: a descriptor and
- * sockets that were opened inside.
+ * Network namespaces: a VPC's router, or the namespace in which netd itself runs (the host's). They
+ * are kept by a mount in /run/netns, as `ip netns` does, so they outlive the daemon and people can
+ * look into them. A struct netns is the daemon's hold on one: a descriptor and sockets that were
+ * opened inside.
  *
- * All calls block for at most some milliseconds, and are made from one thread at a time per namespace.
+ * All calls block for at most some milliseconds, and are made from one thread at a time per
+ * namespace.
  */
 #pragma once
 
@@ -14,29 +16,32 @@
 #define NETNS_DIR "/run/netns"
 
 struct netns {
-	char name[48];		 /* below /run/netns; "" is the host's */
+	char name[48]; /* below /run/netns; "" is the host's */
 	int fd;
-	struct nl_sock *route;	 /* NETLINK_ROUTE */
-	struct nl_sock *filter;	 /* NETLINK_NETFILTER */
+	struct nl_sock *route;	/* NETLINK_ROUTE */
+	struct nl_sock *filter; /* NETLINK_NETFILTER */
 	/* iptables' chains as they were read at this generation of nftables; 0: not known */
 	uint32_t generation;
 	uint32_t own_generation; /* up to this one all were ours */
 	struct ruleset chains;
-	char reason[256];	 /* what the last command that failed said */
+	char reason[256]; /* what the last command that failed said */
 };
 
-/* Makes /run/netns as `ip netns` would, and remembers the thread's namespace as the host's. 0 or -errno. */
+/* Makes /run/netns as `ip netns` would, and remembers the thread's namespace as the host's. 0 or
+ * -errno. */
 int netns_start(struct netns **ret_host);
 /* Opens the namespace, making it if it is not there. 0 or -errno. */
 int netns_open(const char *name, struct netns **ret_netns);
-/* Its name in /run/netns leads to it again, if somebody removed it: what runs inside need not notice. */
+/* Its name in /run/netns leads to it again, if somebody removed it: what runs inside need not
+ * notice. */
 int netns_keep(const struct netns *n);
 /* Lets go; the namespace stays. */
 void netns_free(struct netns *n);
 OWN_DEFINE(struct netns *, netns_free);
 /* Takes the name away: the namespace ends with its last user, and with it every link inside. */
 int netns_delete(const char *name);
-/* Names of all namespaces that begin with `prefix`: a NULL-terminated list, malloced in one piece. 0 or -errno. */
+/* Names of all namespaces that begin with `prefix`: a NULL-terminated list, malloced in one piece.
+ * 0 or -errno. */
 int netns_list(const char *prefix, char ***ret_names);
 
 /* Runs `run(arg)` with the calling thread inside. Returns what it returned, or -errno. */
@@ -44,12 +49,14 @@ int netns_run(const struct netns *n, int (*run)(void *arg), void *arg);
 /* A socket made inside, close-on-exec and non-blocking. The fd or -errno. */
 int netns_socket(const struct netns *n, int domain, int type, int protocol);
 
-/* What is there (netns-dump.c), sorted: of the host's namespace only what is ours, by link group and route protocol. Sysctls are
- * read only where `wanted` has them. Sets and members are not in it. */
+/* What is there (netns-dump.c), sorted: of the host's namespace only what is ours, by link group
+ * and route protocol. Sysctls are read only where `wanted` has them. Sets and members are not in
+ * it. */
 int netns_dump(const struct netns *n, const struct items *wanted, struct items *ret_items);
 int netns_has_link(const struct netns *n, const char *name);
 
-/* Brings one item about, or removes it (netns-change.c). `router` is where the other end of a veth goes. 0 or -errno. */
+/* Brings one item about, or removes it (netns-change.c). `router` is where the other end of a veth
+ * goes. 0 or -errno. */
 int netns_make(const struct netns *n, const struct item *i, const struct netns *router);
 int netns_remove(const struct netns *n, const struct item *i);
 /* Removes these links at once: the kernel waits for its readers once, not once for each. */
@@ -60,17 +67,22 @@ int ipset_dump(struct netns *n, struct items *ret_items);
 /* Applies those of the changes that add or alter, or (is_removing) those that remove. */
 int ipset_change(struct netns *n, const struct changes *c, int is_removing);
 
-/* Chains (iptables.c): reads those for which keep() is not 0 (NULL: all) into n->chains; when nftables has not changed since, they are there already. */
+/* Chains (iptables.c): reads those for which keep() is not 0 (NULL: all) into n->chains; when
+ * nftables has not changed since, they are there already. */
 int iptables_dump(struct netns *n, int (*keep)(const struct chain *c));
 /* Runs a transaction. */
 int iptables_restore(struct netns *n, const char *text);
 
-/* Connections (conntrack.c): forgets every tracked IPv4 flow for which is_stale() is not 0. How many, or -errno. */
+/* Connections (conntrack.c): forgets every tracked IPv4 flow for which is_stale() is not 0. How
+ * many, or -errno. */
 struct flow {
-	uint32_t source, destination;		  /* as it came */
-	uint32_t reply_source, reply_destination; /* as answers come: differs where addresses are translated */
+	uint32_t source, destination; /* as it came */
+	uint32_t reply_source,
+		reply_destination; /* as answers come: differs where addresses are translated */
 };
-int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f, void *arg), void *arg);
+int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f, void *arg),
+		     void *arg);
 
-/* Runs a command inside, with this input. -EIO with n->reason when it failed. *ret_out (may be NULL) is what it printed. */
+/* Runs a command inside, with this input. -EIO with n->reason when it failed. *ret_out (may be
+ * NULL) is what it printed. */
 int netns_command(struct netns *n, const char *const *argv, const char *input, char **ret_out);

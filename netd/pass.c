@@ -12,7 +12,8 @@ int router_is_present(const struct router *r)
 
 /* ---- failures: the first is kept, with what it was about ---- */
 
-static void fail(int *error, char reason[static 320], int r, const struct netns *n, const struct item *i)
+static void fail(int *error, char reason[static 320], int r, const struct netns *n,
+		 const struct item *i)
 {
 	OWN(free) char *text = NULL;
 	size_t n_text = 0;
@@ -145,7 +146,8 @@ static void remove_all(struct router *r, const struct changes *changes)
 	}
 }
 
-/* A flow is stale when an address in it went or went to another, or when it is translated in a way that no longer holds. */
+/* A flow is stale when an address in it went or went to another, or when it is translated in a way
+ * that no longer holds. */
 static int is_translation(const struct plan *p, uint32_t private, uint32_t public)
 {
 	for (size_t i = 0; i < p->n_guests; i++)
@@ -164,7 +166,8 @@ static int has_moved(const struct stale *s, uint32_t address)
 	for (size_t i = 0; i < s->sets->n; i++) {
 		const struct change *c = &s->sets->at[i];
 
-		if (c->was && c->was->kind == ITEM_MEMBER && c->was->address == address && (!c->will || memcmp(c->was->mac, c->will->mac, 6) != 0) &&
+		if (c->was && c->was->kind == ITEM_MEMBER && c->was->address == address &&
+		    (!c->will || memcmp(c->was->mac, c->will->mac, 6) != 0) &&
 		    strncmp(c->was->name, "subnet-", 7) == 0)
 			return 1;
 	}
@@ -175,11 +178,14 @@ static int is_stale(const struct flow *f, void *arg)
 {
 	const struct stale *s = arg;
 
-	if (has_moved(s, f->source) || has_moved(s, f->destination) || has_moved(s, f->reply_source))
+	if (has_moved(s, f->source) || has_moved(s, f->destination) ||
+	    has_moved(s, f->reply_source))
 		return 1;
-	if (f->source != f->reply_destination && !is_translation(s->plan, f->source, f->reply_destination))
+	if (f->source != f->reply_destination &&
+	    !is_translation(s->plan, f->source, f->reply_destination))
 		return 1;
-	return f->destination != f->reply_source && !is_translation(s->plan, f->reply_source, f->destination);
+	return f->destination != f->reply_source &&
+	       !is_translation(s->plan, f->reply_source, f->destination);
 }
 
 static int is_set_change_final(const struct changes *c)
@@ -190,8 +196,9 @@ static int is_set_change_final(const struct changes *c)
 	return 0;
 }
 
-/* What is in the namespace beyond sets and chains; then what should not be; then the flows of addresses that went. The sets
- * come last: while they differ, a later pass still knows whose flows are to be forgotten. */
+/* What is in the namespace beyond sets and chains; then what should not be; then the flows of
+ * addresses that went. The sets come last: while they differ, a later pass still knows whose flows
+ * are to be forgotten. */
 static void connect_router(struct pass *p, struct router *r, const struct items *sets)
 {
 	struct items wanted = items_slice(&r->plan->router, ITEM_LEG, ITEM_RULE);
@@ -239,7 +246,8 @@ static void clean_host(struct pass *p, const struct items *wanted, const struct 
 			continue;
 		p->n_changes++;
 		e = 0;
-		if (c->was->kind == ITEM_BRIDGE || c->was->kind == ITEM_VETH || c->was->kind == ITEM_TAP)
+		if (c->was->kind == ITEM_BRIDGE || c->was->kind == ITEM_VETH ||
+		    c->was->kind == ITEM_TAP)
 			items_copy(&links, c->was);
 		else
 			e = netns_remove(p->host, c->was);

@@ -1,9 +1,11 @@
 /*
- * Pass: one function brings the kernel from whatever it is to what the plans say. It reads back what is there, compares, adds what is
- * missing (what protects before what connects), then removes what should not be, in reverse. It keeps no journal: a pass that was killed is finished by the
+ * Pass: one function brings the kernel from whatever it is to what the plans say. It reads back
+ * what is there, compares, adds what is missing (what protects before what connects), then removes
+ * what should not be, in reverse. It keeps no journal: a pass that was killed is finished by the
  * next one, and one that finds everything right changes nothing.
  *
- * It blocks (netlink, iptables, ipset) and is made for a worker thread: what it is given belongs to it until it returns.
+ * It blocks (netlink, iptables, ipset) and is made for a worker thread: what it is given belongs to
+ * it until it returns.
  */
 #pragma once
 
@@ -15,11 +17,12 @@ struct router {
 	char vpc_id[ID_MAX];
 	struct plan *plan;   /* NULL: the VPC is no more */
 	struct netns *netns; /* NULL: nothing of it is in the kernel */
-	int is_touched;	     /* in: look at its namespace in this pass. Its links in the host's namespace are always looked at */
-	int error;	     /* out: 0 or -errno, and what failed */
+	int is_touched; /* in: look at its namespace in this pass. Its links in the host's namespace
+			   are always looked at */
+	int error;	/* out: 0 or -errno, and what failed */
 	char reason[320];
-	unsigned n_changes;  /* out */
-	int is_nat_changed;  /* within a pass */
+	unsigned n_changes; /* out */
+	int is_nat_changed; /* within a pass */
 };
 
 struct pass {
@@ -27,10 +30,13 @@ struct pass {
 	struct netns *host;
 	struct router **routers;
 	size_t n_routers;
-	int is_first;	    /* also what an earlier process left: unknown namespaces, connections, half-removed links */
-	int is_incomplete;  /* some VPC has no plan though it should: nothing is removed that might be its */
+	/* in: also what an earlier process left: unknown namespaces, connections, half-removed
+	 * links */
+	int is_first;
+	/* in: some VPC has no plan though it should: nothing is removed that might be its */
+	int is_incomplete;
 	int error;	    /* out: of what concerns all */
-	int host_error;	    /* out: guests have what they need, but perhaps no way to the outside */
+	int host_error;	    /* out: guests have what they need, but perhaps no way outside */
 	char reason[320];   /* of either */
 	unsigned n_changes; /* out: of all */
 };

@@ -1,4 +1,5 @@
-/* Plan: a VPC's documents become links, addresses, routes and neighbours. (Chains: plan-rules.c.) */
+/* Plan: a VPC's documents become links, addresses, routes and neighbours. (Chains: plan-rules.c.)
+ */
 #include "plan.h"
 
 #include <errno.h>
@@ -7,20 +8,26 @@
 #include "cidr.h"
 #include "jsonx.h"
 
-/* Every router leg and bridge has the same addresses: each is alone on its bridge, and a guest that moves between hosts keeps its gateway. */
+/* Every router leg and bridge has the same addresses: each is alone on its bridge, and a guest that
+ * moves between hosts keeps its gateway. */
 static const uint8_t leg_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x01};
 static const uint8_t bridge_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x02};
 
 #define RULE_PRIORITY 100
 
-/* Of a new namespace and its future links. IPv6 is off until VPCs have it: otherwise link-local addresses would reach the router. */
+/* Of a new namespace and its future links. IPv6 is off until VPCs have it: otherwise link-local
+ * addresses would reach the router. */
 static const struct {
 	const char *path, *value;
 } router_sysctls[] = {
-	{"ipv4/conf/all/accept_redirects", "0"}, {"ipv4/conf/all/rp_filter", "0"},
-	{"ipv4/conf/all/send_redirects", "0"},	 {"ipv4/conf/default/accept_redirects", "0"},
-	{"ipv4/conf/default/rp_filter", "0"},	 {"ipv4/conf/default/send_redirects", "0"},
-	{"ipv4/ip_forward", "1"},		 {"ipv6/conf/all/disable_ipv6", "1"},
+	{"ipv4/conf/all/accept_redirects", "0"},
+	{"ipv4/conf/all/rp_filter", "0"},
+	{"ipv4/conf/all/send_redirects", "0"},
+	{"ipv4/conf/default/accept_redirects", "0"},
+	{"ipv4/conf/default/rp_filter", "0"},
+	{"ipv4/conf/default/send_redirects", "0"},
+	{"ipv4/ip_forward", "1"},
+	{"ipv6/conf/all/disable_ipv6", "1"},
 	{"ipv6/conf/default/disable_ipv6", "1"},
 };
 
@@ -34,9 +41,10 @@ static const struct {
 	{"ipv4/neigh/%s/proxy_delay", "0"},
 };
 
-/* The host must not be reachable through its side of a subnet's bridge: the bridge has no address and no route leads back into it, so
- * strict reverse path filtering drops whatever a guest sends to the bridge's own address; ARP is never answered. (A bridge VLAN filter would
- * do the same one layer lower, but not every kernel has it.) */
+/* The host must not be reachable through its side of a subnet's bridge: the bridge has no address
+ * and no route leads back into it, so strict reverse path filtering drops whatever a guest sends to
+ * the bridge's own address; ARP is never answered. (A bridge VLAN filter would do the same one
+ * layer lower, but not every kernel has it.) */
 static const struct {
 	const char *path, *value;
 } bridge_sysctls[] = {
@@ -50,22 +58,24 @@ struct making {
 	const struct plan_settings *settings;
 	const struct plan_input *in;
 	struct plan *p;
-	uint32_t index;	      /* of the VPC */
-	const char *igw;      /* its id, NULL without one */
-	char igw_link[16];    /* host's end */
+	uint32_t index;	   /* of the VPC */
+	const char *igw;   /* its id, NULL without one */
+	char igw_link[16]; /* host's end */
 	char *what;
 };
 
 static int mac_parse(const char *text, uint8_t mac[static 6])
 {
-	return text && sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) == 6
+	return text && sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2],
+			      &mac[3], &mac[4], &mac[5]) == 6
 		       ? 0
 		       : -EINVAL;
 }
 
 int plan_is_active(const json_t *network_interface)
 {
-	return jpath_str(network_interface, "Attachment.InstanceId") != NULL && jstr(network_interface, "_Tap") != NULL;
+	return jpath_str(network_interface, "Attachment.InstanceId") != NULL &&
+	       jstr(network_interface, "_Tap") != NULL;
 }
 
 void plan_netns_name(const char *vpc_id, char ret_name[static ID_MAX + 8])
@@ -84,7 +94,7 @@ static const json_t *find_by(const json_t *array, const char *member, const char
 	const json_t *o;
 	size_t i;
 
-	json_array_foreach(array, i, o)
+	json_array_foreach (array, i, o)
 		if (value && strcmp(jstr_or(o, member, ""), value) == 0)
 			return o;
 	return NULL;
@@ -97,8 +107,8 @@ static const json_t *table_of_subnet(const struct making *m, const char *subnet_
 	const json_t *table, *association, *main_table = NULL;
 	size_t t, a;
 
-	json_array_foreach(m->in->route_tables, t, table)
-		json_array_foreach(json_object_get(table, "Associations"), a, association) {
+	json_array_foreach (m->in->route_tables, t, table)
+		json_array_foreach (json_object_get(table, "Associations"), a, association) {
 			if (strcmp(jstr_or(association, "SubnetId", ""), subnet_id) == 0)
 				return table;
 			if (jbool(association, "Main", 0))
@@ -134,7 +144,8 @@ static int route_to_interface(const struct making *m, struct item *i, const char
 	return 0;
 }
 
-/* A target that is gone or that we do not have swallows its packets: AWS calls the route a blackhole. */
+/* A target that is gone or that we do not have swallows its packets: AWS calls the route a
+ * blackhole. */
 static int plan_route(const struct making *m, uint32_t table, const json_t *doc)
 {
 	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId");
@@ -164,7 +175,7 @@ static void plan_local(const struct making *m, uint32_t table)
 	struct cidr cidr;
 	size_t i;
 
-	json_array_foreach(json_object_get(m->in->vpc, "CidrBlockAssociationSet"), i, association)
+	json_array_foreach (json_object_get(m->in->vpc, "CidrBlockAssociationSet"), i, association)
 		if (cidr_parse(jstr(association, "CidrBlock"), &cidr) == 0)
 			(void)route(&m->p->router, table, cidr, RTN_THROW);
 	if (cidr_parse(jstr(m->in->vpc, "CidrBlock"), &cidr) == 0)
@@ -181,7 +192,7 @@ static int plan_table(struct making *m, uint32_t table, const char *link, const 
 	rule->table = table;
 	rule->metric = RULE_PRIORITY;
 	plan_local(m, table);
-	json_array_foreach(json_object_get(route_table, "Routes"), i, doc) {
+	json_array_foreach (json_object_get(route_table, "Routes"), i, doc) {
 		if (plan_route(m, table, doc) < 0)
 			return bad(m, route_table, "RouteTableId");
 		has_default |= strcmp(jstr_or(doc, "DestinationCidrBlock", ""), "0.0.0.0/0") == 0;
@@ -193,7 +204,8 @@ static int plan_table(struct making *m, uint32_t table, const char *link, const 
 
 /* ---- links ---- */
 
-static struct item *link_item(struct items *s, enum item_kind kind, const char *name, uint32_t mtu, uint32_t flags, const char *alias)
+static struct item *link_item(struct items *s, enum item_kind kind, const char *name, uint32_t mtu,
+			      uint32_t flags, const char *alias)
 {
 	struct item *i;
 
@@ -212,7 +224,8 @@ static void sysctl(struct items *s, const char *format, const char *link, const 
 	const char *hole = strstr(format, "%s");
 
 	if (hole)
-		snprintf(i->name, sizeof i->name, "%.*s%s%s", (int)(hole - format), format, link, hole + 2);
+		snprintf(i->name, sizeof i->name, "%.*s%s%s", (int)(hole - format), format, link,
+			 hole + 2);
 	else
 		snprintf(i->name, sizeof i->name, "%s", format);
 	snprintf(i->text, sizeof i->text, "%s", value);
@@ -271,17 +284,20 @@ static void plan_gateway(struct making *m)
 
 	(void)link_item(&p->host, ITEM_VETH, link, PLAN_MTU_IGW, 0, m->igw);
 	sysctl(&p->host, "ipv4/conf/%s/forwarding", link, "1");
-	sysctl(&p->host, "ipv4/conf/%s/rp_filter", link, "1"); /* what comes out has an address that is routed in */
+	sysctl(&p->host, "ipv4/conf/%s/rp_filter", link,
+	       "1"); /* what comes out has an address that is routed in */
 	sysctl(&p->host, "ipv6/conf/%s/disable_ipv6", link, "1");
 	address(&p->host, link, transit(m), 31);
 	(void)link_item(&p->router, ITEM_LEG, "igw", PLAN_MTU_IGW, 0, NULL);
 	address(&p->router, "igw", transit(m) + 1, 31);
-	(void)plan_table(m, PLAN_TABLE_IGW, "igw", NULL); /* fails only for routes, and there are none */
+	(void)plan_table(m, PLAN_TABLE_IGW, "igw",
+			 NULL); /* fails only for routes, and there are none */
 }
 
 /* ---- interfaces ---- */
 
-static int plan_address(struct making *m, const json_t *eni, const json_t *private_address, const struct plan_guest *like)
+static int plan_address(struct making *m, const json_t *eni, const json_t *private_address,
+			const struct plan_guest *like)
 {
 	struct plan *p = m->p;
 	const char *public = jpath_str(private_address, "Association.PublicIp");
@@ -292,9 +308,10 @@ static int plan_address(struct making *m, const json_t *eni, const json_t *priva
 	if (ip_parse(jstr(private_address, "PrivateIpAddress"), &g->address) < 0)
 		return -EINVAL;
 	g->is_primary = jbool(private_address, "Primary", 0);
-	snprintf(g->host_name, sizeof g->host_name, "ip-%u-%u-%u-%u", g->address >> 24, g->address >> 16 & 255, g->address >> 8 & 255,
-		 g->address & 255);
-	snprintf(g->public_name, sizeof g->public_name, "%s", jpath_str(private_address, "Association.PublicDnsName") ?: "");
+	snprintf(g->host_name, sizeof g->host_name, "ip-%u-%u-%u-%u", g->address >> 24,
+		 g->address >> 16 & 255, g->address >> 8 & 255, g->address & 255);
+	snprintf(g->public_name, sizeof g->public_name, "%s",
+		 jpath_str(private_address, "Association.PublicDnsName") ?: "");
 	p->n_guests++;
 
 	i = route(&p->router, RT_TABLE_MAIN, (struct cidr){g->address, 32}, RTN_UNICAST);
@@ -309,7 +326,8 @@ static int plan_address(struct making *m, const json_t *eni, const json_t *priva
 	if (public && m->igw) {
 		if (ip_parse(public, &g->public_address) < 0)
 			return -EINVAL;
-		i = route(&p->host, RT_TABLE_MAIN, (struct cidr){g->public_address, 32}, RTN_UNICAST);
+		i = route(&p->host, RT_TABLE_MAIN, (struct cidr){g->public_address, 32},
+			  RTN_UNICAST);
 		i->via = transit(m) + 1;
 		snprintf(i->link, sizeof i->link, "%s", m->igw_link);
 		items_add(&p->router, ITEM_MEMBER, "public")->address = g->address;
@@ -319,15 +337,16 @@ static int plan_address(struct making *m, const json_t *eni, const json_t *priva
 
 static int plan_interface(struct making *m, const json_t *eni)
 {
-	const char *id = jstr(eni, "NetworkInterfaceId"), *tap = jstr(eni, "_Tap"), *subnet_id = jstr_or(eni, "SubnetId", "");
+	const char *id = jstr(eni, "NetworkInterfaceId"), *tap = jstr(eni, "_Tap"),
+		   *subnet_id = jstr_or(eni, "SubnetId", "");
 	const json_t *subnet = find_by(m->in->subnets, "SubnetId", subnet_id), *private_address;
 	struct plan_guest like = {0};
 	struct cidr cidr;
 	struct item *i;
 	size_t a;
 
-	if (!id || !subnet || mac_parse(jstr(eni, "MacAddress"), like.mac) < 0 || strlen(tap) > 15 ||
-	    cidr_parse(jstr(subnet, "CidrBlock"), &cidr) < 0)
+	if (!id || !subnet || mac_parse(jstr(eni, "MacAddress"), like.mac) < 0 ||
+	    strlen(tap) > 15 || cidr_parse(jstr(subnet, "CidrBlock"), &cidr) < 0)
 		return bad(m, eni, "NetworkInterfaceId");
 	like.gateway = cidr_first(cidr) + 1;
 	like.plen = cidr.bits;
@@ -336,7 +355,7 @@ static int plan_interface(struct making *m, const json_t *eni)
 	id_link_name('b', subnet_id, i->link);
 	fdb(&m->p->host, tap, like.mac);
 	sysctl(&m->p->host, "ipv6/conf/%s/disable_ipv6", tap, "1");
-	json_array_foreach(json_object_get(eni, "PrivateIpAddresses"), a, private_address)
+	json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, private_address)
 		if (plan_address(m, eni, private_address, &like) < 0)
 			return bad(m, eni, "NetworkInterfaceId");
 	return 0;
@@ -351,12 +370,13 @@ static void plan_set(struct items *s, const char *name)
 	snprintf(i->text, sizeof i->text, "hash:ip");
 }
 
-static void servers_from(const json_t *configuration, struct plan *p, uint32_t servers[static 4], size_t *n)
+static void servers_from(const json_t *configuration, struct plan *p, uint32_t servers[static 4],
+			 size_t *n)
 {
 	const json_t *value;
 	size_t i;
 
-	json_array_foreach(json_object_get(configuration, "Values"), i, value) {
+	json_array_foreach (json_object_get(configuration, "Values"), i, value) {
 		const char *text = jstr_or(value, "Value", "");
 
 		if (*n < 4 && ip_parse(text, &servers[*n]) == 0)
@@ -366,7 +386,8 @@ static void servers_from(const json_t *configuration, struct plan *p, uint32_t s
 	}
 }
 
-/* What DHCP and DNS say. Source: VPC user guide, "DHCP option sets in Amazon VPC", "DNS attributes for your VPC". */
+/* What DHCP and DNS say. Source: VPC user guide, "DHCP option sets in Amazon VPC", "DNS attributes
+ * for your VPC". */
 static void plan_names(struct making *m)
 {
 	struct plan *p = m->p;
@@ -379,12 +400,15 @@ static void plan_names(struct making *m)
 	else
 		snprintf(p->zone, sizeof p->zone, "%s.compute.internal", m->in->region);
 	snprintf(p->domain, sizeof p->domain, "%s", p->zone);
-	json_array_foreach(json_object_get(m->in->dhcp_options, "DhcpConfigurations"), i, configuration) {
+	json_array_foreach (json_object_get(m->in->dhcp_options, "DhcpConfigurations"), i,
+			    configuration) {
 		const char *key = jstr_or(configuration, "Key", "");
 
 		if (strcmp(key, "domain-name") == 0)
-			snprintf(p->domain, sizeof p->domain, "%s",
-				 jstr_or(json_array_get(json_object_get(configuration, "Values"), 0), "Value", ""));
+			snprintf(
+				p->domain, sizeof p->domain, "%s",
+				jstr_or(json_array_get(json_object_get(configuration, "Values"), 0),
+					"Value", ""));
 		else if (strcmp(key, "domain-name-servers") == 0)
 			servers_from(configuration, p, p->dns_servers, &p->n_dns_servers);
 		else if (strcmp(key, "ntp-servers") == 0)
@@ -418,27 +442,30 @@ static int plan_parts(struct making *m)
 	plan_router(m);
 	if (m->igw)
 		plan_gateway(m);
-	json_array_foreach(m->in->subnets, i, subnet) {
+	json_array_foreach (m->in->subnets, i, subnet) {
 		int is_used = 0;
 
-		json_array_foreach(m->in->network_interfaces, j, eni)
-			is_used |= plan_is_active(eni) && strcmp(jstr_or(eni, "SubnetId", ""), jstr_or(subnet, "SubnetId", "?")) == 0;
+		json_array_foreach (m->in->network_interfaces, j, eni)
+			is_used |= plan_is_active(eni) &&
+				   strcmp(jstr_or(eni, "SubnetId", ""),
+					  jstr_or(subnet, "SubnetId", "?")) == 0;
 		if (is_used && (r = plan_subnet(m, subnet)) < 0)
 			return r;
 	}
-	json_array_foreach(m->in->network_interfaces, j, eni)
+	json_array_foreach (m->in->network_interfaces, j, eni)
 		n_room += json_array_size(json_object_get(eni, "PrivateIpAddresses"));
 	m->p->guests = calloc(n_room + 1, sizeof *m->p->guests);
 	if (!m->p->guests)
 		return -ENOMEM;
-	json_array_foreach(m->in->network_interfaces, j, eni)
+	json_array_foreach (m->in->network_interfaces, j, eni)
 		if (plan_is_active(eni) && (r = plan_interface(m, eni)) < 0)
 			return r;
 	m->p->is_idle = m->p->n_guests == 0;
 	return 0;
 }
 
-int plan_make(const struct plan_settings *settings, const struct plan_input *in, struct plan **ret_plan, char ret_what[static ID_MAX])
+int plan_make(const struct plan_settings *settings, const struct plan_input *in,
+	      struct plan **ret_plan, char ret_what[static ID_MAX])
 {
 	OWN(plan_free) struct plan *p = calloc(1, sizeof *p);
 	struct making m = {.settings = settings, .in = in, .p = p, .what = ret_what};
@@ -453,17 +480,19 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 	snprintf(p->vpc_id, sizeof p->vpc_id, "%s", jstr_or(in->vpc, "VpcId", ""));
 	plan_netns_name(p->vpc_id, p->netns);
 	m.index = (uint32_t)jint(in->vpc, "_Index", 0);
-	if (cidr_parse(jstr(in->vpc, "CidrBlock"), &cidr) < 0 || 2 * m.index >> (32 - settings->transit_plen))
+	if (cidr_parse(jstr(in->vpc, "CidrBlock"), &cidr) < 0 ||
+	    2 * m.index >> (32 - settings->transit_plen))
 		return bad(&m, in->vpc, "VpcId");
 	p->dns = cidr_first(cidr) + 2;
-	json_array_foreach(in->internet_gateways, i, igw)
-		json_array_foreach(json_object_get(igw, "Attachments"), a, attachment)
+	json_array_foreach (in->internet_gateways, i, igw)
+		json_array_foreach (json_object_get(igw, "Attachments"), a, attachment)
 			if (strcmp(jstr_or(attachment, "VpcId", ""), p->vpc_id) == 0)
 				m.igw = jstr(igw, "InternetGatewayId");
 	id_link_name('g', p->vpc_id, m.igw_link);
 	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0)
 		return r;
-	if ((r = items_sort(&p->router)) < 0 || (r = items_sort(&p->host)) < 0 || (r = ruleset_sort(&p->rules)) < 0)
+	if ((r = items_sort(&p->router)) < 0 || (r = items_sort(&p->host)) < 0 ||
+	    (r = ruleset_sort(&p->rules)) < 0)
 		return r;
 	*ret_plan = give(p);
 	return 0;
@@ -496,8 +525,10 @@ void plan_print(const struct plan *p, FILE *out)
 	print_items("router", &p->router, out);
 	fprintf(out, "# rules\n");
 	ruleset_print(&p->rules, out);
-	fprintf(out, "# names: zone %s, domain %s, %zu resolvers\n", p->zone, p->domain, p->n_dns_servers);
+	fprintf(out, "# names: zone %s, domain %s, %zu resolvers\n", p->zone, p->domain,
+		p->n_dns_servers);
 	for (size_t i = 0; i < p->n_guests; i++)
-		fprintf(out, "guest %s on %s%s%s%s\n", p->guests[i].host_name, p->guests[i].leg, p->guests[i].is_primary ? " primary" : "",
+		fprintf(out, "guest %s on %s%s%s%s\n", p->guests[i].host_name, p->guests[i].leg,
+			p->guests[i].is_primary ? " primary" : "",
 			p->guests[i].public_name[0] ? " " : "", p->guests[i].public_name);
 }

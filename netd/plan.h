@@ -1,10 +1,12 @@
 /*
- * Plan: what one VPC's documents mean in the kernel. plan_make() is a pure function: documents in, items, rules and the
- * responders' tables out; nothing is read from the machine. The golden tests hold it (tests/golden/netd).
+ * Plan: what one VPC's documents mean in the kernel. plan_make() is a pure function: documents in,
+ * items, rules and the responders' tables out; nothing is read from the machine. The golden tests
+ * hold it (tests/golden/netd).
  *
- * The shape (proved in experiments): a router namespace per VPC; a bridge per subnet in the host's namespace; each guest's tap an isolated, locked
- * port with a static bridge entry; the router's leg answers ARP for every known address (proxy_arp_pvlan), so even traffic within
- * a subnet is routed, and filtered in the VPC's own namespace with the VPC's own connection tracking. VPCs may overlap.
+ * The shape (proved in experiments): a router namespace per VPC; a bridge per subnet in the host's
+ * namespace; each guest's tap an isolated, locked port with a static bridge entry; the router's leg
+ * answers ARP for every known address (proxy_arp_pvlan), so even traffic within a subnet is routed,
+ * and filtered in the VPC's own namespace with the VPC's own connection tracking. VPCs may overlap.
  */
 #pragma once
 
@@ -13,12 +15,13 @@
 #include "item.h"
 #include "rules.h"
 
-#define PLAN_MTU     9001 /* inside a VPC, as in AWS */
-#define PLAN_MTU_IGW 1500 /* through the internet gateway, as in AWS */
-#define PLAN_PROTOCOL 103 /* marks our routes, rules and neighbours in the host's namespace */
+#define PLAN_MTU      9001  /* inside a VPC, as in AWS */
+#define PLAN_MTU_IGW  1500  /* through the internet gateway, as in AWS */
+#define PLAN_PROTOCOL 103   /* marks our routes, rules and neighbours in the host's namespace */
 #define PLAN_GROUP    26485 /* marks our links in the host's namespace: "gu" */
-#define PLAN_TABLE_IGW 999 /* routes what comes from the internet gateway; subnets have PLAN_TABLE + _Index */
-#define PLAN_TABLE     1000
+#define PLAN_TABLE_IGW                                                                             \
+	999 /* routes what comes from the internet gateway; subnets have PLAN_TABLE + _Index */
+#define PLAN_TABLE 1000
 
 #define ADDRESS_IMDS 0xa9fea9feu /* 169.254.169.254 */
 #define ADDRESS_DNS  0xa9fea9fdu /* 169.254.169.253; also the VPC's base address + 2 */
@@ -28,12 +31,14 @@ struct plan_settings {
 	uint32_t transit_plen;
 };
 
-/* The documents of one VPC; borrowed. Arrays hold those of this VPC only, but for `rules`, where others are ignored. */
+/* The documents of one VPC; borrowed. Arrays hold those of this VPC only, but for `rules`, where
+ * others are ignored. */
 struct plan_input {
 	const char *region;
 	json_t *vpc;
 	json_t *dhcp_options; /* NULL: AWS's defaults */
-	json_t *subnets, *route_tables, *internet_gateways, *network_acls, *security_groups, *security_group_rules;
+	json_t *subnets, *route_tables, *internet_gateways, *network_acls, *security_groups,
+		*security_group_rules;
 	json_t *network_interfaces;
 };
 
@@ -44,7 +49,7 @@ struct plan_guest {
 	uint32_t address, gateway, plen;
 	uint32_t public_address; /* 0: none */
 	int is_primary;
-	char host_name[64];   /* "ip-10-0-1-10" */
+	char host_name[64];    /* "ip-10-0-1-10" */
 	char public_name[128]; /* "ec2-….amazonaws.com", "" if none */
 };
 
@@ -58,15 +63,16 @@ struct plan {
 	struct plan_guest *guests;
 	size_t n_guests;
 	int has_dns;
-	uint32_t dns;		/* the VPC's resolver: base + 2 */
-	char zone[64];		/* of private names: "ec2.internal" */
-	char domain[256];	/* given out by DHCP; may differ by DHCP options */
+	uint32_t dns;	  /* the VPC's resolver: base + 2 */
+	char zone[64];	  /* of private names: "ec2.internal" */
+	char domain[256]; /* given out by DHCP; may differ by DHCP options */
 	uint32_t dns_servers[4], ntp_servers[4];
 	size_t n_dns_servers, n_ntp_servers;
 };
 
 /* 0; -EINVAL when a document is not as its contract says (then *ret_what names it); -ENOMEM. */
-int plan_make(const struct plan_settings *settings, const struct plan_input *in, struct plan **ret_plan, char ret_what[static ID_MAX]);
+int plan_make(const struct plan_settings *settings, const struct plan_input *in,
+	      struct plan **ret_plan, char ret_what[static ID_MAX]);
 void plan_free(struct plan *p);
 OWN_DEFINE(struct plan *, plan_free);
 

@@ -113,14 +113,16 @@ static void append_line(struct ruleset *s, struct chain *c, const char *line, si
 	const char *p = memmem(line, n, " -p ", 4);
 	char name[32], number[16];
 
-	if (p && sscanf(p + 4, "%31s", name) == 1 && strcmp(name, "tcp") != 0 && strcmp(name, "udp") != 0 && strcmp(name, "icmp") != 0) {
+	if (p && sscanf(p + 4, "%31s", name) == 1 && strcmp(name, "tcp") != 0 &&
+	    strcmp(name, "udp") != 0 && strcmp(name, "icmp") != 0) {
 		const struct protoent *e = getprotobyname(name);
 
 		if (e) {
 			size_t n_head = (size_t)(p + 4 - line);
 
 			append(s, c, line, n_head);
-			append(s, c, number, (size_t)snprintf(number, sizeof number, "%d", e->p_proto));
+			append(s, c, number,
+			       (size_t)snprintf(number, sizeof number, "%d", e->p_proto));
 			line += n_head + strlen(name);
 			n -= n_head + strlen(name);
 		}
@@ -137,7 +139,9 @@ int ruleset_parse(const char *saved, struct ruleset *ret_set)
 		end = strchr(line, '\n');
 		end = end ? end + 1 : line + strlen(line);
 		if (*line == '*')
-			(void)sscanf(line, "*%7[^ \n]", table); /* an unreadable line leaves a table that nobody wants */
+			(void)sscanf(
+				line, "*%7[^ \n]",
+				table); /* an unreadable line leaves a table that nobody wants */
 		else if (*line == ':' && sscanf(line, ":%31[^ \n]%*[ ]%7[^ \n]", name, policy) == 2)
 			ruleset_chain(&s, table, name, policy);
 		else if (sscanf(line, "-A%*[ ]%31[^ \n]", name) == 1 && find(&s, table, name))
@@ -189,9 +193,10 @@ static const struct chain *lookup(const struct ruleset *s, const struct chain *k
 	return s->n ? bsearch(key, s->at, s->n, sizeof *s->at, compare) : NULL;
 }
 
-/* One table's part. Chains are declared first (that empties ours), then filled, then the unwanted go: so no line speaks of a chain
- * that is not there. */
-static size_t print_table(const char *table, const struct ruleset *wanted, const struct ruleset *actual, FILE *out)
+/* One table's part. Chains are declared first (that empties ours), then filled, then the unwanted
+ * go: so no line speaks of a chain that is not there. */
+static size_t print_table(const char *table, const struct ruleset *wanted,
+			  const struct ruleset *actual, FILE *out)
 {
 	size_t n = 0;
 
@@ -199,14 +204,17 @@ static size_t print_table(const char *table, const struct ruleset *wanted, const
 		const struct ruleset *from = step == 0 || step == 2 ? wanted : actual;
 
 		for (size_t i = 0; i < from->n; i++) {
-			const struct chain *c = &from->at[i], *other = lookup(from == wanted ? actual : wanted, c);
+			const struct chain *c = &from->at[i],
+					   *other = lookup(from == wanted ? actual : wanted, c);
 
-			if (strcmp(c->table, table) != 0 || (from == wanted ? other && is_same(c, other) : other || is_idle(c)))
+			if (strcmp(c->table, table) != 0 ||
+			    (from == wanted ? other && is_same(c, other) : other || is_idle(c)))
 				continue;
 			n++;
 			if (step == 0)
-				fprintf(out, ":%s %s [0:0]\n%s%s%s", c->name, c->policy, is_builtin(c) ? "-F " : "",
-					is_builtin(c) ? c->name : "", is_builtin(c) ? "\n" : "");
+				fprintf(out, ":%s %s [0:0]\n%s%s%s", c->name, c->policy,
+					is_builtin(c) ? "-F " : "", is_builtin(c) ? c->name : "",
+					is_builtin(c) ? "\n" : "");
 			else if (step == 1 && is_builtin(c))
 				fprintf(out, ":%s ACCEPT [0:0]\n-F %s\n", c->name, c->name);
 			else if (step == 1)
@@ -220,7 +228,8 @@ static size_t print_table(const char *table, const struct ruleset *wanted, const
 	return n;
 }
 
-int ruleset_transaction(const struct ruleset *wanted, const struct ruleset *actual, char **ret_text, size_t *ret_n)
+int ruleset_transaction(const struct ruleset *wanted, const struct ruleset *actual, char **ret_text,
+			size_t *ret_n)
 {
 	static const char *const tables[] = {"raw", "nat", "filter"};
 	OWN(free) char *text = NULL;

@@ -1,7 +1,8 @@
 /*
- * Rules: iptables chains as values. A ruleset is a list of chains with their rules in the very words that iptables-save prints, so that
- * what is wanted and what is there compare as text. The difference is one iptables-restore --noflush input: only chains
- * that differ are in it, each table changes at once or not at all.
+ * Rules: iptables chains as values. A ruleset is a list of chains with their rules in the very
+ * words that iptables-save prints, so that what is wanted and what is there compare as text. The
+ * difference is one iptables-restore --noflush input: only chains that differ are in it, each table
+ * changes at once or not at all.
  */
 #pragma once
 
@@ -36,14 +37,17 @@ int ruleset_has(const struct ruleset *s, const char *table, const char *name);
 /* Sorts. Returns s->error. */
 int ruleset_sort(struct ruleset *s);
 
-/* Reads iptables-save's output. Protocols other than tcp, udp, icmp become numbers. 0 or -ENOMEM. */
+/* Reads iptables-save's output. Protocols other than tcp, udp, icmp become numbers. 0 or -ENOMEM.
+ */
 int ruleset_parse(const char *saved, struct ruleset *ret_set);
 /* Drops chains for which keep() is 0. */
 void ruleset_keep(struct ruleset *s, int (*keep)(const struct chain *c));
 
-/* The input for iptables-restore --noflush that leads from `actual` to `wanted` (both sorted); chains that are not wanted go, built-in
- * ones are emptied. *ret_text is NULL when nothing is to be done; *ret_n (may be NULL) counts the chains. 0 or -ENOMEM. */
-int ruleset_transaction(const struct ruleset *wanted, const struct ruleset *actual, char **ret_text, size_t *ret_n);
+/* The input for iptables-restore --noflush that leads from `actual` to `wanted` (both sorted);
+ * chains that are not wanted go, built-in ones are emptied. *ret_text is NULL when nothing is to be
+ * done; *ret_n (may be NULL) counts the chains. 0 or -ENOMEM. */
+int ruleset_transaction(const struct ruleset *wanted, const struct ruleset *actual, char **ret_text,
+			size_t *ret_n);
 
 /* In iptables-save's form, for people and golden tests. */
 void ruleset_print(const struct ruleset *s, FILE *out);

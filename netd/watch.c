@@ -22,7 +22,8 @@ struct watch {
 
 static int is_ours(const struct watch *w, const struct nlmsghdr *h)
 {
-	return h->nlmsg_pid && (h->nlmsg_pid == nl_socket_get_local_port(w->netns->route) || h->nlmsg_pid == nl_socket_get_local_port(w->host->route));
+	return h->nlmsg_pid && (h->nlmsg_pid == nl_socket_get_local_port(w->netns->route) ||
+				h->nlmsg_pid == nl_socket_get_local_port(w->host->route));
 }
 
 /* News of a bridge's port do not carry its group: our ports' names have a form of their own. */
@@ -51,7 +52,8 @@ static int concerns_host(struct nlmsghdr *h)
 		return is_our_link(h);
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
-		return nlmsg_parse(h, sizeof *m, route, RTA_MAX, NULL) == 0 && m->rtm_table != RT_TABLE_LOCAL &&
+		return nlmsg_parse(h, sizeof *m, route, RTA_MAX, NULL) == 0 &&
+		       m->rtm_table != RT_TABLE_LOCAL &&
 		       (m->rtm_protocol == PLAN_PROTOCOL || m->rtm_dst_len == 0);
 	default:
 		return 0;
@@ -63,7 +65,8 @@ static int concerns_router(const struct nlmsghdr *h)
 	const struct ndmsg *m = nlmsg_data(h);
 
 	if (h->nlmsg_type == RTM_NEWNEIGH || h->nlmsg_type == RTM_DELNEIGH)
-		return m->ndm_state & (NUD_PERMANENT | NUD_FAILED); /* FAILED: so a deleted entry says goodbye */
+		return m->ndm_state &
+		       (NUD_PERMANENT | NUD_FAILED); /* FAILED: so a deleted entry says goodbye */
 	return 1;
 }
 
@@ -84,8 +87,10 @@ static int on_filter(struct nl_msg *msg, void *arg)
 	struct watch *w = arg;
 
 	/* Each transaction ends with its number. */
-	if ((h->nlmsg_type & 0xff) == NFT_MSG_NEWGEN && nlmsg_parse(h, sizeof(struct nfgenmsg), a, NFTA_GEN_MAX, NULL) == 0 && a[NFTA_GEN_ID] &&
-	    ntohl(nla_get_u32(a[NFTA_GEN_ID])) > __atomic_load_n(&w->netns->own_generation, __ATOMIC_RELAXED))
+	if ((h->nlmsg_type & 0xff) == NFT_MSG_NEWGEN &&
+	    nlmsg_parse(h, sizeof(struct nfgenmsg), a, NFTA_GEN_MAX, NULL) == 0 && a[NFTA_GEN_ID] &&
+	    ntohl(nla_get_u32(a[NFTA_GEN_ID])) >
+		    __atomic_load_n(&w->netns->own_generation, __ATOMIC_RELAXED))
 		w->is_changed = 1;
 	return NL_OK;
 }
@@ -111,15 +116,19 @@ static int on_event(sd_event_source *source, int fd, uint32_t events, void *arg)
 static int subscribe(void *arg)
 {
 	static const int host_groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, 0};
-	static const int router_groups[] = {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, 0};
+	static const int router_groups[] = {RTNLGRP_LINK,	 RTNLGRP_NEIGH,
+					    RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
+					    RTNLGRP_IPV4_RULE,	 0};
 	static const int filter_groups[] = {NFNLGRP_NFTABLES, 0};
 	struct watch *w = arg;
-	int r = netlink_subscribe(NETLINK_ROUTE, w->netns->name[0] ? router_groups : host_groups, &w->route);
+	int r = netlink_subscribe(NETLINK_ROUTE, w->netns->name[0] ? router_groups : host_groups,
+				  &w->route);
 
 	return r < 0 ? r : netlink_subscribe(NETLINK_NETFILTER, filter_groups, &w->filter);
 }
 
-static int listen_to(struct watch *w, sd_event *loop, int i, struct nl_sock *s, nl_recvmsg_msg_cb_t on_message)
+static int listen_to(struct watch *w, sd_event *loop, int i, struct nl_sock *s,
+		     nl_recvmsg_msg_cb_t on_message)
 {
 	nl_socket_disable_seq_check(s);
 	if (nl_socket_modify_cb(s, NL_CB_VALID, NL_CB_CUSTOM, on_message, w) < 0)
@@ -127,8 +136,8 @@ static int listen_to(struct watch *w, sd_event *loop, int i, struct nl_sock *s, 
 	return sd_event_add_io(loop, &w->sources[i], nl_socket_get_fd(s), EPOLLIN, on_event, w);
 }
 
-int watch_new(sd_event *loop, const struct netns *n, const struct netns *host, void (*on_change)(void *arg), void *arg,
-	      struct watch **ret_watch)
+int watch_new(sd_event *loop, const struct netns *n, const struct netns *host,
+	      void (*on_change)(void *arg), void *arg, struct watch **ret_watch)
 {
 	OWN(watch_free) struct watch *w = calloc(1, sizeof *w);
 	int r;
@@ -139,7 +148,8 @@ int watch_new(sd_event *loop, const struct netns *n, const struct netns *host, v
 	w->host = host;
 	w->on_change = on_change;
 	w->arg = arg;
-	if ((r = netns_run(n, subscribe, w)) < 0 || (r = listen_to(w, loop, 0, w->route, on_route)) < 0 ||
+	if ((r = netns_run(n, subscribe, w)) < 0 ||
+	    (r = listen_to(w, loop, 0, w->route, on_route)) < 0 ||
 	    (r = listen_to(w, loop, 1, w->filter, on_filter)) < 0)
 		return r;
 	*ret_watch = give(w);

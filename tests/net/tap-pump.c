@@ -1,6 +1,7 @@
 /*
- * tap-pump TAP NETNS MAC MTU: a stand-in for a guest. It opens the persistent tap as QEMU would, makes a tap "eth0" with the guest's MAC in the
- * network namespace, and carries frames between the two until it is killed.
+ * tap-pump TAP NETNS MAC MTU: a stand-in for a guest. It opens the persistent tap as QEMU would,
+ * makes a tap "eth0" with the guest's MAC in the network namespace, and carries frames between the
+ * two until it is killed.
  */
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -40,7 +41,8 @@ static void set_up(const char *mac, int mtu)
 	unsigned char *b = (unsigned char *)request.ifr_hwaddr.sa_data;
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]) != 6)
+	if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &b[0], &b[1], &b[2], &b[3], &b[4],
+		   &b[5]) != 6)
 		exit(2);
 	check(ioctl(s, SIOCSIFHWADDR, &request), "MAC");
 	request.ifr_mtu = mtu;
