@@ -244,13 +244,16 @@ def load_services(state, build, http):
 # ---- the loop ----
 
 def reap():
+    """Takes in whoever ended; their ids."""
+    ended = set()
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            return ended
         if pid == 0:
-            return
+            return ended
+        ended.add(pid)
         for s in services.values():
             if s.pid == pid:
                 s.died(status)
@@ -340,7 +343,15 @@ def down(is_cut):
         if name in services:
             end_service(services[name], 0.2 if is_cut else 5)
     if not is_cut and services["libvirtd"].pid:
-        end_guests(15)
+        # In a child, because process 1 has to go on reaping: libvirt waits for a QEMU's corpse to go.
+        helper = os.fork()
+        if helper == 0:
+            try:
+                end_guests(15)
+            finally:
+                os._exit(0)
+        while helper not in reap():
+            time.sleep(0.01)
     log("down")
     os._exit(0)  # and with process 1 everything else in here
 
