@@ -17,6 +17,9 @@
 #include "local.h"
 #include "log.h"
 
+/* Whoever waited longer than this for an answer has waited for an owner that is not there. */
+#define REPEAT_WITHIN_USEC 2000000
+
 /* One request on its way. */
 struct visit {
 	struct apid *apid;
@@ -198,6 +201,32 @@ static int check_dry_run(const struct visit *v, json_t *parameters, struct fault
 	return 0;
 }
 
+/* Asking twice does what asking once does: it only reads, or its owner knows it by its token. */
+static int is_repeatable(const struct visit *v, const json_t *parameters)
+{
+	static const char *const reads[] = {"Describe", "Get", "List"};
+	const char *name = aws_action_name(v->action);
+	for (size_t i = 0; i < sizeof(reads) / sizeof(*reads); i++)
+		if (strncmp(name, reads[i], strlen(reads[i])) == 0)
+			return 1;
+	return jstr(parameters, "ClientToken") != NULL;
+}
+
+/* An owner that dies with the question in its hands comes back at once: customers need not notice.
+ */
+static int ask_owner(const struct visit *v, size_t owner, json_t *parameters, json_t **ret_reply,
+		     struct fault *f)
+{
+	struct rpc_peer *peer = route_peer(v->apid->routes, owner);
+	uint64_t start = deadline_now();
+	int r = rpc_call(peer, &v->ctx, v->method, parameters, NULL, ret_reply, NULL, f);
+	if (r == 0 || !fault_is(f, FAULT_SERVICE_UNAVAILABLE) || !is_repeatable(v, parameters) ||
+	    deadline_now() - start > REPEAT_WITHIN_USEC)
+		return r;
+	*f = (struct fault){0};
+	return rpc_call(peer, &v->ctx, v->method, parameters, NULL, ret_reply, NULL, f);
+}
+
 static int act(struct visit *v, json_t **ret_reply, struct fault *f)
 {
 	OWN(json_decref) json_t *parameters = NULL;
@@ -215,8 +244,7 @@ static int act(struct visit *v, json_t **ret_reply, struct fault *f)
 	if (r < 0)
 		return r;
 	if (!local)
-		return rpc_call(route_peer(routes, (size_t)owner), &v->ctx, v->method, parameters,
-				NULL, ret_reply, NULL, f);
+		return ask_owner(v, (size_t)owner, parameters, ret_reply, f);
 	struct local_call c = {
 		.apid = v->apid, .who = &v->who, .ctx = &v->ctx, .method = v->method};
 	return local(&c, parameters, ret_reply, f);

@@ -20,7 +20,7 @@ struct played {
 	const char *actions, *prefixes; /* JSON lists */
 	const char *missing;		/* this id does not exist */
 	struct rpc_server *server;
-	unsigned n_checks, n_tagged, n_calls;
+	unsigned n_checks, n_tagged, n_calls, n_to_fail;
 	char context[512];
 };
 
@@ -58,6 +58,8 @@ static int serve(void *userdata, struct rpc_request *r, json_t **ret_reply, stru
 		return 0;
 	}
 	p->n_calls++;
+	if (p->n_to_fail > 0 && p->n_to_fail--)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "died");
 	snprintf(p->context, sizeof p->context, "%s %s %s", r->ctx.account, r->ctx.region,
 		 r->ctx.principal);
 	if (strcmp(r->method, "ec2.CreateTags") == 0) {
@@ -219,6 +221,20 @@ static void a_reply_that_does_not_fit_is_our_own_fault(void)
 	has("<Code>InternalError</Code>", "said in AWS's words");
 }
 
+static void what_can_be_asked_twice_is_asked_twice(void)
+{
+	netd.n_to_fail = 1;
+	is_int(get("Action=DescribeVpcs"), 200, "a read");
+	netd.n_to_fail = 2;
+	is_int(get("Action=DescribeVpcs"), 503, "but not three times");
+	hvd.n_to_fail = 1;
+	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1"), 503,
+	       "not what makes things");
+	hvd.n_to_fail = 1;
+	is_int(get("Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&ClientToken=t"), 200,
+	       "unless its owner knows it again");
+}
+
 static void tags_go_to_the_owners_of_the_ids(void)
 {
 	is_int(get("Action=CreateTags&ResourceId.1=i-1&Tag.1.Key=a"), 200, "one owner");
@@ -335,6 +351,7 @@ static void run_all(void *arg)
 	RUN(what_nobody_owns_is_told_apart);
 	RUN(parameters_are_checked_before_anybody_is_asked);
 	RUN(a_reply_that_does_not_fit_is_our_own_fault);
+	RUN(what_can_be_asked_twice_is_asked_twice);
 	RUN(tags_go_to_the_owners_of_the_ids);
 	RUN(tags_of_all_owners_are_one_list);
 	RUN(refusals_come_in_the_envelope_of_the_service);
