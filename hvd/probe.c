@@ -23,6 +23,7 @@
 #define SUM_AT	     0x8000
 #define N_LOOPS	     10000000u
 #define LOOP_LENGTH  4 /* instructions */
+#define MIPS_MIN     10.0 /* measured: emulated 0.1 to 1; real KVM nested in TCG on a crowded host 20 to 64 */
 
 static const uint8_t guest_code[] = {
 	0xb9, 0x80, 0x96, 0x98, 0x00,			/* mov ecx, N_LOOPS */
@@ -199,6 +200,9 @@ static int guest_run(struct guest_vm *g, struct probe *p)
 			continue;
 		if (r < 0) {
 			p->mips = loops_done(g) * LOOP_LENGTH / 1e3 / spent;
+			/* Real but starved, as in a nested or crowded host: it may finish. Emulation is far below this. */
+			if (p->mips >= MIPS_MIN && spent < PROBE_PATIENCE_MSEC)
+				continue;
 			return no(p, "KVM emulates each instruction (%.1f MIPS): stock guests would not boot in useful time", p->mips);
 		}
 		if (g->run->exit_reason == KVM_EXIT_HLT) {
