@@ -198,7 +198,7 @@ image: $(B)/agent/gureum-agent ## build the default machine image
 run: ## start the cloud in a private host and launch a first VM
 	@scripts/deps build run
 	@$(MAKE) --no-print-directory -j$$(nproc) all image
-	@scripts/stack up --state $(CLOUD) --build $(B)
+	@scripts/stack up --outside --state $(CLOUD) --build $(B)
 	@scripts/first-vm --state $(CLOUD)
 
 stop: ## end the cloud; its state stays in .cloud

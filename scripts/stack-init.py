@@ -7,9 +7,11 @@ from systemd/*.service and *.socket: sockets are opened here once and passed on,
 replaced waits; Type=notify, After=, Restart=always, WatchdogSec= and KillMode= mean what they mean to systemd. Orphans (QEMU among
 them) are reaped at once.
 
-stack-init.py STATE BUILD HTTP_FD ALIVE_FD
+stack-init.py STATE BUILD HTTP_FD ALIVE_FD EXIT_FD
 HTTP_FD   the endpoint's listening socket, opened in the caller's own network
 ALIVE_FD  the reading end of a pipe: until "keep" comes, its closing means that the starter died, and so do we
+
+EXIT_FD   held for as long as we live: its closing ends the helper that is the guests' way out; "-" without one
 
 STATE/control.sock takes one JSON line per connection: {"verb": "status" | "kill" | "stop" | "start" | "down", …}.
 """
@@ -392,6 +394,17 @@ def on_control(listener):
             log(f"control: {e}")
 
 
+def wait_way_out():
+    """The starter gives us a link with a default route; netd reads the routes when it starts."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        with open("/proc/net/route") as f:
+            if any(line.split()[1] == "00000000" for line in f.readlines()[1:]):
+                return
+        time.sleep(0.01)
+    log("no way out came")
+
+
 def listen_control(state):
     # By a short relative name: a socket's path holds 108 bytes, a state directory's may be longer.
     os.chdir(state)
@@ -433,6 +446,8 @@ def main():
     os.makedirs(os.path.join(state, "log"), exist_ok=True)
     os.umask(0o022)
     make_host(state)
+    if sys.argv[5] != "-":
+        wait_way_out()
     http = socket.socket(fileno=http_fd)
     load_services(state, build, http)
     notify, control = listen_notify(), listen_control(state)

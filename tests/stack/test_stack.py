@@ -1,5 +1,6 @@
 """scripts/stack itself: clouds beside one another, and what is left when one ends, however it ends."""
 import os
+import shutil
 import signal
 import subprocess
 
@@ -8,8 +9,8 @@ import pytest
 from conftest import STACK, until
 
 
-def up(state, **more):
-    return subprocess.Popen([STACK, "up", "--no-image", "--state", str(state)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+def up(state, *options, **more):
+    return subprocess.Popen([STACK, "up", "--no-image", "--state", str(state), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                             stdin=subprocess.DEVNULL, **more)
 
 
@@ -97,3 +98,19 @@ def test_a_killed_supervisor_takes_all_with_it(state):
     os.kill(int((state / "pid").read_text().split()[0]), signal.SIGKILL)
     until(lambda: processes(state) == [], 30, 0.1, "nothing is left")
     assert up(state).wait(120) == 0
+
+
+def test_the_way_out_ends_with_the_host(state):
+    routes = subprocess.run(["ip", "route", "show", "default"], capture_output=True, text=True).stdout
+    if not routes.strip() or not shutil.which("slirp4netns"):
+        pytest.skip("this machine has no default route, or no slirp4netns")
+
+    def helpers():
+        return set(subprocess.run(["pgrep", "-x", "slirp4netns"], capture_output=True, text=True).stdout.split())
+    before = helpers()
+    assert up(state, "--outside").wait(120) == 0
+    inside = subprocess.run([STACK, "exec", "--state", str(state), "--", "ip", "route"], capture_output=True, text=True).stdout
+    assert "default via" in inside
+    [ours] = helpers() - before
+    os.kill(int((state / "pid").read_text().split()[0]), signal.SIGKILL)
+    until(lambda: ours not in helpers(), 30, 0.1, "the helper is gone")
