@@ -8,6 +8,7 @@
 #include "instance-rooms.h"
 
 #define LINE_BYTES_MAX	 4096
+#define NESTING_MAX	 16
 #define CONNECT_GAP_USEC 2000000ull
 
 struct guest {
@@ -41,7 +42,8 @@ void guest_free(struct guest *g)
 
 static void take_line(struct guest *g, const char *line, size_t n)
 {
-	OWN(json_decref) json_t *said = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL);
+	OWN(json_decref)
+	json_t *said = jtext_is_shallow(line, n, NESTING_MAX) ? json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	json_t *beat = json_object_get(said, "beat");
 
 	if (!beat && !json_object_get(said, "hello"))

@@ -125,3 +125,23 @@ int jarray_extend_all(json_t *to, const json_t *from)
 {
 	return json_array_extend(to, (json_t *)from) < 0 ? -ENOMEM : 0;
 }
+
+int jtext_is_shallow(const char *text, size_t n_bytes, unsigned n_max)
+{
+	unsigned depth = 0;
+	int is_in_string = 0;
+
+	for (size_t i = 0; i < n_bytes; i++) {
+		char c = text[i];
+
+		if (c == '"')
+			is_in_string = !is_in_string;
+		else if (is_in_string && c == '\\')
+			i++; /* what it escapes is neither end nor bracket */
+		else if (!is_in_string && (c == '[' || c == '{') && ++depth > n_max)
+			return 0;
+		else if (!is_in_string && (c == ']' || c == '}') && depth > 0)
+			depth--;
+	}
+	return 1;
+}

@@ -6,9 +6,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include "fiber.h"
+#include "jsonx.h"
 
 /* A peer that takes nothing for so long is gone. */
 #define WRITE_TIMEOUT_USEC 30000000ull
+/* Deeper than any of AWS's shapes. */
+#define NESTING_MAX 64
 
 void fds_close(struct fds *fds)
 {
@@ -105,7 +108,7 @@ int frame_read(struct frames *c, uint64_t timeout_usec, json_t **ret_message, st
 {
 	size_t looked = 0;
 	char *end = NULL;
-	json_t *message;
+	json_t *message = NULL;
 
 	for (;;) {
 		int r;
@@ -120,7 +123,8 @@ int frame_read(struct frames *c, uint64_t timeout_usec, json_t **ret_message, st
 		if (r < 0 && r != -EINTR)
 			return r;
 	}
-	message = json_loadb(c->buffer, (size_t)(end - c->buffer), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+	if (jtext_is_shallow(c->buffer, (size_t)(end - c->buffer), NESTING_MAX))
+		message = json_loadb(c->buffer, (size_t)(end - c->buffer), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
 	drop_front(c, (size_t)(end - c->buffer) + 1);
 	if (!json_is_object(message)) {
 		json_decref(message);

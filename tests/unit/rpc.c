@@ -115,6 +115,19 @@ static void raw(const char *bytes, size_t n, char *answer, size_t room)
 	answer[got] = '\0';
 }
 
+/* A call whose parameters nest so that the whole has `depth` levels; the brackets in the string are none of them. */
+static void nested(unsigned depth, char *answer, size_t room)
+{
+	char text[8192];
+	int n = snprintf(text, sizeof text, "{\"method\":\"t.Echo\",\"parameters\":{\"[[\\\"{\":");
+
+	memset(text + n, '[', depth - 2);
+	memset(text + n + depth - 2, ']', depth - 2);
+	n += 2 * ((int)depth - 2);
+	n += snprintf(text + n, sizeof text - (size_t)n, "}}");
+	raw(text, (size_t)n + 1, answer, room);
+}
+
 static void what_is_not_a_call_is_refused(void)
 {
 	static const char *const wrong[] = {"nonsense", "[]", "{\"method\":1}", "{\"method\":\"t.Echo\",\"parameters\":[]}",
@@ -127,6 +140,12 @@ static void what_is_not_a_call_is_refused(void)
 		raw(wrong[i], strlen(wrong[i]) + 1, answer, sizeof answer);
 		ok(strstr(answer, "InvalidParameter") != NULL, wrong[i]);
 	}
+	nested(64, answer, sizeof answer);
+	ok(strstr(answer, "[[[") != NULL, "64 levels of nesting are taken");
+	nested(65, answer, sizeof answer);
+	ok(strstr(answer, "InvalidParameter") != NULL, "65 are refused");
+	nested(2000, answer, sizeof answer);
+	ok(strstr(answer, "InvalidParameter") != NULL, "and so are as many as would overflow a fiber's stack");
 	raw("{\"method\":\"t.Ec", 14, answer, sizeof answer);
 	is_str(answer, "", "a call cut off gets no answer");
 }
