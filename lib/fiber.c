@@ -75,7 +75,7 @@ static struct {
 	pthread_mutex_t mutex;
 	pthread_cond_t has_job;
 	struct job *jobs, **jobs_last, *done;
-	unsigned n_idle, n_threads, n_max;
+	unsigned n_idle, n_waiting, n_threads, n_max; /* workers without a job, jobs without a worker */
 	pthread_t *threads;
 	int finished_fd;
 	int stopping;
@@ -335,6 +335,7 @@ static void *worker(void *arg)
 			continue;
 		}
 		self.jobs = job->next;
+		self.n_waiting--;
 		if (!self.jobs)
 			self.jobs_last = &self.jobs;
 		pthread_mutex_unlock(&self.mutex);
@@ -371,13 +372,14 @@ static int on_finished(sd_event_source *source, int fd, uint32_t events, void *u
 	return 0;
 }
 
-/* Workers are made when first needed: an idle daemon has no threads. Called with the mutex held. */
+/* Workers are made when first needed: an idle daemon has no threads. An idle one that has not woken yet for an earlier job is not there
+ * for this one. Called with the mutex held. */
 static int worker_add(void)
 {
 	pthread_attr_t attributes;
 	int r;
 
-	if (self.n_idle || self.n_threads == self.n_max)
+	if (self.n_idle > self.n_waiting || self.n_threads == self.n_max)
 		return 0;
 	(void)pthread_attr_init(&attributes); /* never fails on Linux */
 	(void)pthread_attr_setstacksize(&attributes, 1u << 20);
@@ -399,6 +401,7 @@ int fiber_work(int (*work)(void *arg), void *arg)
 	if (r == 0) {
 		*self.jobs_last = &job;
 		self.jobs_last = &job.next;
+		self.n_waiting++;
 		pthread_cond_signal(&self.has_job);
 	}
 	pthread_mutex_unlock(&self.mutex);
