@@ -286,9 +286,12 @@ void instance_on_event(const char *id, enum virt_event e)
 		return; /* not ours */
 	if (e == VIRT_REBOOTED) {
 		l->reset_at_usec = 0;
+	} else if (e == VIRT_TERMINATED) {
+		l->is_terminated = 1;
 	} else {
 		l->has_ended = e != VIRT_STARTED;
-		l->ended = e;
+		/* A machine that goes down ends its QEMUs by signals: none of its guests asked to be terminated. */
+		l->ended = e == VIRT_SHUTDOWN && l->is_terminated ? VIRT_DESTROYED : e;
 	}
 	instance_kick(id);
 }

@@ -263,7 +263,7 @@ static int create(struct start *s)
 		return failed(s, r, "the console file cannot be made");
 	if ((r = domain_xml(&s->spec, &xml)) < 0)
 		return r;
-	s->live->has_ended = s->live->is_missed = 0;
+	s->live->has_ended = s->live->is_missed = s->live->is_terminated = 0;
 	r = virt_create(hvd_get()->virt, s->live->id, xml, error);
 	if (r == 0 || r == -EEXIST)
 		return started(s->live);

@@ -64,6 +64,8 @@ static int on_lifecycle(virConnectPtr c, virDomainPtr d, int event, int detail, 
 	(void)c;
 	if (event == VIR_DOMAIN_EVENT_STARTED)
 		e = VIRT_STARTED;
+	else if (event == VIR_DOMAIN_EVENT_SHUTDOWN && detail == VIR_DOMAIN_EVENT_SHUTDOWN_HOST)
+		e = VIRT_TERMINATED;
 	else if (event == VIR_DOMAIN_EVENT_STOPPED && detail == VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
 		e = VIRT_SHUTDOWN;
 	else if (event == VIR_DOMAIN_EVENT_STOPPED && detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
@@ -148,6 +150,9 @@ static void connect_run(void *arg)
 			v->connection = w.connection;
 			log_info("connected to libvirt", "URI", v->uri, "LIBVIRT", v->version);
 			v->hooks->connected(v->userdata);
+			/* Lost before it was ours: on_lost() found nothing to close then. */
+			if (virConnectIsAlive(w.connection) != 1)
+				(void)eventfd_write(v->lost_fd, 1); /* cannot overflow */
 			return;
 		}
 		if (!is_told)

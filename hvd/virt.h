@@ -18,6 +18,7 @@ enum virt_event {
 	VIRT_DESTROYED, /* somebody cut it off */
 	VIRT_CRASHED,	/* QEMU died or failed */
 	VIRT_REBOOTED,
+	VIRT_TERMINATED, /* QEMU was told to end by a signal of the host's: VIRT_SHUTDOWN follows, and is not the guest's doing */
 };
 
 /* Called on the loop, outside of fibers. */
