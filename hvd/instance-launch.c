@@ -74,37 +74,72 @@ static int read_counts(const json_t *parameters, struct launch *l, struct fault 
 	return 0;
 }
 
-/* Counts of this region, and memory of the whole box, promised by instances that run or may. */
-static int capacity_check(struct call *c, struct launch *l, struct fault *f)
+/* What launches have promised that are not stored yet. */
+static int64_t n_in_making, mib_in_making;
+
+void launch_promise(const struct launch *l, int64_t n)
 {
-	int64_t limit = config_integer(c->daemon->config, "Compute", "MaxInstances");
-	int64_t percent = config_integer(c->daemon->config, "Compute", "MemoryPercent");
-	int64_t n = 0, mib = 0, n_room = l->n_max, n_fit = l->n_max;
+	n_in_making += n;
+	mib_in_making += n * l->type->memory_mib;
+}
+
+/* Memory of the whole box that instances do not have, which run or may. */
+static int64_t mib_left(const struct call *c)
+{
+	int64_t percent = config_integer(c->daemon->config, "Compute", "MemoryPercent"), mib = mib_in_making;
 	struct sysinfo host;
 
+	if (percent <= 0 || sysinfo(&host) < 0)
+		return INT64_MAX;
 	store_each(c->store, INSTANCE_KIND, d) {
 		enum instance_state s = instance_state_of(d->json);
 		const struct instance_type *type = instance_type_find(jstr_or(d->json, "InstanceType", ""));
-		if (s == INSTANCE_TERMINATED)
-			continue;
-		n += strcmp(d->region, c->ctx->region) == 0;
-		if (type && s != INSTANCE_STOPPED)
+		if (type && s != INSTANCE_TERMINATED && s != INSTANCE_STOPPED)
 			mib += type->memory_mib;
 	}
+	return (int64_t)((uint64_t)host.totalram * host.mem_unit >> 20) * percent / 100 - mib;
+}
+
+static int no_memory(const char *type, struct fault *f)
+{
+	return fault_set(f, FAULT_INSUFFICIENT_INSTANCE_CAPACITY,
+			 "We currently do not have sufficient %s capacity: the host's memory is promised to other instances.", type);
+}
+
+int instances_start_check(struct call *c, json_t *parameters, struct fault *f)
+{
+	int64_t left = mib_left(c);
+	json_t *id;
+	size_t i;
+
+	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
+		const struct doc *d = store_find(c->store, INSTANCE_KIND, json_string_value(id));
+		const struct instance_type *type = d ? instance_type_find(jstr_or(d->json, "InstanceType", "")) : NULL;
+		if (!type || instance_state_of(d->json) != INSTANCE_STOPPED)
+			continue;
+		left -= type->memory_mib;
+		if (left < 0)
+			return no_memory(type->name, f);
+	}
+	return 0;
+}
+
+/* Counts of this region, and memory. */
+static int capacity_check(struct call *c, struct launch *l, struct fault *f)
+{
+	int64_t limit = config_integer(c->daemon->config, "Compute", "MaxInstances");
+	int64_t n = n_in_making, n_room, n_fit = mib_left(c) / l->type->memory_mib;
+
+	store_each(c->store, INSTANCE_KIND, d)
+		n += instance_state_of(d->json) != INSTANCE_TERMINATED && strcmp(d->region, c->ctx->region) == 0;
 	n_room = limit - n;
 	if (n_room < l->n_min)
 		return fault_set(f, FAULT_INSTANCE_LIMIT_EXCEEDED,
 				 "You have requested more instances (%lld) than your current instance limit of %lld allows for the specified "
 				 "instance type.",
 				 (long long)(n + l->n_min), (long long)limit);
-	if (percent > 0 && sysinfo(&host) == 0) {
-		int64_t host_mib = (int64_t)((uint64_t)host.totalram * host.mem_unit >> 20) * percent / 100;
-		n_fit = (host_mib - mib) / l->type->memory_mib;
-	}
 	if (n_fit < l->n_min)
-		return fault_set(f, FAULT_INSUFFICIENT_INSTANCE_CAPACITY,
-				 "We currently do not have sufficient %s capacity: the host's memory is promised to other instances.",
-				 l->type->name);
+		return no_memory(l->type->name, f);
 	if (l->n_max > n_room)
 		l->n_max = n_room;
 	if (l->n_max > n_fit)

@@ -15,6 +15,7 @@ struct verb {
 	enum instance_reason reason;
 	const char *reply, *participle;
 	const char *protection, *protection_name; /* the attribute that forbids it */
+	int (*check)(struct call *c, json_t *parameters, struct fault *f); /* all of them together, NULL: nothing */
 	int (*change)(json_t *instance, json_t *parameters); /* what else changes, NULL: nothing */
 };
 
@@ -36,6 +37,7 @@ static const struct verb verb_start = {
 	.reason = REASON_NONE,
 	.reply = "StartingInstances",
 	.participle = "started",
+	.check = instances_start_check,
 	.change = change_start,
 };
 
@@ -85,7 +87,7 @@ static int check_all(struct call *c, const struct verb *v, json_t *parameters, s
 	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id)
 		if (r == 0)
 			r = verb_check(v, store_find(c->store, INSTANCE_KIND, json_string_value(id)), f);
-	return r;
+	return r == 0 && v->check ? v->check(c, parameters, f) : r;
 }
 
 static int verb_apply(struct call *c, const struct verb *v, const struct doc *d, json_t *parameters, json_t *list)

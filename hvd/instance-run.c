@@ -25,6 +25,7 @@ struct batch {
 	const struct context *ctx;
 	struct making *makings;
 	size_t n, n_begun, n_fibers;
+	int64_t n_promised;
 	struct fiber *waiting;
 };
 
@@ -33,6 +34,8 @@ static void batch_clear(struct batch *b)
 	for (size_t i = 0; i < b->n; i++)
 		json_decref(b->makings[i].instance);
 	free(b->makings);
+	if (b->n_promised)
+		launch_promise(b->launch, -b->n_promised);
 }
 
 /* What is an instance's own from its first moment. */
@@ -79,11 +82,14 @@ static void batch_make(struct batch *b)
 			b->n_fibers--; /* fewer will do */
 	}
 	make_run(b);
-	fiber_wait();
+	while (b->n_fibers > 0) /* they have our stack in hands */
+		fiber_wait();
 }
 
 static int batch_new(struct batch *b, const char *reservation)
 {
+	b->n_promised = b->launch->n_max;
+	launch_promise(b->launch, b->n_promised);
 	b->makings = calloc((size_t)b->launch->n_max, sizeof(*b->makings));
 	if (!b->makings)
 		return -ENOMEM;

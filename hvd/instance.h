@@ -115,8 +115,12 @@ struct launch {
 	int64_t n_min, n_max;
 };
 void launch_clear(struct launch *l);
-/* (fiber) */
+/* (fiber) There is room for it when it returns: launch_promise() before the next wait keeps it. */
 int launch_read(struct call *c, json_t *parameters, struct launch *ret_launch, struct fault *f);
+/* Room for n of its instances is kept from other launches; negative: they are stored, or came to nothing. */
+void launch_promise(const struct launch *l, int64_t n);
+/* There is room for those of InstanceIds that are stopped. */
+int instances_start_check(struct call *c, json_t *parameters, struct fault *f);
 
 /* ---- reconciling (instance-live.c, instance-reconcile.c, instance-start.c) ---- */
 
@@ -130,6 +134,7 @@ struct live {
 	sd_event_source *timer;	    /* kicks when it fires */
 	enum virt_event ended;	    /* how its domain ended, while has_ended */
 	int has_ended;
+	int is_terminated;	    /* its QEMU was told to end by somebody on the host */
 	uint64_t stop_since_usec;   /* monotonic; when the guest was first asked to power off, 0: not yet */
 	uint64_t asked_usec;	    /* and last */
 	uint64_t reset_at_usec;	    /* a reboot that the guest does not do by then is done by reset, 0: none */
