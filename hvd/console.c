@@ -12,7 +12,8 @@
 #define TRIM_FROM_BYTES (1 << 20) /* kept at least until there is so much */
 #define TRIM_KEEP_BYTES (256 << 10)
 
-void console_path(const struct daemon *d, const char *instance_id, char ret_path[static CONSOLE_PATH_BYTES])
+void console_path(const struct daemon *d, const char *instance_id,
+		  char ret_path[static CONSOLE_PATH_BYTES])
 {
 	snprintf(ret_path, CONSOLE_PATH_BYTES, "%s/console/%s.log", d->state_dir, instance_id);
 }
@@ -25,7 +26,8 @@ int console_begin(const struct daemon *d, const char *instance_id, const char *l
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return -errno;
 	console_path(d, instance_id, path);
-	OWN(fd_close) int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	OWN(fd_close) int fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	return dprintf(fd, "%s\r\n", line) < 0 ? -errno : 0;
@@ -46,10 +48,13 @@ void console_trim(const struct daemon *d, const char *instance_id)
 
 	console_path(d, instance_id, path);
 	OWN(fd_close) int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_blocks * 512 < TRIM_FROM_BYTES || st.st_size < TRIM_FROM_BYTES)
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_blocks * 512 < TRIM_FROM_BYTES ||
+	    st.st_size < TRIM_FROM_BYTES)
 		return;
-	/* The writer's place in the file stays what it was: a hole instead of a cut. A file system without holes keeps it all. */
-	(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size - TRIM_KEEP_BYTES);
+	/* The writer's place in the file stays what it was: a hole instead of a cut. A file
+	 * system without holes keeps it all. */
+	(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			st.st_size - TRIM_KEEP_BYTES);
 }
 
 /* The file's last bytes, base64 (malloced), and when it was last written; -ENOENT. */
@@ -90,7 +95,8 @@ int console_output_get(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (r < 0 && r != -ENOENT)
 		return r;
 	/* AWS: an instance that has not written yet has a time and no output. */
-	*ret_reply = json_pack("{s:s, s:o, s:s*}", "InstanceId", d->id, "Timestamp", r == 0 ? jtime(usec) : jtime_now(), "Output",
+	*ret_reply = json_pack("{s:s, s:o, s:s*}", "InstanceId", d->id, "Timestamp",
+			       r == 0 ? jtime(usec) : jtime_now(), "Output",
 			       base64 && *base64 ? base64 : NULL);
 	return *ret_reply ? 0 : -ENOMEM;
 }

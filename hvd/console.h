@@ -1,7 +1,8 @@
 /*
- * Console: the first serial port of each instance as a file, <state>/hvd/console/<id>.log. hvd makes it before the guest starts and reads it; QEMU
- * appends. All starts of an instance stay in one file; its head is given back to the disk once it is long, so that a guest that talks
- * without end fills nobody's disk.
+ * Console: the first serial port of each instance as a file, <state>/hvd/console/<id>.log. hvd
+ * makes it before the guest starts and reads it; QEMU appends. All starts of an instance stay in
+ * one file; its head is given back to the disk once it is long, so that a guest that talks without
+ * end fills nobody's disk.
  */
 #pragma once
 
@@ -12,8 +13,10 @@
 #define CONSOLE_TAIL_BYTES (64 << 10) /* what GetConsoleOutput shows: AWS's figure */
 
 /* Where it is. */
-void console_path(const struct daemon *d, const char *instance_id, char ret_path[static CONSOLE_PATH_BYTES]);
-/* Makes the file if needed and writes a line of ours into it: a new start begins here. 0 or -errno. */
+void console_path(const struct daemon *d, const char *instance_id,
+		  char ret_path[static CONSOLE_PATH_BYTES]);
+/* Makes the file if needed and writes a line of ours into it: a new start begins here. 0 or
+ * -errno. */
 int console_begin(const struct daemon *d, const char *instance_id, const char *line);
 /* Removes it. It may never have been there. */
 void console_remove(const struct daemon *d, const char *instance_id);

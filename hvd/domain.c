@@ -1,4 +1,5 @@
-/* Domain XML from a spec, built as a libxml2 tree so that nothing a customer chose can become markup. */
+/* Domain XML from a spec, built as a libxml2 tree so that nothing a customer chose can become
+ * markup. */
 #include "domain.h"
 
 #include <errno.h>
@@ -12,14 +13,17 @@
 
 OWN_DEFINE(xmlDoc *, xmlFreeDoc);
 
-/* The tree under construction. A failed allocation is remembered, so that builders need not check each step. */
+/* The tree under construction. A failed allocation is remembered, so that builders need not
+ * check each step. */
 struct builder {
 	xmlDoc *doc;
 	int is_failed;
 };
 
-/* Adds an element with attributes (name, value pairs ended by NULL; an attribute of value NULL is left out). */
-static xmlNode *add(struct builder *b, xmlNode *parent, const char *name, ...) __attribute__((sentinel));
+/* Adds an element with attributes (name, value pairs ended by NULL; an attribute of value NULL
+ * is left out). */
+static xmlNode *add(struct builder *b, xmlNode *parent, const char *name, ...)
+	__attribute__((sentinel));
 
 static xmlNode *add(struct builder *b, xmlNode *parent, const char *name, ...)
 {
@@ -61,16 +65,19 @@ static void entry(struct builder *b, xmlNode *parent, const char *name, const ch
 	text(b, add(b, parent, "entry", "name", name, NULL), value);
 }
 
-/* A place on the root bus. Slot 0 is the host bridge, 1 is left to cards with a fixed place there, 31 is q35's own. */
+/* A place on the root bus. Slot 0 is the host bridge, 1 is left to cards with a fixed place
+ * there, 31 is q35's own. */
 static void on_root_bus(struct builder *b, xmlNode *device, unsigned slot)
 {
 	char number[8];
 
 	snprintf(number, sizeof(number), "0x%02x", slot);
-	add(b, device, "address", "type", "pci", "domain", "0x0000", "bus", "0x00", "slot", number, "function", "0x0", NULL);
+	add(b, device, "address", "type", "pci", "domain", "0x0000", "bus", "0x00", "slot", number,
+	    "function", "0x0", NULL);
 }
 
-static void add_sysinfo(struct builder *b, xmlNode *root, const struct domain_spec *spec, const char *uuid)
+static void add_sysinfo(struct builder *b, xmlNode *root, const struct domain_spec *spec,
+			const char *uuid)
 {
 	xmlNode *sysinfo = add(b, root, "sysinfo", "type", "smbios", NULL);
 	xmlNode *bios = add(b, sysinfo, "bios", NULL);
@@ -109,17 +116,21 @@ static void add_cpu(struct builder *b, xmlNode *root, const struct domain_spec *
 {
 	int is_kvm = strcmp(spec->type, "kvm") == 0;
 	/* TCG emulates no SMT: threads would only cost it. */
-	unsigned n_threads = is_kvm && spec->n_threads_per_core > 1 && spec->n_vcpus % spec->n_threads_per_core == 0 ?
-				     spec->n_threads_per_core :
-				     1;
+	unsigned n_threads = is_kvm && spec->n_threads_per_core > 1 &&
+					     spec->n_vcpus % spec->n_threads_per_core == 0
+				     ? spec->n_threads_per_core
+				     : 1;
 	char cores[16], threads[16];
 
 	snprintf(cores, sizeof(cores), "%u", spec->n_vcpus / n_threads);
 	snprintf(threads, sizeof(threads), "%u", n_threads);
-	xmlNode *cpu = is_kvm ? add(b, root, "cpu", "mode", "host-passthrough", "check", "none", "migratable", "off", NULL) :
-				add(b, root, "cpu", "mode", "maximum", "check", "none", NULL);
-	add(b, cpu, "topology", "sockets", "1", "dies", "1", "cores", cores, "threads", threads, NULL);
-	/* A fifth level of page tables makes each of TCG's page walks longer and is of use only beyond 64 TiB. */
+	xmlNode *cpu = is_kvm ? add(b, root, "cpu", "mode", "host-passthrough", "check", "none",
+				    "migratable", "off", NULL)
+			      : add(b, root, "cpu", "mode", "maximum", "check", "none", NULL);
+	add(b, cpu, "topology", "sockets", "1", "dies", "1", "cores", cores, "threads", threads,
+	    NULL);
+	/* A fifth level of page tables makes each of TCG's page walks longer and is of use only
+	 * beyond 64 TiB. */
 	if (!is_kvm)
 		add(b, cpu, "feature", "policy", "disable", "name", "la57", NULL);
 }
@@ -145,7 +156,8 @@ static void add_machine(struct builder *b, xmlNode *root)
 /* io=native needs O_DIRECT, which only these modes have. */
 static const char *disk_io(const char *cache)
 {
-	return strcmp(cache, "none") == 0 || strcmp(cache, "directsync") == 0 ? "native" : "threads";
+	return strcmp(cache, "none") == 0 || strcmp(cache, "directsync") == 0 ? "native"
+									      : "threads";
 }
 
 /* "vol-0ab…" → "vol0ab…" */
@@ -167,8 +179,8 @@ static void add_disks(struct builder *b, xmlNode *devices, const struct domain_s
 
 		volume_serial(d->volume_id, serial);
 		xmlNode *disk = add(b, devices, "disk", "type", "file", "device", "disk", NULL);
-		add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", spec->cache, "io", disk_io(spec->cache), "discard",
-		    "unmap", NULL);
+		add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", spec->cache,
+		    "io", disk_io(spec->cache), "discard", "unmap", NULL);
 		add(b, disk, "source", "file", d->path, NULL);
 		add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
 		text(b, add(b, disk, "serial", NULL), serial);
@@ -200,13 +212,15 @@ static void add_nics(struct builder *b, xmlNode *devices, const struct domain_sp
 
 static void add_controllers(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
 {
-	size_t n_ports = DOMAIN_SPARE_PORTS + (spec->n_disks ? spec->n_disks - 1 : 0) + (spec->n_nics ? spec->n_nics - 1 : 0);
+	size_t n_ports = DOMAIN_SPARE_PORTS + (spec->n_disks ? spec->n_disks - 1 : 0) +
+			 (spec->n_nics ? spec->n_nics - 1 : 0);
 
 	add(b, devices, "controller", "type", "pci", "index", "0", "model", "pcie-root", NULL);
 	for (size_t i = 0; i < n_ports; i++)
 		add(b, devices, "controller", "type", "pci", "model", "pcie-root-port", NULL);
 	add(b, devices, "controller", "type", "usb", "index", "0", "model", "none", NULL);
-	on_root_bus(b, add(b, devices, "controller", "type", "virtio-serial", "index", "0", NULL), 4);
+	on_root_bus(b, add(b, devices, "controller", "type", "virtio-serial", "index", "0", NULL),
+		    4);
 }
 
 static void add_devices(struct builder *b, xmlNode *root, const struct domain_spec *spec)
@@ -217,7 +231,8 @@ static void add_devices(struct builder *b, xmlNode *root, const struct domain_sp
 	add_nics(b, devices, spec);
 
 	xmlNode *serial = add(b, devices, "serial", "type", "file", NULL);
-	xmlNode *source = add(b, serial, "source", "path", spec->console_path, "append", "on", NULL);
+	xmlNode *source =
+		add(b, serial, "source", "path", spec->console_path, "append", "on", NULL);
 	/* hvd made the file and reads it; libvirtd opens it before it hands it to QEMU. */
 	add(b, source, "seclabel", "model", "dac", "relabel", "no", NULL);
 	add(b, serial, "target", "type", "isa-serial", "port", "0", NULL);
@@ -299,7 +314,8 @@ int domain_target(const char *device_name, unsigned *taken, char ret_target[stat
 	base = base ? base + 1 : device_name;
 	if (strncmp(base, "xvd", 3) == 0)
 		base += 3;
-	else if (strncmp(base, "sd", 2) == 0 || strncmp(base, "vd", 2) == 0 || strncmp(base, "hd", 2) == 0)
+	else if (strncmp(base, "sd", 2) == 0 || strncmp(base, "vd", 2) == 0 ||
+		 strncmp(base, "hd", 2) == 0)
 		base += 2;
 	else
 		base = "";

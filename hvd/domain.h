@@ -1,14 +1,17 @@
 /*
- * Domain: what a guest is to libvirt. A spec in, libvirt's domain XML out; nothing here talks to libvirt. The golden tests
- * (tests/golden/domain/) hold the result.
+ * Domain: what a guest is to libvirt. A spec in, libvirt's domain XML out; nothing here talks to
+ * libvirt. The golden tests (tests/golden/domain/) hold the result.
  *
  * Choices that others rely on:
- *  - q35, virtio everything. What is there from the start and never leaves (root disk, first interface, agent's port, rng) sits on
- *    the root bus; for what may come later there are DOMAIN_SPARE_PORTS root ports (q35 can only hot-plug into those).
- *  - The domain's name is the instance id. SMBIOS uuid and serial start with "ec2" and the manufacturer is "Amazon EC2":
- *    cloud-init knows EC2 by that (ds-identify, "EC2 identification").
- *  - A disk's serial is its volume id without the dash, as on AWS; virtio-blk holds 20 bytes, exactly that.
- *  - The console is a file opened for appending: earlier boots stay in it. It keeps its owner (no relabelling).
+ *  - q35, virtio everything. What is there from the start and never leaves (root disk, first
+ *    interface, agent's port, rng) sits on the root bus; for what may come later there are
+ *    DOMAIN_SPARE_PORTS root ports (q35 can only hot-plug into those).
+ *  - The domain's name is the instance id. SMBIOS uuid and serial start with "ec2" and the
+ *    manufacturer is "Amazon EC2": cloud-init knows EC2 by that (ds-identify, "EC2 identification").
+ *  - A disk's serial is its volume id without the dash, as on AWS; virtio-blk holds 20 bytes,
+ *    exactly that.
+ *  - The console is a file opened for appending: earlier boots stay in it. It keeps its owner (no
+ *    relabelling).
  */
 #pragma once
 
@@ -52,9 +55,11 @@ struct domain_spec {
 /* The XML (malloced). 0 or -ENOMEM. */
 int domain_xml(const struct domain_spec *spec, char **ret_xml);
 
-/* The SMBIOS uuid of an instance: always the same for the same id, starts with "ec2", RFC 4122 version 4 in form. */
+/* The SMBIOS uuid of an instance: always the same for the same id, starts with "ec2", RFC 4122
+ * version 4 in form. */
 void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES]);
 
-/* "/dev/sdf", "xvdf", "/dev/nvme1n1": the virtio target a device name asks for ("vdf"), with `taken` a bit per letter in use. The root
- * disk is always vda. A name without a letter, or with a taken one, gets the first free. -ENOSPC when all are taken. */
+/* "/dev/sdf", "xvdf", "/dev/nvme1n1": the virtio target a device name asks for ("vdf"), with
+ * `taken` a bit per letter in use. The root disk is always vda. A name without a letter, or with
+ * a taken one, gets the first free. -ENOSPC when all are taken. */
 int domain_target(const char *device_name, unsigned *taken, char ret_target[static 8]);

@@ -1,6 +1,7 @@
 /*
- * Guest: the conversation with the agent inside, over the virtio-serial port: one JSON object a line (doc/messages.md, "The
- * guest"). All that comes is a stranger's: lines are bounded, what is not understood is dropped.
+ * Guest: the conversation with the agent inside, over the virtio-serial port: one JSON object a
+ * line (doc/messages.md, "The guest"). All that comes is a stranger's: lines are bounded, what is
+ * not understood is dropped.
  */
 #pragma once
 
@@ -15,7 +16,8 @@ struct guest *guest_new(const char *instance_id);
 /* NULL is fine. */
 void guest_free(struct guest *g);
 
-/* (fiber) Opens the port unless it is open. 0, -EAGAIN: it was closed a moment ago, -EOPNOTSUPP: this libvirt driver has no ports, or as virt_channel_open(). */
+/* (fiber) Opens the port unless it is open. 0, -EAGAIN: it was closed a moment ago, -EOPNOTSUPP:
+ * this libvirt driver has no ports, or as virt_channel_open(). */
 int guest_connect(struct guest *g, struct virt *v);
 /* Closes it; the guest is not asked. NULL is fine. */
 void guest_disconnect(struct guest *g);
@@ -26,5 +28,6 @@ void guest_forget(struct guest *g);
 
 /* The agent's last figures (borrowed; see doc/messages.md, "beat"), NULL: none since its start. */
 const json_t *guest_figures(const struct guest *g);
-/* When the agent was last heard, monotonic microseconds; 0: never since the guest's start or ours. */
+/* When the agent was last heard, monotonic microseconds; 0: never since the guest's start or
+ * ours. */
 uint64_t guest_heard_usec(const struct guest *g);

@@ -1,4 +1,5 @@
-/* The daemon's own: what it opens, what it finds out about the machine, and how libvirt's news reach the instances. */
+/* The daemon's own: what it opens, what it finds out about the machine, and how libvirt's news
+ * reach the instances. */
 #include "hvd.h"
 
 #include <errno.h>
@@ -43,8 +44,8 @@ static void on_event(void *userdata, const char *name, enum virt_event event)
 
 /* ---- the machine ---- */
 
-/* Tells one start of the machine from another: the kernel's, and that of process 1, which in a container or in namespaces of one's own is
- * started more often than the kernel. */
+/* Tells one start of the machine from another: the kernel's, and that of process 1, which in a
+ * container or in namespaces of one's own is started more often than the kernel. */
 static void read_host_boot(char ret_boot[static 96])
 {
 	char boot[40] = "", line[1024] = "";
@@ -55,7 +56,7 @@ static void read_host_boot(char ret_boot[static 96])
 	if (id && fgets(boot, sizeof(boot), id))
 		boot[strcspn(boot, "\n")] = '\0';
 	if (stat && fgets(line, sizeof(line), stat))
-		p = strrchr(line, ')'); /* the name before it may contain anything */
+		p = strrchr(line, ')');	    /* the name before it may contain anything */
 	for (int i = 0; p && i < 20; i++) { /* field 22, and `)` ends the second */
 		p = strchr(p, ' ');
 		p = p ? p + 1 : NULL;
@@ -75,13 +76,15 @@ static void choose_acceleration(void *arg)
 		is_kvm = h->probe.is_usable;
 	} else {
 		is_kvm = strcmp(told, "kvm") == 0;
-		snprintf(h->probe.reason, sizeof(h->probe.reason), "the configuration says %s", is_kvm ? "kvm" : "tcg");
+		snprintf(h->probe.reason, sizeof(h->probe.reason), "the configuration says %s",
+			 is_kvm ? "kvm" : "tcg");
 	}
 	h->domain_type = is_kvm ? "kvm" : "qemu";
 	if (is_kvm)
 		log_info("guests run by KVM", "REASON", h->probe.reason);
 	else
-		log_warning(0, "guests are emulated by TCG, which is slow", "REASON", h->probe.reason);
+		log_warning(0, "guests are emulated by TCG, which is slow", "REASON",
+			    h->probe.reason);
 	instance_kick_all(h->daemon->store);
 }
 
@@ -114,7 +117,9 @@ void hvd_watch_consoles(void)
 	int is_on = SD_EVENT_OFF;
 
 	if (!consoles) {
-		(void)sd_event_add_time(self.daemon->loop, &consoles, CLOCK_MONOTONIC, at, CONSOLES_SLACK_USEC, on_consoles, NULL); /* out of memory: at the next start */
+		/* out of memory: at the next start */
+		(void)sd_event_add_time(self.daemon->loop, &consoles, CLOCK_MONOTONIC, at,
+					CONSOLES_SLACK_USEC, on_consoles, NULL);
 		return;
 	}
 	if (sd_event_source_get_enabled(consoles, &is_on) >= 0 && is_on != SD_EVENT_OFF)
@@ -148,7 +153,8 @@ int hvd_open(struct daemon *d)
 	if (r == 0)
 		r = imds_open(d);
 	if (r == 0)
-		r = virt_new(d->loop, config_string(d->config, "Compute", "LibvirtUri"), &hooks, &self, &self.virt);
+		r = virt_new(d->loop, config_string(d->config, "Compute", "LibvirtUri"), &hooks,
+			     &self, &self.virt);
 	if (r == 0)
 		r = fiber_spawn(choose_acceleration, &self);
 	if (r == 0)
@@ -179,11 +185,16 @@ int hypervisor_describe(struct call *c, json_t *parameters, json_t **ret_reply, 
 	const struct hvd *h = &self;
 
 	(void)parameters, (void)f;
-	*ret_reply = json_pack("{s:s, s:s, s:{s:b, s:b, s:b, s:b, s:b, s:f}, s:{s:b, s:s, s:s}}", "Acceleration",
-			       !h->domain_type ? "unknown" : strcmp(h->domain_type, "kvm") == 0 ? "kvm" : "tcg", "Reason", h->probe.reason, "Probe",
-			       "Usable", h->probe.is_usable, "CpuFlag", h->probe.has_flag, "KvmIntel", h->probe.has_kvm_intel, "KvmAmd",
-			       h->probe.has_kvm_amd, "KvmPvm", h->probe.has_kvm_pvm, "Mips", h->probe.mips, "Libvirt", "Connected",
-			       virt_is_connected(h->virt), "Uri", config_string(c->daemon->config, "Compute", "LibvirtUri"), "Version",
-			       virt_version(h->virt));
+	*ret_reply = json_pack(
+		"{s:s, s:s, s:{s:b, s:b, s:b, s:b, s:b, s:f}, s:{s:b, s:s, s:s}}", "Acceleration",
+		!h->domain_type			     ? "unknown"
+		: strcmp(h->domain_type, "kvm") == 0 ? "kvm"
+						     : "tcg",
+		"Reason", h->probe.reason, "Probe", "Usable", h->probe.is_usable, "CpuFlag",
+		h->probe.has_flag, "KvmIntel", h->probe.has_kvm_intel, "KvmAmd",
+		h->probe.has_kvm_amd, "KvmPvm", h->probe.has_kvm_pvm, "Mips", h->probe.mips,
+		"Libvirt", "Connected", virt_is_connected(h->virt), "Uri",
+		config_string(c->daemon->config, "Compute", "LibvirtUri"), "Version",
+		virt_version(h->virt));
 	return *ret_reply ? 0 : -ENOMEM;
 }

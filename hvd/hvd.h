@@ -1,5 +1,6 @@
 /*
- * What hvd's rooms share while it runs. What must survive is in the store; this is found out again at each start.
+ * What hvd's rooms share while it runs. What must survive is in the store; this is found out again
+ * at each start.
  */
 #pragma once
 
@@ -13,7 +14,8 @@ struct hvd {
 	struct probe probe;
 	const char *domain_type; /* libvirt's word: "kvm" or "qemu" (TCG); NULL until it is known */
 	uint64_t listening_usec; /* monotonic; since when guests' agents can be heard */
-	char host_boot[96];	 /* differs after each start of the machine (or of the namespaces that play one) */
+	/* differs after each start of the machine (or of the namespaces that play one) */
+	char host_boot[96];
 };
 
 /* The one there is. */

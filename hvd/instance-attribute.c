@@ -1,4 +1,5 @@
-/* DescribeInstanceAttribute, ModifyInstanceAttribute and ResetInstanceAttribute: one attribute a call, each a row. */
+/* DescribeInstanceAttribute, ModifyInstanceAttribute and ResetInstanceAttribute: one attribute a
+ * call, each a row. */
 #include <errno.h>
 #include <string.h>
 
@@ -41,17 +42,23 @@ static const struct attribute {
 	{"kernel", "KernelId", VALUE, "KernelId", "Kernel", 1, set_nothing},
 	{"ramdisk", "RamdiskId", VALUE, "RamdiskId", "Ramdisk", 1, set_nothing},
 	{"userData", "UserData", VALUE, "_UserData", "UserData", 1, set_user_data},
-	{"disableApiTermination", "DisableApiTermination", VALUE, "_DisableApiTermination", "DisableApiTermination", 0, set_no_termination},
-	{"disableApiStop", "DisableApiStop", VALUE, "_DisableApiStop", "DisableApiStop", 0, set_no_stop},
-	{"instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior", VALUE, "_ShutdownBehavior",
-	 "InstanceInitiatedShutdownBehavior", 0, set_shutdown},
+	{"disableApiTermination", "DisableApiTermination", VALUE, "_DisableApiTermination",
+	 "DisableApiTermination", 0, set_no_termination},
+	{"disableApiStop", "DisableApiStop", VALUE, "_DisableApiStop", "DisableApiStop", 0,
+	 set_no_stop},
+	{"instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior", VALUE,
+	 "_ShutdownBehavior", "InstanceInitiatedShutdownBehavior", 0, set_shutdown},
 	{"rootDeviceName", "RootDeviceName", VALUE, "RootDeviceName", NULL, 0, NULL},
-	{"blockDeviceMapping", "BlockDeviceMappings", PLAIN, "BlockDeviceMappings", "BlockDeviceMappings", 0, set_mappings},
+	{"blockDeviceMapping", "BlockDeviceMappings", PLAIN, "BlockDeviceMappings",
+	 "BlockDeviceMappings", 0, set_mappings},
 	{"productCodes", "ProductCodes", PLAIN, "ProductCodes", NULL, 0, NULL},
-	{"sourceDestCheck", "SourceDestCheck", VALUE, "SourceDestCheck", "SourceDestCheck", 0, set_source_check},
+	{"sourceDestCheck", "SourceDestCheck", VALUE, "SourceDestCheck", "SourceDestCheck", 0,
+	 set_source_check},
 	{"groupSet", "Groups", PLAIN, "SecurityGroups", "Groups", 0, set_groups},
-	{"ebsOptimized", "EbsOptimized", VALUE, "EbsOptimized", "EbsOptimized", 1, set_ebs_optimized},
-	{"sriovNetSupport", "SriovNetSupport", VALUE, "SriovNetSupport", "SriovNetSupport", 1, set_nothing},
+	{"ebsOptimized", "EbsOptimized", VALUE, "EbsOptimized", "EbsOptimized", 1,
+	 set_ebs_optimized},
+	{"sriovNetSupport", "SriovNetSupport", VALUE, "SriovNetSupport", "SriovNetSupport", 1,
+	 set_nothing},
 	{"enaSupport", "EnaSupport", VALUE, "EnaSupport", "EnaSupport", 1, set_ena},
 	{"enclaveOptions", "EnclaveOptions", PLAIN, "EnclaveOptions", NULL, 0, NULL},
 };
@@ -67,7 +74,8 @@ static const struct attribute *attribute_find(const char *name)
 
 /* ---- describe ---- */
 
-int instance_attribute_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int instance_attribute_describe(struct call *c, json_t *parameters, json_t **ret_reply,
+				struct fault *f)
 {
 	const char *name = jstr(parameters, "Attribute");
 	const struct attribute *a = attribute_find(name);
@@ -77,13 +85,18 @@ int instance_attribute_describe(struct call *c, json_t *parameters, json_t **ret
 	if (r < 0)
 		return r;
 	if (!name)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter attribute");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter attribute");
 	if (!a)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Value (%.64s) for parameter attribute is invalid. Unknown attribute.", name);
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"Value (%.64s) for parameter attribute is invalid. Unknown attribute.",
+			name);
 	json_t *value = json_object_get(d->json, a->member);
 	/* AWS: what has no value is an empty structure here. */
 	if (a->form == VALUE)
-		*ret_reply = json_pack("{s:s, s:{s:O*}}", "InstanceId", d->id, a->result, "Value", value);
+		*ret_reply = json_pack("{s:s, s:{s:O*}}", "InstanceId", d->id, a->result, "Value",
+				       value);
 	else
 		*ret_reply = json_pack("{s:s, s:O*}", "InstanceId", d->id, a->result, value);
 	return *ret_reply ? 0 : -ENOMEM;
@@ -99,7 +112,8 @@ static const json_t *given(const struct change *m)
 
 static int set_nothing(struct change *m)
 {
-	return fault_set(m->fault, FAULT_UNSUPPORTED_OPERATION, "This attribute cannot be modified");
+	return fault_set(m->fault, FAULT_UNSUPPORTED_OPERATION,
+			 "This attribute cannot be modified");
 }
 
 static int set_type(struct change *m)
@@ -108,9 +122,11 @@ static int set_type(struct change *m)
 	const struct instance_type *type = name ? instance_type_find(name) : NULL;
 
 	if (!type)
-		return fault_set(m->fault, FAULT_INVALID_INSTANCE_ATTRIBUTE_VALUE, "Invalid value '%.64s' for InstanceType.", name ? name : "");
+		return fault_set(m->fault, FAULT_INVALID_INSTANCE_ATTRIBUTE_VALUE,
+				 "Invalid value '%.64s' for InstanceType.", name ? name : "");
 	if (json_array_size(json_object_get(m->instance, "NetworkInterfaces")) > type->n_interfaces)
-		return fault_set(m->fault, FAULT_INVALID_PARAMETER_COMBINATION, "%s does not support so many network interfaces", type->name);
+		return fault_set(m->fault, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "%s does not support so many network interfaces", type->name);
 	return instance_set_type(m->instance, type);
 }
 
@@ -128,14 +144,17 @@ static int set_shutdown(struct change *m)
 
 	if (!to || (strcmp(to, "stop") != 0 && strcmp(to, "terminate") != 0))
 		return fault_set(m->fault, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter instanceInitiatedShutdownBehavior is invalid. Unknown behavior.", to ? to : "");
+				 "Value (%.64s) for parameter instanceInitiatedShutdownBehavior is "
+				 "invalid. Unknown behavior.",
+				 to ? to : "");
 	return jset(m->instance, "_ShutdownBehavior", to);
 }
 
 static int set_switch(struct change *m, const char *member)
 {
 	if (!json_is_boolean(given(m)))
-		return fault_set(m->fault, FAULT_INVALID_PARAMETER_VALUE, "The value must be true or false");
+		return fault_set(m->fault, FAULT_INVALID_PARAMETER_VALUE,
+				 "The value must be true or false");
 	return jset_new(m->instance, member, json_boolean(json_is_true(given(m))));
 }
 
@@ -162,11 +181,13 @@ static int set_ena(struct change *m)
 /* The first interface is asked of netd to change, and the document takes what netd then shows. */
 static int set_by_netd(struct change *m, const char *argument, json_t *value)
 {
-	const char *eni = jstr(json_array_get(json_object_get(m->instance, "NetworkInterfaces"), 0), "NetworkInterfaceId");
+	const char *eni = jstr(json_array_get(json_object_get(m->instance, "NetworkInterfaces"), 0),
+			       "NetworkInterfaceId");
 	OWN(json_decref) json_t *interfaces = NULL;
 	json_t *ask = json_pack("{s:s, s:o}", "NetworkInterfaceId", eni, argument, value);
 	const struct doc *d;
-	int r = parts_call("netd", m->call->ctx, "ec2.ModifyNetworkInterfaceAttribute", ask, m->fault);
+	int r = parts_call("netd", m->call->ctx, "ec2.ModifyNetworkInterfaceAttribute", ask,
+			   m->fault);
 
 	if (r == 0)
 		r = parts_interfaces(m->call->ctx, m->id, &interfaces, m->fault);
@@ -211,8 +232,10 @@ static int set_mappings(struct change *m)
 		json_t *mapping = mapping_find(m->instance, device_name);
 		json_t *to = json_object_get(json_object_get(row, "Ebs"), "DeleteOnTermination");
 		if (!mapping)
-			return fault_set(m->fault, FAULT_INVALID_INSTANCE_ATTRIBUTE_VALUE, "No device is currently mapped at %.64s", device_name);
-		if (to && json_object_set(json_object_get(mapping, "Ebs"), "DeleteOnTermination", to) < 0)
+			return fault_set(m->fault, FAULT_INVALID_INSTANCE_ATTRIBUTE_VALUE,
+					 "No device is currently mapped at %.64s", device_name);
+		if (to &&
+		    json_object_set(json_object_get(mapping, "Ebs"), "DeleteOnTermination", to) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -220,7 +243,8 @@ static int set_mappings(struct change *m)
 
 /* ---- modify ---- */
 
-/* "Attribute" with a text "Value", as some clients ask: the text in the form of the attribute's own argument. */
+/* "Attribute" with a text "Value", as some clients ask: the text in the form of the attribute's
+ * own argument. */
 static json_t *from_text(const char *text)
 {
 	if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)
@@ -229,7 +253,8 @@ static json_t *from_text(const char *text)
 }
 
 /* The one attribute that the request is about, and its new value (a new reference). */
-static int read_change(json_t *parameters, const struct attribute **ret_attribute, json_t **ret_value, struct fault *f)
+static int read_change(json_t *parameters, const struct attribute **ret_attribute,
+		       json_t **ret_value, struct fault *f)
 {
 	const struct attribute *named = attribute_find(jstr(parameters, "Attribute")), *only = NULL;
 	const char *text = jstr(parameters, "Value");
@@ -238,26 +263,34 @@ static int read_change(json_t *parameters, const struct attribute **ret_attribut
 		if (!attributes[i].argument || !json_object_get(parameters, attributes[i].argument))
 			continue;
 		if (only)
-			return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "Fields for multiple attribute types specified: %s, %s", only->name,
-					 attributes[i].name);
+			return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+					 "Fields for multiple attribute types specified: %s, %s",
+					 only->name, attributes[i].name);
 		only = &attributes[i];
 	}
 	if (jstr(parameters, "Attribute") && !named)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Value (%.64s) for parameter attribute is invalid. Unknown attribute.",
-				 jstr(parameters, "Attribute"));
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"Value (%.64s) for parameter attribute is invalid. Unknown attribute.",
+			jstr(parameters, "Attribute"));
 	if (named && only && (named != only || text))
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "Fields for multiple attribute types specified: %s, %s", named->name,
-				 only->name);
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "Fields for multiple attribute types specified: %s, %s",
+				 named->name, only->name);
 	if (!only && (!named || !text))
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "No attributes specified.");
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "No attributes specified.");
 	*ret_attribute = only ? only : named;
 	if (!(*ret_attribute)->argument || (!only && named->form == PLAIN))
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "The attribute %s cannot be modified so", (*ret_attribute)->name);
-	*ret_value = only ? json_incref(json_object_get(parameters, only->argument)) : from_text(text);
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "The attribute %s cannot be modified so", (*ret_attribute)->name);
+	*ret_value =
+		only ? json_incref(json_object_get(parameters, only->argument)) : from_text(text);
 	return *ret_value ? 0 : -ENOMEM;
 }
 
-static int apply(struct call *c, const struct attribute *a, const char *id, const json_t *value, struct fault *f)
+static int apply(struct call *c, const struct attribute *a, const char *id, const json_t *value,
+		 struct fault *f)
 {
 	struct change m = {.call = c, .id = id, .value = value, .fault = f};
 	const struct doc *d;
@@ -266,8 +299,10 @@ static int apply(struct call *c, const struct attribute *a, const char *id, cons
 	if (r < 0)
 		return r;
 	enum instance_state s = instance_state_of(d->json);
-	if (s == INSTANCE_TERMINATED || s == INSTANCE_SHUTTING_DOWN || (a->needs_stop && s != INSTANCE_STOPPED))
-		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE, "The instance '%s' is not in the 'stopped' state.", id);
+	if (s == INSTANCE_TERMINATED || s == INSTANCE_SHUTTING_DOWN ||
+	    (a->needs_stop && s != INSTANCE_STOPPED))
+		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE,
+				 "The instance '%s' is not in the 'stopped' state.", id);
 	m.instance = doc_edit(d);
 	r = m.instance ? a->set(&m) : -ENOMEM;
 	/* Not `d`: a setter that asked netd may have waited. */
@@ -277,7 +312,8 @@ static int apply(struct call *c, const struct attribute *a, const char *id, cons
 	return r;
 }
 
-int instance_attribute_modify(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int instance_attribute_modify(struct call *c, json_t *parameters, json_t **ret_reply,
+			      struct fault *f)
 {
 	const struct attribute *a = NULL;
 	OWN(json_decref) json_t *value = NULL;
@@ -291,13 +327,15 @@ int instance_attribute_modify(struct call *c, json_t *parameters, json_t **ret_r
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
-int instance_attribute_reset(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int instance_attribute_reset(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	const char *name = jstr_or(parameters, "Attribute", "");
 	OWN(json_decref) json_t *value = json_pack("{s:b}", "Value", 1);
 
 	if (strcmp(name, "sourceDestCheck") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "The attribute '%.64s' cannot be reset", name);
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "The attribute '%.64s' cannot be reset", name);
 	int r = apply(c, attribute_find(name), jstr(parameters, "InstanceId"), value, f);
 	if (r < 0)
 		return r;

@@ -5,13 +5,15 @@
 #include "describe.h"
 #include "instance-rooms.h"
 
-/* Source: EC2 API reference, DescribeInstances, "Filters". What no box has (hosts, outposts, spot …) matches nothing. */
+/* Source: EC2 API reference, DescribeInstances, "Filters". What no box has (hosts, outposts,
+ * spot …) matches nothing. */
 static const struct filter filters[] = {
 	{"affinity", "Placement.Affinity"},
 	{"architecture", "Architecture"},
 	{"availability-zone", "Placement.AvailabilityZone"},
 	{"block-device-mapping.attach-time", "BlockDeviceMappings.Ebs.AttachTime"},
-	{"block-device-mapping.delete-on-termination", "BlockDeviceMappings.Ebs.DeleteOnTermination"},
+	{"block-device-mapping.delete-on-termination",
+	 "BlockDeviceMappings.Ebs.DeleteOnTermination"},
 	{"block-device-mapping.device-name", "BlockDeviceMappings.DeviceName"},
 	{"block-device-mapping.status", "BlockDeviceMappings.Ebs.Status"},
 	{"block-device-mapping.volume-id", "BlockDeviceMappings.Ebs.VolumeId"},
@@ -51,32 +53,44 @@ static const struct filter filters[] = {
 	{"metadata-options.instance-metadata-tags", "MetadataOptions.InstanceMetadataTags"},
 	{"metadata-options.state", "MetadataOptions.State"},
 	{"monitoring-state", "Monitoring.State"},
-	{"network-interface.addresses.association.allocation-id", "NetworkInterfaces.PrivateIpAddresses.Association.AllocationId"},
-	{"network-interface.addresses.association.association-id", "NetworkInterfaces.PrivateIpAddresses.Association.AssociationId"},
-	{"network-interface.addresses.association.ip-owner-id", "NetworkInterfaces.PrivateIpAddresses.Association.IpOwnerId"},
-	{"network-interface.addresses.association.public-ip", "NetworkInterfaces.PrivateIpAddresses.Association.PublicIp"},
+	{"network-interface.addresses.association.allocation-id",
+	 "NetworkInterfaces.PrivateIpAddresses.Association.AllocationId"},
+	{"network-interface.addresses.association.association-id",
+	 "NetworkInterfaces.PrivateIpAddresses.Association.AssociationId"},
+	{"network-interface.addresses.association.ip-owner-id",
+	 "NetworkInterfaces.PrivateIpAddresses.Association.IpOwnerId"},
+	{"network-interface.addresses.association.public-ip",
+	 "NetworkInterfaces.PrivateIpAddresses.Association.PublicIp"},
 	{"network-interface.addresses.primary", "NetworkInterfaces.PrivateIpAddresses.Primary"},
-	{"network-interface.addresses.private-ip-address", "NetworkInterfaces.PrivateIpAddresses.PrivateIpAddress"},
-	{"network-interface.association.allocation-id", "NetworkInterfaces.Association.AllocationId"},
-	{"network-interface.association.association-id", "NetworkInterfaces.Association.AssociationId"},
+	{"network-interface.addresses.private-ip-address",
+	 "NetworkInterfaces.PrivateIpAddresses.PrivateIpAddress"},
+	{"network-interface.association.allocation-id",
+	 "NetworkInterfaces.Association.AllocationId"},
+	{"network-interface.association.association-id",
+	 "NetworkInterfaces.Association.AssociationId"},
 	{"network-interface.association.carrier-ip", "NetworkInterfaces.Association.CarrierIp"},
-	{"network-interface.association.customer-owned-ip", "NetworkInterfaces.Association.CustomerOwnedIp"},
+	{"network-interface.association.customer-owned-ip",
+	 "NetworkInterfaces.Association.CustomerOwnedIp"},
 	{"network-interface.association.ip-owner-id", "NetworkInterfaces.Association.IpOwnerId"},
-	{"network-interface.association.public-dns-name", "NetworkInterfaces.Association.PublicDnsName"},
+	{"network-interface.association.public-dns-name",
+	 "NetworkInterfaces.Association.PublicDnsName"},
 	{"network-interface.association.public-ip", "NetworkInterfaces.Association.PublicIp"},
 	{"network-interface.attachment.attach-time", "NetworkInterfaces.Attachment.AttachTime"},
 	{"network-interface.attachment.attachment-id", "NetworkInterfaces.Attachment.AttachmentId"},
-	{"network-interface.attachment.delete-on-termination", "NetworkInterfaces.Attachment.DeleteOnTermination"},
+	{"network-interface.attachment.delete-on-termination",
+	 "NetworkInterfaces.Attachment.DeleteOnTermination"},
 	{"network-interface.attachment.device-index", "NetworkInterfaces.Attachment.DeviceIndex"},
 	{"network-interface.attachment.instance-id", "InstanceId"},
 	{"network-interface.attachment.instance-owner-id", "_OwnerId"},
-	{"network-interface.attachment.network-card-index", "NetworkInterfaces.Attachment.NetworkCardIndex"},
+	{"network-interface.attachment.network-card-index",
+	 "NetworkInterfaces.Attachment.NetworkCardIndex"},
 	{"network-interface.attachment.status", "NetworkInterfaces.Attachment.Status"},
 	{"network-interface.availability-zone", "Placement.AvailabilityZone"},
 	{"network-interface.description", "NetworkInterfaces.Description"},
 	{"network-interface.group-id", "NetworkInterfaces.Groups.GroupId"},
 	{"network-interface.group-name", "NetworkInterfaces.Groups.GroupName"},
-	{"network-interface.ipv6-addresses.ipv6-address", "NetworkInterfaces.Ipv6Addresses.Ipv6Address"},
+	{"network-interface.ipv6-addresses.ipv6-address",
+	 "NetworkInterfaces.Ipv6Addresses.Ipv6Address"},
 	{"network-interface.mac-address", "NetworkInterfaces.MacAddress"},
 	{"network-interface.network-interface-id", "NetworkInterfaces.NetworkInterfaceId"},
 	{"network-interface.outpost-arn", "NetworkInterfaces.OutpostArn"},
@@ -99,8 +113,10 @@ static const struct filter filters[] = {
 	{"platform", "Platform"},
 	{"platform-details", "PlatformDetails"},
 	{"private-dns-name", "PrivateDnsName"},
-	{"private-dns-name-options.enable-resource-name-dns-a-record", "PrivateDnsNameOptions.EnableResourceNameDnsARecord"},
-	{"private-dns-name-options.enable-resource-name-dns-aaaa-record", "PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord"},
+	{"private-dns-name-options.enable-resource-name-dns-a-record",
+	 "PrivateDnsNameOptions.EnableResourceNameDnsARecord"},
+	{"private-dns-name-options.enable-resource-name-dns-aaaa-record",
+	 "PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord"},
 	{"private-dns-name-options.hostname-type", "PrivateDnsNameOptions.HostnameType"},
 	{"private-ip-address", "PrivateIpAddress"},
 	{"product-code", "ProductCodes.ProductCodeId"},
@@ -144,8 +160,10 @@ static json_t *reservation_get(json_t *by_id, json_t *list, const json_t *instan
 
 	if (reservation)
 		return reservation;
-	reservation = json_pack("{s:s, s:s, s:[], s:[]}", "ReservationId", id, "OwnerId", jstr_or(instance, "_OwnerId", ""), "Groups", "Instances");
-	if (json_array_append_new(list, reservation) < 0 || json_object_set(by_id, id, reservation) < 0)
+	reservation = json_pack("{s:s, s:s, s:[], s:[]}", "ReservationId", id, "OwnerId",
+				jstr_or(instance, "_OwnerId", ""), "Groups", "Instances");
+	if (json_array_append_new(list, reservation) < 0 ||
+	    json_object_set(by_id, id, reservation) < 0)
 		return NULL;
 	return reservation;
 }
@@ -165,7 +183,8 @@ int instances_describe(struct call *c, json_t *parameters, json_t **ret_reply, s
 	json_array_foreach(ids, i, id) {
 		const struct doc *d = store_find(c->store, INSTANCE_KIND, json_string_value(id));
 		json_t *reservation = reservation_get(by_id, list, d->json);
-		if (!reservation || json_array_append_new(json_object_get(reservation, "Instances"), instance_present(c, d)) < 0)
+		if (!reservation || json_array_append_new(json_object_get(reservation, "Instances"),
+							  instance_present(c, d)) < 0)
 			return -ENOMEM;
 	}
 	*ret_reply = json_pack("{s:O, s:s*}", "Reservations", list, "NextToken", token);

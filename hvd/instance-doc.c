@@ -20,14 +20,16 @@ uint64_t now_usec(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-int instance_get(const struct call *c, const char *id, const struct doc **ret_instance, struct fault *f)
+int instance_get(const struct call *c, const char *id, const struct doc **ret_instance,
+		 struct fault *f)
 {
 	if (!id || !id_is(id, "i"))
-		return fault_set(f, FAULT_INVALID_INSTANCE_ID_MALFORMED, "Invalid id: \"%.128s\" (expecting \"i-...\")",
-				 id ? id : "");
+		return fault_set(f, FAULT_INVALID_INSTANCE_ID_MALFORMED,
+				 "Invalid id: \"%.128s\" (expecting \"i-...\")", id ? id : "");
 	const struct doc *d = store_get(c->store, c->ctx, INSTANCE_KIND, id);
 	if (!d)
-		return fault_set(f, FAULT_INVALID_INSTANCE_ID_NOT_FOUND, "The instance ID '%s' does not exist", id);
+		return fault_set(f, FAULT_INVALID_INSTANCE_ID_NOT_FOUND,
+				 "The instance ID '%s' does not exist", id);
 	*ret_instance = d;
 	return 0;
 }
@@ -39,7 +41,8 @@ int instance_check_ids(const struct call *c, json_t *parameters, struct fault *f
 	size_t i;
 
 	if (json_array_size(ids) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter InstanceId");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter InstanceId");
 	json_array_foreach(ids, i, id) {
 		int r = instance_get(c, json_string_value(id), &d, f);
 		if (r < 0)
@@ -61,21 +64,35 @@ static json_t *pick(const json_t *from, const char *const *names)
 	return give(to);
 }
 
-/* A network interface as an Instance shows it: netd's members under the same names, less what only DescribeNetworkInterfaces has. */
+/* A network interface as an Instance shows it: netd's members under the same names, less what
+ * only DescribeNetworkInterfaces has. */
 static json_t *interface_of(const json_t *eni)
 {
-	static const char *const members[] = {"Association",	     "Description",	    "Groups",
-					      "Ipv6Addresses",	     "MacAddress",	    "NetworkInterfaceId",
-					      "OwnerId",	     "PrivateDnsName",	    "PrivateIpAddress",
-					      "PrivateIpAddresses", "SourceDestCheck",	    "Status",
-					      "SubnetId",	     "VpcId",		    "InterfaceType",
-					      "_Tap",		     NULL};
-	static const char *const attachment[] = {"AttachTime",	"AttachmentId", "DeleteOnTermination",
-						 "DeviceIndex", "Status",	"NetworkCardIndex",
-						 NULL};
+	static const char *const members[] = {"Association",
+					      "Description",
+					      "Groups",
+					      "Ipv6Addresses",
+					      "MacAddress",
+					      "NetworkInterfaceId",
+					      "OwnerId",
+					      "PrivateDnsName",
+					      "PrivateIpAddress",
+					      "PrivateIpAddresses",
+					      "SourceDestCheck",
+					      "Status",
+					      "SubnetId",
+					      "VpcId",
+					      "InterfaceType",
+					      "_Tap",
+					      NULL};
+	static const char *const attachment[] = {
+		"AttachTime",  "AttachmentId", "DeleteOnTermination",
+		"DeviceIndex", "Status",       "NetworkCardIndex",
+		NULL};
 	OWN(json_decref) json_t *shown = pick(eni, members);
 
-	if (!shown || jset_new(shown, "Attachment", pick(json_object_get(eni, "Attachment"), attachment)) < 0)
+	if (!shown ||
+	    jset_new(shown, "Attachment", pick(json_object_get(eni, "Attachment"), attachment)) < 0)
 		return NULL;
 	return give(shown);
 }
@@ -92,7 +109,8 @@ static json_t *interfaces_of(const json_t *enis)
 		json_int_t index = json_integer_value(jpath(shown, "Attachment.DeviceIndex"));
 		size_t at = json_array_size(list);
 
-		while (at > 0 && json_integer_value(jpath(json_array_get(list, at - 1), "Attachment.DeviceIndex")) > index)
+		while (at > 0 && json_integer_value(jpath(json_array_get(list, at - 1),
+							  "Attachment.DeviceIndex")) > index)
 			at--;
 		if (!shown || json_array_insert_new(list, at, shown) < 0)
 			return NULL;
@@ -110,7 +128,8 @@ static int set_or_remove(json_t *object, const char *name, json_t *value)
 
 int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 {
-	static const char *const members[] = {"SubnetId", "VpcId", "PrivateIpAddress", "SourceDestCheck"};
+	static const char *const members[] = {"SubnetId", "VpcId", "PrivateIpAddress",
+					      "SourceDestCheck"};
 	json_t *list = interfaces_of(interfaces);
 	const json_t *first = json_array_get(list, 0);
 	json_t *groups = json_object_get(first, "Groups");
@@ -119,14 +138,17 @@ int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 	for (size_t i = 0; r == 0 && i < sizeof(members) / sizeof(members[0]); i++)
 		r = set_or_remove(instance, members[i], json_object_get(first, members[i]));
 	if (r == 0)
-		r = set_or_remove(instance, "PublicIpAddress", jpath(first, "Association.PublicIp"));
+		r = set_or_remove(instance, "PublicIpAddress",
+				  jpath(first, "Association.PublicIp"));
 	if (r == 0)
 		r = jset(instance, "PrivateDnsName", jstr_or(first, "PrivateDnsName", ""));
 	if (r == 0) {
 		const char *name = jpath_str(first, "Association.PublicDnsName");
 		r = jset(instance, "PublicDnsName", name ? name : "");
 	}
-	return r < 0 ? r : jset_new(instance, "SecurityGroups", groups ? json_incref(groups) : json_array());
+	return r < 0 ? r
+		     : jset_new(instance, "SecurityGroups",
+				groups ? json_incref(groups) : json_array());
 }
 
 json_t *instance_present(const struct call *c, const struct doc *d)
@@ -136,7 +158,8 @@ json_t *instance_present(const struct call *c, const struct doc *d)
 	if (!json_object_get(d->json, "_UserData"))
 		return json_incref(d->json);
 	json_t *shown = json_copy(d->json);
-	(void)json_object_del(shown, "_UserData"); /* it is there, and it is the customer's secret */
+	/* it is there, and it is the customer's secret */
+	(void)json_object_del(shown, "_UserData");
 	return shown;
 }
 
@@ -151,7 +174,8 @@ const struct doc *instance_by_address(const struct store *s, const char *vpc_id,
 		json_array_foreach(json_object_get(d->json, "NetworkInterfaces"), i, interface) {
 			if (strcmp(jstr_or(interface, "VpcId", ""), vpc_id) != 0)
 				continue;
-			json_array_foreach(json_object_get(interface, "PrivateIpAddresses"), k, address)
+			json_array_foreach(json_object_get(interface, "PrivateIpAddresses"), k,
+					    address)
 				if (strcmp(jstr_or(address, "PrivateIpAddress", ""), ipv4) == 0)
 					return d;
 		}

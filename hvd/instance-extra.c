@@ -6,7 +6,8 @@
 #include "instance-rooms.h"
 #include "tags.h"
 
-int instance_metadata_modify(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int instance_metadata_modify(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	const struct doc *d;
 	int r = instance_get(c, jstr(parameters, "InstanceId"), &d, f);
@@ -14,12 +15,14 @@ int instance_metadata_modify(struct call *c, json_t *parameters, json_t **ret_re
 	if (r < 0)
 		return r;
 	if (instance_state_of(d->json) == INSTANCE_TERMINATED)
-		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE, "The instance '%s' is terminated", d->id);
+		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE,
+				 "The instance '%s' is terminated", d->id);
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	json_t *options = json_object_get(instance, "MetadataOptions");
 	if ((r = metadata_options_apply(options, parameters, f)) < 0)
 		return r;
-	*ret_reply = json_pack("{s:s, s:O}", "InstanceId", d->id, "InstanceMetadataOptions", options);
+	*ret_reply =
+		json_pack("{s:s, s:O}", "InstanceId", d->id, "InstanceMetadataOptions", options);
 	return *ret_reply ? txn_replace(c->txn, d, give(instance)) : -ENOMEM;
 }
 
@@ -39,10 +42,14 @@ static int add_credits(json_t *list, const struct doc *d)
 
 	if (!words)
 		return 0;
-	return json_array_append_new(list, json_pack("{s:s, s:s}", "InstanceId", d->id, "CpuCredits", words)) < 0 ? -ENOMEM : 0;
+	return json_array_append_new(
+		       list, json_pack("{s:s, s:s}", "InstanceId", d->id, "CpuCredits", words)) < 0
+		       ? -ENOMEM
+		       : 0;
 }
 
-int instance_credits_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int instance_credits_describe(struct call *c, json_t *parameters, json_t **ret_reply,
+			      struct fault *f)
 {
 	json_t *ids = json_object_get(parameters, "InstanceIds"), *id;
 	OWN(json_decref) json_t *list = json_array();
@@ -51,11 +58,13 @@ int instance_credits_describe(struct call *c, json_t *parameters, json_t **ret_r
 	int r = 0;
 
 	json_array_foreach(ids, i, id)
-		if ((r = instance_get(c, json_string_value(id), &found, f)) < 0 || (r = add_credits(list, found)) < 0)
+		if ((r = instance_get(c, json_string_value(id), &found, f)) < 0 ||
+		    (r = add_credits(list, found)) < 0)
 			return r;
 	if (json_array_size(ids) == 0)
 		store_each(c->store, INSTANCE_KIND, d)
-			if (r == 0 && strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0 &&
+			if (r == 0 && strcmp(d->account, c->ctx->account) == 0 &&
+			    strcmp(d->region, c->ctx->region) == 0 &&
 			    instance_state_of(d->json) != INSTANCE_TERMINATED)
 				r = add_credits(list, d);
 	return r < 0 ? r : describe_list(c, &credits, list, parameters, ret_reply, f);
@@ -68,10 +77,13 @@ static const char *refusal(const struct call *c, const char *id, const char *wor
 	const struct doc *d;
 
 	if (instance_get(c, id, &d, &ignored) < 0)
-		return fault_is(&ignored, FAULT_INVALID_INSTANCE_ID_MALFORMED) ? "InvalidInstanceID.Malformed" : "InvalidInstanceID.NotFound";
+		return fault_is(&ignored, FAULT_INVALID_INSTANCE_ID_MALFORMED)
+			       ? "InvalidInstanceID.Malformed"
+			       : "InvalidInstanceID.NotFound";
 	if (!words || (strcmp(words, "standard") != 0 && strcmp(words, "unlimited") != 0))
 		return "InvalidParameterValue";
-	if (instance_state_of(d->json) != INSTANCE_RUNNING && instance_state_of(d->json) != INSTANCE_STOPPED)
+	if (instance_state_of(d->json) != INSTANCE_RUNNING &&
+	    instance_state_of(d->json) != INSTANCE_STOPPED)
 		return "IncorrectInstanceState";
 	return jstr(d->json, "_CpuCredits") ? NULL : "InstanceCreditSpecification.NotSupported";
 }
@@ -86,21 +98,26 @@ int instance_credits_modify(struct call *c, json_t *parameters, json_t **ret_rep
 
 	(void)f;
 	json_array_foreach(json_object_get(parameters, "InstanceCreditSpecifications"), i, row) {
-		const char *id = jstr_or(row, "InstanceId", ""), *words = jstr(row, "CpuCredits"), *why = refusal(c, id, words);
+		const char *id = jstr_or(row, "InstanceId", ""), *words = jstr(row, "CpuCredits"),
+			   *why = refusal(c, id, words);
 		int r = 0;
 		if (why) {
-			if (json_array_append_new(undone, json_pack("{s:s, s:{s:s, s:s}}", "InstanceId", id, "Error", "Code", why, "Message", why)) < 0)
+			if (json_array_append_new(
+				    undone, json_pack("{s:s, s:{s:s, s:s}}", "InstanceId", id,
+						      "Error", "Code", why, "Message", why)) < 0)
 				return -ENOMEM;
 			continue;
 		}
 		const struct doc *d = store_find(c->store, INSTANCE_KIND, id);
 		OWN(json_decref) json_t *instance = doc_edit(d);
-		if ((r = jset(instance, "_CpuCredits", words)) < 0 || (r = txn_replace(c->txn, d, give(instance))) < 0)
+		if ((r = jset(instance, "_CpuCredits", words)) < 0 ||
+		    (r = txn_replace(c->txn, d, give(instance))) < 0)
 			return r;
 		if (json_array_append_new(done, json_pack("{s:s}", "InstanceId", id)) < 0)
 			return -ENOMEM;
 	}
-	*ret_reply = json_pack("{s:O, s:O}", "SuccessfulInstanceCreditSpecifications", done, "UnsuccessfulInstanceCreditSpecifications", undone);
+	*ret_reply = json_pack("{s:O, s:O}", "SuccessfulInstanceCreditSpecifications", done,
+			       "UnsuccessfulInstanceCreditSpecifications", undone);
 	return *ret_reply ? 0 : -ENOMEM;
 }
 

@@ -26,36 +26,46 @@ static int mapping_merge(json_t *mappings, const json_t *given, struct fault *f)
 	json_t *known = device_name ? mapping_find(mappings, device_name) : NULL;
 
 	if (!device_name || !*device_name)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter deviceName");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter deviceName");
 	if (jstr(given, "VirtualName"))
-		return 0; /* instance store: none of our types has it, and AWS then ignores it too */
+		/* instance store: none of our types has it, and AWS then ignores it too */
+		return 0;
 	if (!ebs)
-		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING, "The device '%.64s' names no volume", device_name);
+		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
+				 "The device '%.64s' names no volume", device_name);
 	if (jbool(ebs, "Encrypted", 0) || jstr(ebs, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Encrypted volumes are not supported");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Encrypted volumes are not supported");
 	if (!known)
-		return json_array_append_new(mappings, json_pack("{s:s, s:o}", "DeviceName", device_name, "Ebs", json_deep_copy(ebs))) < 0 ?
-			       -ENOMEM :
-			       0;
+		return json_array_append_new(mappings,
+					     json_pack("{s:s, s:o}", "DeviceName", device_name,
+						       "Ebs", json_deep_copy(ebs))) < 0
+			       ? -ENOMEM
+			       : 0;
 	const char *its = jpath_str(known, "Ebs.SnapshotId"), *other = jstr(ebs, "SnapshotId");
 	if (its && other && strcmp(its, other) != 0)
-		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING, "snapshotId cannot be modified on device '%.64s'", device_name);
+		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
+				 "snapshotId cannot be modified on device '%.64s'", device_name);
 	int64_t gib = jint(json_object_get(known, "Ebs"), "VolumeSize", 0);
 	if (its && jint(ebs, "VolumeSize", gib) < gib)
 		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
-				 "Volume of size %lldGB is smaller than snapshot '%s', expect size >= %lldGB",
+				 "Volume of size %lldGB is smaller than snapshot '%s', expect size "
+				 ">= %lldGB",
 				 (long long)jint(ebs, "VolumeSize", 0), its, (long long)gib);
 	return json_object_update(json_object_get(known, "Ebs"), (json_t *)ebs) < 0 ? -ENOMEM : 0;
 }
 
 /* NoDevice takes the image's row away. */
-static int mapping_remove(json_t *mappings, const char *device_name, const char *root, struct fault *f)
+static int mapping_remove(json_t *mappings, const char *device_name, const char *root,
+			  struct fault *f)
 {
 	json_t *mapping;
 	size_t i;
 
 	if (strcmp(device_name, root) == 0)
-		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING, "The root device '%.64s' cannot be left out", root);
+		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
+				 "The root device '%.64s' cannot be left out", root);
 	json_array_foreach(mappings, i, mapping)
 		if (strcmp(jstr_or(mapping, "DeviceName", ""), device_name) == 0)
 			return json_array_remove(mappings, i) < 0 ? -ENOMEM : 0;
@@ -73,7 +83,8 @@ static json_t *image_mappings(const json_t *image, const char *root)
 		int is_root = strcmp(jstr_or(mapping, "DeviceName", ""), root) == 0;
 		if (!json_object_get(mapping, "Ebs"))
 			continue;
-		if (json_array_insert_new(list, is_root ? 0 : json_array_size(list), json_deep_copy(mapping)) < 0)
+		if (json_array_insert_new(list, is_root ? 0 : json_array_size(list),
+					  json_deep_copy(mapping)) < 0)
 			return NULL;
 	}
 	return give(list);
@@ -91,8 +102,8 @@ static int mark_owner(json_t *mappings, const char *account)
 	return 0;
 }
 
-int launch_read_volumes(struct call *c, json_t *parameters, const json_t *image, const char *image_account, struct launch *l,
-			struct fault *f)
+int launch_read_volumes(struct call *c, json_t *parameters, const json_t *image,
+			const char *image_account, struct launch *l, struct fault *f)
 {
 	const char *root = jstr_or(image, "RootDeviceName", "/dev/xvda");
 	json_t *given;
@@ -103,17 +114,21 @@ int launch_read_volumes(struct call *c, json_t *parameters, const json_t *image,
 	if (!l->volumes)
 		return -ENOMEM;
 	if (!mapping_find(l->volumes, root))
-		return fault_set(f, FAULT_INVALID_AMI_ATTRIBUTE, "The image has no root volume '%.64s'", root);
+		return fault_set(f, FAULT_INVALID_AMI_ATTRIBUTE,
+				 "The image has no root volume '%.64s'", root);
 	if (strcmp(image_account, c->ctx->account) != 0)
 		r = mark_owner(l->volumes, image_account);
 	json_array_foreach(json_object_get(parameters, "BlockDeviceMappings"), i, given)
 		if (r == 0)
-			r = jstr(given, "NoDevice") ? mapping_remove(l->volumes, jstr_or(given, "DeviceName", ""), root, f) :
-						      mapping_merge(l->volumes, given, f);
+			r = jstr(given, "NoDevice")
+				    ? mapping_remove(l->volumes, jstr_or(given, "DeviceName", ""),
+						     root, f)
+				    : mapping_merge(l->volumes, given, f);
 	if (r < 0)
 		return r;
 	if (json_array_size(l->volumes) > DOMAIN_DISKS_MAX)
-		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING, "An instance may have at most %d volumes", DOMAIN_DISKS_MAX);
+		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
+				 "An instance may have at most %d volumes", DOMAIN_DISKS_MAX);
 	return 0;
 }
 
@@ -130,7 +145,8 @@ static int groups_by_name(struct call *c, json_t *names, json_t **ret_ids, struc
 
 	if (!ask)
 		return -ENOMEM;
-	int r = rpc_call(daemon_peer("netd"), c->ctx, "ec2.DescribeSecurityGroups", ask, NULL, &reply, NULL, f);
+	int r = rpc_call(daemon_peer("netd"), c->ctx, "ec2.DescribeSecurityGroups", ask, NULL,
+			 &reply, NULL, f);
 	if (r < 0)
 		return r;
 	json_array_foreach(json_object_get(reply, "SecurityGroups"), i, group)
@@ -143,15 +159,22 @@ static int groups_by_name(struct call *c, json_t *names, json_t **ret_ids, struc
 /* No NetworkInterfaces: the one interface follows from the instance's own parameters. */
 static int read_plain(struct call *c, json_t *parameters, struct launch *l, struct fault *f)
 {
-	json_t *names = json_object_get(parameters, "SecurityGroups"), *ids = json_object_get(parameters, "SecurityGroupIds");
-	const char *subnet = jstr(parameters, "SubnetId"), *address = jstr(parameters, "PrivateIpAddress");
+	json_t *names = json_object_get(parameters, "SecurityGroups"),
+	       *ids = json_object_get(parameters, "SecurityGroupIds");
+	const char *subnet = jstr(parameters, "SubnetId"),
+		   *address = jstr(parameters, "PrivateIpAddress");
 	OWN(json_decref) json_t *groups = ids ? json_incref(ids) : NULL;
-	OWN(json_decref) json_t *spec = json_pack("{s:i, s:b}", "_DeviceIndex", 0, "_DeleteOnTermination", 1);
+	OWN(json_decref) json_t *spec =
+		json_pack("{s:i, s:b}", "_DeviceIndex", 0, "_DeleteOnTermination", 1);
 
 	if (json_array_size(names) && subnet)
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "The parameter groupName cannot be used with the parameter subnet");
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_COMBINATION,
+			"The parameter groupName cannot be used with the parameter subnet");
 	if (json_array_size(names) && json_array_size(ids))
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "The parameter groupName cannot be used with the parameter groupId");
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_COMBINATION,
+			"The parameter groupName cannot be used with the parameter groupId");
 	if (json_array_size(names)) {
 		json_decref(groups);
 		groups = NULL;
@@ -169,32 +192,38 @@ static int read_plain(struct call *c, json_t *parameters, struct launch *l, stru
 /* One of NetworkInterfaces, as CreateNetworkInterface takes it. */
 static int read_interface(const json_t *given, struct launch *l, struct fault *f)
 {
-	static const char *const same[][2] = {{"NetworkInterfaceId", "NetworkInterfaceId"},
-					      {"SubnetId", "SubnetId"},
-					      {"Groups", "Groups"},
-					      {"PrivateIpAddress", "PrivateIpAddress"},
-					      {"PrivateIpAddresses", "PrivateIpAddresses"},
-					      {"SecondaryPrivateIpAddressCount", "SecondaryPrivateIpAddressCount"},
-					      {"Description", "Description"},
-					      {"InterfaceType", "InterfaceType"},
-					      {"Ipv6AddressCount", "Ipv6AddressCount"},
-					      {"Ipv6Addresses", "Ipv6Addresses"},
-					      {"Ipv4PrefixCount", "Ipv4PrefixCount"},
-					      {"Ipv6PrefixCount", "Ipv6PrefixCount"},
-					      {"AssociatePublicIpAddress", "_AssociatePublicIpAddress"},
-					      {"DeviceIndex", "_DeviceIndex"}};
+	static const char *const same[][2] = {
+		{"NetworkInterfaceId", "NetworkInterfaceId"},
+		{"SubnetId", "SubnetId"},
+		{"Groups", "Groups"},
+		{"PrivateIpAddress", "PrivateIpAddress"},
+		{"PrivateIpAddresses", "PrivateIpAddresses"},
+		{"SecondaryPrivateIpAddressCount", "SecondaryPrivateIpAddressCount"},
+		{"Description", "Description"},
+		{"InterfaceType", "InterfaceType"},
+		{"Ipv6AddressCount", "Ipv6AddressCount"},
+		{"Ipv6Addresses", "Ipv6Addresses"},
+		{"Ipv4PrefixCount", "Ipv4PrefixCount"},
+		{"Ipv6PrefixCount", "Ipv6PrefixCount"},
+		{"AssociatePublicIpAddress", "_AssociatePublicIpAddress"},
+		{"DeviceIndex", "_DeviceIndex"}};
 	int is_taken = jstr(given, "NetworkInterfaceId") != NULL;
 	/* AWS: an interface that existed before the instance outlives it unless told otherwise. */
-	OWN(json_decref) json_t *spec = json_pack("{s:b}", "_DeleteOnTermination", jbool(given, "DeleteOnTermination", !is_taken));
+	OWN(json_decref) json_t *spec = json_pack("{s:b}", "_DeleteOnTermination",
+						  jbool(given, "DeleteOnTermination", !is_taken));
 
 	if (!json_is_integer(json_object_get(given, "DeviceIndex")))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Each network interface requires a device index.");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Each network interface requires a device index.");
 	if (is_taken && l->n_max > 1)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "A network interface id may not be specified when launching more than one instance");
-	if (is_taken && (jstr(given, "SubnetId") || json_object_get(given, "Groups") || json_object_get(given, "AssociatePublicIpAddress")))
+				 "A network interface id may not be specified when launching more "
+				 "than one instance");
+	if (is_taken && (jstr(given, "SubnetId") || json_object_get(given, "Groups") ||
+			 json_object_get(given, "AssociatePublicIpAddress")))
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "The parameter networkInterfaceId cannot be used with subnetId, groups or associatePublicIpAddress");
+				 "The parameter networkInterfaceId cannot be used with subnetId, "
+				 "groups or associatePublicIpAddress");
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
 		json_t *value = json_object_get(given, same[i][0]);
 		if (value && json_object_set(spec, same[i][1], value) < 0)
@@ -212,18 +241,24 @@ static int interfaces_check(const struct launch *l, const json_t *given, struct 
 	json_array_foreach(given, i, interface) {
 		int64_t index = jint(interface, "DeviceIndex", -1);
 		if (index < 0 || index >= DOMAIN_NICS_MAX || seen & 1u << index)
-			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid or repeated device index %lld", (long long)index);
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "Invalid or repeated device index %lld", (long long)index);
 		seen |= 1u << index;
-		if (json_object_get(interface, "AssociatePublicIpAddress") && json_array_size(given) > 1)
+		if (json_object_get(interface, "AssociatePublicIpAddress") &&
+		    json_array_size(given) > 1)
 			return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-					 "The associatePublicIPAddress parameter cannot be specified when launching with multiple network "
+					 "The associatePublicIPAddress parameter cannot be "
+					 "specified when launching with multiple network "
 					 "interfaces.");
 	}
 	if (!(seen & 1))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "When specifying network interfaces, you must include a device at index 0.");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "When specifying network interfaces, you must include a device at "
+				 "index 0.");
 	if (json_array_size(given) > l->type->n_interfaces)
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "Interface count %zu exceeds the limit for %s", json_array_size(given),
-				 l->type->name);
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "Interface count %zu exceeds the limit for %s",
+				 json_array_size(given), l->type->name);
 	return 0;
 }
 
@@ -240,13 +275,16 @@ int launch_read_interfaces(struct call *c, json_t *parameters, struct launch *l,
 	l->interfaces = json_array();
 	if (jstr(parameters, "PrivateIpAddress") && l->n_max > 1)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "A private address may not be specified when launching more than one instance");
+				 "A private address may not be specified when launching more than "
+				 "one instance");
 	if (json_array_size(given) == 0)
 		return read_plain(c, parameters, l, f);
 	for (i = 0; i < sizeof(instead) / sizeof(instead[0]); i++)
 		if (json_object_get(parameters, instead[i][0]))
 			return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-					 "Network interfaces and an instance-level %s may not be specified on the same request", instead[i][1]);
+					 "Network interfaces and an instance-level %s may not be "
+					 "specified on the same request",
+					 instead[i][1]);
 	json_array_foreach(given, i, interface)
 		if ((r = read_interface(interface, l, f)) < 0)
 			return r;

@@ -1,4 +1,5 @@
-/* RunInstances' parameters: checked, completed, and turned into what all instances of the launch have in common. */
+/* RunInstances' parameters: checked, completed, and turned into what all instances of the launch
+ * have in common. */
 #include <errno.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -11,23 +12,40 @@
 
 /* AWS's parameters for what one box does not have. Absent, false and {} are fine. */
 static const char *const unsupported[] = {
-	"LaunchTemplate", "InstanceMarketOptions",	 "IamInstanceProfile",		"LicenseSpecifications", "HibernationOptions.Configured",
-	"KernelId",	  "RamdiskId",			 "EnclaveOptions.Enabled",	"Ipv6AddressCount",	 "Ipv6Addresses",
-	"AdditionalInfo", "ElasticGpuSpecification",	 "ElasticInferenceAccelerators", "Placement.HostId",	 "Placement.HostResourceGroupArn",
-	"Placement.Affinity", "CapacityReservationSpecification.CapacityReservationTarget", NULL};
+	"LaunchTemplate",
+	"InstanceMarketOptions",
+	"IamInstanceProfile",
+	"LicenseSpecifications",
+	"HibernationOptions.Configured",
+	"KernelId",
+	"RamdiskId",
+	"EnclaveOptions.Enabled",
+	"Ipv6AddressCount",
+	"Ipv6Addresses",
+	"AdditionalInfo",
+	"ElasticGpuSpecification",
+	"ElasticInferenceAccelerators",
+	"Placement.HostId",
+	"Placement.HostResourceGroupArn",
+	"Placement.Affinity",
+	"CapacityReservationSpecification.CapacityReservationTarget",
+	NULL};
 
 /* What every instance shows, whoever made it. */
 static const char common[] =
-	"{\"Hypervisor\": \"xen\", \"VirtualizationType\": \"hvm\", \"RootDeviceType\": \"ebs\", \"ProductCodes\": [],"
-	" \"EnclaveOptions\": {\"Enabled\": false}, \"HibernationOptions\": {\"Configured\": false},"
+	"{\"Hypervisor\": \"xen\", \"VirtualizationType\": \"hvm\", \"RootDeviceType\": \"ebs\","
+	" \"ProductCodes\": [], \"NetworkInterfaces\": [], \"SecurityGroups\": [],"
+	" \"BlockDeviceMappings\": [], \"PublicDnsName\": \"\", \"PrivateDnsName\": \"\","
+	" \"StateTransitionReason\": \"\", \"EnclaveOptions\": {\"Enabled\": false},"
+	" \"HibernationOptions\": {\"Configured\": false},"
 	" \"CapacityReservationSpecification\": {\"CapacityReservationPreference\": \"open\"},"
-	" \"MaintenanceOptions\": {\"AutoRecovery\": \"default\"}, \"StateTransitionReason\": \"\","
-	" \"PrivateDnsNameOptions\": {\"HostnameType\": \"ip-name\", \"EnableResourceNameDnsARecord\": false,"
-	"  \"EnableResourceNameDnsAAAARecord\": false},"
-	" \"MetadataOptions\": {\"State\": \"applied\", \"HttpTokens\": \"optional\", \"HttpPutResponseHopLimit\": 1,"
-	"  \"HttpEndpoint\": \"enabled\", \"HttpProtocolIpv6\": \"disabled\", \"InstanceMetadataTags\": \"disabled\"},"
-	" \"Placement\": {\"GroupName\": \"\", \"Tenancy\": \"default\"}, \"NetworkInterfaces\": [], \"SecurityGroups\": [],"
-	" \"BlockDeviceMappings\": [], \"PublicDnsName\": \"\", \"PrivateDnsName\": \"\"}";
+	" \"MaintenanceOptions\": {\"AutoRecovery\": \"default\"},"
+	" \"PrivateDnsNameOptions\": {\"HostnameType\": \"ip-name\","
+	"  \"EnableResourceNameDnsARecord\": false, \"EnableResourceNameDnsAAAARecord\": false},"
+	" \"MetadataOptions\": {\"State\": \"applied\", \"HttpTokens\": \"optional\","
+	"  \"HttpPutResponseHopLimit\": 1, \"HttpEndpoint\": \"enabled\","
+	"  \"HttpProtocolIpv6\": \"disabled\", \"InstanceMetadataTags\": \"disabled\"},"
+	" \"Placement\": {\"GroupName\": \"\", \"Tenancy\": \"default\"}}";
 
 void launch_clear(struct launch *l)
 {
@@ -47,29 +65,37 @@ static int unsupported_check(const json_t *parameters, struct fault *f)
 			       (json_is_object(value) && json_object_size(value) == 0) ||
 			       (json_is_array(value) && json_array_size(value) == 0);
 		if (!is_empty)
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported", *name);
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
+					 *name);
 	}
-	if (strcmp(jstr_or(json_object_get(parameters, "Placement"), "Tenancy", "default"), "default") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Only default tenancy is supported");
+	if (strcmp(jstr_or(json_object_get(parameters, "Placement"), "Tenancy", "default"),
+		   "default") != 0)
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Only default tenancy is supported");
 	return 0;
 }
 
 static int read_counts(const json_t *parameters, struct launch *l, struct fault *f)
 {
-	const json_t *min = json_object_get(parameters, "MinCount"), *max = json_object_get(parameters, "MaxCount");
+	const json_t *min = json_object_get(parameters, "MinCount"),
+		     *max = json_object_get(parameters, "MaxCount");
 
 	if (!json_is_integer(min) || !json_is_integer(max))
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter %s",
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter %s",
 				 json_is_integer(min) ? "MaxCount" : "MinCount");
 	l->n_min = json_integer_value(min);
 	l->n_max = json_integer_value(max);
 	if (l->n_max < 1)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Maximum instance count must be greater than zero");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Maximum instance count must be greater than zero");
 	if (l->n_min < 1)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Minimum instance count must be greater than zero");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Minimum instance count must be greater than zero");
 	if (l->n_min > l->n_max)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "Minimum instance count (%lld) must not be greater than the maximum instance count (%lld)",
+				 "Minimum instance count (%lld) must not be greater than the "
+				 "maximum instance count (%lld)",
 				 (long long)l->n_min, (long long)l->n_max);
 	return 0;
 }
@@ -86,14 +112,16 @@ void launch_promise(const struct launch *l, int64_t n)
 /* Memory of the whole box that instances do not have, which run or may. */
 static int64_t mib_left(const struct call *c)
 {
-	int64_t percent = config_integer(c->daemon->config, "Compute", "MemoryPercent"), mib = mib_in_making;
+	int64_t percent = config_integer(c->daemon->config, "Compute", "MemoryPercent"),
+		mib = mib_in_making;
 	struct sysinfo host;
 
 	if (percent <= 0 || sysinfo(&host) < 0)
 		return INT64_MAX;
 	store_each(c->store, INSTANCE_KIND, d) {
 		enum instance_state s = instance_state_of(d->json);
-		const struct instance_type *type = instance_type_find(jstr_or(d->json, "InstanceType", ""));
+		const struct instance_type *type =
+			instance_type_find(jstr_or(d->json, "InstanceType", ""));
 		if (type && s != INSTANCE_TERMINATED && s != INSTANCE_STOPPED)
 			mib += type->memory_mib;
 	}
@@ -103,7 +131,9 @@ static int64_t mib_left(const struct call *c)
 static int no_memory(const char *type, struct fault *f)
 {
 	return fault_set(f, FAULT_INSUFFICIENT_INSTANCE_CAPACITY,
-			 "We currently do not have sufficient %s capacity: the host's memory is promised to other instances.", type);
+			 "We currently do not have sufficient %s capacity: the host's memory is "
+			 "promised to other instances.",
+			 type);
 }
 
 int instances_start_check(struct call *c, json_t *parameters, struct fault *f)
@@ -114,7 +144,8 @@ int instances_start_check(struct call *c, json_t *parameters, struct fault *f)
 
 	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
 		const struct doc *d = store_find(c->store, INSTANCE_KIND, json_string_value(id));
-		const struct instance_type *type = d ? instance_type_find(jstr_or(d->json, "InstanceType", "")) : NULL;
+		const struct instance_type *type =
+			d ? instance_type_find(jstr_or(d->json, "InstanceType", "")) : NULL;
 		if (!type || instance_state_of(d->json) != INSTANCE_STOPPED)
 			continue;
 		left -= type->memory_mib;
@@ -131,11 +162,13 @@ static int capacity_check(struct call *c, struct launch *l, struct fault *f)
 	int64_t n = n_in_making, n_room, n_fit = mib_left(c) / l->type->memory_mib;
 
 	store_each(c->store, INSTANCE_KIND, d)
-		n += instance_state_of(d->json) != INSTANCE_TERMINATED && strcmp(d->region, c->ctx->region) == 0;
+		n += instance_state_of(d->json) != INSTANCE_TERMINATED &&
+		     strcmp(d->region, c->ctx->region) == 0;
 	n_room = limit - n;
 	if (n_room < l->n_min)
 		return fault_set(f, FAULT_INSTANCE_LIMIT_EXCEEDED,
-				 "You have requested more instances (%lld) than your current instance limit of %lld allows for the specified "
+				 "You have requested more instances (%lld) than your current "
+				 "instance limit of %lld allows for the specified "
 				 "instance type.",
 				 (long long)(n + l->n_min), (long long)limit);
 	if (n_fit < l->n_min)
@@ -147,17 +180,20 @@ static int capacity_check(struct call *c, struct launch *l, struct fault *f)
 	return 0;
 }
 
-static int read_type(const json_t *parameters, const json_t *image, struct launch *l, struct fault *f)
+static int read_type(const json_t *parameters, const json_t *image, struct launch *l,
+		     struct fault *f)
 {
 	const char *name = jstr_or(parameters, "InstanceType", TYPE_DEFAULT);
 	const char *architecture = jstr_or(image, "Architecture", "x86_64");
 
 	l->type = instance_type_find(name);
 	if (!l->type)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid value '%.64s' for InstanceType.", name);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Invalid value '%.64s' for InstanceType.", name);
 	if (strcmp(architecture, "x86_64") != 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "The architecture 'x86_64' of the specified instance type does not match the architecture '%.32s' of the "
+				 "The architecture 'x86_64' of the specified instance type does "
+				 "not match the architecture '%.32s' of the "
 				 "specified AMI.",
 				 architecture);
 	return instance_set_type(l->instance, l->type);
@@ -167,21 +203,28 @@ static int read_type(const json_t *parameters, const json_t *image, struct launc
 static int read_cpu(const json_t *parameters, struct launch *l, struct fault *f)
 {
 	const json_t *cpu = json_object_get(parameters, "CpuOptions");
-	int64_t n_cores = jint(cpu, "CoreCount", l->type->n_vcpus / (l->type->n_threads_per_core ? l->type->n_threads_per_core : 1));
+	int64_t n_cores = jint(
+		cpu, "CoreCount",
+		l->type->n_vcpus / (l->type->n_threads_per_core ? l->type->n_threads_per_core : 1));
 	int64_t n_threads = jint(cpu, "ThreadsPerCore", l->type->n_threads_per_core);
 	const char *credits = jpath_str(parameters, "CreditSpecification.CpuCredits");
 
-	if (cpu && (n_cores < 1 || n_threads < 1 || n_threads > 2 || n_cores * n_threads > l->type->n_vcpus))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The specified CpuOptions are not valid for %s.", l->type->name);
+	if (cpu && (n_cores < 1 || n_threads < 1 || n_threads > 2 ||
+		    n_cores * n_threads > l->type->n_vcpus))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The specified CpuOptions are not valid for %s.", l->type->name);
 	if (cpu && jset_new(l->instance, "CpuOptions",
-			    json_pack("{s:I, s:I}", "CoreCount", (json_int_t)n_cores, "ThreadsPerCore", (json_int_t)n_threads)) < 0)
+			    json_pack("{s:I, s:I}", "CoreCount", (json_int_t)n_cores,
+				      "ThreadsPerCore", (json_int_t)n_threads)) < 0)
 		return -ENOMEM;
 	if (!credits)
 		return 0;
 	if (!l->type->is_burstable)
-		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION, "CpuCredits can only be specified for burstable instance types");
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "CpuCredits can only be specified for burstable instance types");
 	if (strcmp(credits, "standard") != 0 && strcmp(credits, "unlimited") != 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid value '%.32s' for CpuCredits", credits);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Invalid value '%.32s' for CpuCredits", credits);
 	return jset(l->instance, "_CpuCredits", credits);
 }
 
@@ -211,8 +254,10 @@ static int read_user_data(const json_t *parameters, struct launch *l, struct fau
 /* What the image gives: shown, and how it boots. */
 static int read_image(const json_t *image, struct launch *l)
 {
-	static const char *const same[] = {"ImageId",	 "Architecture",   "RootDeviceName", "KernelId", "RamdiskId", "_Cmdline",
-					   "BootMode", "PlatformDetails", "UsageOperation", "Platform", NULL};
+	static const char *const same[] = {
+		"ImageId",  "Architecture", "RootDeviceName",  "KernelId",	 "RamdiskId",
+		"_Cmdline", "BootMode",	    "PlatformDetails", "UsageOperation", "Platform",
+		NULL};
 
 	for (const char *const *name = same; *name; name++) {
 		json_t *value = json_object_get(image, *name);
@@ -231,18 +276,22 @@ static int read_switches(const json_t *parameters, struct launch *l)
 {
 	json_t *i = l->instance;
 	int is_monitored = json_is_true(jpath(parameters, "Monitoring.Enabled"));
-	int r = jset(i, "_ShutdownBehavior", jstr_or(parameters, "InstanceInitiatedShutdownBehavior", "stop"));
+	int r = jset(i, "_ShutdownBehavior",
+		     jstr_or(parameters, "InstanceInitiatedShutdownBehavior", "stop"));
 
 	if (r == 0)
-		r = jset_new(i, "_DisableApiTermination", json_boolean(jbool(parameters, "DisableApiTermination", 0)));
+		r = jset_new(i, "_DisableApiTermination",
+			     json_boolean(jbool(parameters, "DisableApiTermination", 0)));
 	if (r == 0)
-		r = jset_new(i, "_DisableApiStop", json_boolean(jbool(parameters, "DisableApiStop", 0)));
+		r = jset_new(i, "_DisableApiStop",
+			     json_boolean(jbool(parameters, "DisableApiStop", 0)));
 	if (r == 0)
 		r = jset_new(i, "EbsOptimized", json_boolean(jbool(parameters, "EbsOptimized", 0)));
 	if (r == 0)
 		r = jset_new(i, "EnaSupport", json_true());
 	if (r == 0)
-		r = jset_new(i, "Monitoring", json_pack("{s:s}", "State", is_monitored ? "enabled" : "disabled"));
+		r = jset_new(i, "Monitoring",
+			     json_pack("{s:s}", "State", is_monitored ? "enabled" : "disabled"));
 	/* AWS shows an empty token where none was given. */
 	if (r == 0)
 		r = jset(i, "ClientToken", jstr_or(parameters, "ClientToken", ""));
@@ -266,7 +315,8 @@ static int read_tags(json_t *parameters, struct launch *l, struct fault *f)
 	if (r == 0)
 		r = tags_from_specifications(parameters, "volume", allowed, &l->volume_tags, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "network-interface", allowed, &l->interface_tags, f);
+		r = tags_from_specifications(parameters, "network-interface", allowed,
+					     &l->interface_tags, f);
 	return r;
 }
 
@@ -276,12 +326,14 @@ static int read_zone(struct call *c, const json_t *parameters, struct launch *l,
 	if (l->zone && !*l->zone)
 		l->zone = NULL;
 	if (l->zone && !zone_exists(c->daemon->config, c->ctx->region, l->zone))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Invalid availability zone: [%.64s]", l->zone);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Invalid availability zone: [%.64s]", l->zone);
 	return 0;
 }
 
 /* What needs no other daemon. `image` is held by the caller. */
-static int read_own(struct call *c, json_t *parameters, const json_t *image, struct launch *l, struct fault *f)
+static int read_own(struct call *c, json_t *parameters, const json_t *image, struct launch *l,
+		    struct fault *f)
 {
 	int r = read_image(image, l);
 
@@ -298,7 +350,8 @@ static int read_own(struct call *c, json_t *parameters, const json_t *image, str
 	if (r == 0)
 		r = read_switches(parameters, l);
 	if (r == 0)
-		r = metadata_options_apply(json_object_get(l->instance, "MetadataOptions"), json_object_get(parameters, "MetadataOptions"), f);
+		r = metadata_options_apply(json_object_get(l->instance, "MetadataOptions"),
+					   json_object_get(parameters, "MetadataOptions"), f);
 	if (r == 0)
 		r = read_tags(parameters, l, f);
 	return r;
@@ -317,7 +370,8 @@ int launch_read(struct call *c, json_t *parameters, struct launch *l, struct fau
 	if ((r = unsupported_check(parameters, f)) < 0 || (r = read_counts(parameters, l, f)) < 0)
 		return r;
 	if (!image_id)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter ImageId");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter ImageId");
 	if ((r = image_find(c->store, c->ctx, image_id, &found, f)) < 0)
 		return r;
 	image = json_incref(found->json);

@@ -1,8 +1,10 @@
 /*
- * What lives in memory of instances that are not terminated, and who works on them: one fiber per instance at a time, started by a kick.
+ * What lives in memory of instances that are not terminated, and who works on them: one fiber per
+ * instance at a time, started by a kick.
  *
- * Theory: a kick only marks; the work begins from the loop. So a handler may kick before its transaction is committed, and kicks that come while
- * the fiber runs make it go round once more: no change is missed, and two fibers never work on one instance.
+ * Theory: a kick only marks; the work begins from the loop. So a handler may kick before its
+ * transaction is committed, and kicks that come while the fiber runs make it go round once more:
+ * no change is missed, and two fibers never work on one instance.
  */
 #include <errno.h>
 #include <search.h>
@@ -100,7 +102,9 @@ static void look_again(struct live *l, int msec)
 	if (msec == 0) {
 		l->timer = sd_event_source_disable_unref(l->timer);
 	} else if (!l->timer) {
-		(void)sd_event_add_time(fiber_loop(), &l->timer, CLOCK_MONOTONIC, at, TIMER_SLACK_USEC, on_timer, l); /* out of memory: the next event */
+		/* out of memory: the next event */
+		(void)sd_event_add_time(fiber_loop(), &l->timer, CLOCK_MONOTONIC, at,
+					TIMER_SLACK_USEC, on_timer, l);
 	} else {
 		(void)sd_event_source_set_time(l->timer, at); /* a live source: cannot fail */
 		(void)sd_event_source_set_enabled(l->timer, SD_EVENT_ONESHOT);

@@ -1,4 +1,5 @@
-/* What a request may choose of an instance both when it is launched and later: checked and applied in one place. */
+/* What a request may choose of an instance both when it is launched and later: checked and
+ * applied in one place. */
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -30,27 +31,34 @@ int user_data_check(const char *base64, struct fault *f)
 	ssize_t n = base64_length(base64);
 
 	if (n < 0)
-		return fault_set(f, FAULT_INVALID_USER_DATA_MALFORMED, "Invalid BASE64 encoding of user data");
+		return fault_set(f, FAULT_INVALID_USER_DATA_MALFORMED,
+				 "Invalid BASE64 encoding of user data");
 	if (n > USER_DATA_BYTES_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "User data is limited to %d bytes", USER_DATA_BYTES_MAX);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "User data is limited to %d bytes", USER_DATA_BYTES_MAX);
 	return 0;
 }
 
 int metadata_options_apply(json_t *options, const json_t *request, struct fault *f)
 {
-	static const char *const words[] = {"HttpTokens", "HttpEndpoint", "InstanceMetadataTags", "HttpProtocolIpv6"};
+	static const char *const words[] = {"HttpTokens", "HttpEndpoint", "InstanceMetadataTags",
+					    "HttpProtocolIpv6"};
 	const json_t *limit = json_object_get(request, "HttpPutResponseHopLimit");
 
 	if (strcmp(jstr_or(request, "HttpProtocolIpv6", "disabled"), "disabled") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Instance metadata is not served over IPv6");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Instance metadata is not served over IPv6");
 	if (limit && (json_integer_value(limit) < 1 || json_integer_value(limit) > 64))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Invalid value '%lld' for HttpPutResponseHopLimit. It must be between 1 and 64",
+				 "Invalid value '%lld' for HttpPutResponseHopLimit. It must be "
+				 "between 1 and 64",
 				 (long long)json_integer_value(limit));
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (jstr(request, words[i]) && jset(options, words[i], jstr(request, words[i])) < 0)
 			return -ENOMEM;
-	return limit ? jset_new(options, "HttpPutResponseHopLimit", json_integer(json_integer_value(limit))) : 0;
+	return limit ? jset_new(options, "HttpPutResponseHopLimit",
+				json_integer(json_integer_value(limit)))
+		     : 0;
 }
 
 int instance_set_type(json_t *instance, const struct instance_type *type)
@@ -59,9 +67,14 @@ int instance_set_type(json_t *instance, const struct instance_type *type)
 	int r = jset(instance, "InstanceType", type->name);
 
 	if (r == 0)
-		r = jset_new(instance, "CpuOptions", json_pack("{s:i, s:i}", "CoreCount", type->n_vcpus / n_threads, "ThreadsPerCore", n_threads));
+		r = jset_new(instance, "CpuOptions",
+			     json_pack("{s:i, s:i}", "CoreCount", type->n_vcpus / n_threads,
+				       "ThreadsPerCore", n_threads));
 	/* AWS: T2 begins as standard, its successors as unlimited. */
 	if (r == 0)
-		r = jset(instance, "_CpuCredits", !type->is_burstable ? NULL : strncmp(type->name, "t2.", 3) == 0 ? "standard" : "unlimited");
+		r = jset(instance, "_CpuCredits",
+			 !type->is_burstable		      ? NULL
+			 : strncmp(type->name, "t2.", 3) == 0 ? "standard"
+							      : "unlimited");
 	return r;
 }

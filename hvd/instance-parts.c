@@ -250,9 +250,12 @@ int parts_make(const struct context *ctx, const struct launch *l, json_t *instan
 
 /* ---- unmaking ---- */
 
-static int sweep_interface(const struct context *ctx, const json_t *interface, struct fault *f)
+/* A launch that came to nothing takes back what was made for it, and nothing else. */
+static int sweep_interface(const struct context *ctx, const json_t *instance,
+			   const json_t *interface, struct fault *f)
 {
-	int is_deleted = json_is_true(jpath(interface, "Attachment.DeleteOnTermination"));
+	int is_deleted = json_is_true(jpath(interface, instance ? "Attachment.DeleteOnTermination"
+								: "Attachment._Born"));
 	json_t *ask = json_pack("{s:s, s:b}", "NetworkInterfaceId",
 				jstr(interface, "NetworkInterfaceId"), "_Force", 1);
 	int r = parts_call("netd", ctx,
@@ -308,7 +311,7 @@ int parts_sweep(const struct context *ctx, const char *instance_id, const json_t
 		r = volumes_of(ctx, instance_id, &volumes, f);
 	json_array_foreach(interfaces, i, item)
 		if (r == 0)
-			r = sweep_interface(ctx, item, f);
+			r = sweep_interface(ctx, instance, item, f);
 	json_array_foreach(volumes, i, item)
 		if (r == 0)
 			r = sweep_volume(ctx, instance, item, f);

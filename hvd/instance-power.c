@@ -1,5 +1,5 @@
-/* StartInstances, StopInstances, RebootInstances, TerminateInstances, MonitorInstances: one rule for all: every instance is checked first, and
- * when one may not be changed none is. */
+/* StartInstances, StopInstances, RebootInstances, TerminateInstances, MonitorInstances: one rule
+ * for all: every instance is checked first, and when one may not be changed none is. */
 #include <errno.h>
 #include <string.h>
 
@@ -8,14 +8,16 @@
 
 #define BIT(s) (1u << INSTANCE_##s)
 
-/* A verb of the API. `from` is changed, `already` is left as it is and answered, all else is refused. */
+/* A verb of the API. `from` is changed, `already` is left as it is and answered, all else is
+ * refused. */
 struct verb {
 	unsigned from, already;
 	enum instance_state to;
 	enum instance_reason reason;
 	const char *reply, *participle;
 	const char *protection, *protection_name; /* the attribute that forbids it */
-	int (*check)(struct call *c, json_t *parameters, struct fault *f); /* all of them together, NULL: nothing */
+	/* all of them together, NULL: nothing */
+	int (*check)(struct call *c, json_t *parameters, struct fault *f);
 	int (*change)(json_t *instance, json_t *parameters); /* what else changes, NULL: nothing */
 };
 
@@ -69,12 +71,14 @@ static int verb_check(const struct verb *v, const struct doc *d, struct fault *f
 	unsigned state = 1u << instance_state_of(d->json);
 
 	if (!(state & (v->from | v->already)))
-		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE, "%s instance '%s' is not in a state from which it can be %s.",
+		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE,
+				 "%s instance '%s' is not in a state from which it can be %s.",
 				 v->to == INSTANCE_STOPPING ? "This" : "The", d->id, v->participle);
 	if (v->protection && state & v->from && jbool(d->json, v->protection, 0))
 		return fault_set(f, FAULT_OPERATION_NOT_PERMITTED,
-				 "The instance '%s' may not be %s. Modify its '%s' instance attribute and try again.", d->id, v->participle,
-				 v->protection_name);
+				 "The instance '%s' may not be %s. Modify its '%s' instance "
+				 "attribute and try again.",
+				 d->id, v->participle, v->protection_name);
 	return 0;
 }
 
@@ -86,32 +90,40 @@ static int check_all(struct call *c, const struct verb *v, json_t *parameters, s
 
 	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id)
 		if (r == 0)
-			r = verb_check(v, store_find(c->store, INSTANCE_KIND, json_string_value(id)), f);
+			r = verb_check(
+				v, store_find(c->store, INSTANCE_KIND, json_string_value(id)), f);
 	return r == 0 && v->check ? v->check(c, parameters, f) : r;
 }
 
-static int verb_apply(struct call *c, const struct verb *v, const struct doc *d, json_t *parameters, json_t *list)
+static int verb_apply(struct call *c, const struct verb *v, const struct doc *d, json_t *parameters,
+		      json_t *list)
 {
 	json_t *before = json_object_get(d->json, "State");
 	int is_changed = (v->from >> instance_state_of(d->json)) & 1;
-	int is_hurried = v->to == INSTANCE_STOPPING && instance_state_of(d->json) == INSTANCE_STOPPING && jbool(parameters, "Force", 0);
+	int is_hurried = v->to == INSTANCE_STOPPING &&
+			 instance_state_of(d->json) == INSTANCE_STOPPING &&
+			 jbool(parameters, "Force", 0);
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	int r = is_changed ? instance_move(instance, v->to, v->reason) : 0;
 
 	if (r == 0 && v->change && (is_changed || is_hurried))
 		r = v->change(instance, parameters);
-	if (r < 0 || json_array_append_new(list, json_pack("{s:s, s:O, s:O}", "InstanceId", d->id, "CurrentState",
-							    json_object_get(instance, "State"), "PreviousState", before)) < 0)
+	if (r < 0 || json_array_append_new(list, json_pack("{s:s, s:O, s:O}", "InstanceId", d->id,
+							   "CurrentState",
+							   json_object_get(instance, "State"),
+							   "PreviousState", before)) < 0)
 		return r < 0 ? r : -ENOMEM;
 	if (!is_changed && !is_hurried)
 		return 0;
-	log_info("instance changes", "INSTANCE", d->id, "STATE", instance_state_name(v->to), "REQUEST_ID", c->ctx->request);
+	log_info("instance changes", "INSTANCE", d->id, "STATE", instance_state_name(v->to),
+		 "REQUEST_ID", c->ctx->request);
 	r = txn_replace(c->txn, d, give(instance));
 	instance_kick(d->id);
 	return r;
 }
 
-static int verb_run(struct call *c, const struct verb *v, json_t *parameters, json_t **ret_reply, struct fault *f)
+static int verb_run(struct call *c, const struct verb *v, json_t *parameters, json_t **ret_reply,
+		    struct fault *f)
 {
 	OWN(json_decref) json_t *list = json_array();
 	json_t *id;
@@ -120,7 +132,9 @@ static int verb_run(struct call *c, const struct verb *v, json_t *parameters, js
 
 	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id)
 		if (r == 0)
-			r = verb_apply(c, v, store_find(c->store, INSTANCE_KIND, json_string_value(id)), parameters, list);
+			r = verb_apply(c, v,
+				       store_find(c->store, INSTANCE_KIND, json_string_value(id)),
+				       parameters, list);
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O}", v->reply, list);
@@ -146,11 +160,13 @@ int instances_terminate(struct call *c, json_t *parameters, json_t **ret_reply, 
 
 /* ---- reboot: no state changes ---- */
 
-static const struct verb verb_reboot = {.from = BIT(RUNNING), .to = INSTANCE_RUNNING, .participle = "rebooted"};
+static const struct verb verb_reboot = {
+	.from = BIT(RUNNING), .to = INSTANCE_RUNNING, .participle = "rebooted"};
 
 int instances_reboot(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	uint64_t patience = (uint64_t)config_integer(c->daemon->config, "Compute", "StopTimeoutSec") * 1000000;
+	uint64_t patience =
+		(uint64_t)config_integer(c->daemon->config, "Compute", "StopTimeoutSec") * 1000000;
 	struct virt *v = hvd_get()->virt;
 	json_t *id;
 	size_t i;
@@ -159,11 +175,13 @@ int instances_reboot(struct call *c, json_t *parameters, json_t **ret_reply, str
 	if (r < 0)
 		return r;
 	if (!virt_is_connected(v))
-		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "The hypervisor is away for a moment");
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+				 "The hypervisor is away for a moment");
 	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
 		const char *name = json_string_value(id);
 		struct live *l = live_get(name);
-		/* AWS: a guest that does not shut down cleanly is reset after a while. Set before the call: its event may come first. */
+		/* AWS: a guest that does not shut down cleanly is reset after a while. Set
+		 * before the call: its event may come first. */
 		if (l)
 			l->reset_at_usec = now_usec() + patience;
 		r = virt_reboot(v, name);
@@ -176,7 +194,8 @@ int instances_reboot(struct call *c, json_t *parameters, json_t **ret_reply, str
 
 /* ---- monitoring: a switch that is kept and shown ---- */
 
-static int monitor(struct call *c, json_t *parameters, const char *state, json_t **ret_reply, struct fault *f)
+static int monitor(struct call *c, json_t *parameters, const char *state, json_t **ret_reply,
+		   struct fault *f)
 {
 	OWN(json_decref) json_t *list = json_array();
 	json_t *id;
@@ -184,11 +203,14 @@ static int monitor(struct call *c, json_t *parameters, const char *state, json_t
 	int r = instance_check_ids(c, parameters, f);
 
 	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
-		const struct doc *d = r == 0 ? store_find(c->store, INSTANCE_KIND, json_string_value(id)) : NULL;
+		const struct doc *d =
+			r == 0 ? store_find(c->store, INSTANCE_KIND, json_string_value(id)) : NULL;
 		OWN(json_decref) json_t *instance = d ? doc_edit(d) : NULL;
 		if (r == 0)
 			r = jset_new(instance, "Monitoring", json_pack("{s:s}", "State", state));
-		if (r == 0 && json_array_append_new(list, json_pack("{s:s, s:{s:s}}", "InstanceId", d->id, "Monitoring", "State", state)) < 0)
+		if (r == 0 &&
+		    json_array_append_new(list, json_pack("{s:s, s:{s:s}}", "InstanceId", d->id,
+							  "Monitoring", "State", state)) < 0)
 			r = -ENOMEM;
 		if (r == 0)
 			r = txn_replace(c->txn, d, give(instance));

@@ -1,9 +1,11 @@
 /*
- * One function closes the difference between an instance's document and the world: at hvd's start, after each change, after an
- * event, when libvirt is back. It reads the state, does what that state is still owed, and moves on.
+ * One function closes the difference between an instance's document and the world: at hvd's start,
+ * after each change, after an event, when libvirt is back. It reads the state, does what that
+ * state is still owed, and moves on.
  *
- * Each step may be cut off anywhere and is then done again from its beginning: all that netd and stord are asked is safe to repeat, and whether
- * a domain runs is read from libvirt, never remembered.
+ * Each step may be cut off anywhere and is then done again from its beginning: all that netd and
+ * stord are asked is safe to repeat, and whether a domain runs is read from libvirt, never
+ * remembered.
  */
 #include <errno.h>
 #include <string.h>
@@ -57,11 +59,14 @@ static int lost_domain(struct live *l)
 	/* The machine was started anew: what ran before runs again. */
 	if (!l->has_ended && strcmp(boot, hvd_get()->host_boot) != 0)
 		return instance_start(l);
-	enum instance_reason why = l->has_ended && l->ended == VIRT_SHUTDOWN ? REASON_GUEST : REASON_HOST;
+	enum instance_reason why =
+		l->has_ended && l->ended == VIRT_SHUTDOWN ? REASON_GUEST : REASON_HOST;
 	/* Only a power-off that was seen may end an instance and its volumes for good. */
-	int is_final = why == REASON_GUEST && d && strcmp(jstr_or(d->json, "_ShutdownBehavior", ""), "terminate") == 0;
+	int is_final = why == REASON_GUEST && d &&
+		       strcmp(jstr_or(d->json, "_ShutdownBehavior", ""), "terminate") == 0;
 	if (why == REASON_HOST)
-		log_error(0, "an instance's virtual machine ended without being asked", "INSTANCE", l->id);
+		log_error(0, "an instance's virtual machine ended without being asked", "INSTANCE",
+			  l->id);
 	return move(l, is_final ? INSTANCE_SHUTTING_DOWN : INSTANCE_STOPPING, why);
 }
 
@@ -130,9 +135,11 @@ static int finish_stop(struct live *l)
 	int r = 0;
 
 	instance_context(d, &ctx);
-	const char *eni = jstr(json_array_get(json_object_get(d->json, "NetworkInterfaces"), 0), "NetworkInterfaceId");
+	const char *eni = jstr(json_array_get(json_object_get(d->json, "NetworkInterfaces"), 0),
+			       "NetworkInterfaceId");
 	if (eni)
-		r = parts_call("netd", &ctx, "gureum.Release", json_pack("{s:s}", "NetworkInterfaceId", eni), NULL);
+		r = parts_call("netd", &ctx, "gureum.Release",
+			       json_pack("{s:s}", "NetworkInterfaceId", eni), NULL);
 	if (r == 0)
 		r = parts_interfaces(&ctx, l->id, &interfaces, NULL);
 	d = find(l);
@@ -156,7 +163,8 @@ static int finish_stop(struct live *l)
 static int step_stopping(struct live *l)
 {
 	struct hvd *h = hvd_get();
-	uint64_t patience = (uint64_t)config_integer(h->daemon->config, "Compute", "StopTimeoutSec") * 1000000;
+	uint64_t patience =
+		(uint64_t)config_integer(h->daemon->config, "Compute", "StopTimeoutSec") * 1000000;
 	int r = virt_is_active(h->virt, l->id);
 	const struct doc *d = find(l);
 	uint64_t now = now_usec();
@@ -199,7 +207,8 @@ static void leave_vpc(const char *vpc_id)
 
 static int terminated(struct live *l, const struct doc *d)
 {
-	static const char *const forgotten[] = {"_UserData", "_PublicKey", "_Force", "_SeenAlive", "_HasAgent", "_HostBoot"};
+	static const char *const forgotten[] = {"_UserData",  "_PublicKey", "_Force",
+						"_SeenAlive", "_HasAgent",  "_HostBoot"};
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	OWN(json_decref) json_t *none = json_array();
 	char vpc_id[ID_MAX];
@@ -211,7 +220,8 @@ static int terminated(struct live *l, const struct doc *d)
 	if (r == 0)
 		r = jset_new(instance, "BlockDeviceMappings", json_array());
 	if (r == 0)
-		r = jset_new(instance, "_TerminatedAt", json_integer((json_int_t)time(NULL) * 1000000));
+		r = jset_new(instance, "_TerminatedAt",
+			     json_integer((json_int_t)time(NULL) * 1000000));
 	if (r == 0)
 		r = instance_move(instance, INSTANCE_TERMINATED, REASON_SAME);
 	if (r == 0)
@@ -237,14 +247,16 @@ static int step_shutting_down(struct live *l)
 	instance_context(d, &ctx);
 	OWN(json_decref) json_t *instance = json_incref(d->json);
 	if ((r = parts_sweep(&ctx, l->id, instance, &fault)) < 0) {
-		log_warning(r, "an instance's parts are left for now", "INSTANCE", l->id, "CODE", fault.code, "MESSAGE_TEXT", fault.message);
+		log_warning(r, "an instance's parts are left for now", "INSTANCE", l->id, "CODE",
+			    fault.code, "MESSAGE_TEXT", fault.message);
 		return r;
 	}
 	console_remove(daemon_get(), l->id);
 	return terminated(l, find(l));
 }
 
-/* A crash between libvirt's and our own last step leaves nothing here that was not done before the move. */
+/* A crash between libvirt's and our own last step leaves nothing here that was not done before
+ * the move. */
 static int step_none(struct live *l)
 {
 	(void)l;
@@ -254,8 +266,8 @@ static int step_none(struct live *l)
 int instance_reconcile(struct live *l)
 {
 	static int (*const steps[INSTANCE_STATES])(struct live *) = {
-		[INSTANCE_PENDING] = instance_start,	[INSTANCE_RUNNING] = step_running,
-		[INSTANCE_STOPPING] = step_stopping,	[INSTANCE_STOPPED] = step_none,
+		[INSTANCE_PENDING] = instance_start,	       [INSTANCE_RUNNING] = step_running,
+		[INSTANCE_STOPPING] = step_stopping,	       [INSTANCE_STOPPED] = step_none,
 		[INSTANCE_SHUTTING_DOWN] = step_shutting_down, [INSTANCE_TERMINATED] = step_none,
 	};
 	const struct doc *d = find(l);
@@ -290,7 +302,8 @@ void instance_on_event(const char *id, enum virt_event e)
 		l->is_terminated = 1;
 	} else {
 		l->has_ended = e != VIRT_STARTED;
-		/* A machine that goes down ends its QEMUs by signals: none of its guests asked to be terminated. */
+		/* A machine that goes down ends its QEMUs by signals: none of its guests asked
+		 * to be terminated. */
 		l->ended = e == VIRT_SHUTDOWN && l->is_terminated ? VIRT_DESTROYED : e;
 	}
 	instance_kick(id);
@@ -303,7 +316,8 @@ void instance_on_life(const char *id, int has_agent)
 	if (!l || (l->is_life_known && !has_agent) || l->has_life)
 		return;
 	const struct doc *d = find(l);
-	if (!d || (json_object_get(d->json, "_SeenAlive") && (!has_agent || json_object_get(d->json, "_HasAgent"))))
+	if (!d || (json_object_get(d->json, "_SeenAlive") &&
+		   (!has_agent || json_object_get(d->json, "_HasAgent"))))
 		return;
 	l->has_life = 1;
 	l->has_agent |= has_agent;
@@ -326,7 +340,8 @@ void instance_purge_stop(void)
 
 void instance_purge(struct store *s)
 {
-	int64_t visible = config_integer(daemon_get()->config, "Compute", "TerminatedVisibleSec") * 1000000;
+	int64_t visible =
+		config_integer(daemon_get()->config, "Compute", "TerminatedVisibleSec") * 1000000;
 	int64_t now = (int64_t)time(NULL) * 1000000, next = INT64_MAX;
 	OWN(txn_free) struct txn *t = txn_new(s);
 
@@ -337,7 +352,8 @@ void instance_purge(struct store *s)
 			continue;
 		int64_t until = jint(d->json, "_TerminatedAt", 0) + visible;
 		if (until <= now)
-			(void)txn_delete(t, INSTANCE_KIND, d->id); /* out of memory: the next time */
+			/* out of memory: the next time */
+			(void)txn_delete(t, INSTANCE_KIND, d->id);
 		else if (until < next)
 			next = until;
 	}
@@ -346,6 +362,7 @@ void instance_purge(struct store *s)
 		log_warning(r, "terminated instances could not be forgotten");
 	instance_purge_stop();
 	if (next != INT64_MAX)
-		(void)sd_event_add_time(fiber_loop(), &purge_timer, CLOCK_MONOTONIC, now_usec() + (uint64_t)(next - now) + 1000000, 1000000,
+		(void)sd_event_add_time(fiber_loop(), &purge_timer, CLOCK_MONOTONIC,
+					now_usec() + (uint64_t)(next - now) + 1000000, 1000000,
 					on_purge, s); /* out of memory: at the next termination */
 }

@@ -1,9 +1,11 @@
 /*
- * RunInstances: answers as soon as the instances are durable; their guests come up behind the answer.
+ * RunInstances: answers as soon as the instances are durable; their guests come up behind the
+ * answer.
  *
- * Ids come first; then each instance's interfaces and volumes are born attached to its id (several instances at a time); then all
- * instances become durable in one commit. Whatever fails before that is undone, and if it is we who die, the next start
- * finds the parts by the ids that never became instances.
+ * Ids come first; then each instance's interfaces and volumes are born attached to its id (several
+ * instances at a time); then all instances become durable in one commit. Whatever fails before
+ * that is undone, and if it is we who die, the next start finds the parts by the ids that never
+ * became instances.
  */
 #include <errno.h>
 #include <string.h>
@@ -39,7 +41,8 @@ static void batch_clear(struct batch *b)
 }
 
 /* What is an instance's own from its first moment. */
-static json_t *instance_new(const struct launch *l, const struct context *ctx, const char *id, const char *reservation)
+static json_t *instance_new(const struct launch *l, const struct context *ctx, const char *id,
+			    const char *reservation)
 {
 	OWN(json_decref) json_t *i = json_deep_copy(l->instance);
 	int r = i ? jset(i, "InstanceId", id) : -ENOMEM;
@@ -105,7 +108,8 @@ static int batch_new(struct batch *b, const char *reservation)
 	return 0;
 }
 
-/* Undoes what failed, and all of it when too few came out. How many are left; -errno with the reason of the first that failed. */
+/* Undoes what failed, and all of it when too few came out. How many are left; -errno with the
+ * reason of the first that failed. */
 static int batch_settle(struct batch *b, struct fault *f)
 {
 	const struct making *failed = NULL;
@@ -142,21 +146,24 @@ static int batch_put(struct call *c, struct batch *b, const char *reservation, j
 			continue;
 		if (jset_new(m->instance, "AmiLaunchIndex", json_integer(index++)) < 0)
 			return -ENOMEM;
-		int r = txn_put(c->txn, INSTANCE_KIND, m->id, c->ctx->account, c->ctx->region, json_incref(m->instance));
+		int r = txn_put(c->txn, INSTANCE_KIND, m->id, c->ctx->account, c->ctx->region,
+				json_incref(m->instance));
 		if (r < 0)
 			return r;
 		struct doc shown = {.json = m->instance};
 		if (json_array_append_new(list, instance_present(c, &shown)) < 0)
 			return -ENOMEM;
 	}
-	*ret_reply = json_pack("{s:s, s:s, s:[], s:O}", "ReservationId", reservation, "OwnerId", c->ctx->account, "Groups", "Instances", list);
+	*ret_reply = json_pack("{s:s, s:s, s:[], s:O}", "ReservationId", reservation, "OwnerId",
+			       c->ctx->account, "Groups", "Instances", list);
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
 int instances_run(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	__attribute__((cleanup(launch_clear))) struct launch launch = {0};
-	__attribute__((cleanup(batch_clear))) struct batch batch = {.launch = &launch, .ctx = c->ctx};
+	__attribute__((cleanup(batch_clear))) struct batch batch = {.launch = &launch,
+								    .ctx = c->ctx};
 	char reservation[ID_MAX];
 	int r = launch_read(c, parameters, &launch, f);
 
@@ -173,7 +180,8 @@ int instances_run(struct call *c, json_t *parameters, json_t **ret_reply, struct
 			parts_sweep_later(c->ctx, batch.makings[i].id);
 	for (size_t i = 0; r == 0 && i < batch.n; i++)
 		if (batch.makings[i].result == 0) {
-			log_info("instance launched", "INSTANCE", batch.makings[i].id, "REQUEST_ID", c->ctx->request, "TYPE", launch.type->name);
+			log_info("instance launched", "INSTANCE", batch.makings[i].id, "REQUEST_ID",
+				 c->ctx->request, "TYPE", launch.type->name);
 			instance_kick(batch.makings[i].id);
 		}
 	return r;

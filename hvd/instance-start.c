@@ -1,4 +1,5 @@
-/* From a document to a running domain: gather what netd, stord and the image give, then one call to libvirt. */
+/* From a document to a running domain: gather what netd, stord and the image give, then one call
+ * to libvirt. */
 #include <errno.h>
 #include <string.h>
 
@@ -34,13 +35,16 @@ static const struct doc *find(const struct live *l)
 	return store_find(daemon_get()->store, INSTANCE_KIND, l->id);
 }
 
-/* Asks a peer; its reply (borrowed) lives as long as the start. NULL: failed, with the reason in the fault. */
-static json_t *ask(struct start *s, const char *peer, const struct context *ctx, const char *method, json_t *parameters)
+/* Asks a peer; its reply (borrowed) lives as long as the start. NULL: failed, with the reason in
+ * the fault. */
+static json_t *ask(struct start *s, const char *peer, const struct context *ctx, const char *method,
+		   json_t *parameters)
 {
 	OWN(json_decref) json_t *given = parameters;
 	json_t *reply = NULL;
 
-	if (!given || rpc_call(daemon_peer(peer), ctx, method, given, NULL, &reply, NULL, &s->fault) < 0)
+	if (!given ||
+	    rpc_call(daemon_peer(peer), ctx, method, given, NULL, &reply, NULL, &s->fault) < 0)
 		return NULL;
 	return json_array_append_new(s->replies, reply) < 0 ? NULL : reply;
 }
@@ -49,11 +53,13 @@ static json_t *ask(struct start *s, const char *peer, const struct context *ctx,
 static int get_address(struct start *s)
 {
 	OWN(json_decref) json_t *interfaces = NULL;
-	const char *eni = jstr(json_array_get(json_object_get(s->instance, "NetworkInterfaces"), 0), "NetworkInterfaceId");
+	const char *eni = jstr(json_array_get(json_object_get(s->instance, "NetworkInterfaces"), 0),
+			       "NetworkInterfaceId");
 
 	if (!eni || !jbool(s->instance, "_HasRun", 0))
 		return 0;
-	if (!ask(s, "netd", &s->ctx, "gureum.Assign", json_pack("{s:s}", "NetworkInterfaceId", eni)))
+	if (!ask(s, "netd", &s->ctx, "gureum.Assign",
+		 json_pack("{s:s}", "NetworkInterfaceId", eni)))
 		return -EIO;
 	int r = parts_interfaces(&s->ctx, s->live->id, &interfaces, &s->fault);
 	const struct doc *d = find(s->live);
@@ -74,15 +80,19 @@ static int get_interfaces(struct start *s)
 
 	json_array_foreach(json_object_get(s->instance, "NetworkInterfaces"), i, interface) {
 		json_int_t index = json_integer_value(jpath(interface, "Attachment.DeviceIndex"));
-		const json_t *reply = ask(s, "netd", &s->ctx, "ec2.AttachNetworkInterface",
-					  json_pack("{s:s, s:s, s:I}", "NetworkInterfaceId", jstr(interface, "NetworkInterfaceId"), "InstanceId",
-						    s->live->id, "DeviceIndex", index));
+		const json_t *reply =
+			ask(s, "netd", &s->ctx, "ec2.AttachNetworkInterface",
+			    json_pack("{s:s, s:s, s:I}", "NetworkInterfaceId",
+				      jstr(interface, "NetworkInterfaceId"), "InstanceId",
+				      s->live->id, "DeviceIndex", index));
 		if (!reply)
 			return -EIO;
 		if (s->spec.n_nics == DOMAIN_NICS_MAX)
 			return -E2BIG;
-		s->spec.nics[s->spec.n_nics++] = (struct domain_nic){
-			.tap = jstr(reply, "_Tap"), .mac = jstr(interface, "MacAddress"), .mtu = (unsigned)jint(reply, "_Mtu", 0)};
+		s->spec.nics[s->spec.n_nics++] =
+			(struct domain_nic){.tap = jstr(reply, "_Tap"),
+					    .mac = jstr(interface, "MacAddress"),
+					    .mtu = (unsigned)jint(reply, "_Mtu", 0)};
 		if (!s->spec.nics[s->spec.n_nics - 1].tap)
 			return -EPROTO;
 	}
@@ -97,15 +107,21 @@ static int get_volumes(struct start *s)
 	size_t i;
 
 	json_array_foreach(json_object_get(s->instance, "BlockDeviceMappings"), i, mapping) {
-		const char *id = jpath_str(mapping, "Ebs.VolumeId"), *device = jstr_or(mapping, "DeviceName", "");
+		const char *id = jpath_str(mapping, "Ebs.VolumeId"),
+			   *device = jstr_or(mapping, "DeviceName", "");
 		const json_t *reply = ask(s, "stord", &s->ctx, "ec2.AttachVolume",
-					  json_pack("{s:s, s:s, s:s}", "VolumeId", id, "InstanceId", s->live->id, "Device", device));
+					  json_pack("{s:s, s:s, s:s}", "VolumeId", id, "InstanceId",
+						    s->live->id, "Device", device));
 		if (!reply)
 			return -EIO;
-		if (i == DOMAIN_DISKS_MAX || domain_target(i == 0 ? "vda" : device, &taken, s->targets[i]) < 0)
+		if (i == DOMAIN_DISKS_MAX ||
+		    domain_target(i == 0 ? "vda" : device, &taken, s->targets[i]) < 0)
 			return -E2BIG;
-		s->spec.disks[i] = (struct domain_disk){.path = jstr(reply, "_Path"), .format = jstr_or(reply, "_Format", "qcow2"),
-							.target = s->targets[i], .volume_id = id};
+		s->spec.disks[i] =
+			(struct domain_disk){.path = jstr(reply, "_Path"),
+					     .format = jstr_or(reply, "_Format", "qcow2"),
+					     .target = s->targets[i],
+					     .volume_id = id};
 		if (!s->spec.disks[i].path)
 			return -EPROTO;
 		s->spec.n_disks = i + 1;
@@ -113,17 +129,21 @@ static int get_volumes(struct start *s)
 	return s->spec.n_disks ? 0 : -EPROTO;
 }
 
-/* The raw file of an aki-/ari- image. The image may be gone by now: what it was made of is then gone too. */
+/* The raw file of an aki-/ari- image. The image may be gone by now: what it was made of is then
+ * gone too. */
 static int get_raw(struct start *s, const char *image_id, const char **ret_path)
 {
 	const struct store *store = daemon_get()->store;
-	const char *snapshot = image_raw_snapshot(store, image_id), *account = image_account(store, image_id);
+	const char *snapshot = image_raw_snapshot(store, image_id),
+		   *account = image_account(store, image_id);
 	struct context ctx = s->ctx;
 
 	if (!snapshot || !account)
-		return fault_set(&s->fault, FAULT_INVALID_AMI_ID_NOT_FOUND, "The image id '[%s]' does not exist", image_id);
+		return fault_set(&s->fault, FAULT_INVALID_AMI_ID_NOT_FOUND,
+				 "The image id '[%s]' does not exist", image_id);
 	snprintf(ctx.account, sizeof(ctx.account), "%s", account);
-	const json_t *reply = ask(s, "stord", &ctx, "gureum.OpenSnapshot", json_pack("{s:s}", "SnapshotId", snapshot));
+	const json_t *reply = ask(s, "stord", &ctx, "gureum.OpenSnapshot",
+				  json_pack("{s:s}", "SnapshotId", snapshot));
 	if (!reply)
 		return -EIO;
 	*ret_path = jstr(reply, "_Path");
@@ -132,7 +152,8 @@ static int get_raw(struct start *s, const char *image_id, const char **ret_path)
 
 static int get_kernel(struct start *s)
 {
-	const char *kernel = jstr(s->instance, "KernelId"), *ramdisk = jstr(s->instance, "RamdiskId");
+	const char *kernel = jstr(s->instance, "KernelId"),
+		   *ramdisk = jstr(s->instance, "RamdiskId");
 	int r = kernel ? get_raw(s, kernel, &s->spec.kernel) : 0;
 
 	if (r == 0 && kernel && ramdisk)
@@ -144,7 +165,8 @@ static int get_kernel(struct start *s)
 static int get_machine(struct start *s)
 {
 	const struct hvd *h = hvd_get();
-	const struct instance_type *type = instance_type_find(jstr_or(s->instance, "InstanceType", ""));
+	const struct instance_type *type =
+		instance_type_find(jstr_or(s->instance, "InstanceType", ""));
 	const json_t *cpu = json_object_get(s->instance, "CpuOptions");
 
 	if (!type)
@@ -154,7 +176,8 @@ static int get_machine(struct start *s)
 	s->spec.instance_type = type->name;
 	s->spec.memory_mib = type->memory_mib;
 	s->spec.n_threads_per_core = (unsigned)jint(cpu, "ThreadsPerCore", 1);
-	s->spec.n_vcpus = (unsigned)jint(cpu, "CoreCount", type->n_vcpus) * s->spec.n_threads_per_core;
+	s->spec.n_vcpus =
+		(unsigned)jint(cpu, "CoreCount", type->n_vcpus) * s->spec.n_threads_per_core;
 	s->spec.cache = config_string(h->daemon->config, "Compute", "DiskCache");
 	console_path(h->daemon, s->live->id, s->console);
 	s->spec.console_path = s->console;
@@ -179,7 +202,8 @@ static int start_gather(struct start *s)
 	return r;
 }
 
-/* What the console shows before the guest's first byte: above all that it is emulated, which is slow. */
+/* What the console shows before the guest's first byte: above all that it is emulated, which is
+ * slow. */
 static int begin_console(const struct start *s)
 {
 	const struct hvd *h = hvd_get();
@@ -205,7 +229,8 @@ static int started(struct live *l)
 		r = instance_move(instance, INSTANCE_RUNNING, REASON_NONE);
 	if (r == 0)
 		r = jset_new(instance, "_HasRun", json_true());
-	/* A new guest has yet to show life; one that we only found again after a crash of ours has not changed. */
+	/* A new guest has yet to show life; one that we only found again after a crash of ours
+	 * has not changed. */
 	if (r == 0 && strcmp(jstr_or(instance, "_HostBoot", ""), hvd_get()->host_boot) != 0) {
 		(void)json_object_del(instance, "_SeenAlive"); /* seldom there */
 		(void)json_object_del(instance, "_HasAgent");
@@ -231,14 +256,20 @@ static int failed(struct start *s, int error, const char *why)
 {
 	const struct doc *d = find(s->live);
 	OWN(json_decref) json_t *instance = doc_edit(d);
-	int is_away = s->fault.status == 503, may_pass = is_away || (s->fault.status >= 500 && s->live->n_failures < FAILURES_MAX);
+	int is_away = s->fault.status == 503,
+	    may_pass = is_away || (s->fault.status >= 500 && s->live->n_failures < FAILURES_MAX);
 
-	log_warning(error, may_pass ? "an instance cannot be started yet" : "an instance could not be started", "INSTANCE", s->live->id, "CODE",
-		    s->fault.code, "REASON", why);
+	log_warning(error,
+		    may_pass ? "an instance cannot be started yet"
+			     : "an instance could not be started",
+		    "INSTANCE", s->live->id, "CODE", s->fault.code, "REASON", why);
 	if (may_pass || error == -ENOMEM)
 		return error;
 	/* AWS: what never ran is terminated; what had run before is stopped. */
-	int r = instance_move(instance, jbool(instance, "_HasRun", 0) ? INSTANCE_STOPPING : INSTANCE_SHUTTING_DOWN, REASON_LAUNCH_FAILED);
+	int r = instance_move(instance,
+			      jbool(instance, "_HasRun", 0) ? INSTANCE_STOPPING
+							    : INSTANCE_SHUTTING_DOWN,
+			      REASON_LAUNCH_FAILED);
 	if (r == 0)
 		r = instance_commit(d, give(instance));
 	return r < 0 ? r : 1;

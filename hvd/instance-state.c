@@ -13,7 +13,8 @@ static const struct {
 	const char *name;
 	unsigned next;
 } states[INSTANCE_STATES] = {
-	[INSTANCE_PENDING] = {0, "pending", BIT(RUNNING) | BIT(STOPPING) | BIT(STOPPED) | BIT(SHUTTING_DOWN)},
+	[INSTANCE_PENDING] = {0, "pending",
+			      BIT(RUNNING) | BIT(STOPPING) | BIT(STOPPED) | BIT(SHUTTING_DOWN)},
 	[INSTANCE_RUNNING] = {16, "running", BIT(STOPPING) | BIT(SHUTTING_DOWN)},
 	[INSTANCE_STOPPING] = {64, "stopping", BIT(STOPPED) | BIT(SHUTTING_DOWN)},
 	[INSTANCE_STOPPED] = {80, "stopped", BIT(PENDING) | BIT(SHUTTING_DOWN)},
@@ -26,13 +27,16 @@ static const struct {
 	const char *code, *message, *transition;
 } reasons[REASON_COUNT] = {
 	[REASON_NONE] = {NULL, NULL, ""},
-	[REASON_USER] = {"Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown",
+	[REASON_USER] = {"Client.UserInitiatedShutdown",
+			 "Client.UserInitiatedShutdown: User initiated shutdown",
 			 "User initiated (%Y-%m-%d %H:%M:%S GMT)"},
 	[REASON_GUEST] = {"Client.InstanceInitiatedShutdown",
 			  "Client.InstanceInitiatedShutdown: Instance initiated shutdown", ""},
-	[REASON_LAUNCH_FAILED] = {"Server.InternalError", "Server.InternalError: Internal error on launch",
+	[REASON_LAUNCH_FAILED] = {"Server.InternalError",
+				  "Server.InternalError: Internal error on launch",
 				  "Server.InternalError"},
-	[REASON_HOST] = {"Server.InternalError", "Server.InternalError: The instance's virtual machine ended unexpectedly",
+	[REASON_HOST] = {"Server.InternalError",
+			 "Server.InternalError: The instance's virtual machine ended unexpectedly",
 			 "Server.InternalError"},
 };
 
@@ -76,7 +80,8 @@ int instance_move(json_t *instance, enum instance_state to, enum instance_reason
 	if (!*reasons[why].transition)
 		transition[0] = '\0';
 	if (reasons[why].code) {
-		reason = json_pack("{s:s, s:s}", "Code", reasons[why].code, "Message", reasons[why].message);
+		reason = json_pack("{s:s, s:s}", "Code", reasons[why].code, "Message",
+				   reasons[why].message);
 		if (jset_new(instance, "StateReason", reason) < 0)
 			return -ENOMEM;
 	} else {

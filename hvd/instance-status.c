@@ -1,8 +1,10 @@
 /*
  * DescribeInstanceStatus: two checks that mean something.
  *
- * The guest's: `ok` when it was seen alive: its agent speaks (and has not fallen silent), or, without an agent, it has sent packets or asked for
- * its metadata since it was started. The system's: libvirt answers, and has not lost the domain. Both are judged when asked: no timer runs for them.
+ * The guest's: `ok` when it was seen alive: its agent speaks (and has not fallen silent), or,
+ * without an agent, it has sent packets or asked for its metadata since it was started. The
+ * system's: libvirt answers, and has not lost the domain. Both are judged when asked: no timer
+ * runs for them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +15,9 @@
 #include "guest.h"
 #include "instance-rooms.h"
 
-#define SILENCE_USEC	 60000000ull	 /* six beats of the agent: a busy host delays some */
-#define NEVER_SEEN_USEC	 (600 * 1000000ll) /* so long after launch a guest that showed nothing is not coming */
+#define SILENCE_USEC 60000000ull /* six beats of the agent: a busy host delays some */
+#define NEVER_SEEN_USEC                                                                            \
+	(600 * 1000000ll) /* so long after launch a guest that showed nothing is not coming */
 
 static const struct filter filters[] = {
 	{"availability-zone", "AvailabilityZone"},
@@ -43,12 +46,17 @@ static const struct describe statuses = {
 static const struct {
 	const char *check, *reachability;
 } words[] = {
-	{"ok", "passed"}, {"impaired", "failed"}, {"initializing", "initializing"}, {"insufficient-data", "insufficient-data"}, {NULL, NULL},
+	{"ok", "passed"},
+	{"impaired", "failed"},
+	{"initializing", "initializing"},
+	{"insufficient-data", "insufficient-data"},
+	{NULL, NULL},
 };
 
 int64_t instance_packets(const json_t *instance)
 {
-	const char *tap = jstr(json_array_get(json_object_get(instance, "NetworkInterfaces"), 0), "_Tap");
+	const char *tap =
+		jstr(json_array_get(json_object_get(instance, "NetworkInterfaces"), 0), "_Tap");
 	char path[96], text[24] = "";
 
 	if (!tap || strchr(tap, '/'))
@@ -83,7 +91,8 @@ const char *instance_check(const struct doc *d)
 		instance_on_life(d->id, 0);
 		return "ok";
 	}
-	return (int64_t)time(NULL) * 1000000 - since < NEVER_SEEN_USEC ? "initializing" : "impaired";
+	return (int64_t)time(NULL) * 1000000 - since < NEVER_SEEN_USEC ? "initializing"
+								       : "impaired";
 }
 
 static const char *system_check(const struct doc *d)
@@ -99,8 +108,8 @@ static json_t *summary(const char *check)
 {
 	for (int i = 0; words[i].check; i++)
 		if (strcmp(words[i].check, check) == 0)
-			return json_pack("{s:s, s:[{s:s, s:s}]}", "Status", check, "Details", "Name", "reachability", "Status",
-					 words[i].reachability);
+			return json_pack("{s:s, s:[{s:s, s:s}]}", "Status", check, "Details",
+					 "Name", "reachability", "Status", words[i].reachability);
 	return json_pack("{s:s}", "Status", check);
 }
 
@@ -109,13 +118,16 @@ static int add_status(json_t *list, const struct doc *d, int is_all)
 {
 	if (!is_all && instance_state_of(d->json) != INSTANCE_RUNNING)
 		return 0;
-	json_t *item = json_pack("{s:s, s:s*, s:O, s:o, s:o}", "InstanceId", d->id, "AvailabilityZone",
-				 jpath_str(d->json, "Placement.AvailabilityZone"), "InstanceState", json_object_get(d->json, "State"),
-				 "InstanceStatus", summary(instance_check(d)), "SystemStatus", summary(system_check(d)));
+	json_t *item =
+		json_pack("{s:s, s:s*, s:O, s:o, s:o}", "InstanceId", d->id, "AvailabilityZone",
+			  jpath_str(d->json, "Placement.AvailabilityZone"), "InstanceState",
+			  json_object_get(d->json, "State"), "InstanceStatus",
+			  summary(instance_check(d)), "SystemStatus", summary(system_check(d)));
 	return json_array_append_new(list, item) < 0 ? -ENOMEM : 0;
 }
 
-int instance_status_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int instance_status_describe(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
 {
 	json_t *ids = json_object_get(parameters, "InstanceIds"), *id;
 	OWN(json_decref) json_t *list = json_array();
@@ -125,11 +137,13 @@ int instance_status_describe(struct call *c, json_t *parameters, json_t **ret_re
 	int r = 0;
 
 	json_array_foreach(ids, i, id)
-		if ((r = instance_get(c, json_string_value(id), &found, f)) < 0 || (r = add_status(list, found, is_all)) < 0)
+		if ((r = instance_get(c, json_string_value(id), &found, f)) < 0 ||
+		    (r = add_status(list, found, is_all)) < 0)
 			return r;
 	if (json_array_size(ids) == 0)
 		store_each(c->store, INSTANCE_KIND, d)
-			if (r == 0 && strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0)
+			if (r == 0 && strcmp(d->account, c->ctx->account) == 0 &&
+			    strcmp(d->region, c->ctx->region) == 0)
 				r = add_status(list, d, is_all);
 	return r < 0 ? r : describe_list(c, &statuses, list, parameters, ret_reply, f);
 }

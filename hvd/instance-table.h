@@ -1,4 +1,5 @@
-/* ACTION(name, handler, flags): the instances' actions. Read twice: instance-rooms.h declares the handlers, instance-doc.c makes the rows. */
+/* ACTION(name, handler, flags): the instances' actions. Read twice: instance-rooms.h declares
+ * the handlers, instance-doc.c makes the rows. */
 ACTION("ec2.RunInstances", instances_run, ACTION_CLIENT_TOKEN)
 ACTION("ec2.DescribeInstances", instances_describe, 0)
 ACTION("ec2.DescribeInstanceStatus", instance_status_describe, 0)

@@ -9,14 +9,17 @@
  *	_ShutdownBehavior	   "stop" or "terminate"
  *	_DisableApiTermination, _DisableApiStop, _CpuCredits
  *	_Force			   this stop does not wait for the guest
- *	_HasRun			   it has been `running` once: a failure to start stops it, before it terminates it
+ *	_HasRun			   it has been `running` once: a failure to start stops it, and
+ *				   does not terminate it
  *	_HostBoot		   on which boot of the machine its domain was started (see hvd.h)
- *	_SeenAlive, _HasAgent	   of this start of the guest: when life was first seen, and that the agent gave it
+ *	_SeenAlive, _HasAgent	   of this start of the guest: when life was first seen, and that
+ *				   the agent gave it
  *	_PacketsBefore		   what its tap had counted before this start
  *	_TerminatedAt		   microseconds: it is shown for TerminatedVisibleSec after that
  *
- * State.Name is what AWS would show and at the same time what is wanted: pending wants a running domain, stopping wants none. The
- * handlers only move it and kick; instance_reconcile() makes the world agree, however often it is called.
+ * State.Name is what AWS would show and at the same time what is wanted: pending wants a running
+ * domain, stopping wants none. The handlers only move it and kick; instance_reconcile() makes the
+ * world agree, however often it is called.
  */
 #pragma once
 
@@ -57,14 +60,17 @@ json_t *instance_state_json(enum instance_state s);
 /* Of a document. */
 enum instance_state instance_state_of(const json_t *instance);
 int instance_may_become(enum instance_state from, enum instance_state to);
-/* Changes State, StateReason and StateTransitionReason of a document's editable copy. 0, -ENOMEM, or -EBUSY: not an allowed move. */
+/* Changes State, StateReason and StateTransitionReason of a document's editable copy. 0,
+ * -ENOMEM, or -EBUSY: not an allowed move. */
 int instance_move(json_t *instance, enum instance_state to, enum instance_reason why);
 
 /* ---- the document (instance-doc.c) ---- */
 
 /* The caller's instance, not yet forgotten. InvalidInstanceID.Malformed, .NotFound. */
-int instance_get(const struct call *c, const char *id, const struct doc **ret_instance, struct fault *f);
-/* All of InstanceIds are the caller's: else a fault, so that nothing is done to any. At least one. */
+int instance_get(const struct call *c, const char *id, const struct doc **ret_instance,
+		 struct fault *f);
+/* All of InstanceIds are the caller's: else a fault, so that nothing is done to any. At least
+ * one. */
 int instance_check_ids(const struct call *c, json_t *parameters, struct fault *f);
 /* Writes everything an Instance shows of its interfaces: `interfaces` is netd's list. */
 int instance_set_interfaces(json_t *instance, const json_t *interfaces);
@@ -81,15 +87,19 @@ int instance_commit(const struct doc *d, json_t *changed);
 
 struct launch;
 
-/* (fiber) Makes the interfaces and volumes of a new instance, born attached, and writes them into its document. On failure
- * what was made may be left: parts_sweep(). */
-int parts_make(const struct context *ctx, const struct launch *l, json_t *instance, struct fault *f);
-/* (fiber) Nothing claims to be attached to this instance any more. With its document, the document says what is only detached; without (a
- * launch that came to nothing) its volumes go, and interfaces unless they are to outlive the instance. Safe to repeat. */
-int parts_sweep(const struct context *ctx, const char *instance_id, const json_t *instance, struct fault *f);
+/* (fiber) Makes the interfaces and volumes of a new instance, born attached, and writes them
+ * into its document. On failure what was made may be left: parts_sweep(). */
+int parts_make(const struct context *ctx, const struct launch *l, json_t *instance,
+	       struct fault *f);
+/* (fiber) Nothing claims to be attached to this instance any more. With its document, the
+ * document says what is only detached; without (a launch that came to nothing) all goes that was
+ * made for it. Safe to repeat. */
+int parts_sweep(const struct context *ctx, const char *instance_id, const json_t *instance,
+		struct fault *f);
 /* The second in the background, again and again until it works. */
 void parts_sweep_later(const struct context *ctx, const char *instance_id);
-/* (fiber) At start: the same for each instance id that interfaces and volumes name and that is unknown: a launch was cut off. */
+/* (fiber) At start: the same for each instance id that interfaces and volumes name and that is
+ * unknown: a launch was cut off. */
 void parts_sweep_unknown(struct daemon *d);
 /* An instance that is being made: its parts are not orphans. */
 void parts_claim(const struct context *ctx, const char *instance_id);
@@ -98,26 +108,31 @@ void parts_unclaim(const char *instance_id);
 /* It never will be: parts_sweep_later() for one that is claimed, nothing otherwise. */
 void parts_abandon(const char *instance_id);
 /* (fiber) Its interfaces as netd shows them (a new list). */
-int parts_interfaces(const struct context *ctx, const char *instance_id, json_t **ret_interfaces, struct fault *f);
+int parts_interfaces(const struct context *ctx, const char *instance_id, json_t **ret_interfaces,
+		     struct fault *f);
 /* (fiber) One call to a peer whose reply is of no interest. */
-int parts_call(const char *peer, const struct context *ctx, const char *method, json_t *parameters, struct fault *f);
+int parts_call(const char *peer, const struct context *ctx, const char *method, json_t *parameters,
+	       struct fault *f);
 
 /* ---- a launch (instance-launch.c) ---- */
 
 /* RunInstances' parameters, checked and completed. */
 struct launch {
 	const struct instance_type *type;
-	json_t *instance;	 /* what all instances of the launch have in common */
-	json_t *interfaces;	 /* parameters for CreateNetworkInterface, or {NetworkInterfaceId}, by device index */
-	json_t *volumes;	 /* BlockDeviceMappings, the root first */
+	json_t *instance; /* what all instances of the launch have in common */
+	/* parameters for CreateNetworkInterface, or {NetworkInterfaceId}, by device index */
+	json_t *interfaces;
+	json_t *volumes; /* BlockDeviceMappings, the root first */
 	json_t *volume_tags, *interface_tags;
-	const char *zone;	 /* asked for, NULL: the subnet decides; borrowed from the parameters */
+	/* asked for, NULL: the subnet decides; borrowed from the parameters */
+	const char *zone;
 	int64_t n_min, n_max;
 };
 void launch_clear(struct launch *l);
 /* (fiber) There is room for it when it returns: launch_promise() before the next wait keeps it. */
 int launch_read(struct call *c, json_t *parameters, struct launch *ret_launch, struct fault *f);
-/* Room for n of its instances is kept from other launches; negative: they are stored, or came to nothing. */
+/* Room for n of its instances is kept from other launches; negative: they are stored, or came to
+ * nothing. */
 void launch_promise(const struct launch *l, int64_t n);
 /* There is room for those of InstanceIds that are stopped. */
 int instances_start_check(struct call *c, json_t *parameters, struct fault *f);
@@ -126,29 +141,34 @@ int instances_start_check(struct call *c, json_t *parameters, struct fault *f);
 
 struct guest;
 
-/* An instance that is not terminated, as it lives in memory: what was seen, and the fiber that works on it. */
+/* An instance that is not terminated, as it lives in memory: what was seen, and the fiber that
+ * works on it. */
 struct live {
 	char id[ID_MAX];
-	struct guest *guest;	    /* the agent's channel, NULL: none */
+	struct guest *guest; /* the agent's channel, NULL: none */
 	int has_fiber, is_kicked;
-	sd_event_source *timer;	    /* kicks when it fires */
-	enum virt_event ended;	    /* how its domain ended, while has_ended */
+	sd_event_source *timer; /* kicks when it fires */
+	enum virt_event ended;	/* how its domain ended, while has_ended */
 	int has_ended;
-	int is_terminated;	    /* its QEMU was told to end by somebody on the host */
-	uint64_t stop_since_usec;   /* monotonic; when the guest was first asked to power off, 0: not yet */
-	uint64_t asked_usec;	    /* and last */
-	uint64_t reset_at_usec;	    /* a reboot that the guest does not do by then is done by reset, 0: none */
-	unsigned n_failures;	    /* in a row, of what may pass */
-	int is_missed;		    /* its domain was not there, and nothing had been heard of its end */
-	int has_life, has_agent;    /* seen, and not in the document yet */
-	int is_life_known;	    /* it is */
+	int is_terminated; /* its QEMU was told to end by somebody on the host */
+	/* monotonic; when the guest was first asked to power off, 0: not yet */
+	uint64_t stop_since_usec;
+	uint64_t asked_usec; /* and last */
+	/* a reboot that the guest does not do by then is done by reset, 0: none */
+	uint64_t reset_at_usec;
+	unsigned n_failures; /* in a row, of what may pass */
+	/* its domain was not there, and nothing had been heard of its end */
+	int is_missed;
+	int has_life, has_agent; /* seen, and not in the document yet */
+	int is_life_known;	 /* it is */
 };
 
 /* Made at need; NULL out of memory. Valid until the next wait, or as long as its fiber runs. */
 struct live *live_get(const char *id);
 /* NULL: none. */
 struct live *live_find(const char *id);
-/* Reconciles this instance soon, from the loop. Callable anywhere, also before the commit that it is about: by then it is done. */
+/* Reconciles this instance soon, from the loop. Callable anywhere, also before the commit that
+ * it is about: by then it is done. */
 void instance_kick(const char *id);
 /* All that are neither stopped nor terminated. */
 void instance_kick_all(struct store *s);
@@ -157,12 +177,13 @@ void live_disconnect(void);
 /* Closes what is held in memory. */
 void live_close(void);
 
-/* (fiber) Makes the world agree with the document, once. Milliseconds after which to look again, 0: when something happens;
- * -errno: something that may pass failed, look again after a while. */
+/* (fiber) Makes the world agree with the document, once. Milliseconds after which to look again,
+ * 0: when something happens; -errno: something that may pass failed, look again after a while. */
 int instance_reconcile(struct live *l);
 /* Stopped, terminated or never come to be: nothing of it need be in memory. */
 int instance_is_over(const char *id);
-/* (fiber) A document that wants a running domain gets one, and is `running` then; the same returns. */
+/* (fiber) A document that wants a running domain gets one, and is `running` then; the same
+ * returns. */
 int instance_start(struct live *l);
 /* libvirt told something about a domain. */
 void instance_on_event(const char *id, enum virt_event e);

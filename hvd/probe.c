@@ -1,4 +1,5 @@
-/* The acceleration probe: a tiny 64-bit guest by raw KVM ioctls, judged by its result and its speed. */
+/* The acceleration probe: a tiny 64-bit guest by raw KVM ioctls, judged by its result and its
+ * speed. */
 #include "probe.h"
 
 #include <errno.h>
@@ -23,8 +24,10 @@
 #define SUM_AT	     0x8000
 #define N_LOOPS	     10000000u
 #define LOOP_LENGTH  4 /* instructions */
-#define MIPS_MIN     10.0 /* measured: emulated 0.1 to 1; real KVM nested in TCG on a crowded host 20 to 64 */
+/* measured: emulated 0.1 to 1; real KVM nested in TCG on a crowded host 20 to 64 */
+#define MIPS_MIN 10.0
 
+/* clang-format off */
 static const uint8_t guest_code[] = {
 	0xb9, 0x80, 0x96, 0x98, 0x00,			/* mov ecx, N_LOOPS */
 	0x31, 0xc0,					/* xor eax, eax */
@@ -35,6 +38,7 @@ static const uint8_t guest_code[] = {
 	0xba, 0xf8, 0x03, 0x00, 0x00, 0xb0, 0x4b, 0xee, /* mov edx, 0x3f8; mov al, 'K'; out dx, al */
 	0xf4,						/* hlt */
 };
+/* clang-format on */
 
 struct guest_vm {
 	int kvm, vm, cpu;
@@ -102,11 +106,14 @@ static int guest_open(struct guest_vm *g, struct probe *p)
 	g->vm = ioctl(g->kvm, KVM_CREATE_VM, 0);
 	if (g->vm < 0)
 		return no(p, "KVM makes no virtual machine: %s", strerror(errno));
-	(void)ioctl(g->vm, KVM_SET_TSS_ADDR, 0xfffbd000UL); /* needed by old Intel processors only */
-	g->memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* needed by old Intel processors only */
+	(void)ioctl(g->vm, KVM_SET_TSS_ADDR, 0xfffbd000UL);
+	g->memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
 	if (g->memory == MAP_FAILED)
 		return no(p, "no memory");
-	struct kvm_userspace_memory_region region = {.memory_size = MEMORY_BYTES, .userspace_addr = (uintptr_t)g->memory};
+	struct kvm_userspace_memory_region region = {.memory_size = MEMORY_BYTES,
+						     .userspace_addr = (uintptr_t)g->memory};
 	if (ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
 		return no(p, "KVM takes no memory: %s", strerror(errno));
 	g->cpu = ioctl(g->vm, KVM_CREATE_VCPU, 0);
@@ -126,7 +133,8 @@ static int guest_set_cpuid(struct guest_vm *g, struct probe *p)
 		struct kvm_cpuid_entry2 entries[128];
 	} cpuid = {.head.nent = 128};
 
-	if (ioctl(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0 || ioctl(g->cpu, KVM_SET_CPUID2, &cpuid) < 0)
+	if (ioctl(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0 ||
+	    ioctl(g->cpu, KVM_SET_CPUID2, &cpuid) < 0)
 		return no(p, "KVM refuses its own CPUID: %s", strerror(errno));
 	return 0;
 }
@@ -135,7 +143,8 @@ static int guest_set_cpuid(struct guest_vm *g, struct probe *p)
 static int guest_set_long_mode(struct guest_vm *g, struct probe *p)
 {
 	struct kvm_sregs s;
-	struct kvm_segment segment = {.limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment segment = {
+		.limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
 	struct kvm_regs regs = {.rip = CODE_AT, .rsp = 0x9000, .rflags = 2};
 	const uint64_t tables[][2] = {{0x1000, 0x2003}, {0x2000, 0x3003}, {0x3000, 0x83}};
 
@@ -200,17 +209,23 @@ static int guest_run(struct guest_vm *g, struct probe *p)
 			continue;
 		if (r < 0) {
 			p->mips = loops_done(g) * LOOP_LENGTH / 1e3 / spent;
-			/* Real but starved, as in a nested or crowded host: it may finish. Emulation is far below this. */
+			/* Real but starved, as in a nested or crowded host: it may finish.
+			 * Emulation is far below this. */
 			if (p->mips >= MIPS_MIN && spent < PROBE_PATIENCE_MSEC)
 				continue;
-			return no(p, "KVM emulates each instruction (%.1f MIPS): stock guests would not boot in useful time", p->mips);
+			return no(p,
+				  "KVM emulates each instruction (%.1f MIPS): stock guests would "
+				  "not boot in useful time",
+				  p->mips);
 		}
 		if (g->run->exit_reason == KVM_EXIT_HLT) {
-			p->mips = (double)N_LOOPS * LOOP_LENGTH / 1e3 / (spent > 0.001 ? spent : 0.001);
+			p->mips = (double)N_LOOPS * LOOP_LENGTH / 1e3 /
+				  (spent > 0.001 ? spent : 0.001);
 			break;
 		}
 		if (g->run->exit_reason != KVM_EXIT_IO)
-			return no(p, "the probe's guest stopped for reason %u", g->run->exit_reason);
+			return no(p, "the probe's guest stopped for reason %u",
+				  g->run->exit_reason);
 		said = *((char *)g->run + g->run->io.data_offset);
 	}
 	memcpy(&sum, g->memory + SUM_AT, sizeof(sum));
@@ -227,7 +242,8 @@ void probe_run(struct probe *ret_probe)
 
 	*ret_probe = (struct probe){0};
 	look_for_hints(ret_probe);
-	if (guest_open(&g, ret_probe) == 0 && guest_set_cpuid(&g, ret_probe) == 0 && guest_set_long_mode(&g, ret_probe) == 0)
+	if (guest_open(&g, ret_probe) == 0 && guest_set_cpuid(&g, ret_probe) == 0 &&
+	    guest_set_long_mode(&g, ret_probe) == 0)
 		(void)guest_run(&g, ret_probe); /* the answer is in the probe */
 	set_alarm(0);
 	guest_close(&g);
@@ -238,12 +254,14 @@ int probe_main(void)
 	struct probe p;
 
 	probe_run(&p);
-	json_t *facts = json_pack("{s:b, s:s, s:b, s:b, s:b, s:b, s:f}", "usable", p.is_usable, "reason", p.reason, "cpu_flag",
-				  p.has_flag, "kvm_intel", p.has_kvm_intel, "kvm_amd", p.has_kvm_amd, "kvm_pvm", p.has_kvm_pvm,
-				  "mips", p.mips);
+	json_t *facts =
+		json_pack("{s:b, s:s, s:b, s:b, s:b, s:b, s:f}", "usable", p.is_usable, "reason",
+			  p.reason, "cpu_flag", p.has_flag, "kvm_intel", p.has_kvm_intel, "kvm_amd",
+			  p.has_kvm_amd, "kvm_pvm", p.has_kvm_pvm, "mips", p.mips);
 	if (!facts)
 		return 1;
-	(void)json_dumpf(facts, stdout, JSON_REAL_PRECISION(6)); /* a closed stdout is the reader's choice */
+	/* a closed stdout is the reader's choice */
+	(void)json_dumpf(facts, stdout, JSON_REAL_PRECISION(6));
 	(void)putchar('\n');
 	json_decref(facts);
 	return p.is_usable ? 0 : 1;
@@ -252,23 +270,27 @@ int probe_main(void)
 void probe_wait(struct probe *ret_probe)
 {
 	const char *const argv[] = {"/proc/self/exe", "--probe", NULL};
-	/* A busy host may take seconds to start it; the guest itself is bounded by PROBE_BUDGET_MSEC. */
+	/* A busy host may take seconds to start it; the guest itself is bounded by
+	 * PROBE_BUDGET_MSEC. */
 	struct run run = {.argv = argv, .timeout_usec = 60000000};
 	OWN(run_result_clear) struct run_result result = {0};
 
 	*ret_probe = (struct probe){.reason = "the probe did not end"};
 	int r = run_wait(&run, &result);
 	if (r < 0) {
-		snprintf(ret_probe->reason, sizeof(ret_probe->reason), "the probe did not end: %s", strerror(-r));
+		snprintf(ret_probe->reason, sizeof(ret_probe->reason), "the probe did not end: %s",
+			 strerror(-r));
 		return;
 	}
 	OWN(json_decref) json_t *facts = result.out ? json_loads(result.out, 0, NULL) : NULL;
 	if (!facts) {
-		snprintf(ret_probe->reason, sizeof(ret_probe->reason), "the probe died (status %d)", result.status);
+		snprintf(ret_probe->reason, sizeof(ret_probe->reason), "the probe died (status %d)",
+			 result.status);
 		return;
 	}
 	ret_probe->is_usable = jbool(facts, "usable", 0);
-	snprintf(ret_probe->reason, sizeof(ret_probe->reason), "%s", jstr_or(facts, "reason", "no reason"));
+	snprintf(ret_probe->reason, sizeof(ret_probe->reason), "%s",
+		 jstr_or(facts, "reason", "no reason"));
 	ret_probe->has_flag = jbool(facts, "cpu_flag", 0);
 	ret_probe->has_kvm_intel = jbool(facts, "kvm_intel", 0);
 	ret_probe->has_kvm_amd = jbool(facts, "kvm_amd", 0);

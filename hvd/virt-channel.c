@@ -1,12 +1,13 @@
-/* A guest's virtio-serial port as a byte stream through libvirt: hvd needs no right but libvirt's socket for it. */
+/* A guest's virtio-serial port as a byte stream through libvirt: hvd needs no right but
+ * libvirt's socket for it. */
 #include "virt-internal.h"
 
 #include <errno.h>
 #include "fiber.h"
 
-#define READ_BYTES	 4096
-#define WRITE_WAIT_USEC	 20000ull
-#define WRITE_TRIES	 50
+#define READ_BYTES	4096
+#define WRITE_WAIT_USEC 20000ull
+#define WRITE_TRIES	50
 
 struct virt_channel {
 	virConnectPtr connection;
@@ -53,7 +54,8 @@ static int open_work(void *arg)
 static void unwatch(struct virt_channel *c)
 {
 	if (c->is_watched)
-		(void)virStreamEventRemoveCallback(c->stream); /* fails when libvirt took it off first */
+		/* fails when libvirt took it off first */
+		(void)virStreamEventRemoveCallback(c->stream);
 	c->is_watched = 0;
 }
 
@@ -72,7 +74,8 @@ static void on_stream(virStreamPtr stream, int events, void *opaque)
 	c->hooks->closed(c->userdata);
 }
 
-int virt_channel_open(struct virt *v, const char *name, const char *port, const struct virt_channel_hooks *hooks, void *userdata,
+int virt_channel_open(struct virt *v, const char *name, const char *port,
+		      const struct virt_channel_hooks *hooks, void *userdata,
 		      struct virt_channel **ret_channel)
 {
 	OWN(virt_connection_unref) virConnectPtr connection = virt_connection(v);
@@ -86,9 +89,12 @@ int virt_channel_open(struct virt *v, const char *name, const char *port, const 
 	int r = fiber_work(open_work, &w);
 	if (r < 0)
 		return r;
-	*c = (struct virt_channel){.stream = w.stream, .hooks = hooks, .userdata = userdata, .is_watched = 1};
-	if (virStreamEventAddCallback(c->stream, VIR_STREAM_EVENT_READABLE | VIR_STREAM_EVENT_HANGUP | VIR_STREAM_EVENT_ERROR, on_stream, c,
-				      NULL) < 0) {
+	*c = (struct virt_channel){
+		.stream = w.stream, .hooks = hooks, .userdata = userdata, .is_watched = 1};
+	if (virStreamEventAddCallback(c->stream,
+				      VIR_STREAM_EVENT_READABLE | VIR_STREAM_EVENT_HANGUP |
+					      VIR_STREAM_EVENT_ERROR,
+				      on_stream, c, NULL) < 0) {
 		stream_end(c->stream);
 		return -EIO;
 	}
@@ -124,7 +130,8 @@ int virt_channel_write(struct virt_channel *c, const char *bytes, size_t n_bytes
 	if (virStreamRef(c->stream) < 0)
 		return -EPIPE;
 	int r = fiber_work(write_work, &w);
-	(void)virStreamFree(w.stream); /* the reference above: the channel may have been freed meanwhile */
+	/* the reference above: the channel may have been freed meanwhile */
+	(void)virStreamFree(w.stream);
 	return r;
 }
 

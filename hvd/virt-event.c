@@ -1,4 +1,5 @@
-/* libvirt's event loop interface: an epoll set with a timerfd, seen by sd-event as one descriptor. */
+/* libvirt's event loop interface: an epoll set with a timerfd, seen by sd-event as one
+ * descriptor. */
 #include "virt-event.h"
 
 #include <errno.h>
@@ -15,8 +16,9 @@
 
 struct watch {
 	int id, fd, events;
-	int is_in_set; /* a descriptor with no events wanted is taken out: epoll would go on telling hang-ups */
-	int is_dead;   /* removed; freed from the loop, as libvirt demands */
+	/* a descriptor with no events wanted is taken out: epoll would go on telling hang-ups */
+	int is_in_set;
+	int is_dead; /* removed; freed from the loop, as libvirt demands */
 	virEventHandleCallback run;
 	void *opaque;
 	virFreeCallback release;
@@ -52,13 +54,16 @@ static uint64_t now_usec(void)
 
 static uint32_t to_epoll(int events)
 {
-	return (events & VIR_EVENT_HANDLE_READABLE ? EPOLLIN : 0u) | (events & VIR_EVENT_HANDLE_WRITABLE ? EPOLLOUT : 0u);
+	return (events & VIR_EVENT_HANDLE_READABLE ? EPOLLIN : 0u) |
+	       (events & VIR_EVENT_HANDLE_WRITABLE ? EPOLLOUT : 0u);
 }
 
 static int from_epoll(uint32_t events)
 {
-	return (events & EPOLLIN ? VIR_EVENT_HANDLE_READABLE : 0) | (events & EPOLLOUT ? VIR_EVENT_HANDLE_WRITABLE : 0) |
-	       (events & EPOLLERR ? VIR_EVENT_HANDLE_ERROR : 0) | (events & EPOLLHUP ? VIR_EVENT_HANDLE_HANGUP : 0);
+	return (events & EPOLLIN ? VIR_EVENT_HANDLE_READABLE : 0) |
+	       (events & EPOLLOUT ? VIR_EVENT_HANDLE_WRITABLE : 0) |
+	       (events & EPOLLERR ? VIR_EVENT_HANDLE_ERROR : 0) |
+	       (events & EPOLLHUP ? VIR_EVENT_HANDLE_HANGUP : 0);
 }
 
 /* (locked) Makes the set agree with what the watch wants. */
@@ -82,18 +87,26 @@ static void timer_apply(int at_once)
 	for (struct timeout *t = self.timeouts; t; t = t->next)
 		if (!t->is_dead && t->period_msec >= 0 && (!first || t->next_usec < first))
 			first = t->next_usec ? t->next_usec : 1;
-	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(first / 1000000), .tv_nsec = (long)(first % 1000000) * 1000}};
-	(void)timerfd_settime(self.timer, TFD_TIMER_ABSTIME, &when, NULL); /* fails for a bad time only */
+	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(first / 1000000),
+					       .tv_nsec = (long)(first % 1000000) * 1000}};
+	/* fails for a bad time only */
+	(void)timerfd_settime(self.timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-static int watch_add(int fd, int events, virEventHandleCallback run, void *opaque, virFreeCallback release)
+static int watch_add(int fd, int events, virEventHandleCallback run, void *opaque,
+		     virFreeCallback release)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 
 	if (!w)
 		return -1;
 	pthread_mutex_lock(&self.mutex);
-	*w = (struct watch){.id = ++self.last_id, .fd = fd, .events = events, .run = run, .opaque = opaque, .release = release};
+	*w = (struct watch){.id = ++self.last_id,
+			    .fd = fd,
+			    .events = events,
+			    .run = run,
+			    .opaque = opaque,
+			    .release = release};
 	int id = w->id;
 	if (watch_apply(w) < 0) {
 		free(w);
@@ -139,14 +152,19 @@ static void timeout_arm(struct timeout *t, int period_msec)
 	t->next_usec = now_usec() + (period_msec > 0 ? (uint64_t)period_msec * 1000 : 0);
 }
 
-static int timeout_add(int period_msec, virEventTimeoutCallback run, void *opaque, virFreeCallback release)
+static int timeout_add(int period_msec, virEventTimeoutCallback run, void *opaque,
+		       virFreeCallback release)
 {
 	struct timeout *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return -1;
 	pthread_mutex_lock(&self.mutex);
-	*t = (struct timeout){.id = ++self.last_id, .run = run, .opaque = opaque, .release = release, .next = self.timeouts};
+	*t = (struct timeout){.id = ++self.last_id,
+			      .run = run,
+			      .opaque = opaque,
+			      .release = release,
+			      .next = self.timeouts};
 	timeout_arm(t, period_msec);
 	self.timeouts = t;
 	timer_apply(0);
@@ -193,7 +211,8 @@ static void run_watch(const struct epoll_event *e)
 		copy.run(copy.id, copy.fd, from_epoll(e->events), copy.opaque);
 }
 
-/* Runs what is due. One at a time, looked up anew each time: a callback may add and remove others. */
+/* Runs what is due. One at a time, looked up anew each time: a callback may add and remove
+ * others. */
 static void run_timeouts(uint64_t until_usec)
 {
 	for (;;) {
@@ -260,7 +279,8 @@ static int on_set(sd_event_source *source, int fd, uint32_t revents, void *userd
 	uint64_t now = now_usec();
 	for (int i = 0; i < n; i++)
 		if (events[i].data.u64 == TIMER_ID)
-			(void)!read(self.timer, &expirations, sizeof(expirations)); /* only to quieten it */
+			/* only to quieten it */
+			(void)!read(self.timer, &expirations, sizeof(expirations));
 		else
 			run_watch(&events[i]);
 	run_timeouts(now);
@@ -277,12 +297,14 @@ int virt_event_start(sd_event *loop)
 
 	self.set = epoll_create1(EPOLL_CLOEXEC);
 	self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (self.set < 0 || self.timer < 0 || epoll_ctl(self.set, EPOLL_CTL_ADD, self.timer, &e) < 0)
+	if (self.set < 0 || self.timer < 0 ||
+	    epoll_ctl(self.set, EPOLL_CTL_ADD, self.timer, &e) < 0)
 		return -errno;
 	int r = sd_event_add_io(loop, &self.source, self.set, EPOLLIN, on_set, NULL);
 	if (r < 0)
 		return r;
-	virEventRegisterImpl(watch_add, watch_update, watch_remove, timeout_add, timeout_update, timeout_remove);
+	virEventRegisterImpl(watch_add, watch_update, watch_remove, timeout_add, timeout_update,
+			     timeout_remove);
 	return 0;
 }
 

@@ -1,9 +1,11 @@
 /*
  * libvirt's events on our sd-event loop.
  *
- * libvirt wants an event loop it may talk to from any thread (its client adds and changes watches from whichever worker is in a
- * call), sd-event is for one thread only. So libvirt's file descriptors live in an epoll set of their own, which the kernel makes
- * safe to change from anywhere, with one timerfd for all its timeouts; sd-event sees a single descriptor. Callbacks run on the loop's thread.
+ * libvirt wants an event loop it may talk to from any thread (its client adds and changes watches
+ * from whichever worker is in a call), sd-event is for one thread only. So libvirt's file
+ * descriptors live in an epoll set of their own, which the kernel makes safe to change from
+ * anywhere, with one timerfd for all its timeouts; sd-event sees a single descriptor. Callbacks
+ * run on the loop's thread.
  */
 #pragma once
 

@@ -17,5 +17,6 @@ OWN_DEFINE(virDomainPtr, virt_domain_unref);
 
 /* A new reference to the open connection, NULL while there is none. */
 virConnectPtr virt_connection(struct virt *v);
-/* (worker) -errno for libvirt's last error in this thread: -ENOENT, -ENOTCONN, -EOPNOTSUPP, -EIO; its words to `ret_error` (may be NULL). */
+/* (worker) -errno for libvirt's last error in this thread: -ENOENT, -ENOTCONN, -EOPNOTSUPP,
+ * -EIO; its words to `ret_error` (may be NULL). */
 int virt_errno(virConnectPtr connection, char *ret_error);

@@ -19,7 +19,9 @@ struct virt {
 	const struct virt_hooks *hooks;
 	void *userdata;
 	virConnectPtr connection; /* NULL: down */
-	int lost_fd;		  /* libvirt tells a lost connection in whichever thread notices it; this brings it to the loop */
+	/* libvirt tells a lost connection in whichever thread notices it; this brings it to the
+	 * loop */
+	int lost_fd;
 	sd_event_source *lost;
 	char driver[16], version[24];
 	int is_closing;
@@ -39,7 +41,8 @@ int virt_errno(virConnectPtr connection, char *ret_error)
 	virErrorPtr e = virGetLastError();
 
 	if (ret_error)
-		snprintf(ret_error, VIRT_ERROR_BYTES, "%s", e && e->message ? e->message : "no reason given");
+		snprintf(ret_error, VIRT_ERROR_BYTES, "%s",
+			 e && e->message ? e->message : "no reason given");
 	if (e && e->code == VIR_ERR_NO_DOMAIN)
 		return -ENOENT;
 	if (e && e->code == VIR_ERR_NO_SUPPORT)
@@ -110,17 +113,21 @@ static int open_work(void *arg)
 
 	if (!c) {
 		virErrorPtr e = virGetLastError();
-		snprintf(w->error, sizeof(w->error), "%s", e && e->message ? e->message : "no reason given");
+		snprintf(w->error, sizeof(w->error), "%s",
+			 e && e->message ? e->message : "no reason given");
 		return -ENOTCONN;
 	}
-	if (virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), w->virt,
+	if (virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+					     VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), w->virt,
 					     NULL) < 0)
 		return virt_errno(c, w->error);
 	/* The drivers without these two do not reboot guests, and cannot be lost. */
-	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
+	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_REBOOT,
+					       VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
 	(void)virConnectRegisterCloseCallback(c, on_close, w->virt, NULL);
 	(void)virConnectGetLibVersion(c, &version); /* stays 0 */
-	snprintf(w->virt->version, sizeof(w->virt->version), "%lu.%lu.%lu", version / 1000000, version / 1000 % 1000, version % 1000);
+	snprintf(w->virt->version, sizeof(w->virt->version), "%lu.%lu.%lu", version / 1000000,
+		 version / 1000 % 1000, version % 1000);
 	const char *type = virConnectGetType(c);
 	snprintf(w->virt->driver, sizeof(w->virt->driver), "%s", type ? type : "");
 	w->connection = give(c);
@@ -186,7 +193,8 @@ static int on_lost(sd_event_source *source, int fd, uint32_t revents, void *user
 	return fiber_spawn(lost_run, userdata);
 }
 
-int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata, struct virt **ret_virt)
+int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata,
+	     struct virt **ret_virt)
 {
 	OWN(virt_free) struct virt *v = calloc(1, sizeof(*v));
 	int r;
@@ -264,7 +272,8 @@ static int domain_work(void *arg)
 	if ((r = w->run(d)) >= 0)
 		return r;
 	r = virt_errno(w->connection, w->error);
-	/* It may have ended between the two calls: libvirt then says "not running" in several ways. */
+	/* It may have ended between the two calls: libvirt then says "not running" in several
+	 * ways. */
 	OWN(virt_domain_unref) virDomainPtr still = virDomainLookupByName(w->connection, w->name);
 	return r == -EIO && !still ? -ENOENT : r;
 }
@@ -287,7 +296,8 @@ static int virt_domain_do(struct virt *v, const char *name, int (*run)(virDomain
 	return virt_do(v, domain_work, &w);
 }
 
-int virt_create(struct virt *v, const char *name, const char *xml, char ret_error[static VIRT_ERROR_BYTES])
+int virt_create(struct virt *v, const char *name, const char *xml,
+		char ret_error[static VIRT_ERROR_BYTES])
 {
 	struct virt_work w = {.name = name, .xml = xml};
 	int r = virt_do(v, create_work, &w);

@@ -1,8 +1,9 @@
 /*
- * Virt: the connection to libvirt. Opens it, keeps it, tells what happens to domains, and makes the few calls
- * that guests need. libvirt's calls block, so all of ours are (fiber) and run on a worker; a domain is named by its
- * instance id. While the connection is down every call is -ENOTCONN at once, and it is opened again in the background; after each
- * (re)connection the `connected` hook is called, and then whoever keeps state compares.
+ * Virt: the connection to libvirt. Opens it, keeps it, tells what happens to domains, and makes
+ * the few calls that guests need. libvirt's calls block, so all of ours are (fiber) and run on a
+ * worker; a domain is named by its instance id. While the connection is down every call is
+ * -ENOTCONN at once, and it is opened again in the background; after each (re)connection the
+ * `connected` hook is called, and then whoever keeps state compares.
  */
 #pragma once
 
@@ -18,7 +19,9 @@ enum virt_event {
 	VIRT_DESTROYED, /* somebody cut it off */
 	VIRT_CRASHED,	/* QEMU died or failed */
 	VIRT_REBOOTED,
-	VIRT_TERMINATED, /* QEMU was told to end by a signal of the host's: VIRT_SHUTDOWN follows, and is not the guest's doing */
+	/* QEMU was told to end by a signal of the host's: VIRT_SHUTDOWN follows, and is not the
+	 * guest's doing */
+	VIRT_TERMINATED,
 };
 
 /* Called on the loop, outside of fibers. */
@@ -29,24 +32,29 @@ struct virt_hooks {
 };
 
 /* Connects in the background. 0 or -errno. One per process. */
-int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata, struct virt **ret_virt);
+int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata,
+	     struct virt **ret_virt);
 /* Closes the connection; guests stay. */
 void virt_free(struct virt *v);
 OWN_DEFINE(struct virt *, virt_free);
 
 int virt_is_connected(const struct virt *v);
-/* The driver is one that runs guests of this type by another name: "TEST" for libvirt's test driver, "QEMU" else; NULL before the first connection. */
+/* The driver is one that runs guests of this type by another name: "TEST" for libvirt's test
+ * driver, "QEMU" else; NULL before the first connection. */
 const char *virt_driver(const struct virt *v);
 /* "9.0.0" of the libvirt that answers, "" while unknown. */
 const char *virt_version(const struct virt *v);
 
 #define VIRT_ERROR_BYTES 256
 
-/* (fiber) Starts a transient domain. 0; -EEXIST when one of its name is there already; -ENOTCONN; -EIO with libvirt's words in `ret_error`. */
-int virt_create(struct virt *v, const char *name, const char *xml, char ret_error[static VIRT_ERROR_BYTES]);
+/* (fiber) Starts a transient domain. 0; -EEXIST when one of its name is there already;
+ * -ENOTCONN; -EIO with libvirt's words in `ret_error`. */
+int virt_create(struct virt *v, const char *name, const char *xml,
+		char ret_error[static VIRT_ERROR_BYTES]);
 /* (fiber) 1: there is an active domain of this name; 0: there is none; -ENOTCONN, -EIO. */
 int virt_is_active(struct virt *v, const char *name);
-/* (fiber) Presses the power button. 0, -ENOENT no such domain, -ENOTCONN, -EIO. The others likewise. */
+/* (fiber) Presses the power button. 0, -ENOENT no such domain, -ENOTCONN, -EIO. The others
+ * likewise. */
 int virt_power_button(struct virt *v, const char *name);
 /* The power button, and when the guest has powered off it is started anew in the same process. */
 int virt_reboot(struct virt *v, const char *name);
@@ -62,7 +70,8 @@ struct virt_channel_hooks {
 	void (*closed)(void *userdata); /* called once; the channel is of no more use, free it */
 };
 /* (fiber) -ENOENT, -EOPNOTSUPP, -ENOTCONN, -EIO. */
-int virt_channel_open(struct virt *v, const char *name, const char *port, const struct virt_channel_hooks *hooks, void *userdata,
+int virt_channel_open(struct virt *v, const char *name, const char *port,
+		      const struct virt_channel_hooks *hooks, void *userdata,
 		      struct virt_channel **ret_channel);
 /* (fiber) All of the bytes, or -EPIPE. */
 int virt_channel_write(struct virt_channel *c, const char *bytes, size_t n_bytes);
