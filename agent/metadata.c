@@ -7,11 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TOKEN_HEADER   "X-aws-ec2-metadata-token: "
-#define TTL_HEADER     "X-aws-ec2-metadata-token-ttl-seconds: 300"
-#define TIMEOUT_MSEC   5000
-#define RETRY_USEC_MIN 100000u
-#define RETRY_USEC_MAX 2000000u
+#define TOKEN_HEADER	 "X-aws-ec2-metadata-token: "
+#define TTL_HEADER	 "X-aws-ec2-metadata-token-ttl-seconds: 300"
+#define TIMEOUT_MSEC	 5000
+#define RETRY_USEC_ROUTE 50000u
+#define RETRY_USEC_MIN	 100000u
+#define RETRY_USEC_MAX	 2000000u
 
 /* An answer is 68 KiB: one for all, we have one thread. */
 static struct http_reply token_reply;
@@ -64,6 +65,11 @@ int metadata_wait(struct metadata *m, unsigned seconds)
 
 		if (r == 0 || uptime_seconds() >= until)
 			return r;
+		if (r == -ENETUNREACH) {
+			/* No address yet: the lease is a matter of milliseconds, and asking costs nothing. */
+			usleep(RETRY_USEC_ROUTE);
+			continue;
+		}
 		usleep(pause);
 		pause = pause * 2 > RETRY_USEC_MAX ? RETRY_USEC_MAX : pause * 2;
 	}
