@@ -6,14 +6,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include "fiber.h"
 #include "rpc-frame.h"
 
 #define CONNECTIONS_MAX 1024
+#define REST_USEC	200000
 
 struct rpc_server {
 	int fd;
-	sd_event_source *source;
+	sd_event_source *source, *rest;
 	rpc_handler handler;
 	void *userdata;
 	gid_t group;
@@ -171,6 +173,23 @@ static void serve(void *arg)
 		resume(s);
 }
 
+static int on_rest(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source;
+	(void)usec;
+	resume(userdata);
+	return 0;
+}
+
+/* Out of descriptors or memory: the socket stays ready, so without a rest the loop would spin. */
+static int rest(struct rpc_server *s)
+{
+	s->rest = sd_event_source_disable_unref(s->rest);
+	s->is_paused = 1;
+	(void)sd_event_source_set_enabled(s->source, SD_EVENT_OFF); /* cannot fail for a live source */
+	return sd_event_add_time_relative(fiber_loop(), &s->rest, CLOCK_MONOTONIC, REST_USEC, REST_USEC, on_rest, s);
+}
+
 static int on_listen(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct rpc_server *s = userdata;
@@ -185,10 +204,10 @@ static int on_listen(sd_event_source *source, int fd, uint32_t events, void *use
 	}
 	client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (client < 0)
-		return 0; /* it went away, or no descriptors: the next round tries again */
+		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : rest(s);
 	c = calloc(1, sizeof *c);
 	if (!c)
-		return 0;
+		return rest(s);
 	c->server = s;
 	c->frames.fd = -1;
 	if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &c->peer, &n) < 0 || !may_call(s, client, &c->peer)) {
@@ -232,6 +251,7 @@ void rpc_server_free(struct rpc_server *s)
 	if (!s)
 		return;
 	s->source = sd_event_source_disable_unref(s->source);
+	s->rest = sd_event_source_disable_unref(s->rest);
 	own_fd_close(&s->fd);
 	s->is_closed = 1;
 	if (s->n_connections == 0)

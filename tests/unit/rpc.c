@@ -26,8 +26,12 @@ static int handler(void *userdata, struct rpc_request *r, json_t **ret_reply, st
 	if (!strcmp(r->method, "t.Sleep"))
 		return fiber_sleep(2000);
 	if (!strcmp(r->method, "t.Big")) {
+		OWN(free) char *text = malloc(RPC_MESSAGE_MAX);
+
 		*ret_reply = json_object();
-		return json_object_set_new(*ret_reply, "x", json_stringn_nocheck(memset(calloc(1, RPC_MESSAGE_MAX), 'x', RPC_MESSAGE_MAX), RPC_MESSAGE_MAX));
+		return text ? json_object_set_new(*ret_reply, "x",
+						  json_stringn_nocheck(memset(text, 'x', RPC_MESSAGE_MAX), RPC_MESSAGE_MAX))
+			    : -ENOMEM;
 	}
 	return fault_set(f, FAULT_INVALID_VPC_ID_NOT_FOUND, "no %s", "such");
 }
@@ -185,6 +189,10 @@ int main(void)
 	while (!is_over)
 		(void)sd_event_run(loop, UINT64_MAX);
 	rpc_server_free(server);
+	while (sd_event_run(loop, 20000) > 0) /* the connections see that their other ends are closed */
+		;
+	fiber_stop();
+	sd_event_unref(loop);
 	(void)unlink(path);
 	*strrchr(path, '/') = '\0';
 	(void)rmdir(path);
