@@ -122,8 +122,11 @@ def raw(cloud, data):
     """Bytes to the endpoint, and what comes back before it closes."""
     host, port = cloud.env["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as s:
-        s.sendall(data)
-        s.shutdown(socket.SHUT_WR)
+        try:
+            s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # cut off while we sent: an early refusal may come so
         out = b""
         while True:
             try:
