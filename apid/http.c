@@ -23,6 +23,8 @@
 	4 /* a chunked body may go so far over the limit and still be told; then it is cut off */
 #define SECOND 1000000ull
 
+#define BODIES_MAX (64u << 20) /* what strangers may make us hold */
+
 enum phase { PHASE_NEW, PHASE_BODY, PHASE_RUNNING, PHASE_DONE };
 
 struct exchange {
@@ -46,7 +48,27 @@ struct http {
 	sd_event_source *io, *timer;
 	struct deadlines deadlines;
 	struct exchange *first;
+	size_t bodies_bytes; /* of all exchanges, held before anybody's signature is known */
 };
+
+/* The one place where a body's room changes: all of them together stay below BODIES_MAX. 0, -EBUSY
+ * (the others hold too much) or -ENOMEM. */
+static int set_room(struct exchange *x, size_t n_room)
+{
+	struct http *h = x->http;
+	size_t others = h->bodies_bytes - x->n_room;
+	if (n_room > 0 && others + n_room > BODIES_MAX)
+		return -EBUSY;
+	char *body = n_room ? realloc(x->body, n_room) : NULL;
+	if (n_room && !body)
+		return -ENOMEM;
+	if (!n_room)
+		free(x->body);
+	x->body = body;
+	x->n_room = n_room;
+	h->bodies_bytes = others + n_room;
+	return 0;
+}
 
 static void exchange_free(struct exchange *x)
 {
@@ -56,9 +78,9 @@ static void exchange_free(struct exchange *x)
 		x->http->first = x->next;
 	if (x->next)
 		x->next->previous = x->previous;
+	(void)set_room(x, 0); /* giving back cannot fail */
 	free(x->headers);
 	free(x->uri);
-	free(x->body);
 	free(x->reply.body);
 	free(x);
 }
@@ -224,9 +246,8 @@ static enum MHD_Result begin(struct exchange *x, const char *method)
 		return run(x);
 	}
 	if (n_length > 0) {
-		x->n_room = (size_t)n_length + 1;
-		x->body = malloc(x->n_room);
-		return x->body ? MHD_YES : MHD_NO;
+		int error = set_room(x, (size_t)n_length + 1);
+		return error == 0 ? MHD_YES : error == -EBUSY ? refuse(x, 503) : MHD_NO;
 	}
 	return MHD_YES;
 }
@@ -238,12 +259,7 @@ static int make_room(struct exchange *x, size_t n)
 	size_t n_room = x->n_room ? x->n_room * 2 : 4096;
 	while (n_room < x->n_body + n + 1)
 		n_room *= 2;
-	char *body = realloc(x->body, n_room);
-	if (!body)
-		return -ENOMEM;
-	x->body = body;
-	x->n_room = n_room;
-	return 0;
+	return set_room(x, n_room);
 }
 
 static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *n)
@@ -254,9 +270,8 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *n
 		return MHD_NO;
 	if (x->n_came > body_max) {
 		x->request.is_too_large = 1;
-		free(x->body);
-		x->body = NULL;
-		x->n_body = x->n_room = 0;
+		(void)set_room(x, 0); /* giving back cannot fail */
+		x->n_body = 0;
 	} else {
 		if (make_room(x, *n) < 0)
 			return MHD_NO;

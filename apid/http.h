@@ -6,7 +6,8 @@
  * request is complete, its connection is suspended and the handler runs as a fiber; when the
  * handler returns, the connection goes on with the answer. What is over a limit is told as early as
  * it can be known: header and query 64 KiB (431, by libmicrohttpd itself), a body over body_max by
- * its Content-Length before a byte of it is read.
+ * its Content-Length before a byte of it is read; 503 while the bodies of all connections together
+ * would pass 64 MiB.
  *
  * Time: a client that sends nothing for timeout_sec is cut off; so is one that dawdles: 2 ×
  * timeout_sec for all of a request's header, 4 × for its body, 10 × to take the answer.
