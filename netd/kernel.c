@@ -10,6 +10,7 @@
  */
 #include "kernel.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -41,6 +42,7 @@ struct vpc {
 struct waiter {
 	struct fiber *fiber;
 	struct waiter *next;
+	int is_queued;
 };
 
 static struct {
@@ -325,6 +327,7 @@ static void wake_all(void)
 {
 	for (struct waiter *w = k.waiters, *next; w; w = next) {
 		next = w->next;
+		w->is_queued = 0;
 		fiber_wake(w->fiber);
 	}
 	k.waiters = NULL;
@@ -457,14 +460,19 @@ int kernel_sync(const char *vpc_id, struct fault *f)
 {
 	struct vpc *v = vpc_find(vpc_id);
 	uint64_t target = v ? v->touched : 0;
+	struct waiter w = {.fiber = fiber_self()};
 
 	while (v && v->done < target) {
-		struct waiter w = {fiber_self(), k.waiters};
-
-		k.waiters = &w;
+		/* A stray wake leaves it where it is: twice in the list is a list without end. */
+		if (!w.is_queued) {
+			w.next = k.waiters;
+			w.is_queued = 1;
+			k.waiters = &w;
+		}
 		fiber_wait();
 		v = vpc_find(vpc_id);
 	}
+	assert(!w.is_queued); /* who ends a pass wakes all in the same breath */
 	if (v && v->error < 0)
 		return fault_set(f, FAULT_INTERNAL_ERROR, "The network of %s is not ready", vpc_id);
 	return 0;
