@@ -149,9 +149,10 @@ int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	if (r < 0)
 		return r;
 	*ret_reply = reply_true();
-	if (!json_object_get(d->json, "Attachment"))
-		return 0;
 	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
+	/* Whoever asked before may not have lived to see the tap go. */
+	if (!json_object_get(d->json, "Attachment"))
+		return kernel_sync(vpc_id, f);
 	OWN(json_decref) json_t *json = doc_edit(d);
 
 	json_object_del(json, "Attachment");
