@@ -18,6 +18,7 @@
 #define UPSTREAMS_MAX 3
 #define UPSTREAM_USEC 2000000
 #define STREAM_USEC   10000000 /* an idle connection's patience */
+#define REST_USEC     200000
 #define UDP_MAX	      4096
 #define RESOLV_CONF   "/etc/resolv.conf"
 
@@ -34,7 +35,7 @@ struct dns {
 	struct port {
 		struct dns *dns;
 		int udp, tcp;
-		sd_event_source *udp_source, *tcp_source;
+		sd_event_source *udp_source, *tcp_source, *rest;
 	} ports[2];
 };
 
@@ -331,14 +332,35 @@ static void serve_stream(void *arg)
 	d->n_streams--;
 }
 
+static int on_rest(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct port *p = arg;
+
+	(void)source, (void)usec;
+	return sd_event_source_set_enabled(p->tcp_source, SD_EVENT_ON);
+}
+
+/* Out of descriptors: the socket stays ready, so without a rest the loop would spin. */
+static int rest(struct port *p)
+{
+	int r = sd_event_source_set_time_relative(p->rest, REST_USEC);
+
+	if (r >= 0)
+		r = sd_event_source_set_enabled(p->rest, SD_EVENT_ONESHOT);
+	return r < 0 ? r : sd_event_source_set_enabled(p->tcp_source, SD_EVENT_OFF);
+}
+
 static int on_connection(sd_event_source *source, int listen_fd, uint32_t events, void *arg)
 {
 	struct port *p = arg;
 	OWN(fd_close) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	OWN(free)
-	struct stream *s = fd < 0 || p->dns->n_streams >= STREAMS_MAX ? NULL : malloc(sizeof *s);
 
 	(void)source, (void)events;
+	if (fd < 0)
+		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : rest(p);
+	OWN(free)
+	struct stream *s = p->dns->n_streams >= STREAMS_MAX ? NULL : malloc(sizeof *s);
+
 	if (!s)
 		return 0;
 	*s = (struct stream){ref(p->dns), fd};
@@ -388,6 +410,10 @@ static int port_open(struct port *p, sd_event *loop, const struct netns *n, uint
 		r = sd_event_add_io(loop, &p->udp_source, p->udp, EPOLLIN, on_datagram, p);
 	if (r >= 0)
 		r = sd_event_add_io(loop, &p->tcp_source, p->tcp, EPOLLIN, on_connection, p);
+	if (r >= 0)
+		r = sd_event_add_time(loop, &p->rest, CLOCK_MONOTONIC, 0, 0, on_rest, p);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(p->rest, SD_EVENT_OFF);
 	return r < 0 ? r : 0;
 }
 
@@ -425,6 +451,7 @@ void dns_free(struct dns *d)
 
 		sd_event_source_disable_unref(p->udp_source);
 		sd_event_source_disable_unref(p->tcp_source);
+		sd_event_source_disable_unref(p->rest);
 		own_fd_close(&p->udp);
 		own_fd_close(&p->tcp);
 		p->udp = p->tcp = -1;
