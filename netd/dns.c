@@ -15,9 +15,10 @@
 #define BATCH	      64  /* datagrams per turn of the loop */
 #define FORWARDS_MAX  128 /* questions under way per VPC; more are answered SERVFAIL */
 #define STREAMS_MAX   32  /* TCP connections per VPC */
+#define CLIENT_MAX    4	  /* of them, per client address: one guest must not hold them all */
 #define UPSTREAMS_MAX 3
 #define UPSTREAM_USEC 2000000
-#define STREAM_USEC   10000000 /* an idle connection's patience */
+#define STREAM_USEC   10000000 /* for a whole message, its first byte included */
 #define REST_USEC     200000
 #define UDP_MAX	      4096
 #define RESOLV_CONF   "/etc/resolv.conf"
@@ -31,7 +32,8 @@ struct upstreams {
 struct dns {
 	const struct plan *plan; /* NULL: closed */
 	char upstream[64];
-	unsigned n_refs, n_forwards, n_streams;
+	unsigned n_refs, n_forwards;
+	in_addr_t streams[STREAMS_MAX]; /* whose; 0: free */
 	struct port {
 		struct dns *dns;
 		int udp, tcp;
@@ -133,12 +135,23 @@ static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *questio
 
 /* ---- streams: a length and a message, again and again (RFC 1035, 4.2.2) ---- */
 
-static int move_all(int fd, void *data, size_t n, int is_writing)
+static uint64_t now_usec(void)
+{
+	uint64_t now = 0;
+
+	(void)sd_event_now(fiber_loop(), CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
+	return now;
+}
+
+static int move_all(int fd, void *data, size_t n, int is_writing, uint64_t deadline_usec)
 {
 	uint8_t *p = data;
 
 	for (size_t done = 0; done < n;) {
-		int r = fiber_wait_fd(fd, is_writing ? EPOLLOUT : EPOLLIN, STREAM_USEC);
+		uint64_t now = now_usec();
+		int r = now < deadline_usec ? fiber_wait_fd(fd, is_writing ? EPOLLOUT : EPOLLIN,
+							    deadline_usec - now)
+					    : -ETIMEDOUT;
 		ssize_t moved;
 
 		if (r < 0)
@@ -156,8 +169,9 @@ static int move_all(int fd, void *data, size_t n, int is_writing)
 
 static int stream_read(int fd, uint8_t **ret_message, size_t *ret_n)
 {
+	uint64_t deadline_usec = now_usec() + STREAM_USEC;
 	uint8_t head[2];
-	int r = move_all(fd, head, sizeof head, 0);
+	int r = move_all(fd, head, sizeof head, 0, deadline_usec);
 	size_t n = (size_t)head[0] << 8 | head[1];
 	OWN(free) uint8_t *message = r < 0 ? NULL : malloc(n + 1);
 
@@ -165,7 +179,7 @@ static int stream_read(int fd, uint8_t **ret_message, size_t *ret_n)
 		return r;
 	if (!message)
 		return -ENOMEM;
-	r = move_all(fd, message, n, 0);
+	r = move_all(fd, message, n, 0, deadline_usec);
 	if (r < 0)
 		return r;
 	*ret_message = give(message);
@@ -175,10 +189,11 @@ static int stream_read(int fd, uint8_t **ret_message, size_t *ret_n)
 
 static int stream_write(int fd, uint8_t *message, size_t n)
 {
+	uint64_t deadline_usec = now_usec() + STREAM_USEC;
 	uint8_t head[2] = {(uint8_t)(n >> 8), (uint8_t)n};
-	int r = move_all(fd, head, sizeof head, 1);
+	int r = move_all(fd, head, sizeof head, 1, deadline_usec);
 
-	return r < 0 ? r : move_all(fd, message, n, 1);
+	return r < 0 ? r : move_all(fd, message, n, 1, deadline_usec);
 }
 
 static int ask_tcp(const struct sockaddr_storage *to, uint8_t *question, size_t n,
@@ -288,7 +303,22 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *a
 struct stream {
 	struct dns *dns;
 	int fd;
+	size_t place;
 };
+
+/* A free place for a stream of this client, STREAMS_MAX: there is none for it. */
+static size_t stream_place(const struct dns *d, in_addr_t client)
+{
+	size_t place = STREAMS_MAX, n = 0;
+
+	for (size_t i = 0; i < STREAMS_MAX; i++) {
+		if (d->streams[i] == client)
+			n++;
+		if (!d->streams[i] && place == STREAMS_MAX)
+			place = i;
+	}
+	return n < CLIENT_MAX ? place : STREAMS_MAX;
+}
 
 static int answer_stream(struct dns *d, int fd, uint8_t *question, size_t n)
 {
@@ -329,7 +359,7 @@ static void serve_stream(void *arg)
 		if (r == 0)
 			r = answer_stream(d, fd, question, n);
 	} while (r == 0);
-	d->n_streams--;
+	d->streams[s->place] = 0;
 }
 
 static int on_rest(sd_event_source *source, uint64_t usec, void *arg)
@@ -353,20 +383,24 @@ static int rest(struct port *p)
 static int on_connection(sd_event_source *source, int listen_fd, uint32_t events, void *arg)
 {
 	struct port *p = arg;
-	OWN(fd_close) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct sockaddr_in client;
+	socklen_t n_client = sizeof client;
+	OWN(fd_close)
+	int fd = accept4(listen_fd, (struct sockaddr *)&client, &n_client,
+			 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)source, (void)events;
 	if (fd < 0)
 		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : rest(p);
-	OWN(free)
-	struct stream *s = p->dns->n_streams >= STREAMS_MAX ? NULL : malloc(sizeof *s);
+	size_t place = stream_place(p->dns, client.sin_addr.s_addr);
+	OWN(free) struct stream *s = place == STREAMS_MAX ? NULL : malloc(sizeof *s);
 
 	if (!s)
 		return 0;
-	*s = (struct stream){ref(p->dns), fd};
-	p->dns->n_streams++;
+	*s = (struct stream){ref(p->dns), fd, place};
+	p->dns->streams[place] = client.sin_addr.s_addr;
 	if (fiber_spawn(serve_stream, s) < 0) {
-		p->dns->n_streams--;
+		p->dns->streams[place] = 0;
 		unref(p->dns);
 		return 0;
 	}
