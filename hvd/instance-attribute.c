@@ -184,8 +184,12 @@ static int set_by_netd(struct change *m, const char *argument, json_t *value)
 	const char *eni = jstr(json_array_get(json_object_get(m->instance, "NetworkInterfaces"), 0),
 			       "NetworkInterfaceId");
 	OWN(json_decref) json_t *interfaces = NULL;
-	json_t *ask = json_pack("{s:s, s:o}", "NetworkInterfaceId", eni, argument, value);
 	const struct doc *d;
+
+	if (!eni)
+		return fault_set(m->fault, FAULT_INCORRECT_INSTANCE_STATE,
+				 "The instance '%s' has no network interface.", m->id);
+	json_t *ask = json_pack("{s:s, s:O}", "NetworkInterfaceId", eni, argument, value);
 	int r = parts_call("netd", m->call->ctx, "ec2.ModifyNetworkInterfaceAttribute", ask,
 			   m->fault);
 
@@ -202,12 +206,12 @@ static int set_by_netd(struct change *m, const char *argument, json_t *value)
 
 static int set_groups(struct change *m)
 {
-	return set_by_netd(m, "Groups", json_incref((json_t *)m->value));
+	return set_by_netd(m, "Groups", (json_t *)m->value);
 }
 
 static int set_source_check(struct change *m)
 {
-	return set_by_netd(m, "SourceDestCheck", json_incref((json_t *)m->value));
+	return set_by_netd(m, "SourceDestCheck", (json_t *)m->value);
 }
 
 static json_t *mapping_find(const json_t *instance, const char *device_name)
