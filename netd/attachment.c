@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "refresh.h"
 #include "taken.h"
 
 json_t *attachment_json(const struct call *c, const char *instance_id, int device_index,
@@ -60,14 +61,17 @@ int interfaces_rename(const struct call *c, const json_t *vpc)
 
 		if (!address || !jis(d->json, "VpcId", jstr(vpc, "VpcId")))
 			continue;
+		public_name(c, vpc, address, name);
+		if (jis(json_object_get(d->json, "Association"), "PublicDnsName", name))
+			continue;
 		OWN(json_decref) json_t *json = doc_edit(d);
 		json_t *primary = json_array_get(json_object_get(json, "PrivateIpAddresses"), 0);
-
-		public_name(c, vpc, address, name);
 		int r = jset(json_object_get(json, "Association"), "PublicDnsName", name);
 
 		if (r == 0)
 			r = jset(json_object_get(primary, "Association"), "PublicDnsName", name);
+		if (r == 0)
+			r = refresh_mark(json);
 		if (r == 0)
 			r = txn_replace(c->txn, d, give(json));
 		if (r < 0)

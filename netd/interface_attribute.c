@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "refresh.h"
 
 int describe_network_interface_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
 					 struct fault *f)
@@ -108,12 +109,20 @@ static const struct {
 static int commit(struct call *c, const struct doc *d, json_t *json, int is_in_kernel)
 {
 	OWN(json_decref) json_t *kept = json_incref(json);
-	int r = txn_replace(c->txn, d, json);
+	int r = refresh_mark(json);
 
+	if (r < 0) {
+		json_decref(json);
+		return r;
+	}
+	r = txn_replace(c->txn, d, json);
 	if (r == 0)
 		r = txn_commit(c->txn);
-	if (r < 0 || !is_in_kernel)
+	if (r < 0)
 		return r;
+	refresh_start(c->store, jstr(kept, "NetworkInterfaceId"));
+	if (!is_in_kernel)
+		return 0;
 	kernel_touch(jstr(kept, "VpcId"));
 	/* The change is durable: the kernel room logs a failure and tries again. */
 	if (json_object_get(kept, "Attachment"))

@@ -1,6 +1,7 @@
 /* netd: VPCs, their subnets, interfaces, groups and routes; and all of it in the kernel. */
 #include "netd.h"
 #include "log.h"
+#include "refresh.h"
 #include "taken.h"
 
 #define STORE_VERSION 1
@@ -25,7 +26,11 @@ static int netd_open(struct daemon *d)
 		return r;
 	}
 	r = defaults_open(d);
-	return r < 0 ? r : kernel_open(d);
+	if (r == 0)
+		r = kernel_open(d);
+	if (r == 0)
+		refresh_start_all(d->store, NULL);
+	return r;
 }
 
 static void netd_close(struct daemon *d)

@@ -133,7 +133,7 @@ int group_drop(const struct call *c, const char *group_id);
 const struct doc *group_by_name(const struct call *c, const char *vpc_id, const char *name);
 
 /* attachment.c: the public names of the VPC's interfaces follow its DNS attributes; `vpc` as it
- * will be. */
+ * will be. To be followed by a commit and refresh_start_all(). */
 int interfaces_rename(const struct call *c, const json_t *vpc);
 
 /* defaults.c: the caller's default VPC with subnets, gateway, routes. */

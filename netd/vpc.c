@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "describe.h"
+#include "refresh.h"
 
 static const struct filter vpc_filters[] = {
 	{"cidr", "CidrBlock"},
@@ -315,9 +316,12 @@ int modify_vpc_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
 		r = txn_replace(c->txn, vpc, json_incref(json));
 	if (r == 0)
 		r = interfaces_rename(c, json);
+	if (r == 0)
+		r = txn_commit(c->txn);
 	if (r < 0)
 		return r;
-	kernel_touch(vpc->id);
+	kernel_touch(jstr(json, "VpcId"));
+	refresh_start_all(c->store, jstr(json, "VpcId"));
 	*ret_reply = reply_true();
 	return 0;
 }
