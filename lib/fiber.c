@@ -43,6 +43,7 @@ struct fiber {
 	void (*run)(void *arg);
 	void *arg;
 	struct fiber *next;	/* in the ready list, or among the kept */
+	struct fiber *before, *after; /* among all that have a stack */
 	int is_ready, is_waiting, is_woken, is_done;
 	struct fiber_waiter {
 		struct fiber *fiber;
@@ -64,6 +65,7 @@ static struct {
 	sd_event *loop;
 	sd_event_source *drain, *finished;
 	struct fiber *ready, **ready_last;
+	struct fiber *all;
 	struct fiber *kept;
 	unsigned n_kept;
 	struct fiber *current;
@@ -83,6 +85,9 @@ static struct {
 
 static void stack_free(struct fiber *f)
 {
+	*(f->before ? &f->before->after : &self.all) = f->after;
+	if (f->after)
+		f->after->before = f->before;
 	(void)munmap(f->stack, STACK_BYTES + GUARD_BYTES); /* cannot fail for what mmap gave */
 	free(f);
 }
@@ -133,6 +138,10 @@ static struct fiber *fiber_new(void)
 	f->context.uc_stack.ss_size = STACK_BYTES;
 	f->context.uc_link = NULL;
 	makecontext(&f->context, enter, 0);
+	f->after = self.all;
+	if (self.all)
+		self.all->before = f;
+	self.all = f;
 	return f;
 }
 
@@ -451,13 +460,12 @@ void fiber_stop(void)
 	if (self.finished_fd >= 0)
 		(void)close(self.finished_fd);
 	self.finished_fd = -1;
-	while (self.kept) {
-		struct fiber *f = self.kept;
-
-		self.kept = f->next;
-		stack_free(f);
-	}
+	while (self.all) /* kept for the next, or abandoned in a wait */
+		stack_free(self.all);
+	self.kept = NULL;
 	self.n_kept = 0;
+	self.ready = NULL;
+	self.ready_last = &self.ready;
 	self.loop = sd_event_unref(self.loop);
 }
 
