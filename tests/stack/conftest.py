@@ -187,6 +187,15 @@ SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp"
 PING = {"IpProtocol": "icmp", "FromPort": -1, "ToPort": -1, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
 
+def complaints(state):
+    """What a build with sanitizers said in the daemons' logs."""
+    found = []
+    for name in DAEMONS:
+        with open(os.path.join(state, "log", name + ".log"), errors="replace") as f:
+            found += [f"{name}: {line.strip()}" for line in f if re.search(r"(Address|Leak)Sanitizer|runtime error:", line)]
+    return found
+
+
 def prepare(cloud):
     if cloud.ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [cloud.key_name]}])["KeyPairs"]:
         cloud.ec2.delete_key_pair(KeyName=cloud.key_name)
@@ -198,30 +207,44 @@ def prepare(cloud):
         assert code_of(cloud.ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[rule]) in ("", "InvalidPermission.Duplicate")
 
 
+def tell_logs(state):
+    for name in DAEMONS + ["stack"]:
+        try:
+            with open(os.path.join(state, "log", name + ".log"), errors="replace") as f:
+                print(f"---- {name}\n" + "".join(f.readlines()[-60:]))
+        except FileNotFoundError:
+            continue  # it never started
+
+
 @pytest.fixture(scope="session")
 def cloud(request):
     given = request.config.getoption("--stack")
     if os.geteuid() != 0:
         pytest.skip("needs root, for namespaces")
-    state = given or tempfile.mkdtemp(prefix="gureum-tests.")
-    if not given:
+    if given:
+        c = Cloud(given)
+        prepare(c)
+        yield c
+        c.terminate(*c.instances)
+        return
+    state = tempfile.mkdtemp(prefix="gureum-tests.")
+    try:
         r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL)
         assert r.returncode == 0, f"the cloud did not come up: see {state}/log"
-    c = Cloud(state)
-    prepare(c)
-    yield c
-    failed = request.session.testsfailed
-    if given or request.config.getoption("--keep"):
-        if c.instances:
-            c.terminate(*c.instances)
-        print(f"the cloud in {state} stays up")
-        return
-    if failed:
-        for name in DAEMONS + ["stack"]:
-            with open(os.path.join(state, "log", name + ".log"), errors="replace") as f:
-                print(f"---- {name}\n" + "".join(f.readlines()[-60:]))
-    subprocess.run([STACK, "down", "--cut", "--state", state], check=True)
-    shutil.rmtree(state, ignore_errors=True)
+        c = Cloud(state)
+        prepare(c)
+        yield c
+    finally:
+        if request.session.testsfailed:
+            tell_logs(state)
+        if request.config.getoption("--keep"):
+            print(f"the cloud in {state} stays up")
+        else:
+            subprocess.run([STACK, "down", "--cut", "--state", state], check=True)
+    found = complaints(state)
+    if not found and not request.config.getoption("--keep"):
+        shutil.rmtree(state, ignore_errors=True)
+    assert not found, f"see {state}/log"
 
 
 @pytest.fixture(scope="session")
