@@ -23,7 +23,8 @@ int port_open(void)
 	while (d && fd == -ENOENT && (e = readdir(d))) {
 		char path[320], name[64];
 
-		(void)snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", e->d_name); /* d_name is 255 at most */
+		(void)snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name",
+			       e->d_name); /* d_name is 255 at most */
 		if (e->d_name[0] == '.' || file_read(path, name, sizeof(name)) <= 0)
 			continue;
 		name[strcspn(name, "\n")] = '\0';
@@ -41,7 +42,8 @@ int port_open(void)
 
 static int send_line(int fd, const char *line, int n)
 {
-	/* The port takes a whole line or none. With nobody reading on the host it says EAGAIN: an old figure is of no use later. */
+	/* The port takes a whole line or none. With nobody reading on the host it says EAGAIN: an
+	 * old figure is of no use later. */
 	return write(fd, line, (size_t)n) < 0 ? -errno : 0;
 }
 
@@ -53,7 +55,9 @@ int beat_hello(int fd, double started)
 
 	if (uname(&u) < 0)
 		return -errno;
-	n = snprintf(line, sizeof(line), "{\"hello\": {\"version\": \"" GUREUM_VERSION "\", \"hostname\": %s, \"boot\": \"%.2f\"}}\n",
+	n = snprintf(line, sizeof(line),
+		     "{\"hello\": {\"version\": \"" GUREUM_VERSION
+		     "\", \"hostname\": %s, \"boot\": \"%.2f\"}}\n",
 		     line_quote(u.nodename, name, sizeof(name)), started);
 	return send_line(fd, line, n);
 }
@@ -79,10 +83,13 @@ int beat_send(int fd)
 	(void)getloadavg(load, 3);
 	(void)statvfs("/", &disk);
 	n = snprintf(line, sizeof(line),
-		     "{\"beat\": {\"uptime\": %.2f, \"load\": [%.2f, %.2f, %.2f], \"mem_total\": %llu, \"mem_free\": %llu, "
+		     "{\"beat\": {\"uptime\": %.2f, \"load\": [%.2f, %.2f, %.2f], \"mem_total\": "
+		     "%llu, \"mem_free\": %llu, "
 		     "\"mem_available\": %llu, \"disk_total\": %llu, \"disk_free\": %llu}}\n",
-		     uptime_seconds(), load[0], load[1], load[2], memory_bytes(meminfo, "MemTotal:"),
-		     memory_bytes(meminfo, "MemFree:"), memory_bytes(meminfo, "MemAvailable:"),
-		     (unsigned long long)disk.f_blocks * disk.f_frsize, (unsigned long long)disk.f_bavail * disk.f_frsize);
+		     uptime_seconds(), load[0], load[1], load[2],
+		     memory_bytes(meminfo, "MemTotal:"), memory_bytes(meminfo, "MemFree:"),
+		     memory_bytes(meminfo, "MemAvailable:"),
+		     (unsigned long long)disk.f_blocks * disk.f_frsize,
+		     (unsigned long long)disk.f_bavail * disk.f_frsize);
 	return send_line(fd, line, n);
 }

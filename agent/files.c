@@ -18,7 +18,8 @@ const char *agent_path(const char *path)
 	const char *root = getenv("GUREUM_ROOT");
 	char *slot = ring[next++ % 4];
 
-	(void)snprintf(slot, sizeof(ring[0]), "%s%s", root ? root : "", path); /* our own paths are short */
+	(void)snprintf(slot, sizeof(ring[0]), "%s%s", root ? root : "",
+		       path); /* our own paths are short */
 	return slot;
 }
 
@@ -129,7 +130,8 @@ void say(const char *format, ...)
 	if ((size_t)n > sizeof(line) - 2)
 		n = sizeof(line) - 2;
 	line[n++] = '\n';
-	/* One write per line, so that lines of several programs do not mix; a full or absent console must not stop us. */
+	/* One write per line, so that lines of several programs do not mix; a full or absent
+	 * console must not stop us. */
 	(void)!write(STDOUT_FILENO, line, (size_t)n);
 }
 

@@ -135,10 +135,11 @@ static int has_control_character(const char *text)
 	return 0;
 }
 
-static int exchange(int fd, const char *address, uint16_t port, const char *request, int64_t deadline,
-		    struct http_reply *ret_reply)
+static int exchange(int fd, const char *address, uint16_t port, const char *request,
+		    int64_t deadline, struct http_reply *ret_reply)
 {
-	static char raw[HEAD_MAX + AGENT_BODY_MAX + 1]; /* too big for a stack; we have one thread */
+	static char
+		raw[HEAD_MAX + AGENT_BODY_MAX + 1]; /* too big for a stack; we have one thread */
 	int r = connect_until(fd, address, port, deadline);
 	long n;
 
@@ -150,16 +151,18 @@ static int exchange(int fd, const char *address, uint16_t port, const char *requ
 	return n < 0 ? (int)n : http_parse(raw, (size_t)n, ret_reply);
 }
 
-int http_request(const char *address, uint16_t port, const char *method, const char *path, const char *header,
-		 unsigned timeout_msec, struct http_reply *ret_reply)
+int http_request(const char *address, uint16_t port, const char *method, const char *path,
+		 const char *header, unsigned timeout_msec, struct http_reply *ret_reply)
 {
 	char request[2048];
 	int fd, r, n;
 
-	if (path[0] != '/' || strchr(path, ' ') || has_control_character(path) || has_control_character(header))
+	if (path[0] != '/' || strchr(path, ' ') || has_control_character(path) ||
+	    has_control_character(header))
 		return -EINVAL;
 	/* HTTP/1.0: the answer then has no chunks and ends with the connection. */
-	n = snprintf(request, sizeof(request), "%s %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: gureum-agent/" GUREUM_VERSION
+	n = snprintf(request, sizeof(request),
+		     "%s %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: gureum-agent/" GUREUM_VERSION
 		     "\r\nContent-Length: 0\r\nConnection: close\r\n%s%s\r\n",
 		     method, path, address, header ? header : "", header ? "\r\n" : "");
 	if (n < 0 || (size_t)n >= sizeof(request))

@@ -1,4 +1,5 @@
-// The host's lines: one JSON object each. The agent needs to know its members' names only, so it reads just that much.
+// The host's lines: one JSON object each. The agent needs to know its members' names only, so it
+// reads just that much.
 #include "agent.h"
 
 #include <stdio.h>
@@ -123,7 +124,8 @@ char *line_quote(const char *text, char *ret, size_t size)
 			ret[n++] = '\\';
 			ret[n++] = (char)c;
 		} else if (c < 0x20 || c >= 0x7f) {
-			/* Host names are ASCII; a byte that is not becomes Latin-1's character rather than broken UTF-8. */
+			/* Host names are ASCII; a byte that is not becomes Latin-1's character
+			 * rather than broken UTF-8. */
 			n += (size_t)snprintf(ret + n, size - n, "\\u%04x", c);
 		} else {
 			ret[n++] = (char)c;

@@ -6,11 +6,14 @@
 
 static int usage(FILE *out, int status)
 {
-	(void)fputs("gureum-agent setup            at boot: host name, SSH keys, size of the root file system\n"
-		    "gureum-agent user-data        run the instance's script, once per instance\n"
-		    "gureum-agent run              heartbeats, the host's commands, the power button\n"
-		    "gureum-agent metadata PATH    print what instance metadata has at PATH\n"
-		    "gureum-agent --version\n", out); /* nowhere to tell that this failed */
+	(void)fputs(
+		"gureum-agent setup            at boot: host name, SSH keys, size of the root file "
+		"system\n"
+		"gureum-agent user-data        run the instance's script, once per instance\n"
+		"gureum-agent run              heartbeats, the host's commands, the power button\n"
+		"gureum-agent metadata PATH    print what instance metadata has at PATH\n"
+		"gureum-agent --version\n",
+		out); /* nowhere to tell that this failed */
 	return status;
 }
 

@@ -1,4 +1,5 @@
-// The instance metadata service as a guest sees it: a session token where the service gives one, plain requests where not.
+// The instance metadata service as a guest sees it: a session token where the service gives one,
+// plain requests where not.
 #include "agent.h"
 
 #include <errno.h>
@@ -43,11 +44,12 @@ int metadata_open(struct metadata *m)
 	int r;
 
 	find_service(m);
-	r = http_request(m->address, m->port, "PUT", "/latest/api/token", TTL_HEADER, TIMEOUT_MSEC, &token_reply);
+	r = http_request(m->address, m->port, "PUT", "/latest/api/token", TTL_HEADER, TIMEOUT_MSEC,
+			 &token_reply);
 	if (r < 0)
 		return r;
-	/* Any refusal means a service without version 2: what follows is then asked without a token, and the service
-	 * itself says no if it wants one. */
+	/* Any refusal means a service without version 2: what follows is then asked without a
+	 * token, and the service itself says no if it wants one. */
 	if (token_reply.status == 200 && token_is(token_reply.body, token_reply.n)) {
 		memcpy(m->token, token_reply.body, token_reply.n + 1);
 		m->has_token = 1;
@@ -66,7 +68,8 @@ int metadata_wait(struct metadata *m, unsigned seconds)
 		if (r == 0 || uptime_seconds() >= until)
 			return r;
 		if (r == -ENETUNREACH) {
-			/* No address yet: the lease is a matter of milliseconds, and asking costs nothing. */
+			/* No address yet: the lease is a matter of milliseconds, and asking costs
+			 * nothing. */
 			usleep(RETRY_USEC_ROUTE);
 			continue;
 		}
@@ -82,8 +85,10 @@ int metadata_get(struct metadata *m, const char *path, struct http_reply *ret_re
 
 	if ((size_t)snprintf(full, sizeof(full), "/latest/%s", path) >= sizeof(full))
 		return -ENAMETOOLONG;
-	(void)snprintf(header, sizeof(header), TOKEN_HEADER "%s", m->token); /* the sizes fit by their definition */
-	r = http_request(m->address, m->port, "GET", full, m->has_token ? header : NULL, TIMEOUT_MSEC, ret_reply);
+	(void)snprintf(header, sizeof(header), TOKEN_HEADER "%s",
+		       m->token); /* the sizes fit by their definition */
+	r = http_request(m->address, m->port, "GET", full, m->has_token ? header : NULL,
+			 TIMEOUT_MSEC, ret_reply);
 	if (r < 0)
 		return r;
 	switch (ret_reply->status) {
@@ -107,14 +112,16 @@ int metadata_main(const char *path)
 
 	while (*path == '/')
 		path++;
-	/* "/latest/meta-data/…" as AWS's documents write it, "meta-data/…", and "instance-id" all mean what they seem to. */
+	/* "/latest/meta-data/…" as AWS's documents write it, "meta-data/…", and "instance-id" all
+	 * mean what they seem to. */
 	if (strncmp(path, "latest/", 7) == 0)
 		path += 7;
 	if (r == 0 && strncmp(path, "meta-data", 9) != 0 && strncmp(path, "user-data", 9) != 0 &&
 	    strncmp(path, "dynamic", 7) != 0) {
 		char under[512];
 
-		(void)snprintf(under, sizeof(under), "meta-data/%s", path); /* a cut path is a 404 */
+		(void)snprintf(under, sizeof(under), "meta-data/%s",
+			       path); /* a cut path is a 404 */
 		r = metadata_get(&m, under, &reply);
 	} else if (r == 0) {
 		r = metadata_get(&m, path, &reply);

@@ -15,10 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PROCESSES_MAX  4096
-#define MOUNTS_MAX     256
-#define GRACE_SECONDS  5.0
-#define POLL_USEC      20000
+#define PROCESSES_MAX 4096
+#define MOUNTS_MAX    256
+#define GRACE_SECONDS 5.0
+#define POLL_USEC     20000
 
 int power_button_open(void)
 {
@@ -35,7 +35,8 @@ int power_button_open(void)
 		fd = openat(dirfd(d), e->d_name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		if (ioctl(fd, EVIOCGNAME(sizeof(name) - 1), name) > 0 && strcmp(name, "Power Button") == 0)
+		if (ioctl(fd, EVIOCGNAME(sizeof(name) - 1), name) > 0 &&
+		    strcmp(name, "Power Button") == 0)
 			found = fd;
 		else
 			(void)close(fd); /* another device */
@@ -53,12 +54,14 @@ int power_button_pressed(int fd)
 
 	while ((n = read(fd, events, sizeof(events))) > 0)
 		for (size_t i = 0; i < (size_t)n / sizeof(events[0]); i++)
-			if (events[i].type == EV_KEY && events[i].code == KEY_POWER && events[i].value == 1)
+			if (events[i].type == EV_KEY && events[i].code == KEY_POWER &&
+			    events[i].value == 1)
 				pressed = 1;
 	return pressed;
 }
 
-/* A process that can be asked to end: not a thread of the kernel and not a corpse (both have no command line). */
+/* A process that can be asked to end: not a thread of the kernel and not a corpse (both have no
+ * command line). */
 static int is_process(pid_t pid)
 {
 	char path[32], c;
@@ -91,7 +94,8 @@ static size_t list_processes(pid_t *ret_pids, size_t max)
 	return n;
 }
 
-/* Asks all processes to end and waits for those that were there; what init starts anew meanwhile is nobody's work yet. */
+/* Asks all processes to end and waits for those that were there; what init starts anew meanwhile is
+ * nobody's work yet. */
 static void end_processes(void)
 {
 	static pid_t pids[PROCESSES_MAX];
@@ -131,7 +135,8 @@ static void close_disks(void)
 		if (!end)
 			continue;
 		*end = '\0';
-		(void)mount(NULL, place + 1, NULL, MS_REMOUNT | MS_RDONLY, NULL); /* a busy one was synced */
+		(void)mount(NULL, place + 1, NULL, MS_REMOUNT | MS_RDONLY,
+			    NULL); /* a busy one was synced */
 	}
 }
 

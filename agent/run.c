@@ -10,21 +10,21 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define BEAT_SECONDS	 10
+#define BEAT_SECONDS 10
 /* Devices appear shortly after their drivers: looked for quickly at first, then with each beat. */
-#define LOOK_MSEC	 200
-#define LOOKS		 20
-#define ANSWER_TRIES	 50
+#define LOOK_MSEC	  200
+#define LOOKS		  20
+#define ANSWER_TRIES	  50
 #define ANSWER_PAUSE_USEC 20000
 
 struct agent {
 	int epoll, timer, port, button;
-	double started;		      /* uptime */
-	int has_host;		      /* somebody has opened the port on the host */
+	double started; /* uptime */
+	int has_host;	/* somebody has opened the port on the host */
 	unsigned n_looks;
-	char line[AGENT_LINE_MAX];    /* of the host, as far as it has come */
+	char line[AGENT_LINE_MAX]; /* of the host, as far as it has come */
 	size_t n_line;
-	int is_overlong;	      /* the line did not fit: skip to its end */
+	int is_overlong; /* the line did not fit: skip to its end */
 };
 
 static int watch(struct agent *a, int fd, uint32_t events)
@@ -36,14 +36,16 @@ static int watch(struct agent *a, int fd, uint32_t events)
 
 static void look_for_devices(struct agent *a)
 {
-	/* Edge-triggered: a port without a host is "hung up" for as long as it lasts, and must not wake us all the time. */
-	if (a->port < 0 && (a->port = port_open()) >= 0 && watch(a, a->port, EPOLLIN | EPOLLOUT | EPOLLET) < 0) {
+	/* Edge-triggered: a port without a host is "hung up" for as long as it lasts, and must not
+	 * wake us all the time. */
+	if (a->port < 0 && (a->port = port_open()) >= 0 &&
+	    watch(a, a->port, EPOLLIN | EPOLLOUT | EPOLLET) < 0) {
 		(void)close(a->port);
 		a->port = -1;
 	}
 	/* Under systemd the button is logind's. */
-	if (a->button < 0 && access("/run/systemd/system", F_OK) < 0 && (a->button = power_button_open()) >= 0 &&
-	    watch(a, a->button, EPOLLIN) < 0) {
+	if (a->button < 0 && access("/run/systemd/system", F_OK) < 0 &&
+	    (a->button = power_button_open()) >= 0 && watch(a, a->button, EPOLLIN) < 0) {
 		(void)close(a->button);
 		a->button = -1;
 	}
@@ -60,15 +62,16 @@ static int set_timer(struct agent *a)
 
 static void obey(struct agent *a, enum command command)
 {
-	static const char *const names[] = {[COMMAND_POWEROFF] = "poweroff", [COMMAND_REBOOT] = "reboot"};
+	static const char *const names[] = {
+		[COMMAND_POWEROFF] = "poweroff", [COMMAND_REBOOT] = "reboot"};
 	char answer[64];
 	int n, r;
 
 	if (command == COMMAND_NONE)
 		return;
 	n = snprintf(answer, sizeof(answer), "{\"ok\": \"%s\"}\n", names[command]);
-	/* A line can overtake the news that the host has opened the port: until then the port takes nothing. Obeyed all the same
-	 * if the host does not listen. */
+	/* A line can overtake the news that the host has opened the port: until then the port takes
+	 * nothing. Obeyed all the same if the host does not listen. */
 	for (int i = 0; i < ANSWER_TRIES && write(a->port, answer, (size_t)n) < 0; i++)
 		usleep(ANSWER_PAUSE_USEC);
 	r = power_off(command == COMMAND_REBOOT);
@@ -80,7 +83,8 @@ static void take_bytes(struct agent *a, const char *bytes, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (bytes[i] == '\n') {
-			enum command c = a->is_overlong ? COMMAND_NONE : line_command(a->line, a->n_line);
+			enum command c =
+				a->is_overlong ? COMMAND_NONE : line_command(a->line, a->n_line);
 
 			a->n_line = 0;
 			a->is_overlong = 0;
@@ -119,7 +123,8 @@ static int on_timer(struct agent *a)
 		a->n_looks++;
 		look_for_devices(a);
 	}
-	/* The edge that told of a host can have come while the port was full: say hello late rather than never. */
+	/* The edge that told of a host can have come while the port was full: say hello late rather
+	 * than never. */
 	if (a->port >= 0 && !a->has_host && beat_hello(a->port, a->started) == 0)
 		a->has_host = 1;
 	if (a->port >= 0 && a->has_host)

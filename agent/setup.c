@@ -1,4 +1,5 @@
-// Set-up at each boot: what the metadata service says becomes the guest's host name, SSH keys and identity.
+// Set-up at each boot: what the metadata service says becomes the guest's host name, SSH keys and
+// identity.
 #include "agent.h"
 
 #include <ctype.h>
@@ -15,10 +16,10 @@
 #include <unistd.h>
 #include <linux/magic.h>
 
-#define STATE_DIRECTORY	 "/var/lib/gureum"
-#define WAIT_SECONDS	 60
-#define KEYS_MAX	 16
-#define AUTHORIZED_MAX	 (64u << 10)
+#define STATE_DIRECTORY "/var/lib/gureum"
+#define WAIT_SECONDS	60
+#define KEYS_MAX	16
+#define AUTHORIZED_MAX	(64u << 10)
 /* linux/ext4.h is not among the kernel's exported headers of Debian 12. */
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 
@@ -75,7 +76,8 @@ static int has_line(const char *text, size_t n_text, const char *line, size_t n)
 	return 0;
 }
 
-long ssh_keys_merge(const char *known, const char *const *keys, size_t n_keys, char *ret_text, size_t size)
+long ssh_keys_merge(const char *known, const char *const *keys, size_t n_keys, char *ret_text,
+		    size_t size)
 {
 	size_t n = strlen(known);
 
@@ -140,7 +142,9 @@ static int set_identity(struct metadata *m)
 	r = before[0] ? forget_other_instance() : 0;
 	if (r == 0)
 		r = directory_make(agent_path(STATE_DIRECTORY), 0755);
-	return r < 0 ? r : file_write(agent_path(STATE_DIRECTORY "/instance-id"), reply.body, strlen(reply.body), 0644);
+	return r < 0 ? r
+		     : file_write(agent_path(STATE_DIRECTORY "/instance-id"), reply.body,
+				  strlen(reply.body), 0644);
 }
 
 static int set_hostname(struct metadata *m)
@@ -158,14 +162,16 @@ static int set_hostname(struct metadata *m)
 	label = strcspn(name, ".");
 	if (sethostname(name, label) < 0)
 		return -errno;
-	n = snprintf(hosts, sizeof(hosts), "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s%s%.*s\n", name,
+	n = snprintf(hosts, sizeof(hosts),
+		     "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s%s%.*s\n", name,
 		     name[label] ? " " : "", name[label] ? (int)label : 0, name);
 	r = file_write(agent_path("/etc/hosts"), hosts, (size_t)n, 0644);
 	name[label] = '\n';
 	return r < 0 ? r : file_write(agent_path("/etc/hostname"), name, label + 1, 0644);
 }
 
-/* The list is "0=name" lines; each index has its key at <index>/openssh-key. Keys found, or -errno. */
+/* The list is "0=name" lines; each index has its key at <index>/openssh-key. Keys found, or -errno.
+ */
 static int get_keys(struct metadata *m, char (*keys)[AGENT_LINE_MAX])
 {
 	char list[1024], path[64];
@@ -173,18 +179,21 @@ static int get_keys(struct metadata *m, char (*keys)[AGENT_LINE_MAX])
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r; /* launched without a key pair */
-	(void)snprintf(list, sizeof(list), "%.1023s", reply.body); /* a cut list has more keys than we take */
+	(void)snprintf(list, sizeof(list), "%.1023s",
+		       reply.body); /* a cut list has more keys than we take */
 	for (char *rest = list, *row; (row = strsep(&rest, "\n")) && found < KEYS_MAX;) {
 		unsigned index;
 
 		if (sscanf(row, "%u=", &index) != 1)
 			continue;
-		(void)snprintf(path, sizeof(path), "meta-data/public-keys/%u/openssh-key", index); /* always fits */
+		(void)snprintf(path, sizeof(path), "meta-data/public-keys/%u/openssh-key",
+			       index); /* always fits */
 		r = metadata_get(m, path, &reply);
 		if (r < 0)
 			return r;
 		trim_end(reply.body);
-		if (strlen(reply.body) < AGENT_LINE_MAX && ssh_key_is(reply.body, strlen(reply.body)))
+		if (strlen(reply.body) < AGENT_LINE_MAX &&
+		    ssh_key_is(reply.body, strlen(reply.body)))
 			strcpy(keys[found++], reply.body);
 	}
 	return found;
@@ -212,10 +221,12 @@ static int set_keys(struct metadata *m)
 	if (strcmp(known, text) == 0)
 		return 0;
 	r = directory_make(agent_path("/root/.ssh"), 0700);
-	return r < 0 ? r : file_write(agent_path("/root/.ssh/authorized_keys"), text, (size_t)n, 0600);
+	return r < 0 ? r
+		     : file_write(agent_path("/root/.ssh/authorized_keys"), text, (size_t)n, 0600);
 }
 
-/* An image's root file system grows to the disk it was copied to: the kernel does it on line, given the number of blocks. */
+/* An image's root file system grows to the disk it was copied to: the kernel does it on line, given
+ * the number of blocks. */
 static int grow_root(void)
 {
 	int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
@@ -227,7 +238,8 @@ static int grow_root(void)
 	if (root < 0)
 		return -errno;
 	if (fstat(root, &st) == 0 && fstatfs(root, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC) {
-		(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(st.st_dev), minor(st.st_dev));
+		(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(st.st_dev),
+			       minor(st.st_dev));
 		if (file_read(path, text, sizeof(text)) > 0) {
 			blocks = strtoull(text, NULL, 10) * 512 / (uint64_t)fs.f_bsize;
 			r = ioctl(root, EXT4_IOC_RESIZE_FS, &blocks) < 0 ? -errno : 0;
@@ -242,7 +254,8 @@ int setup_main(void)
 	static const struct {
 		const char *name;
 		int (*run)(struct metadata *m);
-	} steps[] = {{"instance id", set_identity}, {"host name", set_hostname}, {"SSH keys", set_keys}};
+	} steps[] = {
+		{"instance id", set_identity}, {"host name", set_hostname}, {"SSH keys", set_keys}};
 	struct metadata m;
 	int r, status = 0;
 

@@ -17,8 +17,8 @@
 
 static struct http_reply reply;
 
-/* The mark is the id of the instance whose script was begun. It is written before the script starts: a script that pulls the plug on
- * itself must not do so at each boot. */
+/* The mark is the id of the instance whose script was begun. It is written before the script
+ * starts: a script that pulls the plug on itself must not do so at each boot. */
 static int was_begun(const char *instance)
 {
 	char mark[128];
@@ -43,7 +43,8 @@ static void write_line(int log, const char *text, size_t n)
 		(void)!dprintf(log, "%.*s\n", (int)n, text);
 }
 
-/* Passes the script's output on, line by line; a line longer than the buffer is cut into several. */
+/* Passes the script's output on, line by line; a line longer than the buffer is cut into several.
+ */
 static void pass_output(int from, int log)
 {
 	char buffer[400]; /* less than say() takes */
@@ -75,13 +76,15 @@ static void pass_output(int from, int log)
 
 static void __attribute__((noreturn)) become_script(int output)
 {
-	char *const environment[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-				     (char *)"HOME=/root", (char *)"USER=root", (char *)"LOGNAME=root", NULL};
+	char *const environment[] = {
+		(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		(char *)"HOME=/root", (char *)"USER=root", (char *)"LOGNAME=root", NULL};
 	const char *script = agent_path(SCRIPT);
 	char *const argv[] = {(char *)script, NULL};
 	int null = open("/dev/null", O_RDONLY);
 
-	if (null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 || chdir("/") < 0)
+	if (null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 ||
+	    chdir("/") < 0)
 		_exit(126);
 	(void)setsid(); /* fails only for a leader already */
 	execve(script, argv, environment);
@@ -89,8 +92,9 @@ static void __attribute__((noreturn)) become_script(int output)
 	_exit(127);
 }
 
-/* The script's wait status, or -errno. Its output ends when all that it left behind have closed theirs, so a daemon that the script
- * starts without redirection keeps being heard: as it is with cloud-init. */
+/* The script's wait status, or -errno. Its output ends when all that it left behind have closed
+ * theirs, so a daemon that the script starts without redirection keeps being heard: as it is with
+ * cloud-init. */
 static int run_script(void)
 {
 	int pipes[2], status = 0, log;

@@ -9,7 +9,7 @@
  *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel
  *command line of a direct boot) key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
  *
- * and kinds "image-arriving", "image-leaving": images on their way, see image_move.c.
+ * and kinds "image-arriving", "image-leaving": images on their way, see image-move.c.
  *
  * Zones are in lib/zones.h, which all daemons share.
  */

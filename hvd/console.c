@@ -26,8 +26,8 @@ int console_begin(const struct daemon *d, const char *instance_id, const char *l
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return -errno;
 	console_path(d, instance_id, path);
-	OWN(fd_close) int fd =
-		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	OWN(fd_close)
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	return dprintf(fd, "%s\r\n", line) < 0 ? -errno : 0;

@@ -7,7 +7,8 @@
  *    interface, agent's port, rng) sits on the root bus; for what may come later there are
  *    DOMAIN_SPARE_PORTS root ports (q35 can only hot-plug into those).
  *  - The domain's name is the instance id. SMBIOS uuid and serial start with "ec2" and the
- *    manufacturer is "Amazon EC2": cloud-init knows EC2 by that (ds-identify, "EC2 identification").
+ *    manufacturer is "Amazon EC2": cloud-init knows EC2 by that (ds-identify, "EC2
+ * identification").
  *  - A disk's serial is its volume id without the dash, as on AWS; virtio-blk holds 20 bytes,
  *    exactly that.
  *  - The console is a file opened for appending: earlier boots stay in it. It keeps its owner (no
@@ -18,11 +19,12 @@
 #include <stddef.h>
 #include "own.h"
 
-#define DOMAIN_DISKS_MAX   24
-#define DOMAIN_NICS_MAX	   8
-#define DOMAIN_SPARE_PORTS 2 /* each costs the guest boot time: 14 in all were 2.7 s of 7 under TCG */
-#define DOMAIN_UUID_BYTES  37
-#define DOMAIN_AGENT_PORT  "io.gureum.agent.0"
+#define DOMAIN_DISKS_MAX 24
+#define DOMAIN_NICS_MAX	 8
+#define DOMAIN_SPARE_PORTS                                                                         \
+	2 /* each costs the guest boot time: 14 in all were 2.7 s of 7 under TCG */
+#define DOMAIN_UUID_BYTES 37
+#define DOMAIN_AGENT_PORT "io.gureum.agent.0"
 
 struct domain_disk {
 	const char *path;

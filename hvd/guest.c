@@ -42,9 +42,10 @@ void guest_free(struct guest *g)
 
 static void take_line(struct guest *g, const char *line, size_t n)
 {
-	OWN(json_decref) json_t *said = jtext_is_shallow(line, n, NESTING_MAX)
-						? json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL)
-						: NULL;
+	OWN(json_decref)
+	json_t *said = jtext_is_shallow(line, n, NESTING_MAX)
+			       ? json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL)
+			       : NULL;
 	json_t *beat = json_object_get(said, "beat");
 
 	if (!beat && !json_object_get(said, "hello"))

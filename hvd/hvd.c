@@ -101,7 +101,7 @@ static int on_consoles(sd_event_source *source, uint64_t usec, void *userdata)
 	int n = 0;
 
 	(void)source, (void)usec, (void)userdata;
-	store_each(d->store, INSTANCE_KIND, i)
+	store_each (d->store, INSTANCE_KIND, i)
 		if (instance_state_of(i->json) == INSTANCE_RUNNING) {
 			console_trim(d, i->id);
 			n++;

@@ -14,7 +14,7 @@
 #include "catalog.h"
 #include "fiber.h"
 #include "id.h"
-#include "imds_http.h"
+#include "imds-http.h"
 #include "instance.h"
 #include "jsonx.h"
 #include "log.h"

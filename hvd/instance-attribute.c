@@ -219,7 +219,7 @@ static json_t *mapping_find(const json_t *instance, const char *device_name)
 	json_t *mapping;
 	size_t i;
 
-	json_array_foreach(json_object_get(instance, "BlockDeviceMappings"), i, mapping)
+	json_array_foreach (json_object_get(instance, "BlockDeviceMappings"), i, mapping)
 		if (strcmp(jstr_or(mapping, "DeviceName", ""), device_name) == 0)
 			return mapping;
 	return NULL;
@@ -231,7 +231,7 @@ static int set_mappings(struct change *m)
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(m->value, i, row) {
+	json_array_foreach (m->value, i, row) {
 		const char *device_name = jstr_or(row, "DeviceName", "");
 		json_t *mapping = mapping_find(m->instance, device_name);
 		json_t *to = json_object_get(json_object_get(row, "Ebs"), "DeleteOnTermination");

@@ -180,7 +180,7 @@ int instances_describe(struct call *c, json_t *parameters, json_t **ret_reply, s
 
 	if (r < 0)
 		return r;
-	json_array_foreach(ids, i, id) {
+	json_array_foreach (ids, i, id) {
 		const struct doc *d = store_find(c->store, INSTANCE_KIND, json_string_value(id));
 		json_t *reservation = reservation_get(by_id, list, d->json);
 		if (!reservation || json_array_append_new(json_object_get(reservation, "Instances"),

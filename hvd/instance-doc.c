@@ -43,7 +43,7 @@ int instance_check_ids(const struct call *c, json_t *parameters, struct fault *f
 	if (json_array_size(ids) == 0)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter InstanceId");
-	json_array_foreach(ids, i, id) {
+	json_array_foreach (ids, i, id) {
 		int r = instance_get(c, json_string_value(id), &d, f);
 		if (r < 0)
 			return r;
@@ -104,7 +104,7 @@ static json_t *interfaces_of(const json_t *enis)
 	json_t *eni;
 	size_t i;
 
-	json_array_foreach(enis, i, eni) {
+	json_array_foreach (enis, i, eni) {
 		json_t *shown = interface_of(eni);
 		json_int_t index = json_integer_value(jpath(shown, "Attachment.DeviceIndex"));
 		size_t at = json_array_size(list);
@@ -165,16 +165,16 @@ json_t *instance_present(const struct call *c, const struct doc *d)
 
 const struct doc *instance_by_address(const struct store *s, const char *vpc_id, const char *ipv4)
 {
-	store_each(s, INSTANCE_KIND, d) {
+	store_each (s, INSTANCE_KIND, d) {
 		json_t *interface, *address;
 		size_t i, k;
 
 		if (instance_state_of(d->json) == INSTANCE_TERMINATED)
 			continue;
-		json_array_foreach(json_object_get(d->json, "NetworkInterfaces"), i, interface) {
+		json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface) {
 			if (strcmp(jstr_or(interface, "VpcId", ""), vpc_id) != 0)
 				continue;
-			json_array_foreach(json_object_get(interface, "PrivateIpAddresses"), k,
+			json_array_foreach (json_object_get(interface, "PrivateIpAddresses"), k,
 					    address)
 				if (strcmp(jstr_or(address, "PrivateIpAddress", ""), ipv4) == 0)
 					return d;

@@ -57,12 +57,12 @@ int instance_credits_describe(struct call *c, json_t *parameters, json_t **ret_r
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(ids, i, id)
+	json_array_foreach (ids, i, id)
 		if ((r = instance_get(c, json_string_value(id), &found, f)) < 0 ||
 		    (r = add_credits(list, found)) < 0)
 			return r;
 	if (json_array_size(ids) == 0)
-		store_each(c->store, INSTANCE_KIND, d)
+		store_each (c->store, INSTANCE_KIND, d)
 			if (r == 0 && strcmp(d->account, c->ctx->account) == 0 &&
 			    strcmp(d->region, c->ctx->region) == 0 &&
 			    instance_state_of(d->json) != INSTANCE_TERMINATED)
@@ -97,7 +97,7 @@ int instance_credits_modify(struct call *c, json_t *parameters, json_t **ret_rep
 	size_t i;
 
 	(void)f;
-	json_array_foreach(json_object_get(parameters, "InstanceCreditSpecifications"), i, row) {
+	json_array_foreach (json_object_get(parameters, "InstanceCreditSpecifications"), i, row) {
 		const char *id = jstr_or(row, "InstanceId", ""), *words = jstr(row, "CpuCredits"),
 			   *why = refusal(c, id, words);
 		int r = 0;

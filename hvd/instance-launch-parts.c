@@ -12,7 +12,7 @@ static json_t *mapping_find(const json_t *mappings, const char *device_name)
 	json_t *mapping;
 	size_t i;
 
-	json_array_foreach(mappings, i, mapping)
+	json_array_foreach (mappings, i, mapping)
 		if (strcmp(jstr_or(mapping, "DeviceName", ""), device_name) == 0)
 			return mapping;
 	return NULL;
@@ -66,7 +66,7 @@ static int mapping_remove(json_t *mappings, const char *device_name, const char 
 	if (strcmp(device_name, root) == 0)
 		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
 				 "The root device '%.64s' cannot be left out", root);
-	json_array_foreach(mappings, i, mapping)
+	json_array_foreach (mappings, i, mapping)
 		if (strcmp(jstr_or(mapping, "DeviceName", ""), device_name) == 0)
 			return json_array_remove(mappings, i) < 0 ? -ENOMEM : 0;
 	return 0;
@@ -79,7 +79,7 @@ static json_t *image_mappings(const json_t *image, const char *root)
 	json_t *mapping;
 	size_t i;
 
-	json_array_foreach(json_object_get(image, "BlockDeviceMappings"), i, mapping) {
+	json_array_foreach (json_object_get(image, "BlockDeviceMappings"), i, mapping) {
 		int is_root = strcmp(jstr_or(mapping, "DeviceName", ""), root) == 0;
 		if (!json_object_get(mapping, "Ebs"))
 			continue;
@@ -96,7 +96,7 @@ static int mark_owner(json_t *mappings, const char *account)
 	json_t *mapping;
 	size_t i;
 
-	json_array_foreach(mappings, i, mapping)
+	json_array_foreach (mappings, i, mapping)
 		if (jset(json_object_get(mapping, "Ebs"), "_SnapshotAccount", account) < 0)
 			return -ENOMEM;
 	return 0;
@@ -118,7 +118,7 @@ int launch_read_volumes(struct call *c, json_t *parameters, const json_t *image,
 				 "The image has no root volume '%.64s'", root);
 	if (strcmp(image_account, c->ctx->account) != 0)
 		r = mark_owner(l->volumes, image_account);
-	json_array_foreach(json_object_get(parameters, "BlockDeviceMappings"), i, given)
+	json_array_foreach (json_object_get(parameters, "BlockDeviceMappings"), i, given)
 		if (r == 0)
 			r = jstr(given, "NoDevice")
 				    ? mapping_remove(l->volumes, jstr_or(given, "DeviceName", ""),
@@ -149,7 +149,7 @@ static int groups_by_name(struct call *c, json_t *names, json_t **ret_ids, struc
 			 &reply, NULL, f);
 	if (r < 0)
 		return r;
-	json_array_foreach(json_object_get(reply, "SecurityGroups"), i, group)
+	json_array_foreach (json_object_get(reply, "SecurityGroups"), i, group)
 		if (json_array_append(ids, json_object_get(group, "GroupId")) < 0)
 			return -ENOMEM;
 	*ret_ids = give(ids);
@@ -164,8 +164,8 @@ static int read_plain(struct call *c, json_t *parameters, struct launch *l, stru
 	const char *subnet = jstr(parameters, "SubnetId"),
 		   *address = jstr(parameters, "PrivateIpAddress");
 	OWN(json_decref) json_t *groups = ids ? json_incref(ids) : NULL;
-	OWN(json_decref) json_t *spec =
-		json_pack("{s:i, s:b}", "_DeviceIndex", 0, "_DeleteOnTermination", 1);
+	OWN(json_decref)
+	json_t *spec = json_pack("{s:i, s:b}", "_DeviceIndex", 0, "_DeleteOnTermination", 1);
 
 	if (json_array_size(names) && subnet)
 		return fault_set(
@@ -209,8 +209,9 @@ static int read_interface(const json_t *given, struct launch *l, struct fault *f
 		{"DeviceIndex", "_DeviceIndex"}};
 	int is_taken = jstr(given, "NetworkInterfaceId") != NULL;
 	/* AWS: an interface that existed before the instance outlives it unless told otherwise. */
-	OWN(json_decref) json_t *spec = json_pack("{s:b}", "_DeleteOnTermination",
-						  jbool(given, "DeleteOnTermination", !is_taken));
+	OWN(json_decref)
+	json_t *spec = json_pack("{s:b}", "_DeleteOnTermination",
+				 jbool(given, "DeleteOnTermination", !is_taken));
 
 	if (!json_is_integer(json_object_get(given, "DeviceIndex")))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
@@ -238,7 +239,7 @@ static int interfaces_check(const struct launch *l, const json_t *given, struct 
 	unsigned seen = 0;
 	size_t i;
 
-	json_array_foreach(given, i, interface) {
+	json_array_foreach (given, i, interface) {
 		int64_t index = jint(interface, "DeviceIndex", -1);
 		if (index < 0 || index >= DOMAIN_NICS_MAX || seen & 1u << index)
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
@@ -285,7 +286,7 @@ int launch_read_interfaces(struct call *c, json_t *parameters, struct launch *l,
 					 "Network interfaces and an instance-level %s may not be "
 					 "specified on the same request",
 					 instead[i][1]);
-	json_array_foreach(given, i, interface)
+	json_array_foreach (given, i, interface)
 		if ((r = read_interface(interface, l, f)) < 0)
 			return r;
 	return interfaces_check(l, given, f);

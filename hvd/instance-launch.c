@@ -118,7 +118,7 @@ static int64_t mib_left(const struct call *c)
 
 	if (percent <= 0 || sysinfo(&host) < 0)
 		return INT64_MAX;
-	store_each(c->store, INSTANCE_KIND, d) {
+	store_each (c->store, INSTANCE_KIND, d) {
 		enum instance_state s = instance_state_of(d->json);
 		const struct instance_type *type =
 			instance_type_find(jstr_or(d->json, "InstanceType", ""));
@@ -142,7 +142,7 @@ int instances_start_check(struct call *c, json_t *parameters, struct fault *f)
 	json_t *id;
 	size_t i;
 
-	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
+	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id) {
 		const struct doc *d = store_find(c->store, INSTANCE_KIND, json_string_value(id));
 		const struct instance_type *type =
 			d ? instance_type_find(jstr_or(d->json, "InstanceType", "")) : NULL;
@@ -161,7 +161,7 @@ static int capacity_check(struct call *c, struct launch *l, struct fault *f)
 	int64_t limit = config_integer(c->daemon->config, "Compute", "MaxInstances");
 	int64_t n = n_in_making, n_room, n_fit = mib_left(c) / l->type->memory_mib;
 
-	store_each(c->store, INSTANCE_KIND, d)
+	store_each (c->store, INSTANCE_KIND, d)
 		n += instance_state_of(d->json) != INSTANCE_TERMINATED &&
 		     strcmp(d->region, c->ctx->region) == 0;
 	n_room = limit - n;

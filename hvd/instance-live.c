@@ -179,7 +179,7 @@ void instance_kick(const char *id)
 
 void instance_kick_all(struct store *s)
 {
-	store_each(s, INSTANCE_KIND, d)
+	store_each (s, INSTANCE_KIND, d)
 		switch (instance_state_of(d->json)) {
 		case INSTANCE_STOPPED: /* there is nothing of them outside the store */
 		case INSTANCE_TERMINATED:

@@ -62,8 +62,9 @@ static int attached(const char *peer, const struct context *ctx, const char *met
 		    const char *result, const char *pattern, json_t **ret_list, struct fault *f)
 {
 	OWN(json_decref) json_t *reply = NULL;
-	OWN(json_decref) json_t *ask = json_pack("{s:[{s:s, s:[s]}]}", "Filters", "Name",
-						 "attachment.instance-id", "Values", pattern);
+	OWN(json_decref)
+	json_t *ask = json_pack("{s:[{s:s, s:[s]}]}", "Filters", "Name", "attachment.instance-id",
+				"Values", pattern);
 
 	if (!ask)
 		return -ENOMEM;
@@ -103,7 +104,8 @@ static int take_interface(const struct context *ctx, const char *instance_id, js
 {
 	const char *id = jstr(spec, "NetworkInterfaceId");
 	OWN(json_decref) json_t *reply = NULL;
-	OWN(json_decref) json_t *ask =
+	OWN(json_decref)
+	json_t *ask =
 		json_pack("{s:s, s:s, s:I, s:b}", "NetworkInterfaceId", id, "InstanceId",
 			  instance_id, "DeviceIndex", (json_int_t)jint(spec, "_DeviceIndex", 0),
 			  "_DeleteOnTermination", jbool(spec, "_DeleteOnTermination", 0));
@@ -155,7 +157,7 @@ static int make_interfaces(const struct context *ctx, const struct launch *l, js
 	json_t *spec, *interface;
 	size_t i;
 
-	json_array_foreach(l->interfaces, i, spec) {
+	json_array_foreach (l->interfaces, i, spec) {
 		int r = make_interface(ctx, l, jstr(instance, "InstanceId"), spec, &interface, f);
 		if (r < 0)
 			return r;
@@ -189,7 +191,8 @@ static json_t *volume_request(const struct launch *l, const json_t *instance, co
 					      {"Encrypted", "Encrypted"},
 					      {"_SnapshotAccount", "_SnapshotAccount"}};
 	const json_t *ebs = json_object_get(mapping, "Ebs");
-	OWN(json_decref) json_t *ask =
+	OWN(json_decref)
+	json_t *ask =
 		json_pack("{s:s, s:s, s:s, s:b}", "AvailabilityZone",
 			  jpath_str(instance, "Placement.AvailabilityZone"), "_InstanceId",
 			  jstr(instance, "InstanceId"), "_Device", jstr(mapping, "DeviceName"),
@@ -226,7 +229,7 @@ static int make_volumes(const struct context *ctx, const struct launch *l, json_
 	json_t *mapping;
 	size_t i;
 
-	json_array_foreach(l->volumes, i, mapping) {
+	json_array_foreach (l->volumes, i, mapping) {
 		OWN(json_decref) json_t *volume = NULL;
 		OWN(json_decref) json_t *ask = volume_request(l, instance, mapping);
 		if (!ask)
@@ -254,8 +257,8 @@ int parts_make(const struct context *ctx, const struct launch *l, json_t *instan
 static int sweep_interface(const struct context *ctx, const json_t *instance,
 			   const json_t *interface, struct fault *f)
 {
-	int is_deleted = json_is_true(jpath(interface, instance ? "Attachment.DeleteOnTermination"
-								: "Attachment._Born"));
+	int is_deleted = json_is_true(
+		jpath(interface, instance ? "Attachment.DeleteOnTermination" : "Attachment._Born"));
 	json_t *ask = json_pack("{s:s, s:b}", "NetworkInterfaceId",
 				jstr(interface, "NetworkInterfaceId"), "_Force", 1);
 	int r = parts_call("netd", ctx,
@@ -278,7 +281,7 @@ static int volume_is_deleted(const json_t *instance, const json_t *volume)
 	 * such a one is a leftover. */
 	if (!instance)
 		return strcmp(jstr_or(attachment, "State", ""), "attached") != 0;
-	json_array_foreach(json_object_get(instance, "BlockDeviceMappings"), i, mapping) {
+	json_array_foreach (json_object_get(instance, "BlockDeviceMappings"), i, mapping) {
 		const json_t *ebs = json_object_get(mapping, "Ebs");
 		if (strcmp(jstr_or(ebs, "VolumeId", ""), id) == 0)
 			return jbool(ebs, "DeleteOnTermination", 0);
@@ -309,10 +312,10 @@ int parts_sweep(const struct context *ctx, const char *instance_id, const json_t
 
 	if (r == 0)
 		r = volumes_of(ctx, instance_id, &volumes, f);
-	json_array_foreach(interfaces, i, item)
+	json_array_foreach (interfaces, i, item)
 		if (r == 0)
 			r = sweep_interface(ctx, instance, item, f);
-	json_array_foreach(volumes, i, item)
+	json_array_foreach (volumes, i, item)
 		if (r == 0)
 			r = sweep_volume(ctx, instance, item, f);
 	return r;
@@ -389,12 +392,12 @@ static void sweep_region(struct daemon *d, const struct context *ctx)
 		interfaces = NULL;
 		(void)fiber_sleep(RETRY_FIRST_USEC * 5); /* a shorter wait is no harm */
 	}
-	json_array_foreach(interfaces, i, item)
+	json_array_foreach (interfaces, i, item)
 		collect_unknown(d, json_object_get(item, "Attachment"), unknown);
-	json_array_foreach(volumes, i, item)
+	json_array_foreach (volumes, i, item)
 		collect_unknown(d, json_array_get(json_object_get(item, "Attachments"), 0),
 				unknown);
-	json_object_foreach(unknown, id, item) {
+	json_object_foreach (unknown, id, item) {
 		if (json_is_false(item)) {
 			log_error(0,
 				  "a volume is attached to an instance that is not known; it is "

@@ -88,7 +88,7 @@ static int check_all(struct call *c, const struct verb *v, json_t *parameters, s
 	size_t i;
 	int r = instance_check_ids(c, parameters, f);
 
-	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id)
+	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id)
 		if (r == 0)
 			r = verb_check(
 				v, store_find(c->store, INSTANCE_KIND, json_string_value(id)), f);
@@ -130,7 +130,7 @@ static int verb_run(struct call *c, const struct verb *v, json_t *parameters, js
 	size_t i;
 	int r = check_all(c, v, parameters, f);
 
-	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id)
+	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id)
 		if (r == 0)
 			r = verb_apply(c, v,
 				       store_find(c->store, INSTANCE_KIND, json_string_value(id)),
@@ -177,7 +177,7 @@ int instances_reboot(struct call *c, json_t *parameters, json_t **ret_reply, str
 	if (!virt_is_connected(v))
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
 				 "The hypervisor is away for a moment");
-	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
+	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id) {
 		const char *name = json_string_value(id);
 		struct live *l = live_get(name);
 		/* AWS: a guest that does not shut down cleanly is reset after a while. Set
@@ -202,7 +202,7 @@ static int monitor(struct call *c, json_t *parameters, const char *state, json_t
 	size_t i;
 	int r = instance_check_ids(c, parameters, f);
 
-	json_array_foreach(json_object_get(parameters, "InstanceIds"), i, id) {
+	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id) {
 		const struct doc *d =
 			r == 0 ? store_find(c->store, INSTANCE_KIND, json_string_value(id)) : NULL;
 		OWN(json_decref) json_t *instance = d ? doc_edit(d) : NULL;

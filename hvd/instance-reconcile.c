@@ -17,9 +17,10 @@
 #include "imds.h"
 #include "instance-rooms.h"
 
-#define ASK_AGAIN_USEC 5000000ull /* a guest that is still booting does not see the power button */
-#define MISSED_MSEC    300
-#define NO_PORT_MSEC   5000
+#define ASK_AGAIN_USEC 5000000ull /* a guest that is still booting does not see the power button   \
+				   */
+#define MISSED_MSEC  300
+#define NO_PORT_MSEC 5000
 
 static sd_event_source *purge_timer;
 
@@ -199,7 +200,7 @@ static void leave_vpc(const char *vpc_id)
 {
 	struct daemon *d = daemon_get();
 
-	store_each(d->store, INSTANCE_KIND, other)
+	store_each (d->store, INSTANCE_KIND, other)
 		if (strcmp(jstr_or(other->json, "VpcId", ""), vpc_id) == 0)
 			return;
 	imds_forget(d, vpc_id);
@@ -347,7 +348,7 @@ void instance_purge(struct store *s)
 
 	if (!t)
 		return; /* at the next termination */
-	store_each(s, INSTANCE_KIND, d) {
+	store_each (s, INSTANCE_KIND, d) {
 		if (instance_state_of(d->json) != INSTANCE_TERMINATED)
 			continue;
 		int64_t until = jint(d->json, "_TerminatedAt", 0) + visible;

@@ -78,7 +78,7 @@ static int get_interfaces(struct start *s)
 	json_t *interface;
 	size_t i;
 
-	json_array_foreach(json_object_get(s->instance, "NetworkInterfaces"), i, interface) {
+	json_array_foreach (json_object_get(s->instance, "NetworkInterfaces"), i, interface) {
 		json_int_t index = json_integer_value(jpath(interface, "Attachment.DeviceIndex"));
 		const json_t *reply =
 			ask(s, "netd", &s->ctx, "ec2.AttachNetworkInterface",
@@ -106,7 +106,7 @@ static int get_volumes(struct start *s)
 	json_t *mapping;
 	size_t i;
 
-	json_array_foreach(json_object_get(s->instance, "BlockDeviceMappings"), i, mapping) {
+	json_array_foreach (json_object_get(s->instance, "BlockDeviceMappings"), i, mapping) {
 		const char *id = jpath_str(mapping, "Ebs.VolumeId"),
 			   *device = jstr_or(mapping, "DeviceName", "");
 		const json_t *reply = ask(s, "stord", &s->ctx, "ec2.AttachVolume",
@@ -239,7 +239,7 @@ static int started(struct live *l)
 	}
 	if (r == 0)
 		r = jset(instance, "_HostBoot", hvd_get()->host_boot);
-	json_array_foreach(json_object_get(instance, "BlockDeviceMappings"), i, mapping)
+	json_array_foreach (json_object_get(instance, "BlockDeviceMappings"), i, mapping)
 		if (r == 0)
 			r = jset(json_object_get(mapping, "Ebs"), "Status", "attached");
 	if (r == 0)

@@ -136,12 +136,12 @@ int instance_status_describe(struct call *c, json_t *parameters, json_t **ret_re
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(ids, i, id)
+	json_array_foreach (ids, i, id)
 		if ((r = instance_get(c, json_string_value(id), &found, f)) < 0 ||
 		    (r = add_status(list, found, is_all)) < 0)
 			return r;
 	if (json_array_size(ids) == 0)
-		store_each(c->store, INSTANCE_KIND, d)
+		store_each (c->store, INSTANCE_KIND, d)
 			if (r == 0 && strcmp(d->account, c->ctx->account) == 0 &&
 			    strcmp(d->region, c->ctx->region) == 0)
 				r = add_status(list, d, is_all);

@@ -159,12 +159,11 @@ static json_t *cpu_json(const struct instance_type *t)
 static json_t *ebs_json(const struct instance_type *t)
 {
 	OWN(json_decref)
-	json_t *ebs =
-		json_pack("{s:s, s:s, s:s, s:i, s:s}", "EbsOptimizedSupport",
-			  t->ebs_max_mbps ? "default" : "unsupported", "EncryptionSupport",
-			  "supported", "NvmeSupport", t->is_nitro ? "required" : "unsupported",
-			  "MaximumEbsAttachments", t->family->n_attachments, "AttachmentLimitType",
-			  t->family->attachment_limit);
+	json_t *ebs = json_pack(
+		"{s:s, s:s, s:s, s:i, s:s}", "EbsOptimizedSupport",
+		t->ebs_max_mbps ? "default" : "unsupported", "EncryptionSupport", "supported",
+		"NvmeSupport", t->is_nitro ? "required" : "unsupported", "MaximumEbsAttachments",
+		t->family->n_attachments, "AttachmentLimitType", t->family->attachment_limit);
 
 	if (t->ebs_max_mbps &&
 	    jset_new(ebs, "EbsOptimizedInfo",

@@ -11,11 +11,12 @@
 #include "jsonx.h"
 #include "log.h"
 
-#define TOKEN_KIND	   "_token"
-#define TOKEN_LIFE_USEC	   (24 * 3600 * INT64_C(1000000))
-#define TOKEN_CHARS_MAX	   64
-#define TOKENS_PURGED_MAX  32 /* per new token: more than one, so their number sinks, and bounded */
-#define TOKEN_ID_MAX	   256
+#define TOKEN_KIND	  "_token"
+#define TOKEN_LIFE_USEC	  (24 * 3600 * INT64_C(1000000))
+#define TOKEN_CHARS_MAX	  64
+#define TOKENS_PURGED_MAX 32 /* per new token: more than one, so their number sinks, and bounded   \
+			      */
+#define TOKEN_ID_MAX 256
 
 /* Requests with the same token queue here, first come first served. */
 struct flight {
@@ -89,16 +90,18 @@ static void tokens_purge(struct call *c, int64_t now)
 {
 	int n = 0;
 
-	store_each(c->store, TOKEN_KIND, d) {
+	store_each (c->store, TOKEN_KIND, d) {
 		if (jint(d->json, "Expires", 0) <= now)
-			(void)txn_delete(c->txn, TOKEN_KIND, d->id); /* left over: the next one tries again */
+			(void)txn_delete(c->txn, TOKEN_KIND,
+					 d->id); /* left over: the next one tries again */
 		if (++n >= TOKENS_PURGED_MAX)
 			break;
 	}
 }
 
-static int run_and_commit(struct call *c, const struct action *a, json_t *parameters, const char *token_id, const char *hash,
-			  json_t **ret_reply, struct fault *f)
+static int run_and_commit(struct call *c, const struct action *a, json_t *parameters,
+			  const char *token_id, const char *hash, json_t **ret_reply,
+			  struct fault *f)
 {
 	OWN(json_decref) json_t *reply = NULL;
 	int64_t now = now_usec();
@@ -111,19 +114,21 @@ static int run_and_commit(struct call *c, const struct action *a, json_t *parame
 	if (token_id) {
 		tokens_purge(c, now);
 		r = txn_put(c->txn, TOKEN_KIND, token_id, c->ctx->account, c->ctx->region,
-			    json_pack("{s:s, s:I, s:O}", "Parameters", hash, "Expires", (json_int_t)(now + TOKEN_LIFE_USEC),
-				      "Reply", reply));
+			    json_pack("{s:s, s:I, s:O}", "Parameters", hash, "Expires",
+				      (json_int_t)(now + TOKEN_LIFE_USEC), "Reply", reply));
 	}
 	if (r == 0 && c->txn)
 		r = txn_commit(c->txn);
 	if (r < 0)
-		return fault_set(f, FAULT_INTERNAL_ERROR, "The change could not be stored: %s", strerror(-r));
+		return fault_set(f, FAULT_INTERNAL_ERROR, "The change could not be stored: %s",
+				 strerror(-r));
 	*ret_reply = give(reply);
 	return 0;
 }
 
 /* The answer that this token got before: 1 with *ret_reply, 0 none, or -errno. */
-static int token_answer(const struct call *c, const char *token_id, const char *hash, json_t **ret_reply, struct fault *f)
+static int token_answer(const struct call *c, const char *token_id, const char *hash,
+			json_t **ret_reply, struct fault *f)
 {
 	const struct doc *d = store_find(c->store, TOKEN_KIND, token_id);
 
@@ -131,14 +136,16 @@ static int token_answer(const struct call *c, const char *token_id, const char *
 		return 0;
 	if (strcmp(jstr_or(d->json, "Parameters", ""), hash) != 0)
 		return fault_set(f, FAULT_IDEMPOTENT_PARAMETER_MISMATCH,
-				 "The request uses the same client token as a previous, but non-identical request. Do not "
-				 "reuse a client token with different requests, unless the requests are identical");
+				 "The request uses the same client token as a previous, but "
+				 "non-identical request. Do not "
+				 "reuse a client token with different requests, unless the "
+				 "requests are identical");
 	*ret_reply = json_incref(json_object_get(d->json, "Reply"));
 	return 1;
 }
 
-static int run_once(struct call *c, const struct action *a, json_t *parameters, const char *token, json_t **ret_reply,
-		    struct fault *f)
+static int run_once(struct call *c, const struct action *a, json_t *parameters, const char *token,
+		    json_t **ret_reply, struct fault *f)
 {
 	OWN(flight_leave) struct flight *w = NULL;
 	char id[TOKEN_ID_MAX], hash[65];
@@ -147,8 +154,10 @@ static int run_once(struct call *c, const struct action *a, json_t *parameters, 
 	if (r < 0)
 		return r;
 	if (strlen(token) > TOKEN_CHARS_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "ClientToken may have at most %d characters", TOKEN_CHARS_MAX);
-	/* The token comes last: it may contain anything, what is before it cannot contain a blank. */
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "ClientToken may have at most %d characters", TOKEN_CHARS_MAX);
+	/* The token comes last: it may contain anything, what is before it cannot contain a blank.
+	 */
 	snprintf(id, sizeof id, "%s %s %s %s", c->ctx->account, c->ctx->region, a->name, token);
 	w = flight_enter(id);
 	if (!w)
@@ -166,7 +175,8 @@ static json_t *describe_daemon(const struct daemon_spec *spec)
 
 	for (const struct action *a = spec->actions; a->name; a++)
 		if (!(a->flags & ACTION_INTERNAL))
-			(void)json_array_append_new(actions, json_string(a->name)); /* short: json_pack() then fails */
+			(void)json_array_append_new(
+				actions, json_string(a->name)); /* short: json_pack() then fails */
 	for (const char *const *p = spec->prefixes; p && *p; p++)
 		(void)json_array_append_new(prefixes, json_string(*p));
 	return json_pack("{s:O, s:O}", "Actions", actions, "Prefixes", prefixes);
@@ -182,12 +192,20 @@ static int run_action(struct daemon *d, struct rpc_request *r, json_t **ret_repl
 	while (a->name && strcmp(a->name, r->method) != 0)
 		a++;
 	if (!a->name)
-		return fault_set(f, FAULT_INVALID_ACTION, "%s has no action %s", d->spec->name, r->method);
+		return fault_set(f, FAULT_INVALID_ACTION, "%s has no action %s", d->spec->name,
+				 r->method);
 	if (d->store && !(txn = txn_new(d->store)))
 		return -ENOMEM;
-	struct call c = {.method = a->name, .ctx = &r->ctx, .daemon = d, .store = d->store, .txn = txn,
-			 .in = &r->in, .out = &r->out, .uid = r->uid};
-	const char *token = a->flags & ACTION_CLIENT_TOKEN && txn ? jstr(r->parameters, "ClientToken") : NULL;
+	struct call c = {.method = a->name,
+			 .ctx = &r->ctx,
+			 .daemon = d,
+			 .store = d->store,
+			 .txn = txn,
+			 .in = &r->in,
+			 .out = &r->out,
+			 .uid = r->uid};
+	const char *token =
+		a->flags & ACTION_CLIENT_TOKEN && txn ? jstr(r->parameters, "ClientToken") : NULL;
 
 	if (token && *token)
 		return run_once(&c, a, r->parameters, token, ret_reply, f);
@@ -201,10 +219,11 @@ int action_dispatch(void *daemon, struct rpc_request *r, json_t **ret_reply, str
 	if (error == 0)
 		return 0;
 	if (!fault_is_set(f))
-		(void)fault_set(f, FAULT_INTERNAL_ERROR, "An internal error has occurred"); /* returned below */
+		(void)fault_set(f, FAULT_INTERNAL_ERROR,
+				"An internal error has occurred"); /* returned below */
 	if (f->status >= 500)
-		log_warning(error, "a request failed", "ACTION", r->method, "REQUEST_ID", r->ctx.request, "CODE", f->code,
-			    "MESSAGE_TEXT", f->message);
+		log_warning(error, "a request failed", "ACTION", r->method, "REQUEST_ID",
+			    r->ctx.request, "CODE", f->code, "MESSAGE_TEXT", f->message);
 	fds_close(&r->out); /* descriptors go with good news only */
 	return error;
 }

@@ -1,11 +1,13 @@
 /*
- * Actions: the API as rows. A daemon's actions are one table; each is AWS's name and one function. What is the same for all is
- * done here, once, before and after the function: which peers may call, the transaction, ClientToken, the announcement to
- * the front door ("gureum.Describe" answers every public row, so routing has no second list).
+ * Actions: the API as rows. A daemon's actions are one table; each is AWS's name and one function.
+ * What is the same for all is done here, once, before and after the function: which peers may call,
+ * the transaction, ClientToken, the announcement to the front door ("gureum.Describe" answers every
+ * public row, so routing has no second list).
  *
- * ClientToken: if the row has ACTION_CLIENT_TOKEN and the parameters a ClientToken, the answer is stored in the same transaction as what the action
- * made; the same token with the same parameters gets that answer again for 24 hours, with other parameters
- * IdempotentParameterMismatch; a second request under way at the same time waits for the first.
+ * ClientToken: if the row has ACTION_CLIENT_TOKEN and the parameters a ClientToken, the answer is
+ * stored in the same transaction as what the action made; the same token with the same parameters
+ * gets that answer again for 24 hours, with other parameters IdempotentParameterMismatch; a second
+ * request under way at the same time waits for the first.
  */
 #pragma once
 
@@ -18,21 +20,25 @@ struct daemon;
 
 /* One call under way. */
 struct call {
-	const char *method;	/* "ec2.RunInstances" */
+	const char *method; /* "ec2.RunInstances" */
 	const struct context *ctx;
 	struct daemon *daemon;
 	struct store *store;
-	struct txn *txn;	/* committed when the handler returns 0, dropped otherwise; NULL if the daemon has no store */
+	struct txn *txn; /* committed when the handler returns 0, dropped otherwise; NULL if the
+			    daemon has no store */
 	struct fds *in, *out;
-	uid_t uid;		/* of the calling process */
+	uid_t uid; /* of the calling process */
 };
 
-/* (fiber) 0 with *ret_reply (NULL: the empty object) or -errno with `f` filled. A handler that needs its writes durable before it
- * goes on (before it asks another daemon, say) may call txn_commit(c->txn) itself, any number of times. */
-typedef int (*action_handler)(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f);
+/* (fiber) 0 with *ret_reply (NULL: the empty object) or -errno with `f` filled. A handler that
+ * needs its writes durable before it goes on (before it asks another daemon, say) may call
+ * txn_commit(c->txn) itself, any number of times. */
+typedef int (*action_handler)(struct call *c, json_t *parameters, json_t **ret_reply,
+			      struct fault *f);
 
 enum action_flags {
-	ACTION_INTERNAL = 1,	 /* for the other daemons only: not announced, apid never routes to it */
+	ACTION_INTERNAL =
+		1, /* for the other daemons only: not announced, apid never routes to it */
 	ACTION_CLIENT_TOKEN = 2, /* idempotent by ClientToken */
 };
 

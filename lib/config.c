@@ -14,15 +14,16 @@ static const struct setting {
 	enum type type;
 	const char *standard, *sentence;
 } settings[] = {
-#define SETTING(section, name, type, standard, sentence) {#section, #name, type, standard, sentence},
+#define SETTING(section, name, type, standard, sentence)                                           \
+	{#section, #name, type, standard, sentence},
 #include "config-table.h"
 #undef SETTING
 };
 #define N_SETTINGS (sizeof settings / sizeof settings[0])
 
 struct config {
-	char *value[N_SETTINGS];    /* NULL: the default */
-	char **words[N_SETTINGS];   /* of lists, made when loading */
+	char *value[N_SETTINGS];  /* NULL: the default */
+	char **words[N_SETTINGS]; /* of lists, made when loading */
 };
 
 static size_t find(const char *section, const char *name)
@@ -45,7 +46,8 @@ static char *strip(char *text)
 
 static int parse_bool(const char *text)
 {
-	static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
+	static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false",
+										    "off", "0"};
 
 	for (size_t i = 0; i < 4; i++) {
 		if (!strcasecmp(text, yes[i]))
@@ -101,10 +103,13 @@ static int take_line(struct config *c, char *line, char section[static 64], char
 	value = strip(equals + 1);
 	i = find(section, name);
 	if (i == N_SETTINGS)
-		return snprintf(reason, 256, "no setting '%.60s' in section [%.60s]", name, section), -EINVAL;
+		return snprintf(reason, 256, "no setting '%.60s' in section [%.60s]", name,
+				section),
+		       -EINVAL;
 	if (value_check(settings[i].type, value) < 0)
 		return snprintf(reason, 256, "'%.60s' is no %s for %s", value,
-				settings[i].type == BOOL ? "yes or no" : "number", name), -EINVAL;
+				settings[i].type == BOOL ? "yes or no" : "number", name),
+		       -EINVAL;
 	free(c->value[i]);
 	c->value[i] = strdup(value);
 	return c->value[i] ? 0 : -ENOMEM;
@@ -241,7 +246,8 @@ int64_t config_integer(const struct config *c, const char *section, const char *
 {
 	int64_t number = 0;
 
-	(void)parse_integer(text_of(c, must_find(section, name, INTEGER)), &number); /* checked when loaded */
+	(void)parse_integer(text_of(c, must_find(section, name, INTEGER)),
+			    &number); /* checked when loaded */
 	return number;
 }
 
@@ -255,7 +261,8 @@ void config_print(const struct config *c, FILE *out)
 	for (size_t i = 0; i < N_SETTINGS; i++) {
 		if (i == 0 || strcmp(settings[i].section, settings[i - 1].section) != 0)
 			fprintf(out, "%s[%s]\n", i ? "\n" : "", settings[i].section);
-		fprintf(out, "%s=%s%s\n", settings[i].name, text_of(c, i), c->value[i] ? "" : "  # default");
+		fprintf(out, "%s=%s%s\n", settings[i].name, text_of(c, i),
+			c->value[i] ? "" : "  # default");
 	}
 }
 
@@ -264,6 +271,7 @@ void config_print_table(FILE *out)
 	for (size_t i = 0; i < N_SETTINGS; i++) {
 		if (i == 0 || strcmp(settings[i].section, settings[i - 1].section) != 0)
 			fprintf(out, "%s[%s]\n", i ? "\n" : "", settings[i].section);
-		fprintf(out, "# %s\n#%s=%s\n", settings[i].sentence, settings[i].name, settings[i].standard);
+		fprintf(out, "# %s\n#%s=%s\n", settings[i].sentence, settings[i].name,
+			settings[i].standard);
 	}
 }

@@ -1,8 +1,9 @@
 /*
- * Configuration: one INI file in the systemd manner for all daemons, /etc/gureum/gureum.conf, then the drop-ins
- * gureum.conf.d/<any>.conf beside it in the order of their names. Every setting is a row of the table in config.c: section, name, type,
- * default and one sentence (from which the manual page is made). An unknown section or name, or a value of a wrong
- * type, is an error with file and line: a typo must not be a silent default.
+ * Configuration: one INI file in the systemd manner for all daemons, /etc/gureum/gureum.conf, then
+ * the drop-ins gureum.conf.d/<any>.conf beside it in the order of their names. Every setting is a
+ * row of the table in config.c: section, name, type, default and one sentence (from which the
+ * manual page is made). An unknown section or name, or a value of a wrong type, is an error with
+ * file and line: a typo must not be a silent default.
  */
 #pragma once
 
@@ -12,8 +13,8 @@
 
 struct config;
 
-/* Reads `path` and its drop-ins; a missing file is all defaults. On failure 0 < strlen(ret_error) tells file, line
- * and reason. -EINVAL, -ENOMEM or the errno of reading. */
+/* Reads `path` and its drop-ins; a missing file is all defaults. On failure 0 < strlen(ret_error)
+ * tells file, line and reason. -EINVAL, -ENOMEM or the errno of reading. */
 int config_load(const char *path, struct config **ret_config, char ret_error[static 512]);
 void config_free(struct config *c);
 OWN_DEFINE(struct config *, config_free);
@@ -25,7 +26,8 @@ int64_t config_integer(const struct config *c, const char *section, const char *
 /* A list's words, NULL-terminated, owned by the configuration. */
 const char *const *config_list(const struct config *c, const char *section, const char *name);
 
-/* Prints what was understood, one "Name=value" a line by section, defaults marked: `gureum-x --check`. */
+/* Prints what was understood, one "Name=value" a line by section, defaults marked: `gureum-x
+ * --check`. */
 void config_print(const struct config *c, FILE *out);
 /* Prints every row with its default and sentence in the form of gureum.conf(5)'s example file. */
 void config_print_table(FILE *out);

@@ -86,7 +86,8 @@ static void usage(const char *name, FILE *out)
 }
 
 /* Returns -1 to go on, else the exit status. */
-static int read_options(const char *name, int argc, char **argv, const char **config_path, int *is_check)
+static int read_options(const char *name, int argc, char **argv, const char **config_path,
+			int *is_check)
 {
 	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
 						{"check", no_argument, NULL, 'n'},
@@ -124,7 +125,8 @@ static int make_directories(const char *path, mode_t mode)
 	if (strlen(path) >= sizeof part)
 		return -ENAMETOOLONG;
 	for (const char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-		(void)snprintf(part, sizeof part, "%.*s", slash ? (int)(slash - path) : (int)strlen(path), path);
+		(void)snprintf(part, sizeof part, "%.*s",
+			       slash ? (int)(slash - path) : (int)strlen(path), path);
 		if (mkdir(part, slash ? 0755 : mode) < 0 && errno != EEXIST)
 			return -errno;
 		if (!slash)
@@ -136,14 +138,16 @@ static int open_directories(struct daemon *d)
 {
 	int r;
 
-	(void)snprintf(d->state_dir, sizeof d->state_dir, "%s/%s", config_string(d->config, "Paths", "StateDirectory"),
-		       d->spec->name);
-	(void)snprintf(d->runtime_dir, sizeof d->runtime_dir, "%s", config_string(d->config, "Paths", "RuntimeDirectory"));
+	(void)snprintf(d->state_dir, sizeof d->state_dir, "%s/%s",
+		       config_string(d->config, "Paths", "StateDirectory"), d->spec->name);
+	(void)snprintf(d->runtime_dir, sizeof d->runtime_dir, "%s",
+		       config_string(d->config, "Paths", "RuntimeDirectory"));
 	r = make_directories(d->state_dir, 0700);
 	if (r == 0)
 		r = make_directories(d->runtime_dir, 0755);
 	if (r < 0)
-		log_error(r, "cannot make the directories", "STATE", d->state_dir, "RUNTIME", d->runtime_dir);
+		log_error(r, "cannot make the directories", "STATE", d->state_dir, "RUNTIME",
+			  d->runtime_dir);
 	return r;
 }
 
@@ -161,7 +165,8 @@ static int open_store(struct daemon *d)
 	return r;
 }
 
-/* The socket is there before the daemon opens: who calls early waits in its queue instead of being turned away. */
+/* The socket is there before the daemon opens: who calls early waits in its queue instead of being
+ * turned away. */
 static int open_socket(const struct daemon *d)
 {
 	char path[300];
@@ -170,7 +175,8 @@ static int open_socket(const struct daemon *d)
 	if (fd >= 0 || !d->spec->actions)
 		return fd;
 	(void)snprintf(path, sizeof path, "%s/%s.sock", d->runtime_dir, d->spec->name);
-	/* A daemon that was killed while it forked leaves the socket to its child, until that one executes its command. */
+	/* A daemon that was killed while it forked leaves the socket to its child, until that one
+	 * executes its command. */
 	for (int tries = 0; (fd = rpc_listen(path)) == -EADDRINUSE && tries < 20; tries++)
 		(void)usleep(50000);
 	if (fd < 0)
@@ -283,7 +289,8 @@ int daemon_main(const struct daemon_spec *spec, int argc, char **argv)
 	take_listen_fds();
 	d->spec = spec;
 	d->config = config;
-	if (sd_event_default(&d->loop) < 0 || fiber_start(d->loop, spec->n_workers ? spec->n_workers : 4) < 0) {
+	if (sd_event_default(&d->loop) < 0 ||
+	    fiber_start(d->loop, spec->n_workers ? spec->n_workers : 4) < 0) {
 		log_error(0, "no event loop");
 		return EXIT_FAILURE;
 	}

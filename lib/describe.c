@@ -37,7 +37,8 @@ static int found_add(struct found *s, const struct doc *d)
 
 static int may_see(const struct call *c, const struct describe *d, const struct doc *doc)
 {
-	return (strcmp(doc->account, c->ctx->account) == 0 && strcmp(doc->region, c->ctx->region) == 0) ||
+	return (strcmp(doc->account, c->ctx->account) == 0 &&
+		strcmp(doc->region, c->ctx->region) == 0) ||
 	       (d->is_visible && d->is_visible(c, doc));
 }
 
@@ -49,21 +50,23 @@ static int by_sequence(const void *a, const void *b)
 }
 
 /* The documents with these ids; one unknown fails them all. */
-static int find_ids(struct call *c, const struct describe *d, const json_t *ids, struct found *s, struct fault *f)
+static int find_ids(struct call *c, const struct describe *d, const json_t *ids, struct found *s,
+		    struct fault *f)
 {
 	size_t i;
 	json_t *v;
 
-	json_array_foreach(ids, i, v) {
+	json_array_foreach (ids, i, v) {
 		const char *id = json_string_value(v);
 		const struct doc *doc = id ? store_find(c->store, d->kind, id) : NULL;
 
 		if (!id || (d->prefix && !id_is(id, d->prefix)))
-			return fault_set(f, d->malformed, "Invalid id: \"%.128s\"%s%s%s", id ? id : "null",
-					 d->prefix ? " (expecting \"" : "", d->prefix ? d->prefix : "",
-					 d->prefix ? "-...\")" : "");
+			return fault_set(f, d->malformed, "Invalid id: \"%.128s\"%s%s%s",
+					 id ? id : "null", d->prefix ? " (expecting \"" : "",
+					 d->prefix ? d->prefix : "", d->prefix ? "-...\")" : "");
 		if (!doc || !may_see(c, d, doc))
-			return fault_set(f, d->not_found, "The %s ID '%.128s' does not exist", d->kind, id);
+			return fault_set(f, d->not_found, "The %s ID '%.128s' does not exist",
+					 d->kind, id);
 		if (found_add(s, doc) < 0)
 			return -ENOMEM;
 	}
@@ -77,10 +80,12 @@ static int find_ids(struct call *c, const struct describe *d, const json_t *ids,
 	return 0;
 }
 
-static int find_page(struct call *c, const struct describe *d, json_t *parameters, const struct page *p, struct found *s)
+static int find_page(struct call *c, const struct describe *d, json_t *parameters,
+		     const struct page *p, struct found *s)
 {
-	store_each(c->store, d->kind, doc) {
-		if (doc->sequence <= p->after || !may_see(c, d, doc) || !filter_match(d->filters, doc, parameters))
+	store_each (c->store, d->kind, doc) {
+		if (doc->sequence <= p->after || !may_see(c, d, doc) ||
+		    !filter_match(d->filters, doc, parameters))
 			continue;
 		if (p->n_max && s->n == (size_t)p->n_max) {
 			s->continue_after = s->docs[s->n - 1]->sequence;
@@ -92,7 +97,8 @@ static int find_page(struct call *c, const struct describe *d, json_t *parameter
 	return 0;
 }
 
-static int find(struct call *c, const struct describe *d, json_t *parameters, struct found *s, struct fault *f)
+static int find(struct call *c, const struct describe *d, json_t *parameters, struct found *s,
+		struct fault *f)
 {
 	const json_t *ids = d->ids ? json_object_get(parameters, d->ids) : NULL;
 	struct page p;
@@ -117,8 +123,8 @@ static int find(struct call *c, const struct describe *d, json_t *parameters, st
 }
 
 /* {result: items} and the token for what follows `position`. */
-static int reply_make(struct call *c, const struct describe *d, json_t *items, uint64_t position, json_t *parameters,
-		      json_t **ret_reply)
+static int reply_make(struct call *c, const struct describe *d, json_t *items, uint64_t position,
+		      json_t *parameters, json_t **ret_reply)
 {
 	OWN(free) char *token = position ? page_token(c, parameters, position) : NULL;
 	OWN(json_decref) json_t *reply = json_pack("{s:O}", d->result, items);
@@ -132,7 +138,8 @@ static int reply_make(struct call *c, const struct describe *d, json_t *items, u
 	return r;
 }
 
-int describe_run(struct call *c, const struct describe *d, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_run(struct call *c, const struct describe *d, json_t *parameters, json_t **ret_reply,
+		 struct fault *f)
 {
 	__attribute__((cleanup(own_found_clear))) struct found s = {0};
 	OWN(json_decref) json_t *items = json_array();
@@ -147,8 +154,8 @@ int describe_run(struct call *c, const struct describe *d, json_t *parameters, j
 	return r < 0 ? r : reply_make(c, d, items, s.continue_after, parameters, ret_reply);
 }
 
-int describe_select(struct call *c, const struct describe *d, json_t *parameters, json_t **ret_ids, char **ret_next_token,
-		    struct fault *f)
+int describe_select(struct call *c, const struct describe *d, json_t *parameters, json_t **ret_ids,
+		    char **ret_next_token, struct fault *f)
 {
 	__attribute__((cleanup(own_found_clear))) struct found s = {0};
 	OWN(json_decref) json_t *ids = json_array();
@@ -167,7 +174,8 @@ int describe_select(struct call *c, const struct describe *d, json_t *parameters
 	return 0;
 }
 
-int describe_list(struct call *c, const struct describe *d, json_t *items, json_t *parameters, json_t **ret_reply, struct fault *f)
+int describe_list(struct call *c, const struct describe *d, json_t *items, json_t *parameters,
+		  json_t **ret_reply, struct fault *f)
 {
 	OWN(json_decref) json_t *page = json_array();
 	uint64_t continue_after = 0, last = 0;
@@ -180,9 +188,13 @@ int describe_list(struct call *c, const struct describe *d, json_t *items, json_
 		r = page_parse(c, d, parameters, &p, f);
 	if (r < 0)
 		return r;
-	json_array_foreach(items, i, item) {
-		struct doc doc = {.kind = d->kind ? d->kind : "", .id = "", .account = c->ctx->account, .region = c->ctx->region,
-				  .json = item, .sequence = i + 1};
+	json_array_foreach (items, i, item) {
+		struct doc doc = {.kind = d->kind ? d->kind : "",
+				  .id = "",
+				  .account = c->ctx->account,
+				  .region = c->ctx->region,
+				  .json = item,
+				  .sequence = i + 1};
 
 		if (doc.sequence <= p.after || !filter_match(d->filters, &doc, parameters))
 			continue;

@@ -16,7 +16,8 @@ static const struct {
 #undef FAULT
 };
 
-static void fill(struct fault *f, const char *code, int status, const char *format, va_list arguments)
+static void fill(struct fault *f, const char *code, int status, const char *format,
+		 va_list arguments)
 {
 	char message[sizeof f->message];
 

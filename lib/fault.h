@@ -1,10 +1,11 @@
 /*
  * Faults: why a customer's request was refused, in AWS's words.
  *
- * lib/fault-table.h is the one table that maps each fault to AWS error code, HTTP status and errno. A function that
- * answers a customer takes a `struct fault *` last, fills it where the reason is known with fault_set(), and
- * returns what fault_set() returned (-errno of the row). A fault that came over the wire from another daemon is
- * kept by code and status (fault_set_code). `f` may be NULL where nobody wants the words.
+ * lib/fault-table.h is the one table that maps each fault to AWS error code, HTTP status and errno.
+ * A function that answers a customer takes a `struct fault *` last, fills it where the reason is
+ * known with fault_set(), and returns what fault_set() returned (-errno of the row). A fault that
+ * came over the wire from another daemon is kept by code and status (fault_set_code). `f` may be
+ * NULL where nobody wants the words.
  */
 #pragma once
 
@@ -18,9 +19,9 @@ enum fault_kind {
 };
 
 struct fault {
-	char code[80];	    /* AWS error code, "" while unset */
-	int status;	    /* HTTP status */
-	char message[512];  /* a sentence for the customer */
+	char code[80];	   /* AWS error code, "" while unset */
+	int status;	   /* HTTP status */
+	char message[512]; /* a sentence for the customer */
 };
 
 /* Fills `f` and returns the row's -errno. A fault that is set already is overwritten. */

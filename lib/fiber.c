@@ -1,10 +1,11 @@
 /*
  * Fibers on one sd-event loop.
  *
- * Theory of operation: each fiber has an mmap'ed stack with a guard page below it and a ucontext. The loop's own stack is
- * the "home" context; a fiber that waits swaps back to whoever resumed it. Fibers are resumed from the loop only: a wake puts
- * the fiber on the ready list, and one deferred event source drains that list. Finished stacks are kept for the next fiber, up
- * to STACKS_KEPT. Worker threads take jobs from a list under a mutex and report by an eventfd.
+ * Theory of operation: each fiber has an mmap'ed stack with a guard page below it and a ucontext.
+ * The loop's own stack is the "home" context; a fiber that waits swaps back to whoever resumed it.
+ * Fibers are resumed from the loop only: a wake puts the fiber on the ready list, and one deferred
+ * event source drains that list. Finished stacks are kept for the next fiber, up to STACKS_KEPT.
+ * Worker threads take jobs from a list under a mutex and report by an eventfd.
  */
 #include "fiber.h"
 
@@ -32,23 +33,25 @@
 #include <sanitizer/common_interface_defs.h>
 #define STACK_BYTES (1u << 20)
 #else
-#define STACK_BYTES (256u << 10) /* touched pages only count; libvirt and OpenSSL never run on a fiber's deep end */
+#define STACK_BYTES                                                                                \
+	(256u << 10) /* touched pages only count; libvirt and OpenSSL never run on a fiber's deep  \
+			end */
 #endif
 #define GUARD_BYTES 4096u
 #define STACKS_KEPT 16
 
 struct fiber {
 	ucontext_t context;
-	void *stack;		/* guard page first */
+	void *stack; /* guard page first */
 	void (*run)(void *arg);
 	void *arg;
-	struct fiber *next;	/* in the ready list, or among the kept */
+	struct fiber *next;	      /* in the ready list, or among the kept */
 	struct fiber *before, *after; /* among all that have a stack */
 	int is_ready, is_waiting, is_woken, is_done;
 	struct fiber_waiter {
 		struct fiber *fiber;
 		struct fiber_waiter *next;
-	} waiter;		/* in the queue of the one lock it waits for */
+	} waiter; /* in the queue of the one lock it waits for */
 	void *asan_fake;
 };
 
@@ -77,11 +80,13 @@ static struct {
 	pthread_mutex_t mutex;
 	pthread_cond_t has_job;
 	struct job *jobs, **jobs_last, *done;
-	unsigned n_idle, n_waiting, n_threads, n_max; /* workers without a job, jobs without a worker */
+	unsigned n_idle, n_waiting, n_threads,
+		n_max; /* workers without a job, jobs without a worker */
 	pthread_t *threads;
 	int finished_fd;
 	int stopping;
-} self = {.mutex = PTHREAD_MUTEX_INITIALIZER, .has_job = PTHREAD_COND_INITIALIZER, .finished_fd = -1};
+} self = {
+	.mutex = PTHREAD_MUTEX_INITIALIZER, .has_job = PTHREAD_COND_INITIALIZER, .finished_fd = -1};
 
 static void stack_free(struct fiber *f)
 {
@@ -132,8 +137,9 @@ static struct fiber *fiber_new(void)
 		free(f);
 		return NULL;
 	}
-	(void)mprotect(f->stack, GUARD_BYTES, PROT_NONE); /* without the guard we run all the same */
-	(void)getcontext(&f->context);			  /* never fails on Linux */
+	(void)mprotect(f->stack, GUARD_BYTES,
+		       PROT_NONE);     /* without the guard we run all the same */
+	(void)getcontext(&f->context); /* never fails on Linux */
 	f->context.uc_stack.ss_sp = (char *)f->stack + GUARD_BYTES;
 	f->context.uc_stack.ss_size = STACK_BYTES;
 	f->context.uc_link = NULL;
@@ -145,7 +151,8 @@ static struct fiber *fiber_new(void)
 	return f;
 }
 
-/* Runs `f` until it waits or ends. Nested: a fiber may spawn another, which then runs on top of it. */
+/* Runs `f` until it waits or ends. Nested: a fiber may spawn another, which then runs on top of it.
+ */
 static void resume(struct fiber *f)
 {
 	struct fiber *before = self.current;
@@ -268,7 +275,8 @@ static int on_fd(sd_event_source *source, int fd, uint32_t events, void *userdat
 	struct fd_wait *w = userdata;
 
 	(void)fd;
-	(void)sd_event_source_set_enabled(source, SD_EVENT_OFF); /* once is enough; cannot fail for a live source */
+	(void)sd_event_source_set_enabled(
+		source, SD_EVENT_OFF); /* once is enough; cannot fail for a live source */
 	w->events = events;
 	w->is_over = 1;
 	fiber_wake(w->fiber);
@@ -294,7 +302,8 @@ static int timer_new(struct fd_wait *w, uint64_t usec, sd_event_source **ret_sou
 	/* A hundredth of slack lets the kernel join timers; 1 ms at least. */
 	uint64_t slack = usec / 100 > 1000 ? usec / 100 : 1000;
 
-	return sd_event_add_time_relative(self.loop, ret_source, CLOCK_MONOTONIC, usec, slack, on_time, w);
+	return sd_event_add_time_relative(self.loop, ret_source, CLOCK_MONOTONIC, usec, slack,
+					  on_time, w);
 }
 
 int fiber_sleep(uint64_t usec)
@@ -381,8 +390,8 @@ static int on_finished(sd_event_source *source, int fd, uint32_t events, void *u
 	return 0;
 }
 
-/* Workers are made when first needed: an idle daemon has no threads. An idle one that has not woken yet for an earlier job is not there
- * for this one. Called with the mutex held. */
+/* Workers are made when first needed: an idle daemon has no threads. An idle one that has not woken
+ * yet for an earlier job is not there for this one. Called with the mutex held. */
 static int worker_add(void)
 {
 	pthread_attr_t attributes;

@@ -21,7 +21,9 @@ static size_t character(const char *s)
 
 int pattern_match(const char *pattern, const char *text)
 {
-	const char *star = NULL, *from = NULL; /* where to go back to: the last star, and what it has eaten so far */
+	const char
+		*star = NULL,
+		*from = NULL; /* where to go back to: the last star, and what it has eaten so far */
 
 	while (*text) {
 		if (*pattern == '*') {
@@ -55,7 +57,7 @@ static int text_fits(const char *text, const json_t *values)
 	size_t i;
 	json_t *v;
 
-	json_array_foreach(values, i, v)
+	json_array_foreach (values, i, v)
 		if (pattern_match(json_string_value(v), text))
 			return 1;
 	return 0;
@@ -90,14 +92,15 @@ static int path_fits(const json_t *at, const char *path, const json_t *values)
 	json_t *element;
 
 	if (json_is_array(at)) {
-		json_array_foreach(at, i, element)
+		json_array_foreach (at, i, element)
 			if (path_fits(element, path, values))
 				return 1;
 		return 0;
 	}
 	if (n == 0)
 		return scalar_fits(at, values);
-	return json_is_object(at) && path_fits(json_object_getn(at, path, n), path + n + (path[n] == '.'), values);
+	return json_is_object(at) &&
+	       path_fits(json_object_getn(at, path, n), path + n + (path[n] == '.'), values);
 }
 
 static int tag_fits(const json_t *tag, const char *key, const json_t *values)
@@ -107,15 +110,17 @@ static int tag_fits(const json_t *tag, const char *key, const json_t *values)
 	return k && strcmp(k, key) == 0 && text_fits(jstr_or(tag, "Value", ""), values);
 }
 
-/* "tag:<key>" over the list at `path`; without a path the document is itself a tag (DescribeTags). */
-static int tag_filter_fits(const struct filter *row, const struct doc *d, const char *key, const json_t *values)
+/* "tag:<key>" over the list at `path`; without a path the document is itself a tag (DescribeTags).
+ */
+static int tag_filter_fits(const struct filter *row, const struct doc *d, const char *key,
+			   const json_t *values)
 {
 	size_t i;
 	json_t *tag;
 
 	if (!row->path)
 		return tag_fits(d->json, key, values);
-	json_array_foreach(jpath(d->json, row->path), i, tag)
+	json_array_foreach (jpath(d->json, row->path), i, tag)
 		if (tag_fits(tag, key, values))
 			return 1;
 	return 0;
@@ -131,7 +136,8 @@ static const struct filter *row_find(const struct filter *table, const char *nam
 	for (const struct filter *row = table; row && row->name; row++) {
 		size_t n = strlen(row->name);
 
-		if (is_prefix_row(row) ? strncmp(row->name, name, n) == 0 && name[n] : strcmp(row->name, name) == 0)
+		if (is_prefix_row(row) ? strncmp(row->name, name, n) == 0 && name[n]
+				       : strcmp(row->name, name) == 0)
 			return row;
 	}
 	return NULL;
@@ -144,23 +150,28 @@ int filter_check(const struct filter *table, json_t *parameters, struct fault *f
 
 	if (filters && !json_is_array(filters) && !json_is_null(filters))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Filters is not a list");
-	json_array_foreach(filters, i, filter) {
+	json_array_foreach (filters, i, filter) {
 		const char *name = jstr(filter, "Name");
 		const json_t *values = json_object_get(filter, "Values");
 
 		if (!name || !row_find(table, name))
-			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The filter '%.255s' is invalid", name ? name : "null");
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "The filter '%.255s' is invalid", name ? name : "null");
 		if (json_array_size(values) == 0)
-			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The filter '%.255s' has no values", name);
-		json_array_foreach(values, k, value)
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "The filter '%.255s' has no values", name);
+		json_array_foreach (values, k, value)
 			if (!json_is_string(value))
-				return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "A value of the filter '%.255s' is not text",
+				return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+						 "A value of the filter '%.255s' is not text",
 						 name);
 		n_values += json_array_size(values);
 	}
 	if (n_values > VALUES_MAX)
-		return fault_set(f, FAULT_FILTER_LIMIT_EXCEEDED,
-				 "The maximum number of filter values specified on a single call is %d", VALUES_MAX);
+		return fault_set(
+			f, FAULT_FILTER_LIMIT_EXCEEDED,
+			"The maximum number of filter values specified on a single call is %d",
+			VALUES_MAX);
 	return 0;
 }
 
@@ -169,7 +180,7 @@ int filter_match(const struct filter *table, const struct doc *d, json_t *parame
 	json_t *filters = json_object_get(parameters, "Filters"), *filter;
 	size_t i;
 
-	json_array_foreach(filters, i, filter) {
+	json_array_foreach (filters, i, filter) {
 		const char *name = jstr(filter, "Name");
 		const json_t *values = json_object_get(filter, "Values");
 		const struct filter *row = row_find(table, name);

@@ -14,7 +14,8 @@ static const char hex_alphabet[] = "0123456789abcdef";
 
 static void random_bytes(uint8_t *bytes, size_t n)
 {
-	/* Up to 256 bytes getrandom() is neither short nor interrupted once the kernel's pool is up. */
+	/* Up to 256 bytes getrandom() is neither short nor interrupted once the kernel's pool is
+	 * up. */
 	ssize_t got = getrandom(bytes, n, 0);
 
 	assert(n <= 256 && got == (ssize_t)n);
@@ -57,8 +58,10 @@ void id_uuid(char ret_uuid[static ID_MAX])
 	random_bytes(b, sizeof b);
 	b[6] = (b[6] & 0x0f) | 0x40; /* RFC 4122: version 4, variant 1 */
 	b[8] = (b[8] & 0x3f) | 0x80;
-	snprintf(ret_uuid, ID_MAX, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	snprintf(ret_uuid, ID_MAX,
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+		 b[15]);
 }
 
 void id_link_name(char letter, const char *id, char ret_name[static 16])

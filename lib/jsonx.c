@@ -57,7 +57,7 @@ int jarray_has(const json_t *array, const char *text)
 	size_t i;
 	json_t *v;
 
-	json_array_foreach(array, i, v) {
+	json_array_foreach (array, i, v) {
 		const char *s = json_string_value(v);
 
 		if (s && strcmp(s, text) == 0)

@@ -1,6 +1,7 @@
 /*
- * Small reads and writes on jansson values, so that handlers say what they mean in one line. NULL objects are fine: the
- * default comes back. All returned references are borrowed unless it says new.
+ * Small reads and writes on jansson values, so that handlers say what they mean in one line. NULL
+ * objects are fine: the default comes back. All returned references are borrowed unless it says
+ * new.
  */
 #pragma once
 
@@ -29,6 +30,7 @@ json_t *jtime(int64_t usec_since_epoch);
 int64_t jtime_parse(const char *text);
 /* Appends every element of `from` to `to`. */
 int jarray_extend_all(json_t *to, const json_t *from);
-/* The JSON text nests no deeper than n_max. Asked of strangers' texts before they are parsed: jansson parses, copies and prints by
- * recursion, 2,048 levels deep, and that is more than a fiber's stack holds. */
+/* The JSON text nests no deeper than n_max. Asked of strangers' texts before they are parsed:
+ * jansson parses, copies and prints by recursion, 2,048 levels deep, and that is more than a
+ * fiber's stack holds. */
 int jtext_is_shallow(const char *text, size_t n_bytes, unsigned n_max);

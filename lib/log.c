@@ -1,4 +1,5 @@
-/* Log: to the journal with fields when systemd reads our stderr, to stderr as one line otherwise. */
+/* Log: to the journal with fields when systemd reads our stderr, to stderr as one line otherwise.
+ */
 #include "log.h"
 
 #include <stdarg.h>
@@ -16,7 +17,8 @@ static const char *program = "gureum";
 static int to_journal = -1;
 static int shows_debug = -1;
 
-/* JOURNAL_STREAM is "device:inode" of the stderr that systemd gave us; a redirected stderr no longer matches. */
+/* JOURNAL_STREAM is "device:inode" of the stderr that systemd gave us; a redirected stderr no
+ * longer matches. */
 static int stderr_is_journal(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -25,7 +27,8 @@ static int stderr_is_journal(void)
 
 	if (!stream || fstat(STDERR_FILENO, &st) < 0)
 		return 0;
-	(void)snprintf(own, sizeof own, "%lu:%lu", (unsigned long)st.st_dev, (unsigned long)st.st_ino);
+	(void)snprintf(own, sizeof own, "%lu:%lu", (unsigned long)st.st_dev,
+		       (unsigned long)st.st_ino);
 	return strcmp(own, stream) == 0;
 }
 
@@ -60,7 +63,8 @@ static void one_line(char *text)
 			*text = ' ';
 }
 
-static void write_stderr(enum log_level level, const char *message, char fields[][512], size_t n_fields)
+static void write_stderr(enum log_level level, const char *message, char fields[][512],
+			 size_t n_fields)
 {
 	char line[4096];
 	size_t n = 0;
@@ -76,7 +80,8 @@ static void write_stderr(enum log_level level, const char *message, char fields[
 	(void)!write(STDERR_FILENO, line, n + 1); /* nowhere to complain */
 }
 
-static void write_journal(enum log_level level, const char *message, char fields[][512], size_t n_fields)
+static void write_journal(enum log_level level, const char *message, char fields[][512],
+			  size_t n_fields)
 {
 	char text[1024], priority[16];
 	struct iovec iov[FIELDS_MAX + 3];
@@ -102,12 +107,14 @@ void log_event(enum log_level level, int error, const char *message, ...)
 	if (level == LOG_LEVEL_DEBUG && !shows_debug)
 		return;
 	if (error)
-		(void)snprintf(fields[n_fields++], sizeof fields[0], "ERROR=%s", strerror(abs(error)));
+		(void)snprintf(fields[n_fields++], sizeof fields[0], "ERROR=%s",
+			       strerror(abs(error)));
 	va_start(arguments, message);
 	for (const char *name; n_fields < FIELDS_MAX && (name = va_arg(arguments, const char *));) {
 		const char *value = va_arg(arguments, const char *);
 
-		(void)snprintf(fields[n_fields++], sizeof fields[0], "%s=%s", name, value ? value : "");
+		(void)snprintf(fields[n_fields++], sizeof fields[0], "%s=%s", name,
+			       value ? value : "");
 	}
 	va_end(arguments);
 	if (to_journal)

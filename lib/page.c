@@ -41,12 +41,14 @@ static int key_get(const struct call *c, uint8_t ret_key[static KEY_BYTES])
 
 	for (int i = 0; i < KEY_BYTES; i++)
 		snprintf(text + 2 * i, 3, "%02x", ret_key[i]);
-	int r = t ? txn_put(t, "_secret", "page", "", "", json_pack("{s:s}", "Key", text)) : -ENOMEM;
+	int r = t ? txn_put(t, "_secret", "page", "", "", json_pack("{s:s}", "Key", text))
+		  : -ENOMEM;
 
 	return r < 0 ? r : txn_commit(t);
 }
 
-static int mac_of(const struct call *c, const json_t *parameters, uint64_t position, uint8_t ret_mac[static MAC_BYTES])
+static int mac_of(const struct call *c, const json_t *parameters, uint64_t position,
+		  uint8_t ret_mac[static MAC_BYTES])
 {
 	OWN(json_decref) json_t *question = json_copy((json_t *)parameters);
 	OWN(json_decref) json_t *all = NULL;
@@ -57,11 +59,13 @@ static int mac_of(const struct call *c, const json_t *parameters, uint64_t posit
 
 	if (r < 0)
 		return r;
-	(void)json_object_del(question, "NextToken"); /* absent on the first page */
+	(void)json_object_del(question, "NextToken");  /* absent on the first page */
 	(void)json_object_del(question, "MaxResults"); /* a client may take smaller bites */
-	all = json_pack("[s,s,s,I,O]", c->method, c->ctx->account, c->ctx->region, (json_int_t)position, question);
+	all = json_pack("[s,s,s,I,O]", c->method, c->ctx->account, c->ctx->region,
+			(json_int_t)position, question);
 	text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
-	if (!text || !HMAC(EVP_sha256(), key, sizeof key, (const uint8_t *)text, strlen(text), mac, &n))
+	if (!text ||
+	    !HMAC(EVP_sha256(), key, sizeof key, (const uint8_t *)text, strlen(text), mac, &n))
 		return -ENOMEM;
 	memcpy(ret_mac, mac, MAC_BYTES);
 	return 0;
@@ -82,12 +86,14 @@ char *page_token(const struct call *c, const json_t *parameters, uint64_t positi
 	return text;
 }
 
-static int token_parse(const struct call *c, const json_t *parameters, const char *token, uint64_t *ret_position, struct fault *f)
+static int token_parse(const struct call *c, const json_t *parameters, const char *token,
+		       uint64_t *ret_position, struct fault *f)
 {
 	uint8_t bytes[TOKEN_BYTES + 1], mac[MAC_BYTES];
 	uint64_t wire;
 
-	if (strlen(token) == TOKEN_CHARS && EVP_DecodeBlock(bytes, (const uint8_t *)token, TOKEN_CHARS) == TOKEN_BYTES) {
+	if (strlen(token) == TOKEN_CHARS &&
+	    EVP_DecodeBlock(bytes, (const uint8_t *)token, TOKEN_CHARS) == TOKEN_BYTES) {
 		memcpy(&wire, bytes, 8);
 		int r = mac_of(c, parameters, be64toh(wire), mac);
 
@@ -101,9 +107,11 @@ static int token_parse(const struct call *c, const json_t *parameters, const cha
 	return fault_set(f, FAULT_INVALID_PAGINATION_TOKEN, "The token '%.64s' is invalid", token);
 }
 
-int page_parse(const struct call *c, const struct describe *d, const json_t *parameters, struct page *ret_page, struct fault *f)
+int page_parse(const struct call *c, const struct describe *d, const json_t *parameters,
+	       struct page *ret_page, struct fault *f)
 {
-	const json_t *max = json_object_get(parameters, "MaxResults"), *token = json_object_get(parameters, "NextToken");
+	const json_t *max = json_object_get(parameters, "MaxResults"),
+		     *token = json_object_get(parameters, "NextToken");
 	int has_ids = d->ids && json_array_size(json_object_get(parameters, d->ids)) > 0;
 	int64_t low = d->n_max_low || d->n_max_high ? d->n_max_low : 5;
 	int64_t high = d->n_max_low || d->n_max_high ? d->n_max_high : 1000;
@@ -113,12 +121,14 @@ int page_parse(const struct call *c, const struct describe *d, const json_t *par
 		max = NULL;
 	if (has_ids && max)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-				 "The parameter %s cannot be used with the parameter maxResults", d->ids);
+				 "The parameter %s cannot be used with the parameter maxResults",
+				 d->ids);
 	if (max) {
 		p.n_max = json_integer_value(max);
 		if (!json_is_integer(max) || p.n_max < low || p.n_max > high)
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-					 "Value ( %lld ) for parameter maxResults is invalid. Expecting a value between %lld and %lld",
+					 "Value ( %lld ) for parameter maxResults is invalid. "
+					 "Expecting a value between %lld and %lld",
 					 (long long)p.n_max, (long long)low, (long long)high);
 	}
 	/* An empty token is what some clients send for "from the start". */

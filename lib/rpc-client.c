@@ -7,10 +7,10 @@
 #include "fiber.h"
 #include "rpc-frame.h"
 
-#define IDLE_MAX     8
-#define WAIT_USEC    5000000ull
-#define PAUSE_USEC   20000ull
-#define PAUSE_MAX    320000ull
+#define IDLE_MAX   8
+#define WAIT_USEC  5000000ull
+#define PAUSE_USEC 20000ull
+#define PAUSE_MAX  320000ull
 
 struct rpc_peer {
 	char path[108];
@@ -27,7 +27,8 @@ struct rpc_peer *rpc_peer_new(const char *socket_path)
 
 	if (!p)
 		return NULL;
-	(void)snprintf(p->path, sizeof p->path, "%s", socket_path); /* too long: connecting says so */
+	(void)snprintf(p->path, sizeof p->path, "%s",
+		       socket_path); /* too long: connecting says so */
 	p->wait_usec = WAIT_USEC;
 	return p;
 }
@@ -115,9 +116,9 @@ static void put_connection(struct rpc_peer *p, struct frames *c)
 
 static json_t *request_new(const struct context *ctx, const char *method, json_t *parameters)
 {
-	return json_pack("{s:s, s:O, s:{s:s, s:s, s:s, s:s}}", "method", method, "parameters", parameters, "context",
-			 "account", ctx->account, "region", ctx->region, "principal", ctx->principal, "request",
-			 ctx->request);
+	return json_pack("{s:s, s:O, s:{s:s, s:s, s:s, s:s}}", "method", method, "parameters",
+			 parameters, "context", "account", ctx->account, "region", ctx->region,
+			 "principal", ctx->principal, "request", ctx->request);
 }
 
 /* Turns an error reply into a fault. */
@@ -128,7 +129,8 @@ static int refuse(json_t *reply, struct fault *f)
 	json_int_t status = json_integer_value(json_object_get(p, "status"));
 	const char *message = json_string_value(json_object_get(p, "message"));
 
-	return fault_set_code(f, code, status >= 400 && status < 600 ? (int)status : 400, "%s", message ? message : code);
+	return fault_set_code(f, code, status >= 400 && status < 600 ? (int)status : 400, "%s",
+			      message ? message : code);
 }
 
 static int take_reply(json_t *reply, json_t **ret_reply, struct fault *f)
@@ -137,7 +139,8 @@ static int take_reply(json_t *reply, json_t **ret_reply, struct fault *f)
 
 	if (json_is_string(json_object_get(reply, "error")))
 		return refuse(reply, f);
-	*ret_reply = parameters && json_is_object(parameters) ? json_incref(parameters) : json_object();
+	*ret_reply =
+		parameters && json_is_object(parameters) ? json_incref(parameters) : json_object();
 	return *ret_reply ? 0 : fault_set(f, FAULT_INTERNAL_ERROR, "out of memory");
 }
 
@@ -166,7 +169,8 @@ int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, 
 		r = frame_read(&c, UINT64_MAX, &reply, &fds);
 	if (r < 0) {
 		frames_clear(&c);
-		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s does not answer (%s)", daemon_word(p), strerror(-r));
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s does not answer (%s)",
+				 daemon_word(p), strerror(-r));
 	}
 	put_connection(p, &c);
 	r = take_reply(reply, ret_reply, f);

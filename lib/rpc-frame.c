@@ -68,7 +68,10 @@ static int fill(struct frames *c)
 {
 	char control[CMSG_SPACE(sizeof(int) * RPC_FDS_MAX)];
 	struct iovec iov;
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = control,
+			   .msg_controllen = sizeof control};
 	ssize_t n;
 	int r;
 
@@ -124,7 +127,8 @@ int frame_read(struct frames *c, uint64_t timeout_usec, json_t **ret_message, st
 			return r;
 	}
 	if (jtext_is_shallow(c->buffer, (size_t)(end - c->buffer), NESTING_MAX))
-		message = json_loadb(c->buffer, (size_t)(end - c->buffer), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+		message = json_loadb(c->buffer, (size_t)(end - c->buffer),
+				     JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
 	drop_front(c, (size_t)(end - c->buffer) + 1);
 	if (!json_is_object(message)) {
 		json_decref(message);

@@ -96,13 +96,15 @@ static int parse(json_t *message, struct rpc_request *q, const char **ret_wrong)
 
 static json_t *error_new(const char *code, int status, const char *message)
 {
-	return json_pack("{s:s, s:{s:i, s:s}}", "error", code, "parameters", "status", status, "message", message);
+	return json_pack("{s:s, s:{s:i, s:s}}", "error", code, "parameters", "status", status,
+			 "message", message);
 }
 
 static json_t *wrong_member(const char *name)
 {
-	return json_pack("{s:s, s:{s:s, s:i, s:s}}", "error", "org.varlink.service.InvalidParameter", "parameters",
-			 "parameter", name, "status", 400, "message", "not of the right type");
+	return json_pack("{s:s, s:{s:s, s:i, s:s}}", "error",
+			 "org.varlink.service.InvalidParameter", "parameters", "parameter", name,
+			 "status", 400, "message", "not of the right type");
 }
 
 static json_t *answer(struct connection *c, struct rpc_request *q)
@@ -112,15 +114,16 @@ static json_t *answer(struct connection *c, struct rpc_request *q)
 	int r;
 
 	if (!strcmp(q->method, "org.varlink.service.GetInfo"))
-		return json_pack("{s:{s:s, s:s, s:s, s:s, s:[s]}}", "parameters", "vendor", "Gureum", "product",
-				 program_invocation_short_name, "version", GUREUM_VERSION, "url", "", "interfaces",
-				 "org.varlink.service");
+		return json_pack("{s:{s:s, s:s, s:s, s:s, s:[s]}}", "parameters", "vendor",
+				 "Gureum", "product", program_invocation_short_name, "version",
+				 GUREUM_VERSION, "url", "", "interfaces", "org.varlink.service");
 	if (c->server->is_closed)
 		return error_new("ServiceUnavailable", 503, "the daemon is stopping");
 	r = c->server->handler(c->server->userdata, q, &reply, &f);
 	if (r < 0) {
 		if (!fault_is_set(&f))
-			(void)fault_set(&f, FAULT_INTERNAL_ERROR, "%s", strerror(-r)); /* r is returned already */
+			(void)fault_set(&f, FAULT_INTERNAL_ERROR, "%s",
+					strerror(-r)); /* r is returned already */
 		return error_new(f.code, f.status, f.message);
 	}
 	return json_pack("{s:o}", "parameters", reply ? give(reply) : json_object());
@@ -154,7 +157,8 @@ static int serve_one(struct connection *c)
 static void resume(struct rpc_server *s)
 {
 	s->is_paused = 0;
-	(void)sd_event_source_set_enabled(s->source, SD_EVENT_ON); /* cannot fail for a live source */
+	(void)sd_event_source_set_enabled(s->source,
+					  SD_EVENT_ON); /* cannot fail for a live source */
 }
 
 static void serve(void *arg)
@@ -186,8 +190,10 @@ static int rest(struct rpc_server *s)
 {
 	s->rest = sd_event_source_disable_unref(s->rest);
 	s->is_paused = 1;
-	(void)sd_event_source_set_enabled(s->source, SD_EVENT_OFF); /* cannot fail for a live source */
-	return sd_event_add_time_relative(fiber_loop(), &s->rest, CLOCK_MONOTONIC, REST_USEC, REST_USEC, on_rest, s);
+	(void)sd_event_source_set_enabled(s->source,
+					  SD_EVENT_OFF); /* cannot fail for a live source */
+	return sd_event_add_time_relative(fiber_loop(), &s->rest, CLOCK_MONOTONIC, REST_USEC,
+					  REST_USEC, on_rest, s);
 }
 
 static int on_listen(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -210,7 +216,8 @@ static int on_listen(sd_event_source *source, int fd, uint32_t events, void *use
 		return rest(s);
 	c->server = s;
 	c->frames.fd = -1;
-	if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &c->peer, &n) < 0 || !may_call(s, client, &c->peer)) {
+	if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &c->peer, &n) < 0 ||
+	    !may_call(s, client, &c->peer)) {
 		free(c);
 		return 0;
 	}
@@ -224,14 +231,16 @@ static int on_listen(sd_event_source *source, int fd, uint32_t events, void *use
 	return 0;
 }
 
-int rpc_server_new(int listen_fd, rpc_handler handler, void *userdata, struct rpc_server **ret_server)
+int rpc_server_new(int listen_fd, rpc_handler handler, void *userdata,
+		   struct rpc_server **ret_server)
 {
 	struct rpc_server *s = calloc(1, sizeof *s);
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct rpc_server){.fd = listen_fd, .handler = handler, .userdata = userdata, .group = (gid_t)-1};
+	*s = (struct rpc_server){
+		.fd = listen_fd, .handler = handler, .userdata = userdata, .group = (gid_t)-1};
 	r = sd_event_add_io(fiber_loop(), &s->source, listen_fd, EPOLLIN, on_listen, s);
 	if (r < 0) {
 		free(s);
@@ -273,7 +282,8 @@ int rpc_listen(const char *path)
 		return -EADDRINUSE;
 	if (errno != ENOENT && unlink(path) < 0 && errno != ENOENT)
 		return -errno;
-	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || chmod(path, 0660) < 0 || listen(fd, SOMAXCONN) < 0)
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || chmod(path, 0660) < 0 ||
+	    listen(fd, SOMAXCONN) < 0)
 		return -errno;
 	return give(fd);
 }

@@ -56,7 +56,8 @@ static int limit(int resource, uint64_t value)
 	return value && setrlimit(resource, &l) < 0 ? -errno : 0;
 }
 
-/* In the child, between fork and exec: only calls that are safe there. Returns an errno; does not return on success. */
+/* In the child, between fork and exec: only calls that are safe there. Returns an errno; does not
+ * return on success. */
 static int become(const struct run *r, int in, int out, int err)
 {
 	sigset_t none;
@@ -105,7 +106,8 @@ static void end(int fds[2], int i)
 static int pipes_open(struct pipes *p, int has_input)
 {
 	memset(p, 0xff, sizeof *p); /* all -1 */
-	if (pipe2(p->out, O_CLOEXEC) < 0 || pipe2(p->err, O_CLOEXEC) < 0 || pipe2(p->report, O_CLOEXEC) < 0)
+	if (pipe2(p->out, O_CLOEXEC) < 0 || pipe2(p->err, O_CLOEXEC) < 0 ||
+	    pipe2(p->report, O_CLOEXEC) < 0)
 		return -errno;
 	if (has_input) {
 		if (pipe2(p->in, O_CLOEXEC) < 0)
@@ -121,7 +123,8 @@ struct capture {
 	size_t n, n_max;
 };
 
-/* Takes what is there; what exceeds the bound is read and dropped. Returns 0 at the end of the stream. */
+/* Takes what is there; what exceeds the bound is read and dropped. Returns 0 at the end of the
+ * stream. */
 static int capture_read(struct capture *c, int fd)
 {
 	char buffer[16384];
@@ -146,12 +149,14 @@ static int capture_read(struct capture *c, int fd)
 }
 
 /* Moves bytes until both outputs end. 0, or -ETIMEDOUT. */
-static int converse(const struct run *r, struct pipes *p, struct capture *out, struct capture *err, uint64_t until)
+static int converse(const struct run *r, struct pipes *p, struct capture *out, struct capture *err,
+		    uint64_t until)
 {
 	size_t sent = 0;
 
 	while (p->out[0] >= 0 || p->err[0] >= 0) {
-		struct pollfd polls[3] = {{p->out[0], POLLIN, 0}, {p->err[0], POLLIN, 0}, {p->in[1], POLLOUT, 0}};
+		struct pollfd polls[3] = {
+			{p->out[0], POLLIN, 0}, {p->err[0], POLLIN, 0}, {p->in[1], POLLOUT, 0}};
 		uint64_t now = now_usec();
 
 		if (now >= until)

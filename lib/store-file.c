@@ -16,7 +16,8 @@ enum statement { BEGIN, PUT, DELETE, COMMIT, ROLLBACK, N_STATEMENTS };
 
 static const char *const sql[N_STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
-	[PUT] = "INSERT INTO doc (sequence, kind, id, account, region, json) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+	[PUT] = "INSERT INTO doc (sequence, kind, id, account, region, json) VALUES (?1, ?2, ?3, "
+		"?4, ?5, ?6)"
 		" ON CONFLICT (kind, id) DO UPDATE SET account = ?4, region = ?5, json = ?6",
 	[DELETE] = "DELETE FROM doc WHERE kind = ?1 AND id = ?2",
 	[COMMIT] = "COMMIT",
@@ -88,7 +89,8 @@ static int check_for_damage(sqlite3 *db)
 
 	if (rc == SQLITE_OK) {
 		rc = sqlite3_step(q);
-		const char *answer = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(q, 0) : NULL;
+		const char *answer =
+			rc == SQLITE_ROW ? (const char *)sqlite3_column_text(q, 0) : NULL;
 
 		r = errno_of(rc);
 		if (r == 0 && (!answer || strcmp(answer, "ok") != 0))
@@ -98,15 +100,18 @@ static int check_for_damage(sqlite3 *db)
 	return r;
 }
 
-/* Makes the table where there is nothing yet; a file with something else in it is not ours to touch. */
+/* Makes the table where there is nothing yet; a file with something else in it is not ours to
+ * touch. */
 static int make_or_recognise(sqlite3 *db, unsigned *ret_version, int *ret_is_new)
 {
-	static const char schema[] = "BEGIN IMMEDIATE;"
-				     "CREATE TABLE doc (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL,"
-				     " account TEXT NOT NULL, region TEXT NOT NULL, json TEXT NOT NULL,"
-				     " UNIQUE (kind, id)) STRICT;"
-				     "PRAGMA application_id = " TEXT_OF(APPLICATION_ID) ";"
-				     "COMMIT";
+	static const char schema[] =
+		"BEGIN IMMEDIATE;"
+		"CREATE TABLE doc (sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT "
+		"NULL,"
+		" account TEXT NOT NULL, region TEXT NOT NULL, json TEXT NOT NULL,"
+		" UNIQUE (kind, id)) STRICT;"
+		"PRAGMA application_id = " TEXT_OF(APPLICATION_ID) ";"
+								   "COMMIT";
 	int64_t n_objects = 0, application = 0, version = 0;
 	int r = ask_integer(db, "SELECT count(*) FROM sqlite_master", &n_objects);
 
@@ -123,13 +128,16 @@ static int make_or_recognise(sqlite3 *db, unsigned *ret_version, int *ret_is_new
 	return *ret_is_new ? run_text(db, schema) : check_for_damage(db);
 }
 
-int store_file_open(const char *path, struct store_file **ret_file, unsigned *ret_version, int *ret_is_new)
+int store_file_open(const char *path, struct store_file **ret_file, unsigned *ret_version,
+		    int *ret_is_new)
 {
-	/* EXCLUSIVE before WAL: the lock is held for good and no shared-memory file is needed. FULL: every commit is
-	 * flushed. The page cache is small because reads never come here. */
-	static const char settings[] = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-				       "PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;"
-				       "PRAGMA trusted_schema = OFF; BEGIN IMMEDIATE; COMMIT";
+	/* EXCLUSIVE before WAL: the lock is held for good and no shared-memory file is needed.
+	 * FULL: every commit is flushed. The page cache is small because reads never come here. */
+	static const char settings[] =
+		"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = "
+		"FULL;"
+		"PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;"
+		"PRAGMA trusted_schema = OFF; BEGIN IMMEDIATE; COMMIT";
 	OWN(store_file_free) struct store_file *f = calloc(1, sizeof *f);
 	/* SQLite would make it by the umask; its -wal takes over the file's mode. */
 	OWN(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -139,15 +147,17 @@ int store_file_open(const char *path, struct store_file **ret_file, unsigned *re
 	if (fd < 0)
 		return -errno;
 	(void)close(give(fd)); /* a later close would drop SQLite's locks on the same file */
-	int r = errno_of(sqlite3_open_v2(path, &f->db,
-					 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL));
+	int r = errno_of(sqlite3_open_v2(
+		path, &f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+		NULL));
 
 	if (r == 0)
 		r = run_text(f->db, settings);
 	if (r == 0)
 		r = make_or_recognise(f->db, ret_version, ret_is_new);
 	for (int i = 0; r == 0 && i < N_STATEMENTS; i++)
-		r = errno_of(sqlite3_prepare_v3(f->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &f->statement[i], NULL));
+		r = errno_of(sqlite3_prepare_v3(f->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+						&f->statement[i], NULL));
 	if (r < 0)
 		return r;
 	*ret_file = give(f);
@@ -164,11 +174,14 @@ void store_file_free(struct store_file *f)
 	free(f);
 }
 
-int store_file_load(struct store_file *f, int (*row)(void *arg, const struct store_row *r), void *arg)
+int store_file_load(struct store_file *f, int (*row)(void *arg, const struct store_row *r),
+		    void *arg)
 {
 	sqlite3_stmt *q = NULL;
-	int rc = sqlite3_prepare_v2(f->db, "SELECT sequence, kind, id, account, region, json FROM doc ORDER BY sequence", -1,
-				    &q, NULL);
+	int rc = sqlite3_prepare_v2(
+		f->db,
+		"SELECT sequence, kind, id, account, region, json FROM doc ORDER BY sequence", -1,
+		&q, NULL);
 	int r = errno_of(rc);
 
 	while (r == 0 && (rc = sqlite3_step(q)) == SQLITE_ROW) {
@@ -181,7 +194,9 @@ int store_file_load(struct store_file *f, int (*row)(void *arg, const struct sto
 			.text = (const char *)sqlite3_column_text(q, 5),
 		};
 
-		r = here.kind && here.id && here.account && here.region && here.text ? row(arg, &here) : -ENOMEM;
+		r = here.kind && here.id && here.account && here.region && here.text
+			    ? row(arg, &here)
+			    : -ENOMEM;
 	}
 	sqlite3_finalize(q);
 	return r < 0 ? r : errno_of(rc);

@@ -1,9 +1,10 @@
 /*
  * The store's file: all that knows SQLite. Used by store.c alone.
  *
- * One table, a row per document; application_id tells our files from others', user_version is the daemon's. The file is
- * locked for its opener's lifetime, so two daemons can never write one state. All errors come back as -errno: -EUCLEAN
- * damaged or not ours, -EBUSY held by another process, -ENOSPC disk full.
+ * One table, a row per document; application_id tells our files from others', user_version is the
+ * daemon's. The file is locked for its opener's lifetime, so two daemons can never write one state.
+ * All errors come back as -errno: -EUCLEAN damaged or not ours, -EBUSY held by another process,
+ * -ENOSPC disk full.
  */
 #pragma once
 
@@ -17,13 +18,16 @@ struct store_row {
 	const char *kind, *id, *account, *region, *text; /* text: the document as JSON */
 };
 
-/* Opens or makes the file (0600), checked for damage. *ret_version is 0 and *ret_is_new 1 for a new one. */
-int store_file_open(const char *path, struct store_file **ret_file, unsigned *ret_version, int *ret_is_new);
+/* Opens or makes the file (0600), checked for damage. *ret_version is 0 and *ret_is_new 1 for a new
+ * one. */
+int store_file_open(const char *path, struct store_file **ret_file, unsigned *ret_version,
+		    int *ret_is_new);
 void store_file_free(struct store_file *f);
 OWN_DEFINE(struct store_file *, store_file_free);
 
 /* Calls `row` for every document in order of sequence; ends at the first failure and returns it. */
-int store_file_load(struct store_file *f, int (*row)(void *arg, const struct store_row *r), void *arg);
+int store_file_load(struct store_file *f, int (*row)(void *arg, const struct store_row *r),
+		    void *arg);
 
 /* One transaction: begin, any number of changes, then commit or, after any failure, rollback. */
 int store_file_begin(struct store_file *f);

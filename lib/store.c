@@ -1,9 +1,10 @@
 /*
  * Store: documents in memory, written through to the file.
  *
- * Every document is an entry in one hash table (by kind and id) and in its kind's list (by sequence). A commit has three
- * parts: make ready all memory it will need, write the file, change the index. The first two may fail and then nothing has
- * changed; the third cannot fail. A replaced document gets a new entry in its predecessor's place.
+ * Every document is an entry in one hash table (by kind and id) and in its kind's list (by
+ * sequence). A commit has three parts: make ready all memory it will need, write the file, change
+ * the index. The first two may fail and then nothing has changed; the third cannot fail. A replaced
+ * document gets a new entry in its predecessor's place.
  */
 #include "store.h"
 
@@ -24,7 +25,8 @@ struct kind {
 	char *name;
 	struct entry *first, *last;
 	size_t n_entries;
-	void (*changed)(void *userdata, const struct doc *before, const struct doc *after); /* NULL: nobody watches */
+	void (*changed)(void *userdata, const struct doc *before,
+			const struct doc *after); /* NULL: nobody watches */
 	void *userdata;
 };
 
@@ -43,7 +45,7 @@ struct change {
 	uint32_t hash;
 	char *kind, *id;
 	char *account, *region;
-	json_t *json; /* NULL: delete */
+	json_t *json;	     /* NULL: delete */
 	struct entry *entry; /* made ready by commit */
 	char *dump;
 };
@@ -97,7 +99,8 @@ static struct kind *kind_get(struct store *s, const char *name)
 	return k;
 }
 
-static struct entry *entry_find(const struct store *s, uint32_t hash, const char *kind, const char *id)
+static struct entry *entry_find(const struct store *s, uint32_t hash, const char *kind,
+				const char *id)
 {
 	for (struct entry *e = s->buckets[hash & (s->n_buckets - 1)]; e; e = e->same_bucket)
 		if (e->hash == hash && strcmp(e->doc.id, id) == 0 && strcmp(e->doc.kind, kind) == 0)
@@ -105,10 +108,11 @@ static struct entry *entry_find(const struct store *s, uint32_t hash, const char
 	return NULL;
 }
 
-static struct entry *entry_new(struct store *s, const char *kind, const char *id, const char *account, const char *region,
-			       json_t *json)
+static struct entry *entry_new(struct store *s, const char *kind, const char *id,
+			       const char *account, const char *region, json_t *json)
 {
-	size_t n_id = strlen(id) + 1, n_account = strlen(account) + 1, n_region = strlen(region) + 1;
+	size_t n_id = strlen(id) + 1, n_account = strlen(account) + 1,
+	       n_region = strlen(region) + 1;
 	struct kind *k = kind_get(s, kind);
 	struct entry *e = k ? calloc(1, sizeof *e + n_id + n_account + n_region) : NULL;
 
@@ -234,7 +238,8 @@ static int load_row(void *arg, const struct store_row *row)
 
 static int write_all(struct txn *t, unsigned version);
 
-static int migrate_to(struct store *s, unsigned version, int (*migrate)(struct txn *t, unsigned from_version), unsigned from)
+static int migrate_to(struct store *s, unsigned version,
+		      int (*migrate)(struct txn *t, unsigned from_version), unsigned from)
 {
 	OWN(txn_free) struct txn *t = txn_new(s);
 
@@ -246,7 +251,8 @@ static int migrate_to(struct store *s, unsigned version, int (*migrate)(struct t
 	return r < 0 ? r : write_all(t, version);
 }
 
-int store_open(const char *path, unsigned version, int (*migrate)(struct txn *t, unsigned from_version), struct store **ret_store)
+int store_open(const char *path, unsigned version,
+	       int (*migrate)(struct txn *t, unsigned from_version), struct store **ret_store)
 {
 	OWN(store_free) struct store *s = calloc(1, sizeof *s);
 	unsigned found = 0;
@@ -299,11 +305,14 @@ const struct doc *store_find(const struct store *s, const char *kind, const char
 	return e ? &e->doc : NULL;
 }
 
-const struct doc *store_get(const struct store *s, const struct context *ctx, const char *kind, const char *id)
+const struct doc *store_get(const struct store *s, const struct context *ctx, const char *kind,
+			    const char *id)
 {
 	const struct doc *d = store_find(s, kind, id);
 
-	return d && strcmp(d->account, ctx->account) == 0 && strcmp(d->region, ctx->region) == 0 ? d : NULL;
+	return d && strcmp(d->account, ctx->account) == 0 && strcmp(d->region, ctx->region) == 0
+		       ? d
+		       : NULL;
 }
 
 const struct doc *store_next(const struct store *s, const char *kind, const struct doc *after)
@@ -322,7 +331,8 @@ size_t store_count(const struct store *s, const char *kind)
 }
 
 int store_watch(struct store *s, const char *kind,
-		void (*changed)(void *userdata, const struct doc *before, const struct doc *after), void *userdata)
+		void (*changed)(void *userdata, const struct doc *before, const struct doc *after),
+		void *userdata)
 {
 	struct kind *k = kind_get(s, kind);
 
@@ -381,7 +391,8 @@ void txn_free(struct txn *t)
 	free(t);
 }
 
-static struct change *change_find(const struct txn *t, uint32_t hash, const char *kind, const char *id)
+static struct change *change_find(const struct txn *t, uint32_t hash, const char *kind,
+				  const char *id)
 {
 	for (size_t i = t->n_changes; i-- > 0;) {
 		struct change *c = &t->changes[i];
@@ -393,7 +404,8 @@ static struct change *change_find(const struct txn *t, uint32_t hash, const char
 }
 
 /* Takes `json` over. */
-static int txn_add(struct txn *t, const char *kind, const char *id, const char *account, const char *region, json_t *json)
+static int txn_add(struct txn *t, const char *kind, const char *id, const char *account,
+		   const char *region, json_t *json)
 {
 	struct change new = {.hash = hash_of(kind, id),
 			     .kind = strdup(kind),
@@ -403,7 +415,7 @@ static int txn_add(struct txn *t, const char *kind, const char *id, const char *
 			     .json = json};
 	struct change *c = change_find(t, new.hash, kind, id);
 
-	if (new.kind && new.id && new.account && new.region && !c && t->n_changes == t->n_space) {
+	if (new.kind &&new.id &&new.account &&new.region && !c && t->n_changes == t->n_space) {
 		size_t n = t->n_space ? t->n_space * 2 : 8;
 		struct change *more = realloc(t->changes, n * sizeof *more);
 
@@ -412,7 +424,8 @@ static int txn_add(struct txn *t, const char *kind, const char *id, const char *
 			t->n_space = n;
 		}
 	}
-	if (!new.kind || !new.id || !new.account || !new.region || (!c && t->n_changes == t->n_space)) {
+	if (!new.kind || !new.id || !new.account || !new.region ||
+	    (!c && t->n_changes == t->n_space)) {
 		change_clear(&new);
 		return -ENOMEM;
 	}
@@ -424,7 +437,8 @@ static int txn_add(struct txn *t, const char *kind, const char *id, const char *
 	return 0;
 }
 
-int txn_put(struct txn *t, const char *kind, const char *id, const char *account, const char *region, json_t *json)
+int txn_put(struct txn *t, const char *kind, const char *id, const char *account,
+	    const char *region, json_t *json)
 {
 	return json ? txn_add(t, kind, id, account, region, json) : -ENOMEM;
 }
@@ -483,7 +497,11 @@ static int write_changes(struct txn *t, unsigned version)
 
 	for (size_t i = 0; r == 0 && i < t->n_changes; i++) {
 		const struct change *c = &t->changes[i];
-		struct store_row row = {.kind = c->kind, .id = c->id, .account = c->account, .region = c->region, .text = c->dump};
+		struct store_row row = {.kind = c->kind,
+					.id = c->id,
+					.account = c->account,
+					.region = c->region,
+					.text = c->dump};
 
 		row.sequence = c->json ? c->entry->doc.sequence : 0;
 		r = c->json ? store_file_put(f, &row) : store_file_delete(f, c->kind, c->id);

@@ -26,7 +26,7 @@ static json_t *tag_find(const json_t *tags, const char *key)
 	size_t i;
 	json_t *tag;
 
-	json_array_foreach(tags, i, tag)
+	json_array_foreach (tags, i, tag)
 		if (strcmp(jstr_or(tag, "Key", ""), key) == 0)
 			return tag;
 	return NULL;
@@ -43,26 +43,32 @@ static int tag_check(const json_t *tags, size_t i, struct fault *f)
 	const char *key = jstr(tag, "Key"), *value = jstr_or(tag, "Value", "");
 
 	if (!key || !*key)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Tag key cannot be null or empty");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Tag key cannot be null or empty");
 	if (n_characters(key) > KEY_CHARS_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Tag key exceeds the maximum length of %d characters",
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Tag key exceeds the maximum length of %d characters",
 				 KEY_CHARS_MAX);
 	if (is_reserved(key))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value ( %.255s ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for internal "
+				 "Value ( %.255s ) for parameter key is invalid. Tag keys starting "
+				 "with 'aws:' are reserved for internal "
 				 "use",
 				 key);
 	if (n_characters(value) > VALUE_CHARS_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Tag value exceeds the maximum length of %d characters",
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Tag value exceeds the maximum length of %d characters",
 				 VALUE_CHARS_MAX);
 	if (tag_find(tags, key) != tag)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Duplicate tag key '%.255s' specified.", key);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Duplicate tag key '%.255s' specified.", key);
 	return 0;
 }
 
 static int too_many(struct fault *f)
 {
-	return fault_set(f, FAULT_TAG_LIMIT_EXCEEDED, "The maximum number of Tags for a resource is %d.", TAGS_MAX);
+	return fault_set(f, FAULT_TAG_LIMIT_EXCEEDED,
+			 "The maximum number of Tags for a resource is %d.", TAGS_MAX);
 }
 
 int tags_check(const json_t *tags, struct fault *f)
@@ -91,41 +97,48 @@ static int list_has(const char *const *list, const char *text)
 	return *list != NULL;
 }
 
-static int specification_check(const json_t *specifications, size_t i, const char *const *allowed, struct fault *f)
+static int specification_check(const json_t *specifications, size_t i, const char *const *allowed,
+			       struct fault *f)
 {
 	const json_t *s = json_array_get(specifications, i);
 	const char *type = jstr(s, "ResourceType");
 
 	if (!type)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Tag specification resource type must have a value");
-	if (!list_has(allowed, type))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "'%.128s' is not a valid taggable resource type for this operation.", type);
+				 "Tag specification resource type must have a value");
+	if (!list_has(allowed, type))
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"'%.128s' is not a valid taggable resource type for this operation.", type);
 	for (size_t k = 0; k < i; k++)
-		if (strcmp(jstr_or(json_array_get(specifications, k), "ResourceType", ""), type) == 0)
+		if (strcmp(jstr_or(json_array_get(specifications, k), "ResourceType", ""), type) ==
+		    0)
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-					 "The same resource type may not be specified more than once in tag specifications");
+					 "The same resource type may not be specified more than "
+					 "once in tag specifications");
 	if (json_array_size(json_object_get(s, "Tags")) == 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Tag specification must have at least one tag");
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Tag specification must have at least one tag");
 	return tags_check(json_object_get(s, "Tags"), f);
 }
 
-int tags_from_specifications(json_t *parameters, const char *resource_type, const char *const *allowed, json_t **ret_tags,
-			     struct fault *f)
+int tags_from_specifications(json_t *parameters, const char *resource_type,
+			     const char *const *allowed, json_t **ret_tags, struct fault *f)
 {
 	OWN(json_decref) json_t *tags = json_array();
 	json_t *specifications = json_object_get(parameters, "TagSpecifications"), *s, *tag;
 	size_t i, k;
 
-	json_array_foreach(specifications, i, s) {
+	json_array_foreach (specifications, i, s) {
 		int r = specification_check(specifications, i, allowed, f);
 
 		if (r < 0)
 			return r;
 		if (strcmp(jstr(s, "ResourceType"), resource_type) != 0)
 			continue;
-		json_array_foreach(json_object_get(s, "Tags"), k, tag)
-			if (json_array_append_new(tags, tag_new(jstr(tag, "Key"), jstr(tag, "Value"))) < 0)
+		json_array_foreach (json_object_get(s, "Tags"), k, tag)
+			if (json_array_append_new(
+				    tags, tag_new(jstr(tag, "Key"), jstr(tag, "Value"))) < 0)
 				return -ENOMEM;
 	}
 	if (!tags)
@@ -143,15 +156,17 @@ static const struct tags_kind *kind_of(const struct tags_kind *kinds, const char
 }
 
 /* The resource's kind, once it is known to be there and the caller's. */
-static int resource_check(struct call *c, const struct tags_kind *kinds, const char *id, const struct tags_kind **ret_kind,
-			  struct fault *f)
+static int resource_check(struct call *c, const struct tags_kind *kinds, const char *id,
+			  const struct tags_kind **ret_kind, struct fault *f)
 {
 	const struct tags_kind *k = id ? kind_of(kinds, id) : NULL;
 
 	if (!k)
-		return fault_set(f, FAULT_INVALID_ID, "The ID '%.128s' is not valid", id ? id : "null");
+		return fault_set(f, FAULT_INVALID_ID, "The ID '%.128s' is not valid",
+				 id ? id : "null");
 	if (!store_get(c->store, c->ctx, k->kind, id))
-		return fault_set(f, k->not_found, "The %s ID '%s' does not exist", k->resource_type, id);
+		return fault_set(f, k->not_found, "The %s ID '%s' does not exist", k->resource_type,
+				 id);
 	*ret_kind = k;
 	return 0;
 }
@@ -159,18 +174,23 @@ static int resource_check(struct call *c, const struct tags_kind *kinds, const c
 /* What a call does to one resource's list: changes `tags` (a copy) in place. */
 typedef int (*tags_change)(json_t *tags, const json_t *given, struct fault *f);
 
-static int change_all(struct call *c, const struct tags_kind *kinds, json_t *parameters, tags_change change, struct fault *f)
+static int change_all(struct call *c, const struct tags_kind *kinds, json_t *parameters,
+		      tags_change change, struct fault *f)
 {
-	const json_t *resources = json_object_get(parameters, "Resources"), *given = json_object_get(parameters, "Tags");
-	int is_check = jbool(parameters, "_Check", 0); /* apid asks every owner so before it asks one to do it */
+	const json_t *resources = json_object_get(parameters, "Resources"),
+		     *given = json_object_get(parameters, "Tags");
+	int is_check = jbool(parameters, "_Check",
+			     0); /* apid asks every owner so before it asks one to do it */
 	size_t i;
 	json_t *v;
 
 	if (json_array_size(resources) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter resourceIdSet");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter resourceIdSet");
 	if (json_array_size(resources) > RESOURCES_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "At most %d resources can be tagged at once", RESOURCES_MAX);
-	json_array_foreach(resources, i, v) {
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "At most %d resources can be tagged at once", RESOURCES_MAX);
+	json_array_foreach (resources, i, v) {
 		const struct tags_kind *k = NULL;
 		const char *id = json_string_value(v);
 		int r = resource_check(c, kinds, id, &k, f);
@@ -180,7 +200,8 @@ static int change_all(struct call *c, const struct tags_kind *kinds, json_t *par
 		OWN(json_decref) json_t *copy = json_deep_copy(txn_look(c->txn, k->kind, id));
 		json_t *tags = json_object_get(copy, "Tags");
 
-		if (copy && !json_is_array(tags) && json_object_set_new(copy, "Tags", tags = json_array()) < 0)
+		if (copy && !json_is_array(tags) &&
+		    json_object_set_new(copy, "Tags", tags = json_array()) < 0)
 			return -ENOMEM;
 		r = copy ? change(tags, given, f) : -ENOMEM;
 		if (r == 0 && !is_check)
@@ -196,31 +217,35 @@ static int add_tags(json_t *tags, const json_t *given, struct fault *f)
 	size_t i, k, n = 0;
 	json_t *tag, *other;
 
-	json_array_foreach(given, i, tag) {
+	json_array_foreach (given, i, tag) {
 		json_t *old = tag_find(tags, jstr(tag, "Key"));
 
 		if (old ? jset(old, "Value", jstr_or(tag, "Value", "")) < 0
-			: json_array_append_new(tags, tag_new(jstr(tag, "Key"), jstr(tag, "Value"))) < 0)
+			: json_array_append_new(tags,
+						tag_new(jstr(tag, "Key"), jstr(tag, "Value"))) < 0)
 			return -ENOMEM;
 	}
-	json_array_foreach(tags, k, other)
+	json_array_foreach (tags, k, other)
 		n += !is_reserved(jstr_or(other, "Key", ""));
 	return n > TAGS_MAX ? too_many(f) : 0;
 }
 
-int tags_create(struct call *c, const struct tags_kind *kinds, json_t *parameters, json_t **ret_reply, struct fault *f)
+int tags_create(struct call *c, const struct tags_kind *kinds, json_t *parameters,
+		json_t **ret_reply, struct fault *f)
 {
 	const json_t *tags = json_object_get(parameters, "Tags");
 
 	(void)ret_reply; /* AWS answers nothing */
 	if (json_array_size(tags) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter tagSet");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter tagSet");
 	int r = tags_check(tags, f);
 
 	return r < 0 ? r : change_all(c, kinds, parameters, add_tags, f);
 }
 
-/* A key alone takes the tag away whatever its value, a key with a value only that; nothing given: all of the customer's. */
+/* A key alone takes the tag away whatever its value, a key with a value only that; nothing given:
+ * all of the customer's. */
 static int is_given(const json_t *tag, const json_t *given)
 {
 	const char *key = jstr_or(tag, "Key", "");
@@ -241,36 +266,41 @@ static int remove_tags(json_t *tags, const json_t *given, struct fault *f)
 	return 0;
 }
 
-int tags_delete(struct call *c, const struct tags_kind *kinds, json_t *parameters, json_t **ret_reply, struct fault *f)
+int tags_delete(struct call *c, const struct tags_kind *kinds, json_t *parameters,
+		json_t **ret_reply, struct fault *f)
 {
 	size_t i;
 	json_t *tag;
 
 	(void)ret_reply;
-	json_array_foreach(json_object_get(parameters, "Tags"), i, tag) {
+	json_array_foreach (json_object_get(parameters, "Tags"), i, tag) {
 		const char *key = jstr(tag, "Key");
 
 		if (!key)
-			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Tag key cannot be null or empty");
-		if (is_reserved(key))
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-					 "Tag keys starting with 'aws:' are reserved for internal use");
+					 "Tag key cannot be null or empty");
+		if (is_reserved(key))
+			return fault_set(
+				f, FAULT_INVALID_PARAMETER_VALUE,
+				"Tag keys starting with 'aws:' are reserved for internal use");
 	}
 	return change_all(c, kinds, parameters, remove_tags, f);
 }
 
 static int collect(struct call *c, const struct tags_kind *k, json_t *items)
 {
-	store_each(c->store, k->kind, d) {
+	store_each (c->store, k->kind, d) {
 		size_t i;
 		json_t *tag;
 
-		if (strcmp(d->account, c->ctx->account) != 0 || strcmp(d->region, c->ctx->region) != 0)
+		if (strcmp(d->account, c->ctx->account) != 0 ||
+		    strcmp(d->region, c->ctx->region) != 0)
 			continue;
-		json_array_foreach(json_object_get(d->json, "Tags"), i, tag) {
+		json_array_foreach (json_object_get(d->json, "Tags"), i, tag) {
 			json_t *item = tag_new(jstr_or(tag, "Key", ""), jstr(tag, "Value"));
 
-			if (json_array_append_new(items, item) < 0 || jset(item, "ResourceId", d->id) < 0 ||
+			if (json_array_append_new(items, item) < 0 ||
+			    jset(item, "ResourceId", d->id) < 0 ||
 			    jset(item, "ResourceType", k->resource_type) < 0)
 				return -ENOMEM;
 		}
@@ -278,7 +308,8 @@ static int collect(struct call *c, const struct tags_kind *k, json_t *items)
 	return 0;
 }
 
-int tags_describe(struct call *c, const struct tags_kind *kinds, json_t *parameters, json_t **ret_reply, struct fault *f)
+int tags_describe(struct call *c, const struct tags_kind *kinds, json_t *parameters,
+		  json_t **ret_reply, struct fault *f)
 {
 	static const struct filter filters[] = {{"key", "Key"},
 						{"resource-id", "ResourceId"},

@@ -24,7 +24,8 @@ void zone_name(const char *region, int i, char ret_name[static ZONE_NAME_MAX])
 	snprintf(ret_name, ZONE_NAME_MAX, "%.31s%c", region, 'a' + i);
 }
 
-/* AWS's abbreviation: the area as it is, of each compass word the first letter ("northeast": ne), the number. */
+/* AWS's abbreviation: the area as it is, of each compass word the first letter ("northeast": ne),
+ * the number. */
 void zone_id(const char *region, int i, char ret_id[static ZONE_ID_MAX])
 {
 	static const char *const words[] = {"north", "south", "east", "west", "central", "gov"};

@@ -71,8 +71,8 @@ int default_vpc_make(const struct call *c, char ret_vpc_id[static ID_MAX], struc
 		r = default_subnets_make(c, &b, f);
 	if (r < 0)
 		return r;
-	OWN(json_decref) json_t *table =
-		json_deep_copy(txn_look(c->txn, "route-table", b.main_table_id));
+	OWN(json_decref)
+	json_t *table = json_deep_copy(txn_look(c->txn, "route-table", b.main_table_id));
 
 	r = route_append(table, "0.0.0.0/0", gateway_id, "CreateRoute");
 	if (r == 0)

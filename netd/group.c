@@ -232,7 +232,8 @@ int group_make_default(const struct call *c, const char *vpc_id, char ret_id[sta
 {
 	(void)f;
 	id_new("sg", ret_id);
-	OWN(json_decref) json_t *group =
+	OWN(json_decref)
+	json_t *group =
 		group_json(c, ret_id, vpc_id, "default", "default VPC security group", NULL);
 
 	return group ? group_make(c, group, 1) : -ENOMEM;

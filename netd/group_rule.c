@@ -402,8 +402,8 @@ static int modify_one(const struct call *c, const struct doc *group, const json_
 {
 	const struct doc *rule;
 	OWN(json_decref) json_t *drafts = NULL;
-	OWN(json_decref) json_t *permissions =
-		permission_of_request(json_object_get(update, "SecurityGroupRule"));
+	OWN(json_decref)
+	json_t *permissions = permission_of_request(json_object_get(update, "SecurityGroupRule"));
 	json_t *other;
 	size_t i;
 	int r = rule_get(c, group, jstr(update, "SecurityGroupRuleId"), -1, &rule, f);

@@ -378,8 +378,8 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	if (r < 0)
 		return r;
 	id_new("eni", id);
-	OWN(json_decref) json_t *json =
-		interface_json(c, &b, id, jstr_or(parameters, "Description", ""));
+	OWN(json_decref)
+	json_t *json = interface_json(c, &b, id, jstr_or(parameters, "Description", ""));
 
 	r = json ? birth_attach(c, parameters, &b, json, f) : -ENOMEM;
 	if (r == 0)

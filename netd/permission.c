@@ -281,8 +281,8 @@ int permissions_parameter(json_t *parameters, json_t **ret_permissions, struct f
 	if (!protocol && !cidr && !group)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter ipPermissions");
-	OWN(json_decref) json_t *pair =
-		json_pack("{s:s* s:s*}", "GroupName", group, "UserId",
+	OWN(json_decref)
+	json_t *pair = json_pack("{s:s* s:s*}", "GroupName", group, "UserId",
 				 jstr(parameters, "SourceSecurityGroupOwnerId"));
 
 	if (group && !protocol && !cidr)

@@ -62,8 +62,8 @@ int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_c
 	char association_id[ID_MAX];
 
 	id_new("rtb", ret_id);
-	OWN(json_decref) json_t *json =
-		json_pack("{s:s s:s s:s s:[] s:[] s:[] s:o}", "RouteTableId", ret_id,
+	OWN(json_decref)
+	json_t *json = json_pack("{s:s s:s s:s s:[] s:[] s:[] s:o}", "RouteTableId", ret_id,
 				 "VpcId", vpc_id, "OwnerId", c->ctx->account, "PropagatingVgws",
 				 "Associations", "Routes", "Tags", tags_or_none(tags));
 	int r = route_append(json, vpc_cidr, "local", "CreateRouteTable");

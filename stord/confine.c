@@ -18,33 +18,109 @@
 #include "own.h"
 #include "run.h"
 
-#define MEMORY_MAX   (UINT64_C(2) << 30)
-#define CPU_SEC_MAX  1800
-#define TIMEOUT_USEC (UINT64_C(3600) * 1000000)
+#define MEMORY_MAX    (UINT64_C(2) << 30)
+#define CPU_SEC_MAX   1800
+#define TIMEOUT_USEC  (UINT64_C(3600) * 1000000)
 #define ARGUMENTS_MAX 32
 
-/* What qemu-img needs to read, map, write and compute in threads. Everything else fails as if the kernel lacked it, so that the C library
- * falls back where it can. */
+/* What qemu-img needs to read, map, write and compute in threads. Everything else fails as if the
+ * kernel lacked it, so that the C library falls back where it can. */
 static const char *const permitted[] = {
-	"access",	"arch_prctl",	 "brk",		   "clock_getres",    "clock_gettime",	 "clock_nanosleep",
-	"close",	"dup",		 "dup2",	   "dup3",
-	"epoll_create1", "epoll_ctl",	 "epoll_pwait",	   "epoll_wait",      "eventfd2",	 "execve",
-	"exit",		"exit_group",	 "faccessat",	   "faccessat2",      "fadvise64",	 "fallocate",
-	"fcntl",	"fdatasync",	 "fstat",	   "fstatfs",	      "fsync",		 "ftruncate",
-	"futex",	"getcwd",	 "getdents64",	   "getegid",	      "geteuid",	 "getgid",
-	"getpid",	"getrandom",	 "getrlimit",	   "getrusage",	      "gettid",		 "gettimeofday",
-	"getuid",	"ioctl",	 "lseek",	   "lstat",	      "madvise",	 "membarrier",
-	"mmap",		"mprotect",	 "mremap",	   "munmap",	      "nanosleep",	 "newfstatat",
-	"open",		"openat",	 "pipe2",	   "poll",	      "ppoll",		 "pread64",
-	"preadv",	"prlimit64",	 "pwrite64",	   "pwritev",	      "read",		 "readlink",
-	"readlinkat",	"readv",	 "restart_syscall", "rseq",	      "rt_sigaction",	 "rt_sigpending",
-	"rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "sched_getaffinity", "sched_yield",	 "set_robust_list",
-	"set_tid_address", "sigaltstack", "signalfd4",	   "stat",	      "statfs",		 "statx",
-	"sync_file_range", "sysinfo",	 "tgkill",	   "time",	      "timerfd_create",	 "timerfd_settime",
-	"uname",	"write",	 "writev",
+	"access",
+	"arch_prctl",
+	"brk",
+	"clock_getres",
+	"clock_gettime",
+	"clock_nanosleep",
+	"close",
+	"dup",
+	"dup2",
+	"dup3",
+	"epoll_create1",
+	"epoll_ctl",
+	"epoll_pwait",
+	"epoll_wait",
+	"eventfd2",
+	"execve",
+	"exit",
+	"exit_group",
+	"faccessat",
+	"faccessat2",
+	"fadvise64",
+	"fallocate",
+	"fcntl",
+	"fdatasync",
+	"fstat",
+	"fstatfs",
+	"fsync",
+	"ftruncate",
+	"futex",
+	"getcwd",
+	"getdents64",
+	"getegid",
+	"geteuid",
+	"getgid",
+	"getpid",
+	"getrandom",
+	"getrlimit",
+	"getrusage",
+	"gettid",
+	"gettimeofday",
+	"getuid",
+	"ioctl",
+	"lseek",
+	"lstat",
+	"madvise",
+	"membarrier",
+	"mmap",
+	"mprotect",
+	"mremap",
+	"munmap",
+	"nanosleep",
+	"newfstatat",
+	"open",
+	"openat",
+	"pipe2",
+	"poll",
+	"ppoll",
+	"pread64",
+	"preadv",
+	"prlimit64",
+	"pwrite64",
+	"pwritev",
+	"read",
+	"readlink",
+	"readlinkat",
+	"readv",
+	"restart_syscall",
+	"rseq",
+	"rt_sigaction",
+	"rt_sigpending",
+	"rt_sigprocmask",
+	"rt_sigreturn",
+	"rt_sigtimedwait",
+	"sched_getaffinity",
+	"sched_yield",
+	"set_robust_list",
+	"set_tid_address",
+	"sigaltstack",
+	"signalfd4",
+	"stat",
+	"statfs",
+	"statx",
+	"sync_file_range",
+	"sysinfo",
+	"tgkill",
+	"time",
+	"timerfd_create",
+	"timerfd_settime",
+	"uname",
+	"write",
+	"writev",
 };
 
-/* Threads, no processes. clone3() hides its flags from filters: it "does not exist", and the C library uses clone(). */
+/* Threads, no processes. clone3() hides its flags from filters: it "does not exist", and the C
+ * library uses clone(). */
 static int permit_threads(scmp_filter_ctx ctx)
 {
 	return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
@@ -94,7 +170,9 @@ static int landlock_allow_fd(int ruleset, int fd, uint64_t access)
 {
 	struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = fd};
 
-	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int landlock_allow(int ruleset, const char *path, uint64_t access)
@@ -106,8 +184,8 @@ static int landlock_allow(int ruleset, const char *path, uint64_t access)
 	return landlock_allow_fd(ruleset, fd, access);
 }
 
-/* The two files the program may touch: opened while we still may, handed on as /proc/self/fd/N, so that the directories
- * above them may be closed to the program's user. */
+/* The two files the program may touch: opened while we still may, handed on as /proc/self/fd/N, so
+ * that the directories above them may be closed to the program's user. */
 struct handed {
 	int fd; /* -1: none */
 	char path[32];
@@ -127,9 +205,11 @@ static int restrict_files(const struct handed *source, const struct handed *targ
 {
 	static const char *const programs[] = {"/usr", "/lib", "/lib64", "/bin"};
 	static const char *const readable[] = {"/etc/ld.so.cache", "/dev/urandom"};
-	static const uint64_t read_write = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
+	static const uint64_t read_write =
+		LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
 	struct landlock_ruleset_attr attr = {.handled_access_fs = LANDLOCK_ALL};
-	OWN(fd_close) int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
+	OWN(fd_close)
+	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
 	int r = 0;
 
 	if (ruleset < 0) /* EPERM: a filter around us forbids it */
@@ -156,7 +236,8 @@ static int leave_root(void)
 {
 	if (geteuid() != 0 || (setgroups(0, NULL) < 0 && errno != EPERM))
 		return geteuid() == 0 ? -errno : 0;
-	if (setresgid(CONFINED_UID, CONFINED_UID, CONFINED_UID) < 0 || setresuid(CONFINED_UID, CONFINED_UID, CONFINED_UID) < 0)
+	if (setresgid(CONFINED_UID, CONFINED_UID, CONFINED_UID) < 0 ||
+	    setresuid(CONFINED_UID, CONFINED_UID, CONFINED_UID) < 0)
 		return errno == EINVAL || errno == EPERM ? 0 : -errno;
 	return 0;
 }
@@ -172,13 +253,17 @@ static int fail(const char *what, int error)
 	return 126;
 }
 
-/* Gives up everything but the files, in the order in which each step is still allowed. Returns what failed, or NULL. */
-static const char *give_up(uint64_t max_file_bytes, const struct handed *source, const struct handed *target, int *ret_error)
+/* Gives up everything but the files, in the order in which each step is still allowed. Returns what
+ * failed, or NULL. */
+static const char *give_up(uint64_t max_file_bytes, const struct handed *source,
+			   const struct handed *target, int *ret_error)
 {
 	struct rlimit file = {max_file_bytes, max_file_bytes}, core = {0, 0};
 	struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}, cpu = {CPU_SEC_MAX, CPU_SEC_MAX};
 
-	*ret_error = setrlimit(RLIMIT_FSIZE, &file) < 0 || setrlimit(RLIMIT_CORE, &core) < 0 ? -errno : 0;
+	*ret_error = setrlimit(RLIMIT_FSIZE, &file) < 0 || setrlimit(RLIMIT_CORE, &core) < 0
+			     ? -errno
+			     : 0;
 	if (*ret_error < 0)
 		return "limits of files";
 	*ret_error = leave_root();
@@ -194,7 +279,8 @@ static const char *give_up(uint64_t max_file_bytes, const struct handed *source,
 	if (*ret_error < 0)
 		return "system calls";
 	/* Last: what makes this very process large (sanitizers) is no business of the tool. */
-	*ret_error = setrlimit(RLIMIT_AS, &memory) < 0 || setrlimit(RLIMIT_CPU, &cpu) < 0 ? -errno : 0;
+	*ret_error =
+		setrlimit(RLIMIT_AS, &memory) < 0 || setrlimit(RLIMIT_CPU, &cpu) < 0 ? -errno : 0;
 	return *ret_error < 0 ? "limits of memory and time" : NULL;
 }
 
@@ -224,11 +310,12 @@ int confine_main(int argc, char **argv)
 	return fail(argv[5], -errno);
 }
 
-int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max_file_bytes, const char *const *arguments,
-		     struct run_result *ret_result)
+int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max_file_bytes,
+		     const char *const *arguments, struct run_result *ret_result)
 {
 	char bytes[32];
-	const char *argv[ARGUMENTS_MAX] = {"/proc/self/exe", "--confined", read_path, write_path, bytes, "qemu-img"};
+	const char *argv[ARGUMENTS_MAX] = {"/proc/self/exe", "--confined", read_path,
+					   write_path,	     bytes,	   "qemu-img"};
 	size_t n = 6;
 
 	snprintf(bytes, sizeof bytes, "%" PRIu64, max_file_bytes);

@@ -1,10 +1,13 @@
 /*
- * Confinement: tools that read strangers' images run where they can do little harm if an image takes them over.
+ * Confinement: tools that read strangers' images run where they can do little harm if an image
+ * takes them over.
  *
- * stord starts itself as "stord --confined READ WRITE BYTES PROGRAM ARGS…", and that child, still single-threaded, gives up its rights and becomes the
- * program: no new privileges, a list of permitted system calls (no sockets, no other processes, no mounts), Landlock to READ and WRITE where the
- * kernel has it, no file over BYTES, limits of memory and time, the user nobody if it was root. lib/run adds an empty network
- * namespace. What a kernel lacks is done without; the list of system calls must work.
+ * stord starts itself as "stord --confined READ WRITE BYTES PROGRAM ARGS…", and that child, still
+ * single-threaded, gives up its rights and becomes the program: no new privileges, a list of
+ * permitted system calls (no sockets, no other processes, no mounts), Landlock to READ and WRITE
+ * where the kernel has it, no file over BYTES, limits of memory and time, the user nobody if it was
+ * root. lib/run adds an empty network namespace. What a kernel lacks is done without; the list of
+ * system calls must work.
  */
 #pragma once
 
@@ -19,7 +22,8 @@ int confine_is(int argc, char **argv);
 int confine_main(int argc, char **argv);
 
 struct run_result;
-/* (fiber) Runs qemu-img with these arguments (NULL-terminated) on a worker. `read_path` and `write_path` ("-": none) are all it
- * may touch, and are opened before it starts; run as root, they must belong to CONFINED_UID. 0 with its exit status in *ret_result, -errno. */
-int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max_file_bytes, const char *const *arguments,
-		     struct run_result *ret_result);
+/* (fiber) Runs qemu-img with these arguments (NULL-terminated) on a worker. `read_path` and
+ * `write_path` ("-": none) are all it may touch, and are opened before it starts; run as root, they
+ * must belong to CONFINED_UID. 0 with its exit status in *ret_result, -errno. */
+int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max_file_bytes,
+		     const char *const *arguments, struct run_result *ret_result);

@@ -15,7 +15,8 @@ void file_volume_name(const char *zone, const char *volume_id, char ret_name[sta
 	snprintf(ret_name, FILE_NAME_MAX, "zones/%.40s/volumes/%.40s.qcow2", zone, volume_id);
 }
 
-void file_snapshot_name(const char *snapshot_id, const char *format, char ret_name[static FILE_NAME_MAX])
+void file_snapshot_name(const char *snapshot_id, const char *format,
+			char ret_name[static FILE_NAME_MAX])
 {
 	snprintf(ret_name, FILE_NAME_MAX, "snapshots/%.40s.%.8s", snapshot_id, format);
 }
@@ -33,8 +34,10 @@ static int make_directory(const struct daemon *d, const char *name)
 	file_path(d, name, path);
 	if (mkdir(path, 0711) < 0 && errno != EEXIST)
 		return -errno;
-	/* The umask may have taken the others' x away; a link to another disk keeps what its owner chose. */
-	if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 0777) != 0711 && chmod(path, 0711) < 0)
+	/* The umask may have taken the others' x away; a link to another disk keeps what its owner
+	 * chose. */
+	if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 0777) != 0711 &&
+	    chmod(path, 0711) < 0)
 		return -errno;
 	return 0;
 }
@@ -47,7 +50,8 @@ int files_open(const struct daemon *d)
 
 	for (size_t i = 0; r == 0 && i < sizeof top / sizeof *top; i++)
 		r = make_directory(d, top[i]);
-	for (const char *const *region = config_list(d->config, "Cloud", "Regions"); *region; region++)
+	for (const char *const *region = config_list(d->config, "Cloud", "Regions"); *region;
+	     region++)
 		for (int i = 0; r == 0 && i < zone_count(d->config); i++) {
 			zone_name(*region, i, zone);
 			snprintf(name, sizeof name, "zones/%s", zone);
@@ -74,7 +78,8 @@ static int sync_directory_of(const char *path)
 	char parent[FILE_PATH_MAX];
 	const char *slash = strrchr(path, '/');
 
-	snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+	snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 1,
+		 slash ? path : ".");
 	OWN(fd_close) int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
@@ -108,7 +113,8 @@ static int copy_stretch(int from, int to, off_t offset, off_t end)
 		if (n < 0) {
 			/* Not between these file systems: by hand. */
 			may_share = 0;
-			n = pread(from, buffer, want < sizeof buffer ? want : sizeof buffer, offset);
+			n = pread(from, buffer, want < sizeof buffer ? want : sizeof buffer,
+				  offset);
 			if (n > 0)
 				n = pwrite(to, buffer, (size_t)n, offset);
 		}

@@ -1,6 +1,6 @@
 /*
- * Holds: one at a time for each id. What waits in the middle (a file being made, deleted) holds its volume, so that nobody sees it
- * half done; documents alone need no hold.
+ * Holds: one at a time for each id. What waits in the middle (a file being made, deleted) holds its
+ * volume, so that nobody sees it half done; documents alone need no hold.
  */
 #pragma once
 

@@ -19,11 +19,15 @@ int import_open_url(const char *url, struct fault *f)
 	const char *path = url + strlen(scheme);
 
 	if (strncasecmp(url, scheme, strlen(scheme)) != 0 || *path != '/')
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The URL '%.200s' is not file:///path", url);
-	/* NONBLOCK: a FIFO must not hold us up; what is not a regular file is refused afterwards. */
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The URL '%.200s' is not file:///path", url);
+	/* NONBLOCK: a FIFO must not hold us up; what is not a regular file is refused afterwards.
+	 */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	return fd < 0 ? fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Cannot open '%.200s': %s", path, strerror(errno)) : fd;
+	return fd < 0 ? fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Cannot open '%.200s': %s",
+				  path, strerror(errno))
+		      : fd;
 }
 
 /* The file to import: a descriptor that came with the call, or one that root names. */
@@ -35,12 +39,16 @@ static int source_get(struct call *c, const json_t *container, struct fault *f)
 	if (fd >= 0)
 		return fd;
 	if (json_object_get(container, "UserBucket"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Importing from a bucket is not supported here.");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Importing from a bucket is not supported here.");
 	if (!url)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter DiskContainer.Url");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter DiskContainer.Url");
 	/* The front door may run as root too, but then it speaks for a customer. */
 	if (c->uid != 0 || c->ctx->principal[0])
-		return fault_set(f, FAULT_UNAUTHORIZED_OPERATION, "Files of this machine can be imported by its administrator only.");
+		return fault_set(
+			f, FAULT_UNAUTHORIZED_OPERATION,
+			"Files of this machine can be imported by its administrator only.");
 	return import_open_url(url, f);
 }
 
@@ -48,7 +56,9 @@ static const char *format_parse(const json_t *container)
 {
 	const char *text = jstr_or(container, "Format", "");
 
-	return strcasecmp(text, "qcow2") == 0 ? "qcow2" : strcasecmp(text, "raw") == 0 ? "raw" : NULL;
+	return strcasecmp(text, "qcow2") == 0 ? "qcow2"
+	       : strcasecmp(text, "raw") == 0 ? "raw"
+					      : NULL;
 }
 
 static int parameters_check(const struct call *c, const json_t *parameters, struct fault *f)
@@ -57,20 +67,28 @@ static int parameters_check(const struct call *c, const json_t *parameters, stru
 	size_t n_active = 0;
 
 	if (!container)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter DiskContainer");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter DiskContainer");
 	if (!jstr(container, "Format"))
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter DiskContainer.Format");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter DiskContainer.Format");
 	if (!format_parse(container))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "The format '%.32s' is not supported: qcow2 or raw",
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The format '%.32s' is not supported: qcow2 or raw",
 				 jstr(container, "Format"));
 	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Encrypted snapshots are not supported here.");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Encrypted snapshots are not supported here.");
 	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
-		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED, "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
-	store_each(c->store, KIND, d)
-		n_active += strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status", ""), "active") == 0;
+		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
+				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
+	store_each (c->store, KIND, d)
+		n_active += strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status",
+					   ""),
+				   "active") == 0;
 	if (n_active >= LIMIT_IMPORTS_UNDER_WAY)
-		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED, "There are %zu imports under way already.", n_active);
+		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
+				 "There are %zu imports under way already.", n_active);
 	return 0;
 }
 
@@ -91,25 +109,32 @@ static int source_check(const struct call *c, const json_t *container, int fd, s
 {
 	struct early e = {.import = {.format = format_parse(container)}, .fd = fd};
 
-	e.import.max_bytes = (uint64_t)(config_integer(c->daemon->config, "Storage", "MaxImportGiB") * GIB);
+	e.import.max_bytes =
+		(uint64_t)(config_integer(c->daemon->config, "Storage", "MaxImportGiB") * GIB);
 	int r = fiber_work(check_early, &e);
 
 	if (r < 0 && e.import.reason[0])
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Disk validation failed: %s", e.import.reason);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Disk validation failed: %s",
+				 e.import.reason);
 	return r;
 }
 
-static json_t *task_new(const json_t *parameters, const char *task_id, const char *snapshot_id, int64_t bytes, json_t *tags)
+static json_t *task_new(const json_t *parameters, const char *task_id, const char *snapshot_id,
+			int64_t bytes, json_t *tags)
 {
 	const json_t *container = json_object_get(parameters, "DiskContainer");
 	const char *format = format_parse(container);
-	OWN(json_decref) json_t *detail =
-		json_pack("{s:f, s:s, s:s, s:s, s:s, s:s*, s:s*}", "DiskImageSize", (double)bytes, "Format",
-			  strcmp(format, "raw") == 0 ? "RAW" : "QCOW2", "Progress", "3", "Status", "active", "StatusMessage",
-			  "pending", "Url", jstr(container, "Url"), "Description", jstr(container, "Description"));
-	OWN(json_decref) json_t *task = json_pack("{s:s, s:s, s:O, s:O, s:s, s:s}", "ImportTaskId", task_id, "Description",
-						  jstr_or(parameters, "Description", ""), "SnapshotTaskDetail", detail, "Tags",
-						  tags, "_SnapshotId", snapshot_id, "_Format", format);
+	OWN(json_decref)
+	json_t *detail =
+		json_pack("{s:f, s:s, s:s, s:s, s:s, s:s*, s:s*}", "DiskImageSize", (double)bytes,
+			  "Format", strcmp(format, "raw") == 0 ? "RAW" : "QCOW2", "Progress", "3",
+			  "Status", "active", "StatusMessage", "pending", "Url",
+			  jstr(container, "Url"), "Description", jstr(container, "Description"));
+	OWN(json_decref)
+	json_t *task =
+		json_pack("{s:s, s:s, s:O, s:O, s:s, s:s}", "ImportTaskId", task_id, "Description",
+			  jstr_or(parameters, "Description", ""), "SnapshotTaskDetail", detail,
+			  "Tags", tags, "_SnapshotId", snapshot_id, "_Format", format);
 
 	return give(task);
 }
@@ -119,11 +144,13 @@ static void forget_old(struct call *c)
 {
 	size_t n = store_count(c->store, KIND);
 
-	store_each(c->store, KIND, d) {
+	store_each (c->store, KIND, d) {
 		if (n-- <= LIMIT_TASKS_KEPT)
 			break;
-		if (strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status", ""), "active") != 0)
-			(void)txn_delete(c->txn, KIND, d->id); /* left over: the next one tries again */
+		if (strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status", ""),
+			   "active") != 0)
+			(void)txn_delete(c->txn, KIND,
+					 d->id); /* left over: the next one tries again */
 	}
 }
 
@@ -158,19 +185,22 @@ int import_snapshot(struct call *c, json_t *parameters, json_t **ret_reply, stru
 		r = import_start(c->daemon, task_id, give(fd));
 	if (r < 0)
 		return r;
-	log_info("import of a snapshot begun", "TASK_ID", task_id, "SNAPSHOT_ID", snapshot_id, "REQUEST_ID", c->ctx->request);
+	log_info("import of a snapshot begun", "TASK_ID", task_id, "SNAPSHOT_ID", snapshot_id,
+		 "REQUEST_ID", c->ctx->request);
 	*ret_reply = give(task);
 	return 0;
 }
 
 int import_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const struct filter filters[] = {{"task-state", "SnapshotTaskDetail.Status"}, FILTER_TAGS, {NULL}};
+	static const struct filter filters[] = {
+		{"task-state", "SnapshotTaskDetail.Status"}, FILTER_TAGS, {NULL}};
 	static const struct describe tasks = {.kind = KIND,
 					      .result = "ImportSnapshotTasks",
 					      .ids = "ImportTaskIds",
 					      .prefix = "import-snap",
-					      .malformed = FAULT_INVALID_CONVERSION_TASK_ID_MALFORMED,
+					      .malformed =
+						      FAULT_INVALID_CONVERSION_TASK_ID_MALFORMED,
 					      .not_found = FAULT_INVALID_CONVERSION_TASK_ID,
 					      .filters = filters};
 

@@ -1,9 +1,10 @@
 /*
- * Import: from a stranger's file to an immutable snapshot. The work itself, without documents: import.c and import_work.c put
- * tasks around it, the unit tests call it with hostile images.
+ * Import: from a stranger's file to an immutable snapshot. The work itself, without documents:
+ * import.c and import-work.c put tasks around it, the unit tests call it with hostile images.
  *
- * The source is copied first (it may change under us), then the copy's header is checked, then qemu-img, confined, checks all of it and copies its contents into a
- * new image that we made: what guests' QEMU will open later was never written by the stranger. Raw files are copied only.
+ * The source is copied first (it may change under us), then the copy's header is checked, then
+ * qemu-img, confined, checks all of it and copies its contents into a new image that we made: what
+ * guests' QEMU will open later was never written by the stranger. Raw files are copied only.
  */
 #pragma once
 
@@ -12,16 +13,19 @@
 #define IMPORT_REASON_MAX 256
 
 struct import {
-	const char *format;	/* "qcow2" or "raw" */
-	const char *work_path;	/* prefix of temporary files, on the file system of final_path */
+	const char *format;    /* "qcow2" or "raw" */
+	const char *work_path; /* prefix of temporary files, on the file system of final_path */
 	const char *final_path;
-	uint64_t max_bytes;	/* of the virtual size */
+	uint64_t max_bytes; /* of the virtual size */
 	int is_synced;
-	uint64_t bytes;		/* result: what a guest sees */
-	char reason[IMPORT_REASON_MAX]; /* result on failure: a sentence for the customer, "" when it is our own fault */
+	uint64_t bytes;			/* result: what a guest sees */
+	char reason[IMPORT_REASON_MAX]; /* result on failure: a sentence for the customer, "" when
+					   it is our own fault */
 };
 
-/* What can be told from the file's beginning, in microseconds. 0 or -EINVAL with the reason, -errno. */
+/* What can be told from the file's beginning, in microseconds. 0 or -EINVAL with the reason,
+ * -errno. */
 int import_check(struct import *i, int fd);
-/* (fiber) The whole of it: when it returns 0 final_path is there, whole, flushed, 0444. Else nothing is left. */
+/* (fiber) The whole of it: when it returns 0 final_path is there, whole, flushed, 0444. Else
+ * nothing is left. */
 int import_run(struct import *i, int fd);

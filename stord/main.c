@@ -7,7 +7,8 @@
 static const struct tags_kind kinds[] = {
 	{"volume", "volume", "vol", FAULT_INVALID_VOLUME_NOT_FOUND},
 	{"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND},
-	{"import-snapshot-task", "import-snapshot-task", "import-snap", FAULT_INVALID_CONVERSION_TASK_ID},
+	{"import-snapshot-task", "import-snapshot-task", "import-snap",
+	 FAULT_INVALID_CONVERSION_TASK_ID},
 	{NULL},
 };
 
@@ -38,7 +39,8 @@ static int stord_open(struct daemon *d)
 	int r = stord_reconcile(d);
 
 	if (r < 0)
-		log_error(r, "files and state cannot be brought together", "DIRECTORY", d->state_dir);
+		log_error(r, "files and state cannot be brought together", "DIRECTORY",
+			  d->state_dir);
 	return r;
 }
 

@@ -9,15 +9,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC		  0x514649fb
-#define CLUSTER_BITS	  16
-#define CLUSTER		  (1u << CLUSTER_BITS)
-#define L1_BYTES_MAX	  (32u << 20) /* QEMU's own limits */
+#define MAGIC		   0x514649fb
+#define CLUSTER_BITS	   16
+#define CLUSTER		   (1u << CLUSTER_BITS)
+#define L1_BYTES_MAX	   (32u << 20) /* QEMU's own limits */
 #define REFCOUNT_TABLE_MAX (8u << 20)
-#define BACKING_MAX	  1023
+#define BACKING_MAX	   1023
 
 enum incompatible { DIRTY = 1, CORRUPT = 2, EXTERNAL_DATA = 4, COMPRESSION = 8, EXTENDED_L2 = 16 };
-enum extension { END = 0, BACKING_FORMAT = 0xe2792aca, EXTERNAL_DATA_NAME = 0x44415441, ENCRYPTION = 0x0537be77 };
+enum extension {
+	END = 0,
+	BACKING_FORMAT = 0xe2792aca,
+	EXTERNAL_DATA_NAME = 0x44415441,
+	ENCRYPTION = 0x0537be77
+};
 
 struct header {
 	uint32_t magic, version;
@@ -45,8 +50,10 @@ static int write_at(int fd, const void *bytes, size_t n, off_t offset)
 	return r == (ssize_t)n ? 0 : r < 0 ? -errno : -ENOSPC;
 }
 
-/* The first cluster: header, the backing's format, the end of extensions, the backing's path. Returns its length. */
-static size_t put_header(char *out, const struct header *h, const char *backing_path, const char *backing_format)
+/* The first cluster: header, the backing's format, the end of extensions, the backing's path.
+ * Returns its length. */
+static size_t put_header(char *out, const struct header *h, const char *backing_path,
+			 const char *backing_format)
 {
 	size_t n = sizeof *h, n_format = strlen(backing_format);
 	uint32_t extension[2] = {htobe32(BACKING_FORMAT), htobe32((uint32_t)n_format)};
@@ -103,7 +110,8 @@ int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const ch
 
 /* ---- reading ---- */
 
-static int refuse(char reason[static QCOW2_REASON_MAX], const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int refuse(char reason[static QCOW2_REASON_MAX], const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static int refuse(char reason[static QCOW2_REASON_MAX], const char *format, ...)
 {
@@ -141,7 +149,8 @@ static void to_host(struct header *h)
 /* A table of n bytes at an offset lies in the file and begins on a cluster. */
 static int is_inside(uint64_t offset, uint64_t n, uint64_t file_bytes, uint64_t cluster)
 {
-	return offset >= cluster && offset % cluster == 0 && offset <= file_bytes && n <= file_bytes - offset;
+	return offset >= cluster && offset % cluster == 0 && offset <= file_bytes &&
+	       n <= file_bytes - offset;
 }
 
 static int check_needs(const struct header *h, char reason[static QCOW2_REASON_MAX])
@@ -161,7 +170,8 @@ static int check_needs(const struct header *h, char reason[static QCOW2_REASON_M
 	return 0;
 }
 
-static int check_tables(const struct header *h, uint64_t file_bytes, uint64_t max_bytes, char reason[static QCOW2_REASON_MAX])
+static int check_tables(const struct header *h, uint64_t file_bytes, uint64_t max_bytes,
+			char reason[static QCOW2_REASON_MAX])
 {
 	uint64_t cluster = UINT64_C(1) << h->cluster_bits;
 	uint64_t per_entry = cluster * (cluster / (h->incompatible & EXTENDED_L2 ? 16 : 8));
@@ -170,11 +180,12 @@ static int check_tables(const struct header *h, uint64_t file_bytes, uint64_t ma
 	if (h->size == 0 || h->size % 512)
 		return refuse(reason, "the virtual size is not a number of sectors");
 	if (h->size > max_bytes)
-		return refuse(reason, "the virtual size of %llu bytes is over the limit of %llu", (unsigned long long)h->size,
-			      (unsigned long long)max_bytes);
+		return refuse(reason, "the virtual size of %llu bytes is over the limit of %llu",
+			      (unsigned long long)h->size, (unsigned long long)max_bytes);
 	need = (h->size + per_entry - 1) / per_entry;
 	if (h->l1_entries < need || (uint64_t)h->l1_entries * 8 > L1_BYTES_MAX)
-		return refuse(reason, "the L1 table has %u entries, the size needs %llu", h->l1_entries, (unsigned long long)need);
+		return refuse(reason, "the L1 table has %u entries, the size needs %llu",
+			      h->l1_entries, (unsigned long long)need);
 	if (!is_inside(h->l1_offset, (uint64_t)h->l1_entries * 8, file_bytes, cluster))
 		return refuse(reason, "the L1 table is not inside the file");
 	if (h->refcount_order > 6)
@@ -206,13 +217,15 @@ static int check_extensions(int fd, const struct header *h, char reason[static Q
 		if (type == BACKING_FORMAT)
 			return refuse(reason, "the image names a backing file");
 		if (bytes > cluster - at - 8)
-			return refuse(reason, "a header extension is longer than the header's cluster");
+			return refuse(reason,
+				      "a header extension is longer than the header's cluster");
 		at += 8 + (((uint64_t)bytes + 7) & ~UINT64_C(7));
 	}
 	return at + 8 > cluster ? 0 : refuse(reason, "the header has too many extensions");
 }
 
-int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes, char ret_reason[static QCOW2_REASON_MAX])
+int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes,
+		       char ret_reason[static QCOW2_REASON_MAX])
 {
 	struct header h = {0};
 	struct stat st;
@@ -226,9 +239,10 @@ int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes, char ret
 	if (h.version != 2 && h.version != 3)
 		return refuse(ret_reason, "qcow2 version %u is not known here", h.version);
 	if (h.cluster_bits < 9 || h.cluster_bits > 21)
-		return refuse(ret_reason, "a cluster size of 2^%u bytes does not exist", h.cluster_bits);
-	if (h.version == 3 && (n < (ssize_t)sizeof h || h.header_bytes < sizeof h || h.header_bytes % 8 ||
-			       h.header_bytes > 1u << h.cluster_bits))
+		return refuse(ret_reason, "a cluster size of 2^%u bytes does not exist",
+			      h.cluster_bits);
+	if (h.version == 3 && (n < (ssize_t)sizeof h || h.header_bytes < sizeof h ||
+			       h.header_bytes % 8 || h.header_bytes > 1u << h.cluster_bits))
 		return refuse(ret_reason, "the header has a length that cannot be");
 	int r = check_needs(&h, ret_reason);
 

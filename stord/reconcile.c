@@ -4,10 +4,12 @@
  * - Temporary files go: tmp/ as a whole, and NAME.new.
  * - Files marked by their owner's last transaction go.
  * - A volume that was never whole (not _Ready) gets its file: made anew, or found made.
- * - A whole volume or a snapshot without its file is an error for a person; it is shown as such, never made anew empty.
+ * - A whole volume or a snapshot without its file is an error for a person; it is shown as such,
+ * never made anew empty.
  * - Imports under way begin again or fail.
- * - A file that no document names, and that is not marked, is left and said: it may be all that is left after somebody put an old or empty
- *   state.db in place, and then deleting would destroy the data.
+ * - A file that no document names, and that is not marked, is left and said: it may be all that is
+ * left after somebody put an old or empty state.db in place, and then deleting would destroy the
+ * data.
  */
 #include "stord.h"
 
@@ -44,7 +46,8 @@ static int each_file(struct daemon *d, const char *directory, visit what)
 	return 0;
 }
 
-static void path_in(const struct daemon *d, const char *directory, const char *file, char ret_path[static FILE_PATH_MAX])
+static void path_in(const struct daemon *d, const char *directory, const char *file,
+		    char ret_path[static FILE_PATH_MAX])
 {
 	char name[FILE_NAME_MAX];
 
@@ -92,12 +95,13 @@ static void look_at_snapshot_file(struct daemon *d, const char *directory, const
 	snprintf(name, sizeof name, "%.63s/%.63s", directory, file);
 	if (store_find(d->store, "snapshot", id))
 		return;
-	store_each(d->store, "volume", v)
+	store_each (d->store, "volume", v)
 		if (strcmp(jstr_or(v->json, "_Backing", ""), name) == 0)
 			return;
-	store_each(d->store, "import-snapshot-task", t)
+	store_each (d->store, "import-snapshot-task", t)
 		if (strcmp(jstr_or(t->json, "_SnapshotId", ""), id) == 0) {
-			sweep(d, directory, file); /* placed, but its snapshot did not become durable: imported again */
+			sweep(d, directory, file); /* placed, but its snapshot did not become
+						      durable: imported again */
 			return;
 		}
 	log_warning(0, "a file belongs to no snapshot; it is left alone", "FILE", path);
@@ -119,25 +123,27 @@ static int mark_lost(struct txn *t, const struct doc *doc, const char *path)
 	return txn_replace(t, doc, json);
 }
 
-/* Documents whose files are not there. Attached volumes keep their state: their instance would not start, and says why. */
+/* Documents whose files are not there. Attached volumes keep their state: their instance would not
+ * start, and says why. */
 static int find_lost(struct daemon *d, struct txn *t)
 {
 	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
 	int r = 0;
 
-	store_each(d->store, "snapshot", s) {
+	store_each (d->store, "snapshot", s) {
 		snapshot_file(s, name);
 		file_path(d, name, path);
 		if (r == 0 && !file_exists(path))
 			r = mark_lost(t, s, path);
 	}
-	store_each(d->store, "volume", v) {
+	store_each (d->store, "volume", v) {
 		file_volume_name(jstr_or(v->json, "AvailabilityZone", ""), v->id, name);
 		file_path(d, name, path);
 		if (r < 0 || !jbool(v->json, "_Ready", 0) || file_exists(path))
 			continue;
 		if (json_array_size(json_object_get(v->json, "Attachments")) > 0)
-			log_error(-ENOENT, "an attached volume's file is lost", "VOLUME_ID", v->id, "FILE", path);
+			log_error(-ENOENT, "an attached volume's file is lost", "VOLUME_ID", v->id,
+				  "FILE", path);
 		else
 			r = mark_lost(t, v, path);
 	}
@@ -146,8 +152,9 @@ static int find_lost(struct daemon *d, struct txn *t)
 
 static void finish_volumes(struct daemon *d)
 {
-	store_each(d->store, "volume", v) {
-		if (jbool(v->json, "_Ready", 0) || strcmp(jstr_or(v->json, "State", ""), "error") == 0)
+	store_each (d->store, "volume", v) {
+		if (jbool(v->json, "_Ready", 0) ||
+		    strcmp(jstr_or(v->json, "State", ""), "error") == 0)
 			continue;
 		int r = volume_prepare_later(d, v->id);
 
@@ -163,11 +170,14 @@ static void resume_imports(struct daemon *d)
 	size_t i;
 	json_t *id;
 
-	store_each(d->store, "import-snapshot-task", t)
-		if (strcmp(jstr_or(json_object_get(t->json, "SnapshotTaskDetail"), "Status", ""), "active") == 0)
-			(void)json_array_append_new(ids, json_string(t->id)); /* left out: at the next start */
-	json_array_foreach(ids, i, id) {
-		int r = import_resume(d, store_find(d->store, "import-snapshot-task", json_string_value(id)));
+	store_each (d->store, "import-snapshot-task", t)
+		if (strcmp(jstr_or(json_object_get(t->json, "SnapshotTaskDetail"), "Status", ""),
+			   "active") == 0)
+			(void)json_array_append_new(
+				ids, json_string(t->id)); /* left out: at the next start */
+	json_array_foreach (ids, i, id) {
+		int r = import_resume(
+			d, store_find(d->store, "import-snapshot-task", json_string_value(id)));
 
 		if (r < 0)
 			log_warning(r, "cannot resume an import", "TASK_ID", json_string_value(id));

@@ -36,11 +36,12 @@ static int pass(struct daemon *d)
 	size_t i;
 	json_t *name;
 
-	store_each(d->store, KIND, doc)
-		(void)json_array_append_new(names, json_string(doc->id)); /* left out: still marked */
+	store_each (d->store, KIND, doc)
+		(void)json_array_append_new(names,
+					    json_string(doc->id)); /* left out: still marked */
 	if (!t)
 		return -ENOMEM;
-	json_array_foreach(names, i, name) {
+	json_array_foreach (names, i, name) {
 		struct removal r = {.is_synced = files_are_synced(d)};
 
 		file_path(d, json_string_value(name), r.path);
@@ -56,7 +57,8 @@ static int pass(struct daemon *d)
 
 void unlink_marked(struct daemon *d)
 {
-	/* Who comes while a pass is under way waits for the one after it, together with all others who came. */
+	/* Who comes while a pass is under way waits for the one after it, together with all others
+	 * who came. */
 	is_asked_again = 1;
 	fiber_lock(&lock);
 	if (is_asked_again) {

@@ -13,22 +13,27 @@ size_t count_of_caller(const struct call *c, const char *kind)
 {
 	size_t n = 0;
 
-	store_each(c->store, kind, d)
-		n += strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0;
+	store_each (c->store, kind, d)
+		n += strcmp(d->account, c->ctx->account) == 0 &&
+		     strcmp(d->region, c->ctx->region) == 0;
 	return n;
 }
 
-int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc, struct fault *f)
+int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
+	       struct fault *f)
 {
 	const char *id = jstr(parameters, "VolumeId");
 	const struct doc *d = store_get(c->store, c->ctx, "volume", id);
 
 	if (!id)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter volumeId");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter volumeId");
 	if (!id_is(id, "vol"))
-		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED, "Value (%.64s) for parameter volumeId is invalid.", id);
+		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED,
+				 "Value (%.64s) for parameter volumeId is invalid.", id);
 	if (!d)
-		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND, "The volume '%s' does not exist.", id);
+		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND,
+				 "The volume '%s' does not exist.", id);
 	*ret_doc = d;
 	return 0;
 }
@@ -39,14 +44,16 @@ static const char *attached_to(const json_t *volume)
 }
 
 /* Everybody who changes a volume across a wait comes this way: holds it, then looks at it. */
-static int enter(struct call *c, json_t *parameters, struct hold **ret_hold, const struct doc **ret_doc, struct fault *f)
+static int enter(struct call *c, json_t *parameters, struct hold **ret_hold,
+		 const struct doc **ret_doc, struct fault *f)
 {
 	int r = volume_get(c, parameters, ret_doc, f);
 
 	if (r < 0)
 		return r;
 	*ret_hold = hold_enter(jstr(parameters, "VolumeId"));
-	return *ret_hold ? volume_get(c, parameters, ret_doc, f) : -ENOMEM; /* it may be gone after the wait */
+	return *ret_hold ? volume_get(c, parameters, ret_doc, f)
+			 : -ENOMEM; /* it may be gone after the wait */
 }
 
 /* ---- create ---- */
@@ -57,7 +64,8 @@ struct origin {
 	int64_t size_gib;
 };
 
-static int origin_parse(const struct call *c, json_t *parameters, struct origin *ret_origin, struct fault *f)
+static int origin_parse(const struct call *c, json_t *parameters, struct origin *ret_origin,
+			struct fault *f)
 {
 	const char *snapshot_id = jstr(parameters, "SnapshotId");
 	struct origin o = {.size_gib = jint(parameters, "Size", 0)};
@@ -66,9 +74,11 @@ static int origin_parse(const struct call *c, json_t *parameters, struct origin 
 	if (snapshot_id && !*snapshot_id)
 		snapshot_id = NULL;
 	if (!snapshot_id && !has_size)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter size or snapshotId");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter size or snapshotId");
 	if (has_size && o.size_gib <= 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Value (%lld) for parameter size is invalid.",
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%lld) for parameter size is invalid.",
 				 (long long)o.size_gib);
 	if (snapshot_id) {
 		r = snapshot_get(c, snapshot_id, &o.snapshot, f);
@@ -77,12 +87,14 @@ static int origin_parse(const struct call *c, json_t *parameters, struct origin 
 		int64_t least = jint(o.snapshot->json, "VolumeSize", 1);
 
 		if (strcmp(jstr_or(o.snapshot->json, "State", ""), "completed") != 0)
-			return fault_set(f, FAULT_INCORRECT_STATE, "Snapshot '%s' is not 'completed'.", snapshot_id);
+			return fault_set(f, FAULT_INCORRECT_STATE,
+					 "Snapshot '%s' is not 'completed'.", snapshot_id);
 		if (!has_size)
 			o.size_gib = least;
 		if (o.size_gib < least)
 			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-					 "Volume of size %lldGB is smaller than snapshot '%s', expect size >= %lldGB",
+					 "Volume of size %lldGB is smaller than snapshot '%s', "
+					 "expect size >= %lldGB",
 					 (long long)o.size_gib, snapshot_id, (long long)least);
 	}
 	*ret_origin = o;
@@ -94,17 +106,23 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 	const char *zone = jstr(parameters, "AvailabilityZone");
 
 	if (!zone)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter zone");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter zone");
 	if (!zone_exists(c->daemon->config, c->ctx->region, zone))
-		return fault_set(f, FAULT_INVALID_ZONE_NOT_FOUND, "The zone '%.64s' does not exist.", zone);
+		return fault_set(f, FAULT_INVALID_ZONE_NOT_FOUND,
+				 "The zone '%.64s' does not exist.", zone);
 	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Encrypted volumes are not supported here.");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Encrypted volumes are not supported here.");
 	if (jbool(parameters, "MultiAttachEnabled", 0))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Multi-Attach is not supported here.");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Multi-Attach is not supported here.");
 	if (jstr(parameters, "OutpostArn"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Outposts are not supported here.");
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Outposts are not supported here.");
 	if (count_of_caller(c, "volume") >= LIMIT_VOLUMES)
-		return fault_set(f, FAULT_VOLUME_LIMIT_EXCEEDED, "You have reached the limit of %d volumes in %s.", LIMIT_VOLUMES,
+		return fault_set(f, FAULT_VOLUME_LIMIT_EXCEEDED,
+				 "You have reached the limit of %d volumes in %s.", LIMIT_VOLUMES,
 				 c->ctx->region);
 	return 0;
 }
@@ -116,20 +134,24 @@ static json_t *birth_attachments(const json_t *parameters, const char *id)
 
 	if (!instance)
 		return json_array();
-	return json_pack("[{s:s, s:s, s:s, s:s, s:o, s:b}]", "VolumeId", id, "InstanceId", instance, "Device",
-			 jstr_or(parameters, "_Device", "/dev/xvda"), "State", "attaching", "AttachTime", jtime_now(),
-			 "DeleteOnTermination", jbool(parameters, "_DeleteOnTermination", 0));
+	return json_pack("[{s:s, s:s, s:s, s:s, s:o, s:b}]", "VolumeId", id, "InstanceId", instance,
+			 "Device", jstr_or(parameters, "_Device", "/dev/xvda"), "State",
+			 "attaching", "AttachTime", jtime_now(), "DeleteOnTermination",
+			 jbool(parameters, "_DeleteOnTermination", 0));
 }
 
-static json_t *volume_new(const json_t *parameters, const char *id, const struct origin *o, const struct volume_shape *s,
-			  json_t *tags)
+static json_t *volume_new(const json_t *parameters, const char *id, const struct origin *o,
+			  const struct volume_shape *s, json_t *tags)
 {
-	OWN(json_decref) json_t *v = json_pack(
-		"{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId", id, "Size", (json_int_t)s->size_gib,
-		"SnapshotId", o->snapshot ? o->snapshot->id : "", "AvailabilityZone", jstr(parameters, "AvailabilityZone"),
-		"State", jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime", jtime_now(), "VolumeType",
-		s->type, "Encrypted", 0, "MultiAttachEnabled", 0, "Attachments", birth_attachments(parameters, id), "Tags",
-		tags);
+	OWN(json_decref)
+	json_t *v =
+		json_pack("{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId", id,
+			  "Size", (json_int_t)s->size_gib, "SnapshotId",
+			  o->snapshot ? o->snapshot->id : "", "AvailabilityZone",
+			  jstr(parameters, "AvailabilityZone"), "State",
+			  jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime",
+			  jtime_now(), "VolumeType", s->type, "Encrypted", 0, "MultiAttachEnabled",
+			  0, "Attachments", birth_attachments(parameters, id), "Tags", tags);
 	int r = v ? 0 : -ENOMEM;
 
 	if (r == 0 && s->iops)
@@ -188,7 +210,8 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r < 0)
 		return r;
 	if (attached_to(d->json) && !jbool(parameters, "_Force", 0))
-		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s", d->id, attached_to(d->json));
+		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s",
+				 d->id, attached_to(d->json));
 	r = volume_mark_files(c->txn, d);
 	if (r == 0)
 		r = txn_delete(c->txn, "volume", d->id);
@@ -196,17 +219,20 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = txn_commit(c->txn);
 	if (r < 0)
 		return r;
-	log_info("volume deleted", "VOLUME_ID", jstr(parameters, "VolumeId"), "REQUEST_ID", c->ctx->request);
+	log_info("volume deleted", "VOLUME_ID", jstr(parameters, "VolumeId"), "REQUEST_ID",
+		 c->ctx->request);
 	unlink_marked(c->daemon);
 	return 0;
 }
 
 /* ---- attach and detach ---- */
 
-static int attach_reply(const struct call *c, const struct doc *d, json_t *volume, json_t **ret_reply)
+static int attach_reply(const struct call *c, const struct doc *d, json_t *volume,
+			json_t **ret_reply)
 {
 	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
-	OWN(json_decref) json_t *reply = json_copy(json_array_get(json_object_get(volume, "Attachments"), 0));
+	OWN(json_decref)
+	json_t *reply = json_copy(json_array_get(json_object_get(volume, "Attachments"), 0));
 	int r;
 
 	file_volume_name(jstr_or(volume, "AvailabilityZone", ""), d->id, name);
@@ -227,9 +253,11 @@ static json_t *attached_new(const struct doc *d, const json_t *parameters)
 	int r = v ? 0 : -ENOMEM;
 
 	if (r == 0 && !attachment) {
-		json_t *list = json_pack("[{s:s, s:s, s:s, s:o, s:b}]", "VolumeId", d->id, "InstanceId",
-					 jstr(parameters, "InstanceId"), "Device", jstr(parameters, "Device"), "AttachTime",
-					 jtime_now(), "DeleteOnTermination", jbool(parameters, "_DeleteOnTermination", 0));
+		json_t *list = json_pack("[{s:s, s:s, s:s, s:o, s:b}]", "VolumeId", d->id,
+					 "InstanceId", jstr(parameters, "InstanceId"), "Device",
+					 jstr(parameters, "Device"), "AttachTime", jtime_now(),
+					 "DeleteOnTermination",
+					 jbool(parameters, "_DeleteOnTermination", 0));
 
 		attachment = json_array_get(list, 0);
 		r = jset_new(v, "Attachments", list);
@@ -245,16 +273,21 @@ static json_t *attached_new(const struct doc *d, const json_t *parameters)
 
 static int attach_check(const struct doc *d, const json_t *parameters, struct fault *f)
 {
-	const char *instance = jstr(parameters, "InstanceId"), *state = jstr_or(d->json, "State", "");
+	const char *instance = jstr(parameters, "InstanceId"),
+		   *state = jstr_or(d->json, "State", "");
 
 	if (!instance)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter instanceId");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter instanceId");
 	if (strcmp(state, "error") == 0)
-		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the 'error' state.", d->id);
+		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the 'error' state.",
+				 d->id);
 	if (attached_to(d->json) && strcmp(attached_to(d->json), instance) != 0)
-		return fault_set(f, FAULT_VOLUME_IN_USE, "%s is already attached to an instance", d->id);
+		return fault_set(f, FAULT_VOLUME_IN_USE, "%s is already attached to an instance",
+				 d->id);
 	if (!attached_to(d->json) && !jstr(parameters, "Device"))
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter device");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter device");
 	return 0;
 }
 
@@ -271,9 +304,11 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	r = volume_prepare(c->daemon, jstr(parameters, "VolumeId"));
 	if (r == -ENOSPC || r == -EDQUOT)
-		return fault_set(f, FAULT_INSUFFICIENT_VOLUME_CAPACITY, "There is no room for the volume.");
+		return fault_set(f, FAULT_INSUFFICIENT_VOLUME_CAPACITY,
+				 "There is no room for the volume.");
 	if (r == -ENODATA)
-		return fault_set(f, FAULT_INCORRECT_STATE, "The data of volume '%s' is lost.", jstr(parameters, "VolumeId"));
+		return fault_set(f, FAULT_INCORRECT_STATE, "The data of volume '%s' is lost.",
+				 jstr(parameters, "VolumeId"));
 	if (r == 0)
 		r = volume_get(c, parameters, &d, f); /* held: still there; tags may have changed */
 	if (r < 0)
@@ -298,11 +333,12 @@ int volume_detach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r < 0)
 		return r;
 	if (!attached_to(d->json))
-		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the '%s' state.", d->id,
-				 jstr_or(d->json, "State", ""));
+		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the '%s' state.",
+				 d->id, jstr_or(d->json, "State", ""));
 	if (instance && strcmp(attached_to(d->json), instance) != 0)
-		return fault_set(f, FAULT_INVALID_ATTACHMENT_NOT_FOUND, "The volume '%s' is not attached to instance '%.64s'.",
-				 d->id, instance);
+		return fault_set(f, FAULT_INVALID_ATTACHMENT_NOT_FOUND,
+				 "The volume '%s' is not attached to instance '%.64s'.", d->id,
+				 instance);
 	reply = json_copy(json_array_get(json_object_get(d->json, "Attachments"), 0));
 	volume = doc_edit(d);
 	int is_ready = jbool(d->json, "_Ready", 0);

@@ -1,5 +1,6 @@
 /*
- * Volume types: sizes, IOPS and throughput that each allows, as one table. Source: EBS user guide, "Amazon EBS volume types".
+ * Volume types: sizes, IOPS and throughput that each allows, as one table. Source: EBS user guide,
+ * "Amazon EBS volume types".
  */
 #pragma once
 
@@ -13,5 +14,7 @@ struct volume_shape {
 	int64_t size_gib, iops, throughput_mib;
 };
 
-/* From VolumeType (default gp2), Iops and Throughput of the parameters, for a volume of size_gib. Refused as AWS does. */
-int volume_shape_parse(const json_t *parameters, int64_t size_gib, struct volume_shape *ret_shape, struct fault *f);
+/* From VolumeType (default gp2), Iops and Throughput of the parameters, for a volume of size_gib.
+ * Refused as AWS does. */
+int volume_shape_parse(const json_t *parameters, int64_t size_gib, struct volume_shape *ret_shape,
+		       struct fault *f);

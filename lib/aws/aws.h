@@ -1,12 +1,13 @@
 /*
  * The AWS codec: requests in, replies out, by AWS's own service models.
  *
- * scripts/aws-models.py reads the models of Debian's python3-botocore at build time and writes const tables (build/gen/); nothing of them
- * is copied into the repository. The tables hold offsets, not pointers, so that they stay clean, shared pages of which
- * only what is used is ever loaded. One engine serves the ec2, query, json, rest-json and rest-xml protocols.
+ * scripts/aws-models.py reads the models of Debian's python3-botocore at build time and writes
+ * const tables (build/gen/); nothing of them is copied into the repository. The tables hold
+ * offsets, not pointers, so that they stay clean, shared pages of which only what is used is ever
+ * loaded. One engine serves the ec2, query, json, rest-json and rest-xml protocols.
  *
- * In memory a request and a reply are JSON with the models' member names ("InstanceIds": ["i-…"]), timestamps as ISO 8601 strings
- * or numbers (seconds since the epoch), blobs as base64 strings.
+ * In memory a request and a reply are JSON with the models' member names ("InstanceIds": ["i-…"]),
+ * timestamps as ISO 8601 strings or numbers (seconds since the epoch), blobs as base64 strings.
  */
 #pragma once
 
@@ -23,7 +24,8 @@ struct aws_pair {
 	const char *name, *value; /* decoded, UTF-8 */
 };
 
-/* By endpoint prefix ("ec2", "sts", "iam", "elasticloadbalancing", "autoscaling", "monitoring", "s3"): what SigV4's scope names. NULL: unknown. */
+/* By endpoint prefix ("ec2", "sts", "iam", "elasticloadbalancing", "autoscaling", "monitoring",
+ * "s3"): what SigV4's scope names. NULL: unknown. */
 const struct aws_service *aws_service_find(const char *endpoint_prefix);
 enum aws_protocol aws_service_protocol(const struct aws_service *s);
 const char *aws_service_prefix(const struct aws_service *s);
@@ -35,26 +37,37 @@ const char *aws_action_name(const struct aws_action *a);
 /* The action takes a parameter of this name ("DryRun", "ClientToken"). */
 int aws_action_takes(const struct aws_action *a, const char *parameter);
 
-/* Query parameters to JSON: "Filter.1.Value.2=x" → {"Filters": [{"Values": [..]}]}, types converted, gaps in
- * numbering closed in order; Action, Version and signature parameters are skipped. Refused with AWS's error: unknown
- * parameter (UnknownParameter), wrong type or enum, out of the model's bounds or pattern (InvalidParameterValue), a
- * required one missing (MissingParameter), nesting deeper than 16, more than 10,000 list elements. */
-int aws_decode_query(const struct aws_action *a, const struct aws_pair *pairs, size_t n_pairs, json_t **ret_parameters, struct fault *f);
+/* Query parameters to JSON: "Filter.1.Value.2=x" → {"Filters": [{"Values": [..]}]}, types
+ * converted, gaps in numbering closed in order; Action, Version and signature parameters are
+ * skipped. Refused with AWS's error: unknown parameter (UnknownParameter), wrong type or enum, out
+ * of the model's bounds or pattern (InvalidParameterValue), a required one missing
+ * (MissingParameter), nesting deeper than 16, more than 10,000 list elements. */
+int aws_decode_query(const struct aws_action *a, const struct aws_pair *pairs, size_t n_pairs,
+		     json_t **ret_parameters, struct fault *f);
 /* A JSON body (the JSON protocols) to JSON, checked by the model in the same way. */
-int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes, json_t **ret_parameters, struct fault *f);
-/* An XML body (rest-xml) to JSON: the members that stand in the body, checked; what HTTP's path, query and headers carry is the caller's to add,
- * and all of it is aws_check's to check. An empty body, or one that is a stream, is the empty object. No document type, nothing the model lacks: MalformedXML. */
-int aws_decode_xml(const struct aws_action *a, const char *body, size_t n_bytes, json_t **ret_parameters, struct fault *f);
+int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes,
+		    json_t **ret_parameters, struct fault *f);
+/* An XML body (rest-xml) to JSON: the members that stand in the body, checked; what HTTP's path,
+ * query and headers carry is the caller's to add, and all of it is aws_check's to check. An empty
+ * body, or one that is a stream, is the empty object. No document type, nothing the model lacks:
+ * MalformedXML. */
+int aws_decode_xml(const struct aws_action *a, const char *body, size_t n_bytes,
+		   json_t **ret_parameters, struct fault *f);
 /* Parameters that are JSON already (the console, the command line): checked only. */
 int aws_check(const struct aws_action *a, const json_t *parameters, struct fault *f);
 
-/* The reply's body by the action's protocol; members not in the model (ours begin with "_") are left out, absent structures are absent, lists
- * that the reply has are present even when empty. malloced; -EPROTO with a reply that does not fit the model (a string where a
- * structure should be) : our own mistake, to be logged with aws_encode_where(). */
-int aws_encode(const struct aws_action *a, const json_t *reply, const char *request_id, char **ret_body, size_t *ret_bytes);
-/* After -EPROTO, on the same thread: the way to the member that did not fit ("Reservations.member.OwnerId"). */
+/* The reply's body by the action's protocol; members not in the model (ours begin with "_") are
+ * left out, absent structures are absent, lists that the reply has are present even when empty.
+ * malloced; -EPROTO with a reply that does not fit the model (a string where a structure should be)
+ * : our own mistake, to be logged with aws_encode_where(). */
+int aws_encode(const struct aws_action *a, const json_t *reply, const char *request_id,
+	       char **ret_body, size_t *ret_bytes);
+/* After -EPROTO, on the same thread: the way to the member that did not fit
+ * ("Reservations.member.OwnerId"). */
 const char *aws_encode_where(void);
-/* An error's body: EC2 <Response><Errors><Error>, Query <ErrorResponse>, S3 <Error>, JSON {"__type"}. `s` NULL: as EC2. */
-int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id, char **ret_body, size_t *ret_bytes);
+/* An error's body: EC2 <Response><Errors><Error>, Query <ErrorResponse>, S3 <Error>, JSON
+ * {"__type"}. `s` NULL: as EC2. */
+int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id,
+		     char **ret_body, size_t *ret_bytes);
 /* The Content-Type that goes with both. */
 const char *aws_content_type(const struct aws_service *s);

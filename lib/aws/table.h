@@ -50,8 +50,8 @@ struct aws_service {
 
 struct aws_action {
 	uint32_t name;
-	uint32_t wrapper; /* the query protocol's <XResult>, "" when the action has no output */
-	uint32_t root;	  /* the reply's root element */
+	uint32_t wrapper;    /* the query protocol's <XResult>, "" when the action has no output */
+	uint32_t root;	     /* the reply's root element */
 	uint32_t input_root; /* of a request's body, where no one member is the body (rest-xml) */
 	uint32_t method, uri;
 	uint16_t input, output; /* shapes, AWS_NONE: takes, gives nothing */
@@ -145,5 +145,7 @@ int aws_time_parse(const char *text, int64_t *ret_usec);
 int aws_base64_check(const char *text);
 /* A scalar of the shape's type from its text, a new reference. 0; -EINVAL: it is none; -ENOMEM. */
 int aws_scalar_read(const struct aws_shape *s, const char *text, json_t **ret_value);
-/* Checks a value that will be the member `m` of the action's parameters: as aws_check, without what is around it. */
-int aws_check_member(const struct aws_action *a, const struct aws_member *m, const json_t *value, struct fault *f);
+/* Checks a value that will be the member `m` of the action's parameters: as aws_check, without what
+ * is around it. */
+int aws_check_member(const struct aws_action *a, const struct aws_member *m, const json_t *value,
+		     struct fault *f);

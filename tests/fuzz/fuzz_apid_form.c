@@ -1,4 +1,5 @@
-/* Urlencoded text: whatever is accepted is well-formed, and reads the same when it is written again. */
+/* Urlencoded text: whatever is accepted is well-formed, and reads the same when it is written
+ * again. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 		abort();
 	for (size_t i = 0; i < form.n; i++)
 		if (!form.pair[i].name[0] || strcmp(form.pair[i].name, again.pair[i].name) != 0 ||
-		    strcmp(form.pair[i].value, again.pair[i].value) != 0 || !form_is_utf8(form.pair[i].value, strlen(form.pair[i].value)))
+		    strcmp(form.pair[i].value, again.pair[i].value) != 0 ||
+		    !form_is_utf8(form.pair[i].value, strlen(form.pair[i].value)))
 			abort();
 	return 0;
 }

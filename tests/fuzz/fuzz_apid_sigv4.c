@@ -1,6 +1,7 @@
 /*
- * A stranger's signature: method, path, query and headers of its choice. The input is lines: method, path, query, then name and value of each header
- * in turn. What is read as a claim can be signed, and no claim that was not made with the secret is equal to it.
+ * A stranger's signature: method, path, query and headers of its choice. The input is lines:
+ * method, path, query, then name and value of each header in turn. What is read as a claim can be
+ * signed, and no claim that was not made with the secret is equal to it.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -24,8 +25,10 @@ static const char *line(char **at)
 /* Long enough that mutation alone never finds them. */
 static const char *grown(const char *value)
 {
-	static const char good[] = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/ec2/aws4_request, SignedHeaders=host;x-amz-date, "
-				   "Signature=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+	static const char good[] =
+		"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/ec2/aws4_request, "
+		"SignedHeaders=host;x-amz-date, "
+		"Signature=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 	return strcmp(value, "*") == 0 ? good : value;
 }
@@ -58,9 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 			abort();
 		return 0;
 	}
-	if (!claim.access_key[0] || !claim.service[0] || strlen(claim.signature) != 64 || strlen(claim.timestamp) != 16)
+	if (!claim.access_key[0] || !claim.service[0] || strlen(claim.signature) != 64 ||
+	    strlen(claim.timestamp) != 16)
 		abort();
-	if (sigv4_sign(&r, &claim, "a secret that is in no input", signature) < 0 || sigv4_equal(signature, claim.signature))
+	if (sigv4_sign(&r, &claim, "a secret that is in no input", signature) < 0 ||
+	    sigv4_equal(signature, claim.signature))
 		abort();
 	return 0;
 }

@@ -43,7 +43,8 @@ static const struct action actions[] = {{"ec2.Make", make, ACTION_CLIENT_TOKEN},
 static const char *const prefixes[] = {"thing", NULL};
 static const struct daemon_spec spec = {.name = "tested", .actions = actions, .prefixes = prefixes};
 
-static const char *call_as(const char *account, const char *method, const char *json, json_t **ret_reply)
+static const char *call_as(const char *account, const char *method, const char *json,
+			   json_t **ret_reply)
 {
 	static struct fault f;
 	OWN(json_decref) json_t *p = json_loads(json, 0, NULL), *reply = NULL;
@@ -72,7 +73,8 @@ static void an_answer_is_stored_a_refusal_is_not(void)
 	is_str(call("ec2.MakeAnyway", "{}", NULL), "", "made");
 	is_int(store_count(d.store, "thing"), n + 1, "stored");
 	is_str(call("ec2.MakeAnyway", "{\"Fail\":true}", NULL), "InvalidParameterValue", "refused");
-	is_str(call("ec2.MakeAnyway", "{\"Break\":true}", NULL), "InternalError", "an error without words");
+	is_str(call("ec2.MakeAnyway", "{\"Break\":true}", NULL), "InternalError",
+	       "an error without words");
 	is_int(store_count(d.store, "thing"), n + 1, "nothing stored");
 	is_str(call("ec2.Unknown", "{}", NULL), "InvalidAction", "no such row");
 	OWN(json_decref) json_t *reply = NULL;
@@ -101,12 +103,18 @@ static void a_token_makes_once(void)
 	is_str(call("ec2.Make", "{\"B\":2,\"A\":1,\"ClientToken\":\"t/1\"}", &two), "", "again");
 	ok(json_equal(one, two), "the same answer");
 	is_int(n_runs, n + 1, "one run");
-	is_str(call("ec2.Make", "{\"ClientToken\":\"t/1\",\"A\":2,\"B\":2}", NULL), "IdempotentParameterMismatch", "others");
-	is_str(call_as("999999999999", "ec2.Make", "{\"ClientToken\":\"t/1\",\"A\":2}", NULL), "", "another account's is another");
+	is_str(call("ec2.Make", "{\"ClientToken\":\"t/1\",\"A\":2,\"B\":2}", NULL),
+	       "IdempotentParameterMismatch", "others");
+	is_str(call_as("999999999999", "ec2.Make", "{\"ClientToken\":\"t/1\",\"A\":2}", NULL), "",
+	       "another account's is another");
 	is_str(call("ec2.Make", "{\"A\":1}", NULL), "", "no token");
-	is_str(call("ec2.Make", "{\"A\":1,\"ClientToken\":\"\"}", NULL), "", "an empty token is none");
+	is_str(call("ec2.Make", "{\"A\":1,\"ClientToken\":\"\"}", NULL), "",
+	       "an empty token is none");
 	is_int(n_runs, n + 4, "each ran");
-	is_str(call("ec2.Make", "{\"ClientToken\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", NULL),
+	is_str(call("ec2.Make",
+		    "{\"ClientToken\":"
+		    "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}",
+		    NULL),
 	       "InvalidParameterValue", "65 characters");
 }
 
@@ -114,8 +122,10 @@ static void a_refused_token_can_be_used_again(void)
 {
 	int n = n_runs;
 
-	is_str(call("ec2.Make", "{\"ClientToken\":\"bad\",\"Fail\":true}", NULL), "InvalidParameterValue", "refused");
-	is_str(call("ec2.Make", "{\"ClientToken\":\"bad\",\"Fail\":false}", NULL), "", "then right");
+	is_str(call("ec2.Make", "{\"ClientToken\":\"bad\",\"Fail\":true}", NULL),
+	       "InvalidParameterValue", "refused");
+	is_str(call("ec2.Make", "{\"ClientToken\":\"bad\",\"Fail\":false}", NULL), "",
+	       "then right");
 	is_int(n_runs, n + 2, "both ran");
 }
 
@@ -166,14 +176,15 @@ static void a_token_is_forgotten_after_a_day(void)
 	call("ec2.Make", "{\"ClientToken\":\"old\"}", NULL);
 	OWN(txn_free) struct txn *t = txn_new(d.store);
 
-	store_each(d.store, "_token", doc) {
+	store_each (d.store, "_token", doc) {
 		json_t *j = doc_edit(doc);
 
 		jset_new(j, "Expires", json_integer(1));
 		txn_replace(t, doc, j);
 	}
 	txn_commit(t);
-	is_str(call("ec2.Make", "{\"ClientToken\":\"old\",\"Other\":1}", NULL), "", "it may mean something else");
+	is_str(call("ec2.Make", "{\"ClientToken\":\"old\",\"Other\":1}", NULL), "",
+	       "it may mean something else");
 	is_int(n_runs, n + 2, "ran");
 	is_int(store_count(d.store, "_token"), 1, "and the old ones are gone");
 }

@@ -1,4 +1,5 @@
-// The agent beside a metadata service: a small server in a child answers as AWS's does, with and without version 2.
+// The agent beside a metadata service: a small server in a child answers as AWS's does, with and
+// without version 2.
 #include "tap.h"
 #include "../../agent/agent.h"
 
@@ -21,11 +22,14 @@ static void answer(int fd, int has_tokens)
 	size_t n = 0;
 	ssize_t got;
 
-	while (n < sizeof(request) - 1 && !strstr(request, "\r\n\r\n") && (got = read(fd, request + n, sizeof(request) - 1 - n)) > 0)
+	while (n < sizeof(request) - 1 && !strstr(request, "\r\n\r\n") &&
+	       (got = read(fd, request + n, sizeof(request) - 1 - n)) > 0)
 		n += (size_t)got;
-	if (strncmp(request, "PUT /latest/api/token ", 22) == 0 && has_tokens && strstr(request, "token-ttl-seconds: "))
+	if (strncmp(request, "PUT /latest/api/token ", 22) == 0 && has_tokens &&
+	    strstr(request, "token-ttl-seconds: "))
 		reply = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nTOKEN=";
-	else if (strncmp(request, "GET /latest/meta-data/instance-id ", 34) == 0 && has_tokens && !strstr(request, "token: TOKEN=\r\n"))
+	else if (strncmp(request, "GET /latest/meta-data/instance-id ", 34) == 0 && has_tokens &&
+		 !strstr(request, "token: TOKEN=\r\n"))
 		reply = "HTTP/1.1 401 Unauthorized\r\n\r\n";
 	else if (strncmp(request, "GET /latest/meta-data/instance-id ", 34) == 0)
 		reply = "HTTP/1.1 200 OK\r\n\r\ni-0123";
@@ -42,7 +46,8 @@ static struct server start(int has_tokens)
 	socklen_t n = sizeof(a);
 	char text[64];
 
-	if (bind(fd, (struct sockaddr *)&a, n) < 0 || listen(fd, 8) < 0 || getsockname(fd, (struct sockaddr *)&a, &n) < 0)
+	if (bind(fd, (struct sockaddr *)&a, n) < 0 || listen(fd, 8) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&a, &n) < 0)
 		abort();
 	snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(a.sin_port));
 	setenv("GUREUM_METADATA", text, 1);
@@ -83,7 +88,8 @@ static void version_one_is_the_fallback(void)
 	is_int(metadata_open(&m), 0, "opened");
 	is_int(m.has_token, 0, "without a token");
 	is_int(metadata_get(&m, "meta-data/instance-id", &reply), 0, "answered all the same");
-	is_int(metadata_get(&m, "meta-data/nothing", &reply), -ENOENT, "what is not there is said so");
+	is_int(metadata_get(&m, "meta-data/nothing", &reply), -ENOENT,
+	       "what is not there is said so");
 	stop(s);
 }
 

@@ -13,15 +13,29 @@ static void a_command_is_a_member_of_an_object(void)
 {
 	is_int(command("{\"poweroff\": {}}"), COMMAND_POWEROFF, "power off");
 	is_int(command(" { \"reboot\" : { } } "), COMMAND_REBOOT, "reboot, with spaces");
-	is_int(command("{\"other\": [1, {\"a\": \"}\"}], \"reboot\": {}}"), COMMAND_REBOOT, "after an unknown member");
+	is_int(command("{\"other\": [1, {\"a\": \"}\"}], \"reboot\": {}}"), COMMAND_REBOOT,
+	       "after an unknown member");
 	is_int(command("{\"reboot\": {}, \"poweroff\": {}}"), COMMAND_REBOOT, "the first of two");
 }
 
 static void what_is_not_a_whole_object_commands_nothing(void)
 {
 	static const char *const lines[] = {
-		"", "{", "{}", "poweroff", "\"poweroff\"", "[\"poweroff\"]", "{\"poweroff\"}", "{\"poweroff\": {}",
-		"{\"poweroff\": {", "{\"x\": {\"poweroff\": {}}}", "{\"x\": \"poweroff", "{\"x\\", "{\"poweroff\\\"\": 1}", "{\"x\": ]}", "null",
+		"",
+		"{",
+		"{}",
+		"poweroff",
+		"\"poweroff\"",
+		"[\"poweroff\"]",
+		"{\"poweroff\"}",
+		"{\"poweroff\": {}",
+		"{\"poweroff\": {",
+		"{\"x\": {\"poweroff\": {}}}",
+		"{\"x\": \"poweroff",
+		"{\"x\\",
+		"{\"poweroff\\\"\": 1}",
+		"{\"x\": ]}",
+		"null",
 	};
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
@@ -30,11 +44,13 @@ static void what_is_not_a_whole_object_commands_nothing(void)
 
 static void any_cut_of_a_line_is_harmless(void)
 {
-	static const char line[] = "{\"a\": [\"\\\\\\\"\", {\"b\": null}], \"poweroff\": {\"c\": [[]]}}";
+	static const char line[] =
+		"{\"a\": [\"\\\\\\\"\", {\"b\": null}], \"poweroff\": {\"c\": [[]]}}";
 	size_t commands = 0;
 
 	for (size_t n = 0; n < strlen(line); n++) {
-		char *copy = malloc(n ? n : 1); /* exactly so long: a sanitizer sees a step too far */
+		char *copy =
+			malloc(n ? n : 1); /* exactly so long: a sanitizer sees a step too far */
 
 		memcpy(copy, line, n);
 		commands += line_command(copy, n) != COMMAND_NONE;
@@ -49,8 +65,10 @@ static void a_quoted_name_is_json(void)
 	char text[64], small[16];
 
 	is_str(line_quote("ip-10-0-0-1", text, sizeof(text)), "\"ip-10-0-0-1\"", "plain");
-	is_str(line_quote("a\"\\\n\xff", text, sizeof(text)), "\"a\\\"\\\\\\u000a\\u00ff\"", "escaped");
-	is_str(line_quote("abcdefghijklmnop", small, sizeof(small)), "\"abcdefg\"", "cut where it does not fit");
+	is_str(line_quote("a\"\\\n\xff", text, sizeof(text)), "\"a\\\"\\\\\\u000a\\u00ff\"",
+	       "escaped");
+	is_str(line_quote("abcdefghijklmnop", small, sizeof(small)), "\"abcdefg\"",
+	       "cut where it does not fit");
 }
 
 static struct http_reply reply;
@@ -93,9 +111,11 @@ static void an_answer_is_bounded(void)
 
 static void a_request_cannot_be_split(void)
 {
-	is_int(http_request("127.0.0.1", 1, "GET", "/a\r\nX: y", NULL, 100, &reply), -EINVAL, "path");
+	is_int(http_request("127.0.0.1", 1, "GET", "/a\r\nX: y", NULL, 100, &reply), -EINVAL,
+	       "path");
 	is_int(http_request("127.0.0.1", 1, "GET", "/a b", NULL, 100, &reply), -EINVAL, "space");
-	is_int(http_request("127.0.0.1", 1, "GET", "/", "A: b\nC: d", 100, &reply), -EINVAL, "header");
+	is_int(http_request("127.0.0.1", 1, "GET", "/", "A: b\nC: d", 100, &reply), -EINVAL,
+	       "header");
 	is_int(http_request("nowhere", 1, "GET", "/", NULL, 100, &reply), -EINVAL, "address");
 }
 
@@ -110,7 +130,8 @@ static void a_host_name_is_labels(void)
 	ok(!hostname_is("a b"), "a space");
 	ok(!hostname_is("a\nb"), "a line end");
 	ok(!hostname_is("../etc"), "a path");
-	ok(!hostname_is("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "64 characters");
+	ok(!hostname_is("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+	   "64 characters");
 }
 
 static void only_a_key_is_a_key(void)
@@ -130,7 +151,8 @@ static void keys_are_added_once(void)
 
 	is_int(ssh_keys_merge("", keys, 2, text, sizeof(text)), 20, "to nothing");
 	is_str(text, "ssh-rsa A\nssh-rsa B\n", "both");
-	is_int(ssh_keys_merge("ssh-rsa B\nmine", keys, 2, text, sizeof(text)), 25, "to what is there");
+	is_int(ssh_keys_merge("ssh-rsa B\nmine", keys, 2, text, sizeof(text)), 25,
+	       "to what is there");
 	is_str(text, "ssh-rsa B\nmine\nssh-rsa A\n", "the new one, at the end");
 	is_int(ssh_keys_merge("", keys, 2, tight, sizeof(tight)), -EFBIG, "too much");
 }

@@ -344,8 +344,8 @@ static int start(void)
 
 static int is_over;
 
-/* The routes go on asking their daemons when the test ends: fibers that are abandoned in a wait, as at
- * a daemon's end, run no owners. */
+/* The routes go on asking their daemons when the test ends: fibers that are abandoned in a wait, as
+ * at a daemon's end, run no owners. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
@@ -398,7 +398,8 @@ int main(void)
 	rpc_server_free(hvd.server);
 	rpc_server_free(netd.server);
 	rpc_server_free(stord.server);
-	while (sd_event_run(loop, 20000) > 0) /* the connections see that their other ends are closed */
+	while (sd_event_run(loop, 20000) >
+	       0) /* the connections see that their other ends are closed */
 		;
 	fiber_stop();
 	sd_event_unref(loop);

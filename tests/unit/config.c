@@ -52,8 +52,9 @@ static void a_drop_in_wins(void)
 
 static void a_typo_is_an_error_with_its_line(void)
 {
-	static const char *const wrong[] = {"[Cloud]\nAcount=1\n", "[Clod]\nAccount=1\n", "[Api]\nTls=perhaps\n",
-					    "[Cloud]\nZonesPerRegion=3x\n", "[Cloud]\nAccount\n", "[Cloud\nAccount=1\n"};
+	static const char *const wrong[] = {"[Cloud]\nAcount=1\n",  "[Clod]\nAccount=1\n",
+					    "[Api]\nTls=perhaps\n", "[Cloud]\nZonesPerRegion=3x\n",
+					    "[Cloud]\nAccount\n",   "[Cloud\nAccount=1\n"};
 
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		OWN(config_free) struct config *c = NULL;
@@ -70,7 +71,8 @@ static void a_command_gives_back_status_and_output(void)
 	const char *const argv[] = {"sh", "-c", "cat; echo oops >&2; exit 3", NULL};
 	OWN(run_result_clear) struct run_result r = {0};
 
-	is_int(run_command(&(struct run){.argv = argv, .input = "hello", .input_bytes = 5}, &r), 0, "ran");
+	is_int(run_command(&(struct run){.argv = argv, .input = "hello", .input_bytes = 5}, &r), 0,
+	       "ran");
 	is_int(r.status, 3, "status");
 	is_str(r.out, "hello", "stdin to stdout");
 	is_str(r.err, "oops\n", "stderr");
@@ -81,7 +83,8 @@ static void a_late_command_is_killed(void)
 	const char *const argv[] = {"sleep", "60", NULL};
 	OWN(run_result_clear) struct run_result r = {0};
 
-	is_int(run_command(&(struct run){.argv = argv, .timeout_usec = 50000}, &r), -ETIMEDOUT, "killed");
+	is_int(run_command(&(struct run){.argv = argv, .timeout_usec = 50000}, &r), -ETIMEDOUT,
+	       "killed");
 }
 
 static void no_such_program_is_enoent(void)

@@ -15,12 +15,20 @@ static int deep(const struct doc *d, const json_t *values)
 	return jarray_has(values, "deep") && jint(d->json, "Size", 0) > 20;
 }
 
-static const struct filter filters[] = {{"state", "State.Name"}, {"size", "Size"},
+static const struct filter filters[] = {{"state", "State.Name"},
+					{"size", "Size"},
 					{"attachment.instance-id", "Attachments.InstanceId"},
-					{"is-default", "IsDefault"}, {"depth", NULL, deep}, FILTER_TAGS, {NULL}};
-static const struct describe things = {.kind = "vpc", .result = "Vpcs", .ids = "VpcIds", .prefix = "vpc",
+					{"is-default", "IsDefault"},
+					{"depth", NULL, deep},
+					FILTER_TAGS,
+					{NULL}};
+static const struct describe things = {.kind = "vpc",
+				       .result = "Vpcs",
+				       .ids = "VpcIds",
+				       .prefix = "vpc",
 				       .malformed = FAULT_INVALID_VPC_ID_MALFORMED,
-				       .not_found = FAULT_INVALID_VPC_ID_NOT_FOUND, .filters = filters};
+				       .not_found = FAULT_INVALID_VPC_ID_NOT_FOUND,
+				       .filters = filters};
 
 static void add(struct txn *t, int n, const char *account, const char *region, const char *json)
 {
@@ -43,11 +51,15 @@ static void make_store(const char *dir)
 	OWN(txn_free) struct txn *t = txn_new(store);
 
 	add(t, 9, ctx.account, ctx.region,
-	    "{\"State\":{\"Name\":\"available\"},\"Size\":10,\"IsDefault\":true,\"Tags\":[{\"Key\":\"Name\",\"Value\":\"web*1\"}]}");
+	    "{\"State\":{\"Name\":\"available\"},\"Size\":10,\"IsDefault\":true,\"Tags\":[{\"Key\":"
+	    "\"Name\",\"Value\":\"web*1\"}]}");
 	add(t, 1, ctx.account, ctx.region,
-	    "{\"State\":{\"Name\":\"pending\"},\"Size\":20,\"IsDefault\":false,\"Tags\":[{\"Key\":\"Name\",\"Value\":\"web22\"},"
-	    "{\"Key\":\"env\",\"Value\":\"구름\"}],\"Attachments\":[{\"InstanceId\":\"i-1\"},{\"InstanceId\":\"i-2\"}]}");
-	add(t, 2, ctx.account, ctx.region, "{\"State\":{\"Name\":\"available\"},\"Size\":30,\"Tags\":[],\"Attachments\":[]}");
+	    "{\"State\":{\"Name\":\"pending\"},\"Size\":20,\"IsDefault\":false,\"Tags\":[{\"Key\":"
+	    "\"Name\",\"Value\":\"web22\"},"
+	    "{\"Key\":\"env\",\"Value\":\"구름\"}],\"Attachments\":[{\"InstanceId\":\"i-1\"},{"
+	    "\"InstanceId\":\"i-2\"}]}");
+	add(t, 2, ctx.account, ctx.region,
+	    "{\"State\":{\"Name\":\"available\"},\"Size\":30,\"Tags\":[],\"Attachments\":[]}");
 	add(t, 3, "999999999999", ctx.region, "{\"State\":{\"Name\":\"available\"},\"Size\":10}");
 	add(t, 4, ctx.account, "eu-west-1", "{\"State\":{\"Name\":\"available\"},\"Size\":10}");
 	for (int i = 16; i < 32; i++)
@@ -56,7 +68,8 @@ static void make_store(const char *dir)
 }
 
 /* The last digits of what comes back, or the fault's code. */
-static const char *ask_as(const struct describe *d, const char *account, const char *region, const char *json)
+static const char *ask_as(const struct describe *d, const char *account, const char *region,
+			  const char *json)
 {
 	static char text[512];
 	struct context who = {0};
@@ -71,7 +84,7 @@ static const char *ask_as(const struct describe *d, const char *account, const c
 	if (describe_run(&c, d, parameters, &reply, &fault) < 0)
 		return fault.code;
 	text[0] = '\0';
-	json_array_foreach(json_object_get(reply, "Vpcs"), i, v)
+	json_array_foreach (json_object_get(reply, "Vpcs"), i, v)
 		strcat(strcat(text, *text ? "," : ""), strrchr(jstr(v, "VpcId"), '0') + 1);
 	return text;
 }
@@ -85,7 +98,8 @@ static const char *filtered(const char *name, const char *values)
 {
 	char json[512];
 
-	snprintf(json, sizeof json, "{\"Filters\":[{\"Name\":\"%s\",\"Values\":[%s]}]}", name, values);
+	snprintf(json, sizeof json, "{\"Filters\":[{\"Name\":\"%s\",\"Values\":[%s]}]}", name,
+		 values);
 	return ask(json);
 }
 
@@ -95,18 +109,38 @@ static void patterns_are_as_aws_has_them(void)
 		const char *pattern, *text;
 		int fits;
 	} table[] = {
-		{"", "", 1},	       {"", "a", 0},	       {"*", "", 1},		  {"*", "anything", 1},
-		{"a*c", "abc", 1},     {"a*c", "ac", 1},       {"a*c", "abcd", 0},	  {"a*b*c", "aXbYbZc", 1},
-		{"?", "a", 1},	       {"?", "", 0},	       {"?", "구", 1},		  {"??", "구", 0},
-		{"\\*", "*", 1},       {"\\*", "a", 0},	       {"a\\?b", "a?b", 1},	  {"a\\?b", "axb", 0},
-		{"\\\\", "\\", 1},     {"abc", "ABC", 0},      {"*.txt", "a.txt.txt", 1}, {"[a]", "a", 0},
-		{"a\\", "a\\", 1},     {"*\\**", "xx*yy", 1},  {"*\\**", "xxyy", 0},	  {"*구*", "a구름", 1},
+		{"", "", 1},
+		{"", "a", 0},
+		{"*", "", 1},
+		{"*", "anything", 1},
+		{"a*c", "abc", 1},
+		{"a*c", "ac", 1},
+		{"a*c", "abcd", 0},
+		{"a*b*c", "aXbYbZc", 1},
+		{"?", "a", 1},
+		{"?", "", 0},
+		{"?", "구", 1},
+		{"??", "구", 0},
+		{"\\*", "*", 1},
+		{"\\*", "a", 0},
+		{"a\\?b", "a?b", 1},
+		{"a\\?b", "axb", 0},
+		{"\\\\", "\\", 1},
+		{"abc", "ABC", 0},
+		{"*.txt", "a.txt.txt", 1},
+		{"[a]", "a", 0},
+		{"a\\", "a\\", 1},
+		{"*\\**", "xx*yy", 1},
+		{"*\\**", "xxyy", 0},
+		{"*구*", "a구름", 1},
 	};
 
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-		is_int(pattern_match(table[i].pattern, table[i].text), table[i].fits, table[i].pattern);
+		is_int(pattern_match(table[i].pattern, table[i].text), table[i].fits,
+		       table[i].pattern);
 	/* Exponential matchers need years for this. */
-	ok(!pattern_match("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+	ok(!pattern_match("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b",
+			  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
 	   "many stars end soon");
 }
 
@@ -127,7 +161,8 @@ static void filters_choose(void)
 	is_str(filtered("tag:env", "\"web22\""), "", "key and value belong together");
 	is_str(filtered("tag-key", "\"env\""), "1", "tag-key");
 	is_str(filtered("tag-value", "\"web22\""), "1", "tag-value");
-	is_str(ask("{\"Filters\":[{\"Name\":\"state\",\"Values\":[\"available\"]},{\"Name\":\"size\",\"Values\":[\"30\"]}]}"),
+	is_str(ask("{\"Filters\":[{\"Name\":\"state\",\"Values\":[\"available\"]},{\"Name\":"
+		   "\"size\",\"Values\":[\"30\"]}]}"),
 	       "2", "filters are AND");
 }
 
@@ -151,14 +186,21 @@ static void a_filter_that_is_not_known_is_refused(void)
 
 static void ids_are_checked_one_and_all(void)
 {
-	is_str(ask("{\"VpcIds\":[\"vpc-00000002\",\"vpc-00000001\",\"vpc-00000002\"]}"), "1,2", "in order, once each");
-	is_str(ask("{\"VpcIds\":[\"vpc-00000001\",\"vpc-00000099\"]}"), "InvalidVpcID.NotFound", "one unknown");
+	is_str(ask("{\"VpcIds\":[\"vpc-00000002\",\"vpc-00000001\",\"vpc-00000002\"]}"), "1,2",
+	       "in order, once each");
+	is_str(ask("{\"VpcIds\":[\"vpc-00000001\",\"vpc-00000099\"]}"), "InvalidVpcID.NotFound",
+	       "one unknown");
 	is_str(ask("{\"VpcIds\":[\"vpc-1\"]}"), "InvalidVpcID.Malformed", "malformed");
-	is_str(ask("{\"VpcIds\":[\"subnet-00000001\"]}"), "InvalidVpcID.Malformed", "another kind's");
-	is_str(ask("{\"VpcIds\":[\"vpc-00000003\"]}"), "InvalidVpcID.NotFound", "another account's");
+	is_str(ask("{\"VpcIds\":[\"subnet-00000001\"]}"), "InvalidVpcID.Malformed",
+	       "another kind's");
+	is_str(ask("{\"VpcIds\":[\"vpc-00000003\"]}"), "InvalidVpcID.NotFound",
+	       "another account's");
 	is_str(ask("{\"VpcIds\":[\"vpc-00000004\"]}"), "InvalidVpcID.NotFound", "another region's");
-	is_str(ask("{\"VpcIds\":[\"vpc-00000001\"],\"MaxResults\":5}"), "InvalidParameterCombination", "with MaxResults");
-	is_str(ask("{\"VpcIds\":[\"vpc-00000001\"],\"Filters\":[{\"Name\":\"size\",\"Values\":[\"30\"]}]}"), "", "and filtered");
+	is_str(ask("{\"VpcIds\":[\"vpc-00000001\"],\"MaxResults\":5}"),
+	       "InvalidParameterCombination", "with MaxResults");
+	is_str(ask("{\"VpcIds\":[\"vpc-00000001\"],\"Filters\":[{\"Name\":\"size\",\"Values\":["
+		   "\"30\"]}]}"),
+	       "", "and filtered");
 }
 
 static int small_are_public(const struct call *c, const struct doc *d)
@@ -173,15 +215,17 @@ static void the_public_is_seen_by_all(void)
 
 	d.is_visible = small_are_public;
 	is_str(ask_as(&d, "111111111111", "us-east-1", "{}"), "9,3,4", "of any account");
-	is_str(ask_as(&d, "111111111111", "us-east-1", "{\"VpcIds\":[\"vpc-00000001\"]}"), "InvalidVpcID.NotFound", "no other");
+	is_str(ask_as(&d, "111111111111", "us-east-1", "{\"VpcIds\":[\"vpc-00000001\"]}"),
+	       "InvalidVpcID.NotFound", "no other");
 	is_str(ask_as(&things, "111111111111", "us-east-1", "{}"), "", "without it: nothing");
 }
 
 static json_t *ask_page(const char *filter, int max, const char *token)
 {
 	struct call c = {.method = "ec2.DescribeVpcs", .ctx = &ctx, .store = store};
-	OWN(json_decref) json_t *parameters =
-		json_pack("{s:i, s:[{s:s, s:[s]}]}", "MaxResults", max, "Filters", "Name", "state", "Values", filter);
+	OWN(json_decref)
+	json_t *parameters = json_pack("{s:i, s:[{s:s, s:[s]}]}", "MaxResults", max, "Filters",
+				       "Name", "state", "Values", filter);
 	json_t *reply = NULL;
 
 	jset(parameters, "NextToken", token);
@@ -195,11 +239,12 @@ static void pages_join_without_gap_or_overlap(void)
 	int n = 0, n_pages = 0, seen[32] = {0}, twice = 0;
 
 	do {
-		OWN(json_decref) json_t *reply = ask_page("many", 5 + n_pages, token[0] ? token : NULL);
+		OWN(json_decref)
+		json_t *reply = ask_page("many", 5 + n_pages, token[0] ? token : NULL);
 		json_t *v;
 		size_t i;
 
-		json_array_foreach(json_object_get(reply, "Vpcs"), i, v) {
+		json_array_foreach (json_object_get(reply, "Vpcs"), i, v) {
 			int k = (int)strtol(jstr(v, "VpcId") + 4, NULL, 16);
 
 			twice += seen[k]++;
@@ -250,18 +295,23 @@ static void bounds_of_pages_are_kept(void)
 static void a_list_is_filtered_and_paged_too(void)
 {
 	static const struct filter by_name[] = {{"zone-name", "ZoneName"}, {NULL}};
-	static const struct describe zones = {.result = "Zones", .filters = by_name, .n_max_low = 1, .n_max_high = 10};
+	static const struct describe zones = {
+		.result = "Zones", .filters = by_name, .n_max_low = 1, .n_max_high = 10};
 	struct call c = {.method = "ec2.DescribeZones", .ctx = &ctx, .store = store};
-	OWN(json_decref) json_t *items = json_pack("[{s:s},{s:s},{s:s}]", "ZoneName", "a", "ZoneName", "b", "ZoneName", "c");
-	OWN(json_decref) json_t *p = json_pack("{s:[{s:s,s:[s,s]}], s:i}", "Filters", "Name", "zone-name", "Values", "a", "c",
-					       "MaxResults", 1);
+	OWN(json_decref)
+	json_t *items =
+		json_pack("[{s:s},{s:s},{s:s}]", "ZoneName", "a", "ZoneName", "b", "ZoneName", "c");
+	OWN(json_decref)
+	json_t *p = json_pack("{s:[{s:s,s:[s,s]}], s:i}", "Filters", "Name", "zone-name", "Values",
+			      "a", "c", "MaxResults", 1);
 	OWN(json_decref) json_t *first = NULL, *second = NULL;
 
 	is_int(describe_list(&c, &zones, items, p, &first, &fault), 0, "asked");
 	is_str(jstr(json_array_get(json_object_get(first, "Zones"), 0), "ZoneName"), "a", "first");
 	json_object_set(p, "NextToken", json_object_get(first, "NextToken"));
 	is_int(describe_list(&c, &zones, items, p, &second, &fault), 0, "asked again");
-	is_str(jstr(json_array_get(json_object_get(second, "Zones"), 0), "ZoneName"), "c", "second");
+	is_str(jstr(json_array_get(json_object_get(second, "Zones"), 0), "ZoneName"), "c",
+	       "second");
 	ok(!json_object_get(second, "NextToken"), "the end");
 }
 

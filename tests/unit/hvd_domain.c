@@ -1,4 +1,5 @@
-/* Domain XML: golden files, libvirt's own schema, uuids and targets. REGEN=1 rewrites the golden files. */
+/* Domain XML: golden files, libvirt's own schema, uuids and targets. REGEN=1 rewrites the golden
+ * files. */
 #include <errno.h>
 #include <libxml/parser.h>
 #include <libxml/relaxng.h>
@@ -105,7 +106,8 @@ static void domains_pass_libvirts_schema(void)
 	}
 	xmlRelaxNGParserCtxt *parser = xmlRelaxNGNewParserCtxt(SCHEMA);
 	xmlRelaxNG *schema = xmlRelaxNGParse(parser);
-	for (size_t i = 0; i < 2; i++) { /* the hostile one has a type name that no schema would have */
+	for (size_t i = 0; i < 2;
+	     i++) { /* the hostile one has a type name that no schema would have */
 		OWN(free) char *xml = NULL;
 		(void)domain_xml(&cases[i].spec, &xml); /* checked above */
 		xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
@@ -158,7 +160,9 @@ static void uuids_are_ec2s_and_lasting(void)
 	is_str(a, b, "the same id gives the same uuid");
 	ok(strncmp(a, "ec2", 3) == 0, "cloud-init knows it by these letters");
 	is_int(strlen(a), 36, "as long as a uuid");
-	ok(a[8] == '-' && a[13] == '-' && a[14] == '4' && a[18] == '-' && a[19] == '8' && a[23] == '-', "in a uuid's form");
+	ok(a[8] == '-' && a[13] == '-' && a[14] == '4' && a[18] == '-' && a[19] == '8' &&
+		   a[23] == '-',
+	   "in a uuid's form");
 	domain_uuid("i-0123456789abcdef1", b);
 	ok(strcmp(a, b) != 0, "another id gives another");
 	domain_uuid("i-01234567", b);

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "../../hvd/imds.h"
-#include "../../hvd/imds_answer.h"
-#include "../../hvd/imds_guest.h"
-#include "../../hvd/imds_http.h"
+#include "../../hvd/imds-answer.h"
+#include "../../hvd/imds-guest.h"
+#include "../../hvd/imds-http.h"
 
 #define VPC "vpc-00000000000000001"
 
@@ -48,8 +48,7 @@ static struct imds_view view;
 static void make_view(void)
 {
 	instance = json_loads(instance_text, 0, NULL);
-	vpc = json_loads("{\"VpcId\":\"" VPC
-			 "\",\"CidrBlock\":\"127.0.0.0/"
+	vpc = json_loads("{\"VpcId\":\"" VPC "\",\"CidrBlock\":\"127.0.0.0/"
 			 "8\",\"CidrBlockAssociationSet\":[{\"CidrBlock\":\"127.0.0.0/8\"},"
 			 "{\"CidrBlock\":\"10.0.0.0/16\"}]}",
 			 0, NULL);

@@ -6,7 +6,8 @@
 
 static json_t *instance_in(enum instance_state s)
 {
-	return json_pack("{s:s, s:o}", "InstanceId", "i-0123456789abcdef0", "State", instance_state_json(s));
+	return json_pack("{s:s, s:o}", "InstanceId", "i-0123456789abcdef0", "State",
+			 instance_state_json(s));
 }
 
 static void every_move_is_allowed_by_the_table_or_changes_nothing(void)
@@ -18,7 +19,8 @@ static void every_move_is_allowed_by_the_table_or_changes_nothing(void)
 			int r = instance_move(i, to, REASON_USER);
 
 			if (instance_may_become(from, to))
-				ok(r == 0 && instance_state_of(i) == (enum instance_state)to, instance_state_name(to));
+				ok(r == 0 && instance_state_of(i) == (enum instance_state)to,
+				   instance_state_name(to));
 			else
 				ok(r == -EBUSY && json_equal(i, before), instance_state_name(to));
 		}
@@ -34,15 +36,17 @@ static void the_dead_stay_dead(void)
 static void every_instance_can_end(void)
 {
 	for (int from = 0; from < INSTANCE_STATES; from++)
-		ok(from == INSTANCE_TERMINATED || from == INSTANCE_SHUTTING_DOWN || instance_may_become(from, INSTANCE_SHUTTING_DOWN),
+		ok(from == INSTANCE_TERMINATED || from == INSTANCE_SHUTTING_DOWN ||
+			   instance_may_become(from, INSTANCE_SHUTTING_DOWN),
 		   instance_state_name(from));
 	ok(instance_may_become(INSTANCE_SHUTTING_DOWN, INSTANCE_TERMINATED), "shutting-down ends");
 }
 
 static void states_have_awss_numbers(void)
 {
-	static const int codes[INSTANCE_STATES] = {[INSTANCE_PENDING] = 0,  [INSTANCE_RUNNING] = 16,	   [INSTANCE_SHUTTING_DOWN] = 32,
-						   [INSTANCE_TERMINATED] = 48, [INSTANCE_STOPPING] = 64, [INSTANCE_STOPPED] = 80};
+	static const int codes[INSTANCE_STATES] = {
+		[INSTANCE_PENDING] = 0,	    [INSTANCE_RUNNING] = 16,  [INSTANCE_SHUTTING_DOWN] = 32,
+		[INSTANCE_TERMINATED] = 48, [INSTANCE_STOPPING] = 64, [INSTANCE_STOPPED] = 80};
 
 	for (int s = 0; s < INSTANCE_STATES; s++) {
 		OWN(json_decref) json_t *shown = instance_state_json(s);
@@ -56,7 +60,8 @@ static void reasons_are_awss_and_last(void)
 
 	is_int(instance_move(i, INSTANCE_STOPPING, REASON_USER), 0, "a user stops it");
 	is_str(jpath_str(i, "StateReason.Code"), "Client.UserInitiatedShutdown", "who");
-	ok(strncmp(jstr_or(i, "StateTransitionReason", ""), "User initiated (20", 18) == 0, "and when");
+	ok(strncmp(jstr_or(i, "StateTransitionReason", ""), "User initiated (20", 18) == 0,
+	   "and when");
 	OWN(json_decref) json_t *reason = json_deep_copy(json_object_get(i, "StateReason"));
 	is_int(instance_move(i, INSTANCE_STOPPED, REASON_SAME), 0, "it stops");
 	ok(json_equal(reason, json_object_get(i, "StateReason")), "the reason stays");
@@ -88,16 +93,22 @@ static void user_data_is_limited(void)
 	text[sizeof(text) - 1] = '\0';
 	text[21847] = '='; /* 16,385 bytes: one too many */
 	is_int(base64_length(text), 16385, "as meant");
-	ok(user_data_check(text, &f) < 0 && fault_is(&f, FAULT_INVALID_PARAMETER_VALUE), "16 KiB and a byte are refused");
+	ok(user_data_check(text, &f) < 0 && fault_is(&f, FAULT_INVALID_PARAMETER_VALUE),
+	   "16 KiB and a byte are refused");
 	text[21846] = '=';
 	is_int(user_data_check(text, NULL), 0, "16 KiB are not");
-	ok(user_data_check("%%%%", &f) < 0 && fault_is(&f, FAULT_INVALID_USER_DATA_MALFORMED), "what is not base64 is malformed");
+	ok(user_data_check("%%%%", &f) < 0 && fault_is(&f, FAULT_INVALID_USER_DATA_MALFORMED),
+	   "what is not base64 is malformed");
 }
 
 static void metadata_options_change_what_is_asked_and_no_more(void)
 {
-	OWN(json_decref) json_t *o = json_pack("{s:s, s:i, s:s}", "HttpTokens", "optional", "HttpPutResponseHopLimit", 1, "HttpEndpoint", "enabled");
-	OWN(json_decref) json_t *ask = json_pack("{s:s, s:i}", "HttpTokens", "required", "HttpPutResponseHopLimit", 64);
+	OWN(json_decref)
+	json_t *o = json_pack("{s:s, s:i, s:s}", "HttpTokens", "optional",
+			      "HttpPutResponseHopLimit", 1, "HttpEndpoint", "enabled");
+	OWN(json_decref)
+	json_t *ask =
+		json_pack("{s:s, s:i}", "HttpTokens", "required", "HttpPutResponseHopLimit", 64);
 	OWN(json_decref) json_t *far = json_pack("{s:i}", "HttpPutResponseHopLimit", 65);
 	struct fault f = {0};
 
@@ -105,18 +116,23 @@ static void metadata_options_change_what_is_asked_and_no_more(void)
 	is_str(jstr(o, "HttpTokens"), "required", "tokens");
 	is_int(jint(o, "HttpPutResponseHopLimit", 0), 64, "hops");
 	is_str(jstr(o, "HttpEndpoint"), "enabled", "the rest is as it was");
-	ok(metadata_options_apply(o, far, &f) < 0 && fault_is(&f, FAULT_INVALID_PARAMETER_VALUE), "65 hops are refused");
+	ok(metadata_options_apply(o, far, &f) < 0 && fault_is(&f, FAULT_INVALID_PARAMETER_VALUE),
+	   "65 hops are refused");
 	is_int(metadata_options_apply(o, NULL, NULL), 0, "nothing asked is nothing done");
 }
 
 /* An instance shows what netd says of its interfaces, the first one also as its own. */
 static void interfaces_become_the_instances_own(void)
 {
-	OWN(json_decref) json_t *enis = json_loads(
-		"[{\"NetworkInterfaceId\": \"eni-2\", \"PrivateIpAddress\": \"10.0.0.2\", \"VpcId\": \"vpc-1\","
+	OWN(json_decref)
+	json_t *enis = json_loads(
+		"[{\"NetworkInterfaceId\": \"eni-2\", \"PrivateIpAddress\": \"10.0.0.2\", "
+		"\"VpcId\": \"vpc-1\","
 		"  \"Attachment\": {\"DeviceIndex\": 1, \"InstanceId\": \"i-1\"}},"
-		" {\"NetworkInterfaceId\": \"eni-1\", \"PrivateIpAddress\": \"10.0.0.1\", \"VpcId\": \"vpc-1\", \"SubnetId\": \"subnet-1\","
-		"  \"PrivateDnsName\": \"ip-10-0-0-1.ec2.internal\", \"Groups\": [{\"GroupId\": \"sg-1\"}], \"TagSet\": [],"
+		" {\"NetworkInterfaceId\": \"eni-1\", \"PrivateIpAddress\": \"10.0.0.1\", "
+		"\"VpcId\": \"vpc-1\", \"SubnetId\": \"subnet-1\","
+		"  \"PrivateDnsName\": \"ip-10-0-0-1.ec2.internal\", \"Groups\": [{\"GroupId\": "
+		"\"sg-1\"}], \"TagSet\": [],"
 		"  \"Association\": {\"PublicIp\": \"198.18.0.1\", \"PublicDnsName\": \"x\"},"
 		"  \"Attachment\": {\"DeviceIndex\": 0, \"InstanceId\": \"i-1\"}}]",
 		0, NULL);
@@ -126,10 +142,15 @@ static void interfaces_become_the_instances_own(void)
 	is_int(instance_set_interfaces(i, enis), 0, "set");
 	is_str(jstr(i, "PrivateIpAddress"), "10.0.0.1", "device 0 comes first");
 	is_str(jstr(i, "PublicIpAddress"), "198.18.0.1", "its public address");
-	is_str(jstr(json_array_get(json_object_get(i, "NetworkInterfaces"), 1), "NetworkInterfaceId"), "eni-2", "then device 1");
-	ok(!jpath(json_array_get(json_object_get(i, "NetworkInterfaces"), 0), "Attachment.InstanceId"), "without what only netd shows");
+	is_str(jstr(json_array_get(json_object_get(i, "NetworkInterfaces"), 1),
+		    "NetworkInterfaceId"),
+	       "eni-2", "then device 1");
+	ok(!jpath(json_array_get(json_object_get(i, "NetworkInterfaces"), 0),
+		  "Attachment.InstanceId"),
+	   "without what only netd shows");
 	is_int(instance_set_interfaces(i, none), 0, "none left");
-	ok(!json_object_get(i, "VpcId") && !json_object_get(i, "PublicIpAddress"), "as a terminated instance shows itself");
+	ok(!json_object_get(i, "VpcId") && !json_object_get(i, "PublicIpAddress"),
+	   "as a terminated instance shows itself");
 	is_str(jstr(i, "PrivateDnsName"), "", "with an empty name");
 }
 

@@ -15,9 +15,17 @@ static void a_new_id_is_an_id(void)
 
 static void what_is_not_an_id_is_refused(void)
 {
-	static const char *const bad[] = {"",	       "vpc",	       "vpc-",		       "vpc-1234567",
-					  "vpc-123456789", "vpc-1234567X", "vpc-0123456789abcdef",   "vpc-0123456789abcdef01",
-					  "i-01234567",    "vpc-0123456A", "vpc-0123456789abcdef0 "};
+	static const char *const bad[] = {"",
+					  "vpc",
+					  "vpc-",
+					  "vpc-1234567",
+					  "vpc-123456789",
+					  "vpc-1234567X",
+					  "vpc-0123456789abcdef",
+					  "vpc-0123456789abcdef01",
+					  "i-01234567",
+					  "vpc-0123456A",
+					  "vpc-0123456789abcdef0 "};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		ok(!id_is(bad[i], "vpc"), bad[i]);

@@ -18,7 +18,8 @@ static void absent_is_the_default(void)
 
 static void a_path_finds_its_way(void)
 {
-	OWN(json_decref) json_t *o = json_pack("{s:{s:{s:s}}, s:s}", "a", "b", "c", "deep", "x", "flat");
+	OWN(json_decref)
+	json_t *o = json_pack("{s:{s:{s:s}}, s:s}", "a", "b", "c", "deep", "x", "flat");
 
 	is_str(jpath_str(o, "a.b.c"), "deep", "deep");
 	is_str(jpath_str(o, "x"), "flat", "flat");

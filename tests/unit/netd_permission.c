@@ -179,11 +179,11 @@ static void the_older_form_is_the_same_request(void)
 
 static void rules_are_told_in_aws_words(void)
 {
-	OWN(json_decref) json_t *tcp =
-		json_pack("{s:s s:i s:i s:s}", "IpProtocol", "tcp", "FromPort", 22, "ToPort",
+	OWN(json_decref)
+	json_t *tcp = json_pack("{s:s s:i s:i s:s}", "IpProtocol", "tcp", "FromPort", 22, "ToPort",
 				22, "CidrIpv4", "0.0.0.0/0");
-	OWN(json_decref) json_t *all =
-		json_pack("{s:s s:{s:s}}", "IpProtocol", "-1", "ReferencedGroupInfo",
+	OWN(json_decref)
+	json_t *all = json_pack("{s:s s:{s:s}}", "IpProtocol", "-1", "ReferencedGroupInfo",
 				"GroupId", "sg-1");
 	char text[200];
 

@@ -18,7 +18,8 @@ static int handler(void *userdata, struct rpc_request *r, json_t **ret_reply, st
 {
 	(void)userdata;
 	if (!strcmp(r->method, "t.Echo")) {
-		*ret_reply = json_pack("{s:O, s:s, s:i}", "got", r->parameters, "region", r->ctx.region, "fds", (int)r->in.n);
+		*ret_reply = json_pack("{s:O, s:s, s:i}", "got", r->parameters, "region",
+				       r->ctx.region, "fds", (int)r->in.n);
 		return 0;
 	}
 	if (!strcmp(r->method, "t.Open"))
@@ -29,8 +30,10 @@ static int handler(void *userdata, struct rpc_request *r, json_t **ret_reply, st
 		OWN(free) char *text = malloc(RPC_MESSAGE_MAX);
 
 		*ret_reply = json_object();
-		return text ? json_object_set_new(*ret_reply, "x",
-						  json_stringn_nocheck(memset(text, 'x', RPC_MESSAGE_MAX), RPC_MESSAGE_MAX))
+		return text ? json_object_set_new(
+				      *ret_reply, "x",
+				      json_stringn_nocheck(memset(text, 'x', RPC_MESSAGE_MAX),
+							   RPC_MESSAGE_MAX))
 			    : -ENOMEM;
 	}
 	return fault_set(f, FAULT_INVALID_VPC_ID_NOT_FOUND, "no %s", "such");
@@ -42,8 +45,10 @@ static void a_call_brings_the_reply(struct rpc_peer *p)
 	struct fault f = {0};
 
 	is_int(rpc_call(p, &ctx, "t.Echo", parameters, NULL, &reply, NULL, &f), 0, "answered");
-	is_str(json_string_value(json_object_get(json_object_get(reply, "got"), "Name")), "구름", "parameters arrive");
-	is_str(json_string_value(json_object_get(reply, "region")), "us-east-1", "so does the context");
+	is_str(json_string_value(json_object_get(json_object_get(reply, "got"), "Name")), "구름",
+	       "parameters arrive");
+	is_str(json_string_value(json_object_get(reply, "region")), "us-east-1",
+	       "so does the context");
 }
 
 static void a_fault_keeps_code_and_status(struct rpc_peer *p)
@@ -79,7 +84,8 @@ static void a_reply_too_large_is_a_fault(struct rpc_peer *p)
 
 	ok(rpc_call(p, &ctx, "t.Big", none, NULL, &reply, NULL, &f) < 0, "refused");
 	is_str(f.code, "InternalError", "by code");
-	is_int(rpc_call(p, &ctx, "t.Echo", none, NULL, &reply, NULL, &f), 0, "the next call is fine");
+	is_int(rpc_call(p, &ctx, "t.Echo", none, NULL, &reply, NULL, &f), 0,
+	       "the next call is fine");
 }
 
 static void nobody_there_is_service_unavailable(void)
@@ -102,7 +108,8 @@ static void raw(const char *bytes, size_t n, char *answer, size_t room)
 
 	(void)snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
 	answer[0] = '\0';
-	if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0 || send(fd, bytes, n, MSG_NOSIGNAL) < 0)
+	if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0 ||
+	    send(fd, bytes, n, MSG_NOSIGNAL) < 0)
 		return;
 	(void)shutdown(fd, SHUT_WR);
 	(void)fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -119,7 +126,8 @@ static void raw(const char *bytes, size_t n, char *answer, size_t room)
 	answer[got] = '\0';
 }
 
-/* A call whose parameters nest so that the whole has `depth` levels; the brackets in the string are none of them. */
+/* A call whose parameters nest so that the whole has `depth` levels; the brackets in the string are
+ * none of them. */
 static void nested(unsigned depth, char *answer, size_t room)
 {
 	char text[8192];
@@ -134,10 +142,16 @@ static void nested(unsigned depth, char *answer, size_t room)
 
 static void what_is_not_a_call_is_refused(void)
 {
-	static const char *const wrong[] = {"nonsense", "[]", "{\"method\":1}", "{\"method\":\"t.Echo\",\"parameters\":[]}",
-					    "{\"method\":\"t.Echo\",\"context\":3}", "{\"method\":\"t.Echo\",\"context\":{\"account\":7}}",
-					    "{\"method\":\"t.Echo\",\"context\":{\"account\":\"12345678901234567890\"}}",
-					    "{\"method\":\"a\",\"method\":\"b\"}", "{\"parameters\":{}}"};
+	static const char *const wrong[] = {
+		"nonsense",
+		"[]",
+		"{\"method\":1}",
+		"{\"method\":\"t.Echo\",\"parameters\":[]}",
+		"{\"method\":\"t.Echo\",\"context\":3}",
+		"{\"method\":\"t.Echo\",\"context\":{\"account\":7}}",
+		"{\"method\":\"t.Echo\",\"context\":{\"account\":\"12345678901234567890\"}}",
+		"{\"method\":\"a\",\"method\":\"b\"}",
+		"{\"parameters\":{}}"};
 	char answer[4096];
 
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -149,7 +163,8 @@ static void what_is_not_a_call_is_refused(void)
 	nested(65, answer, sizeof answer);
 	ok(strstr(answer, "InvalidParameter") != NULL, "65 are refused");
 	nested(2000, answer, sizeof answer);
-	ok(strstr(answer, "InvalidParameter") != NULL, "and so are as many as would overflow a fiber's stack");
+	ok(strstr(answer, "InvalidParameter") != NULL,
+	   "and so are as many as would overflow a fiber's stack");
 	raw("{\"method\":\"t.Ec", 14, answer, sizeof answer);
 	is_str(answer, "", "a call cut off gets no answer");
 }
@@ -189,7 +204,8 @@ int main(void)
 	while (!is_over)
 		(void)sd_event_run(loop, UINT64_MAX);
 	rpc_server_free(server);
-	while (sd_event_run(loop, 20000) > 0) /* the connections see that their other ends are closed */
+	while (sd_event_run(loop, 20000) >
+	       0) /* the connections see that their other ends are closed */
 		;
 	fiber_stop();
 	sd_event_unref(loop);

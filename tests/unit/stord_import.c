@@ -1,4 +1,5 @@
-/* Hostile images are refused with a reason, and nothing of them is left; good ones become immutable snapshots. */
+/* Hostile images are refused with a reason, and nothing of them is left; good ones become immutable
+ * snapshots. */
 #include "tap.h"
 #include "../../stord/confine.h"
 #include "../../stord/files.h"
@@ -28,7 +29,8 @@ static void put(int fd, off_t at, uint64_t value, int bytes)
 		exit(1);
 }
 
-/* An image of `bytes` with 1 MiB of 'A' in its second megabyte, as a tool of good will writes it. */
+/* An image of `bytes` with 1 MiB of 'A' in its second megabyte, as a tool of good will writes it.
+ */
 static int image_new(uint64_t bytes)
 {
 	int fd = open(image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -42,7 +44,8 @@ static int image_new(uint64_t bytes)
 	if (ftruncate(fd, 21 * CLUSTER) < 0)
 		exit(1);
 	for (int i = 0; i < 16; i++) {
-		put(fd, 4 * CLUSTER + 8 * (16 + i), UINT64_C(1) << 63 | (uint64_t)(5 + i) * CLUSTER, 8);
+		put(fd, 4 * CLUSTER + 8 * (16 + i), UINT64_C(1) << 63 | (uint64_t)(5 + i) * CLUSTER,
+		    8);
 		if (pwrite(fd, data, sizeof data, (5 + i) * CLUSTER) != sizeof data)
 			exit(1);
 	}
@@ -53,7 +56,11 @@ static int image_new(uint64_t bytes)
 
 static struct import import_of(const char *format)
 {
-	return (struct import){.format = format, .work_path = work, .final_path = final, .max_bytes = 64 * GIB, .is_synced = 1};
+	return (struct import){.format = format,
+			       .work_path = work,
+			       .final_path = final,
+			       .max_bytes = 64 * GIB,
+			       .is_synced = 1};
 }
 
 static int n_files(void)
@@ -66,7 +73,8 @@ static int n_files(void)
 	return n;
 }
 
-/* Both the check of the beginning and the whole import refuse it, with this in the reason, and leave nothing. */
+/* Both the check of the beginning and the whole import refuse it, with this in the reason, and
+ * leave nothing. */
 static void refused(int fd, const char *format, const char *reason, const char *name)
 {
 	struct import i = import_of(format);
@@ -95,7 +103,9 @@ static void a_good_image_becomes_immutable(void)
 	ok(st.st_blocks * 512 < 3 * (int64_t)MIB, "what was empty takes no room");
 	is_int(n_files(), 2, "nothing else is left");
 	snprintf(command, sizeof command,
-		 "qemu-io -r -f qcow2 -c 'read -P 0 0 1M' -c 'read -P 0x41 1M 1M' -c 'read -P 0 2M 998M' %s | grep -qi 'pattern\\|fail'", final);
+		 "qemu-io -r -f qcow2 -c 'read -P 0 0 1M' -c 'read -P 0x41 1M 1M' -c 'read -P 0 2M "
+		 "998M' %s | grep -qi 'pattern\\|fail'",
+		 final);
 	if (system("command -v qemu-io >/dev/null") == 0)
 		ok(system(command) != 0, "its contents");
 	else
@@ -146,7 +156,8 @@ static void a_header_that_asks_for_too_much_is_refused(void)
 		{"a data file's name", "another file", 104, UINT64_C(0x44415441) << 32 | 8, 8},
 		{"an encryption header", "encrypted", 104, UINT64_C(0x0537be77) << 32 | 16, 8},
 		{"a backing format", "backing", 104, UINT64_C(0xe2792aca) << 32 | 5, 8},
-		{"an endless extension", "extension", 104, UINT64_C(0x12345678) << 32 | 0xffffffff, 8},
+		{"an endless extension", "extension", 104, UINT64_C(0x12345678) << 32 | 0xffffffff,
+		 8},
 	};
 
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -182,7 +193,9 @@ static void tables_that_lie_are_refused(void)
 
 static void a_truncated_image_is_refused(void)
 {
-	static const off_t at[] = {1, 50, 71, 103, 108, 4096, CLUSTER, 2 * CLUSTER, 3 * CLUSTER, 4 * CLUSTER, 5 * CLUSTER, 18 * CLUSTER};
+	static const off_t at[] = {1,		50,	     71,	  103,
+				   108,		4096,	     CLUSTER,	  2 * CLUSTER,
+				   3 * CLUSTER, 4 * CLUSTER, 5 * CLUSTER, 18 * CLUSTER};
 
 	for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
 		char name[32];
@@ -241,10 +254,12 @@ static void what_we_write_is_what_we_read(void)
 	OWN(fd_close) int fd = open(image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	is_int(qcow2_write_empty(fd, GIB, "/some/where/snap-1.qcow2", "qcow2"), 0, "an overlay");
-	is_int(qcow2_check_header(fd, UINT64_MAX, &bytes, reason), -EINVAL, "is not to be imported");
+	is_int(qcow2_check_header(fd, UINT64_MAX, &bytes, reason), -EINVAL,
+	       "is not to be imported");
 	ok(strstr(reason, "backing"), reason);
 	is_int(qcow2_write_empty(fd, 100, NULL, NULL), -EINVAL, "no half sectors");
-	is_int(qcow2_write_empty(fd, UINT64_C(1) << 60, NULL, NULL), -EINVAL, "no size that the format cannot hold");
+	is_int(qcow2_write_empty(fd, UINT64_C(1) << 60, NULL, NULL), -EINVAL,
+	       "no size that the format cannot hold");
 }
 
 static int raw_new(uint64_t bytes)

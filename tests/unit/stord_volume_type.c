@@ -20,12 +20,18 @@ static void each_type_has_its_sizes(void)
 	static const struct {
 		const char *type, *iops;
 		int64_t low, high;
-	} table[] = {{"gp2", "", 1, 16384}, {"gp3", "", 1, 65536},   {"io1", ",\"Iops\":100", 4, 16384}, {"io2", ",\"Iops\":100", 4, 65536},
-		     {"st1", "", 125, 16384}, {"sc1", "", 125, 16384}, {"standard", "", 1, 1024}};
+	} table[] = {{"gp2", "", 1, 16384},
+		     {"gp3", "", 1, 65536},
+		     {"io1", ",\"Iops\":100", 4, 16384},
+		     {"io2", ",\"Iops\":100", 4, 65536},
+		     {"st1", "", 125, 16384},
+		     {"sc1", "", 125, 16384},
+		     {"standard", "", 1, 1024}};
 	char json[80];
 
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-		snprintf(json, sizeof json, "{\"VolumeType\":\"%s\"%s}", table[i].type, table[i].iops);
+		snprintf(json, sizeof json, "{\"VolumeType\":\"%s\"%s}", table[i].type,
+			 table[i].iops);
 		is_str(ask(json, table[i].low), "", table[i].type);
 		is_str(ask(json, table[i].high), "", table[i].type);
 		is_str(ask(json, table[i].low - 1), "InvalidParameterValue", table[i].type);
@@ -52,27 +58,39 @@ static void the_defaults_are_those_of_aws(void)
 
 static void iops_are_bounded_by_type_and_size(void)
 {
-	is_str(ask("{\"VolumeType\":\"gp2\",\"Iops\":300}", 100), "InvalidParameterCombination", "not for gp2");
-	is_str(ask("{\"VolumeType\":\"standard\",\"Iops\":300}", 100), "InvalidParameterCombination", "not for standard");
+	is_str(ask("{\"VolumeType\":\"gp2\",\"Iops\":300}", 100), "InvalidParameterCombination",
+	       "not for gp2");
+	is_str(ask("{\"VolumeType\":\"standard\",\"Iops\":300}", 100),
+	       "InvalidParameterCombination", "not for standard");
 	is_str(ask("{\"VolumeType\":\"io1\"}", 100), "MissingParameter", "needed for io1");
-	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":99}", 100), "InvalidParameterValue", "too few");
+	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":99}", 100), "InvalidParameterValue",
+	       "too few");
 	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":5000}", 100), "", "50 for each GiB");
-	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":5001}", 100), "InvalidParameterValue", "one more");
-	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":64001}", 16384), "InvalidParameterValue", "over the most");
+	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":5001}", 100), "InvalidParameterValue",
+	       "one more");
+	is_str(ask("{\"VolumeType\":\"io1\",\"Iops\":64001}", 16384), "InvalidParameterValue",
+	       "over the most");
 	is_str(ask("{\"VolumeType\":\"io2\",\"Iops\":100000}", 100), "", "1,000 for each GiB");
 	is_str(ask("{\"VolumeType\":\"gp3\",\"Iops\":3000}", 1), "", "what comes for nothing");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Iops\":3001}", 1), "InvalidParameterValue", "500 for each GiB");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Iops\":2999}", 100), "InvalidParameterValue", "less than comes for nothing");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Iops\":3001}", 1), "InvalidParameterValue",
+	       "500 for each GiB");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Iops\":2999}", 100), "InvalidParameterValue",
+	       "less than comes for nothing");
 }
 
 static void throughput_is_for_gp3(void)
 {
 	is_str(ask("{\"Throughput\":125}", 100), "InvalidParameterCombination", "not for gp2");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":124}", 100), "InvalidParameterValue", "too little");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":750}", 100), "", "a quarter of the IOPS");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":751}", 100), "InvalidParameterValue", "more than that");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":1000,\"Iops\":4000}", 100), "", "with more IOPS");
-	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":2001,\"Iops\":16000}", 100), "InvalidParameterValue", "over the most");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":124}", 100), "InvalidParameterValue",
+	       "too little");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":750}", 100), "",
+	       "a quarter of the IOPS");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":751}", 100), "InvalidParameterValue",
+	       "more than that");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":1000,\"Iops\":4000}", 100), "",
+	       "with more IOPS");
+	is_str(ask("{\"VolumeType\":\"gp3\",\"Throughput\":2001,\"Iops\":16000}", 100),
+	       "InvalidParameterValue", "over the most");
 }
 
 int main(void)

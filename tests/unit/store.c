@@ -84,14 +84,14 @@ static void order_is_that_of_creation(void)
 		put(t, "k", "c", 2); /* a change does not move it */
 		txn_delete(t, "k", "a");
 		txn_commit(t);
-		store_each(s, "k", d)
+		store_each (s, "k", d)
 			strcat(seen, d->id);
 		is_str(seen, "cbd", "in memory");
 	}
 	OWN(store_free) struct store *s = open_or_die();
 
 	seen[0] = '\0';
-	store_each(s, "k", d)
+	store_each (s, "k", d)
 		strcat(seen, d->id);
 	is_str(seen, "cbd", "after opening again");
 	is_int(n_of(store_find(s, "k", "c")), 2, "changed");
@@ -152,10 +152,12 @@ static void a_document_is_not_changed_in_place(void)
 	OWN(json_decref) json_t *kept = json_incref(d->json);
 
 	json_object_set_new(json_object_get(copy, "In"), "N", json_integer(2));
-	is_int(json_integer_value(json_object_get(json_object_get(d->json, "In"), "N")), 1, "the copy is deep");
+	is_int(json_integer_value(json_object_get(json_object_get(d->json, "In"), "N")), 1,
+	       "the copy is deep");
 	txn_replace(t, d, copy);
 	txn_commit(t);
-	is_int(json_integer_value(json_object_get(json_object_get(kept, "In"), "N")), 1, "a kept one stays as it was");
+	is_int(json_integer_value(json_object_get(json_object_get(kept, "In"), "N")), 1,
+	       "a kept one stays as it was");
 	is_str(store_find(s, "k", "a")->account, "1", "owner stays");
 }
 
@@ -166,21 +168,23 @@ static void odd_text_comes_back(void)
 		OWN(store_free) struct store *s = open_or_die();
 		OWN(txn_free) struct txn *t = txn_new(s);
 
-		txn_put(t, "k", "구'\"", "", "", json_pack("{s:s, s:o}", "S", "구름 \"'; DROP TABLE doc; --\n", "Z",
-							      json_stringn("a\0b", 3)));
+		txn_put(t, "k", "구'\"", "", "",
+			json_pack("{s:s, s:o}", "S", "구름 \"'; DROP TABLE doc; --\n", "Z",
+				  json_stringn("a\0b", 3)));
 		is_int(txn_commit(t), 0, "committed");
 	}
 	OWN(store_free) struct store *s = open_or_die();
 	const struct doc *d = store_find(s, "k", "구'\"");
 
 	ok(d != NULL, "found by an odd id");
-	is_str(d ? json_string_value(json_object_get(d->json, "S")) : NULL, "구름 \"'; DROP TABLE doc; --\n", "odd text");
+	is_str(d ? json_string_value(json_object_get(d->json, "S")) : NULL,
+	       "구름 \"'; DROP TABLE doc; --\n", "odd text");
 	is_int(d ? json_string_length(json_object_get(d->json, "Z")) : 0, 3, "NUL inside");
 }
 
 static int migrate_n(struct txn *t, unsigned from)
 {
-	store_each(txn_store(t), "k", d) {
+	store_each (txn_store(t), "k", d) {
 		json_t *j = doc_edit(d);
 
 		json_object_set_new(j, "N", json_integer(n_of(d) + 100 * (int)from));
@@ -205,7 +209,8 @@ static void versions_go_up_only(void)
 	put(t, "k", "a", 7);
 	txn_commit(t);
 	store_free(s);
-	is_int(store_open(path, 2, migrate_badly, &s), -EINVAL, "a failed migration fails the opening");
+	is_int(store_open(path, 2, migrate_badly, &s), -EINVAL,
+	       "a failed migration fails the opening");
 	is_int(store_open(path, 2, migrate_n, &s), 0, "migrated");
 	is_int(n_of(store_find(s, "k", "a")), 107, "once, from 1");
 	store_free(s);
@@ -286,7 +291,8 @@ static void damage_is_noticed(void)
 	s = open_or_die();
 	store_free(s);
 	sqlite3_open(path, &db);
-	sqlite3_exec(db, "INSERT INTO doc VALUES (1, 'k', 'i', '', '', '{\"half\": ')", NULL, NULL, NULL);
+	sqlite3_exec(db, "INSERT INTO doc VALUES (1, 'k', 'i', '', '', '{\"half\": ')", NULL, NULL,
+		     NULL);
 	sqlite3_close(db);
 	is_int(store_open(path, 1, NULL, &s), -EUCLEAN, "a document that is no JSON");
 }
@@ -298,7 +304,8 @@ static void a_missing_directory_is_an_error(void)
 	is_int(store_open("/nonexistent/dir/state.db", 1, NULL, &s), -ENOENT, "-ENOENT");
 }
 
-/* Fills until a commit fails; returns 0 when memory and file then agree and it works again after `relieve`. */
+/* Fills until a commit fails; returns 0 when memory and file then agree and it works again after
+ * `relieve`. */
 static int fill_until_refused(int want, void (*relieve)(void))
 {
 	struct store *s = open_or_die();
@@ -343,7 +350,8 @@ static void a_full_disk_changes_nothing(void)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		if (unshare(CLONE_NEWNS) < 0 ||
+		    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		    mount("none", dir, "tmpfs", 0, "size=256k") < 0)
 			_exit(77);
 		_exit(fill_until_refused(-ENOSPC, grow_tmpfs));
@@ -397,7 +405,8 @@ static void kill_9_loses_nothing_acknowledged(void)
 		if (pid == 0)
 			commit_for_ever(p[1]);
 		close(p[1]);
-		/* Killed at a moment of its own choosing: after a random number of acknowledgements, or during opening. */
+		/* Killed at a moment of its own choosing: after a random number of
+		 * acknowledgements, or during opening. */
 		for (int n, i = rand() % 30; i > 0 && read(p[0], &n, sizeof n) == sizeof n; i--)
 			last = n;
 		nanosleep(&(struct timespec){0, rand() % 3000000}, NULL);
@@ -475,7 +484,7 @@ static void ten_thousand_are_found_at_once(void)
 	}
 	is_int(txn_commit(t), 0, "half deleted");
 	found = 0;
-	store_each(s, "instance", d)
+	store_each (s, "instance", d)
 		found += n_of(d) % 2;
 	is_int(found, 5000, "the other half is left");
 }

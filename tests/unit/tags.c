@@ -9,11 +9,13 @@ static struct store *store;
 static struct txn *txn;
 static struct fault fault;
 static struct context ctx = {.account = "123456789012", .region = "us-east-1"};
-static const struct tags_kind kinds[] = {{"volume", "volume", "vol", FAULT_INVALID_VOLUME_NOT_FOUND},
-					 {"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND},
-					 {NULL}};
+static const struct tags_kind kinds[] = {
+	{"volume", "volume", "vol", FAULT_INVALID_VOLUME_NOT_FOUND},
+	{"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND},
+	{NULL}};
 
-typedef int (*tags_call)(struct call *c, const struct tags_kind *k, json_t *p, json_t **ret_reply, struct fault *f);
+typedef int (*tags_call)(struct call *c, const struct tags_kind *k, json_t *p, json_t **ret_reply,
+			 struct fault *f);
 
 /* "" or the fault's code; committed only when it went well, as dispatch does. */
 static const char *run(tags_call what, const char *json, json_t **ret_reply)
@@ -34,7 +36,9 @@ static const char *run(tags_call what, const char *json, json_t **ret_reply)
 static void fresh(void)
 {
 	txn_put(txn, "volume", "vol-00000001", ctx.account, ctx.region,
-		json_loads("{\"Tags\":[{\"Key\":\"Name\",\"Value\":\"old\"},{\"Key\":\"aws:own\",\"Value\":\"kept\"}]}", 0, NULL));
+		json_loads("{\"Tags\":[{\"Key\":\"Name\",\"Value\":\"old\"},{\"Key\":\"aws:own\","
+			   "\"Value\":\"kept\"}]}",
+			   0, NULL));
 	txn_put(txn, "volume", "vol-00000002", "999999999999", ctx.region, json_object());
 	txn_put(txn, "snapshot", "snap-00000001", ctx.account, ctx.region, json_object());
 	txn_commit(txn);
@@ -47,8 +51,9 @@ static const char *tags_of(const char *kind, const char *id)
 	json_t *tag;
 
 	text[0] = '\0';
-	json_array_foreach(json_object_get(store_find(store, kind, id)->json, "Tags"), i, tag)
-		snprintf(text + strlen(text), sizeof text - strlen(text), "%s=%s;", jstr(tag, "Key"), jstr(tag, "Value"));
+	json_array_foreach (json_object_get(store_find(store, kind, id)->json, "Tags"), i, tag)
+		snprintf(text + strlen(text), sizeof text - strlen(text), "%s=%s;",
+			 jstr(tag, "Key"), jstr(tag, "Value"));
 	return text;
 }
 
@@ -56,32 +61,42 @@ static void tags_are_added_and_replaced(void)
 {
 	fresh();
 	is_str(run(tags_create,
-		   "{\"Resources\":[\"vol-00000001\",\"snap-00000001\",\"vol-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":\"new\"},"
+		   "{\"Resources\":[\"vol-00000001\",\"snap-00000001\",\"vol-00000001\"],\"Tags\":["
+		   "{\"Key\":\"Name\",\"Value\":\"new\"},"
 		   "{\"Key\":\"env\"}]}",
 		   NULL),
 	       "", "taken");
-	is_str(tags_of("volume", "vol-00000001"), "Name=new;aws:own=kept;env=;", "replaced and added");
+	is_str(tags_of("volume", "vol-00000001"), "Name=new;aws:own=kept;env=;",
+	       "replaced and added");
 	is_str(tags_of("snapshot", "snap-00000001"), "Name=new;env=;", "another kind");
 }
 
 static void one_bad_resource_refuses_all(void)
 {
 	fresh();
-	is_str(run(tags_create, "{\"Resources\":[\"vol-00000001\",\"vol-00000009\"],\"Tags\":[{\"Key\":\"a\"}]}", NULL),
+	is_str(run(tags_create,
+		   "{\"Resources\":[\"vol-00000001\",\"vol-00000009\"],\"Tags\":[{\"Key\":\"a\"}]}",
+		   NULL),
 	       "InvalidVolume.NotFound", "unknown");
-	is_str(run(tags_create, "{\"Resources\":[\"vol-00000001\",\"vol-00000002\"],\"Tags\":[{\"Key\":\"a\"}]}", NULL),
+	is_str(run(tags_create,
+		   "{\"Resources\":[\"vol-00000001\",\"vol-00000002\"],\"Tags\":[{\"Key\":\"a\"}]}",
+		   NULL),
 	       "InvalidVolume.NotFound", "another account's");
-	is_str(run(tags_create, "{\"Resources\":[\"vol-00000001\",\"junk\"],\"Tags\":[{\"Key\":\"a\"}]}", NULL), "InvalidID",
-	       "no id");
+	is_str(run(tags_create,
+		   "{\"Resources\":[\"vol-00000001\",\"junk\"],\"Tags\":[{\"Key\":\"a\"}]}", NULL),
+	       "InvalidID", "no id");
 	is_str(tags_of("volume", "vol-00000001"), "Name=old;aws:own=kept;", "nothing changed");
-	is_str(run(tags_create, "{\"Resources\":[],\"Tags\":[{\"Key\":\"a\"}]}", NULL), "MissingParameter", "no resources");
-	is_str(run(tags_create, "{\"Resources\":[\"vol-00000001\"]}", NULL), "MissingParameter", "no tags");
+	is_str(run(tags_create, "{\"Resources\":[],\"Tags\":[{\"Key\":\"a\"}]}", NULL),
+	       "MissingParameter", "no resources");
+	is_str(run(tags_create, "{\"Resources\":[\"vol-00000001\"]}", NULL), "MissingParameter",
+	       "no tags");
 }
 
 static const char *with_tag(const char *key, const char *value)
 {
-	OWN(json_decref) json_t *p = json_pack("{s:[s], s:[{s:s, s:s}]}", "Resources", "vol-00000001", "Tags", "Key", key,
-					       "Value", value);
+	OWN(json_decref)
+	json_t *p = json_pack("{s:[s], s:[{s:s, s:s}]}", "Resources", "vol-00000001", "Tags", "Key",
+			      key, "Value", value);
 	OWN(free) char *text = json_dumps(p, 0);
 
 	return run(tags_create, text, NULL);
@@ -108,7 +123,9 @@ static void limits_are_those_of_aws(void)
 	is_str(with_tag("a", value), "", "a value of 256");
 	is_str(with_tag("", "x"), "InvalidParameterValue", "an empty key");
 	is_str(with_tag("aws:x", "x"), "InvalidParameterValue", "a reserved key");
-	is_str(run(tags_create, "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"a\"},{\"Key\":\"a\"}]}", NULL),
+	is_str(run(tags_create,
+		   "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"a\"},{\"Key\":\"a\"}]}",
+		   NULL),
 	       "InvalidParameterValue", "a key twice");
 	fresh();
 	for (int i = 0; i < 49; i++) {
@@ -122,10 +139,15 @@ static void limits_are_those_of_aws(void)
 static void tags_go_by_key_or_by_value(void)
 {
 	fresh();
-	is_str(run(tags_delete, "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":\"other\"}]}", NULL), "",
-	       "another value");
+	is_str(run(tags_delete,
+		   "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":"
+		   "\"other\"}]}",
+		   NULL),
+	       "", "another value");
 	is_str(tags_of("volume", "vol-00000001"), "Name=old;aws:own=kept;", "stays");
-	run(tags_delete, "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":\"old\"}]}", NULL);
+	run(tags_delete,
+	    "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":\"old\"}]}",
+	    NULL);
 	is_str(tags_of("volume", "vol-00000001"), "aws:own=kept;", "by its value");
 	fresh();
 	run(tags_delete, "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"Name\"}]}", NULL);
@@ -133,7 +155,8 @@ static void tags_go_by_key_or_by_value(void)
 	fresh();
 	run(tags_delete, "{\"Resources\":[\"vol-00000001\"]}", NULL);
 	is_str(tags_of("volume", "vol-00000001"), "aws:own=kept;", "all but AWS's own");
-	is_str(run(tags_delete, "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"aws:own\"}]}", NULL),
+	is_str(run(tags_delete,
+		   "{\"Resources\":[\"vol-00000001\"],\"Tags\":[{\"Key\":\"aws:own\"}]}", NULL),
 	       "InvalidParameterValue", "AWS's own");
 }
 
@@ -141,20 +164,28 @@ static size_t described(const char *json)
 {
 	OWN(json_decref) json_t *reply = NULL;
 
-	return *run(tags_describe, json, &reply) ? 99 : json_array_size(json_object_get(reply, "Tags"));
+	return *run(tags_describe, json, &reply) ? 99
+						 : json_array_size(json_object_get(reply, "Tags"));
 }
 
 static void tags_are_described(void)
 {
 	fresh();
-	run(tags_create, "{\"Resources\":[\"snap-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":\"s\"}]}", NULL);
+	run(tags_create,
+	    "{\"Resources\":[\"snap-00000001\"],\"Tags\":[{\"Key\":\"Name\",\"Value\":\"s\"}]}",
+	    NULL);
 	is_int(described("{}"), 3, "all of the caller's");
-	is_int(described("{\"Filters\":[{\"Name\":\"resource-type\",\"Values\":[\"snapshot\"]}]}"), 1, "by type");
-	is_int(described("{\"Filters\":[{\"Name\":\"resource-id\",\"Values\":[\"vol-*\"]}]}"), 2, "by id");
-	is_int(described("{\"Filters\":[{\"Name\":\"key\",\"Values\":[\"Name\"]},{\"Name\":\"value\",\"Values\":[\"old\"]}]}"), 1,
-	       "by key and value");
-	is_int(described("{\"Filters\":[{\"Name\":\"tag:Name\",\"Values\":[\"s\"]}]}"), 1, "by tag");
-	is_int(described("{\"Filters\":[{\"Name\":\"colour\",\"Values\":[\"s\"]}]}"), 99, "an unknown filter");
+	is_int(described("{\"Filters\":[{\"Name\":\"resource-type\",\"Values\":[\"snapshot\"]}]}"),
+	       1, "by type");
+	is_int(described("{\"Filters\":[{\"Name\":\"resource-id\",\"Values\":[\"vol-*\"]}]}"), 2,
+	       "by id");
+	is_int(described("{\"Filters\":[{\"Name\":\"key\",\"Values\":[\"Name\"]},{\"Name\":"
+			 "\"value\",\"Values\":[\"old\"]}]}"),
+	       1, "by key and value");
+	is_int(described("{\"Filters\":[{\"Name\":\"tag:Name\",\"Values\":[\"s\"]}]}"), 1,
+	       "by tag");
+	is_int(described("{\"Filters\":[{\"Name\":\"colour\",\"Values\":[\"s\"]}]}"), 99,
+	       "an unknown filter");
 }
 
 static const char *specified(const char *json)
@@ -173,17 +204,24 @@ static const char *specified(const char *json)
 static void specifications_are_checked(void)
 {
 	is_str(specified("{}"), "0", "none");
-	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"volume\",\"Tags\":[{\"Key\":\"a\",\"Value\":\"b\"}]},"
-			 "{\"ResourceType\":\"instance\",\"Tags\":[{\"Key\":\"a\"},{\"Key\":\"b\"}]}]}"),
+	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"volume\",\"Tags\":[{\"Key\":"
+			 "\"a\",\"Value\":\"b\"}]},"
+			 "{\"ResourceType\":\"instance\",\"Tags\":[{\"Key\":\"a\"},{\"Key\":\"b\"}]"
+			 "}]}"),
 	       "1", "its own type's");
-	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"vpc\",\"Tags\":[{\"Key\":\"a\"}]}]}"), "InvalidParameterValue",
-	       "a type not for this");
-	is_str(specified("{\"TagSpecifications\":[{\"Tags\":[{\"Key\":\"a\"}]}]}"), "InvalidParameterValue", "no type");
-	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"volume\",\"Tags\":[]}]}"), "InvalidParameterValue", "no tags");
-	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"volume\",\"Tags\":[{\"Key\":\"a\"}]},"
+	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"vpc\",\"Tags\":[{\"Key\":"
+			 "\"a\"}]}]}"),
+	       "InvalidParameterValue", "a type not for this");
+	is_str(specified("{\"TagSpecifications\":[{\"Tags\":[{\"Key\":\"a\"}]}]}"),
+	       "InvalidParameterValue", "no type");
+	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"volume\",\"Tags\":[]}]}"),
+	       "InvalidParameterValue", "no tags");
+	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"volume\",\"Tags\":[{\"Key\":"
+			 "\"a\"}]},"
 			 "{\"ResourceType\":\"volume\",\"Tags\":[{\"Key\":\"a\"}]}]}"),
 	       "InvalidParameterValue", "a type twice");
-	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"instance\",\"Tags\":[{\"Key\":\"aws:a\"}]}]}"),
+	is_str(specified("{\"TagSpecifications\":[{\"ResourceType\":\"instance\",\"Tags\":[{"
+			 "\"Key\":\"aws:a\"}]}]}"),
 	       "InvalidParameterValue", "bad tags for another type");
 }
 

@@ -4,8 +4,9 @@
  *	static void the_dead_stay_dead(void) { ok(instance_move(i, RUNNING, NULL) < 0, "refused"); }
  *	int main(void) { RUN(the_dead_stay_dead); return tests_done(); }
  *
- * Each of ok, is_str, is_int is one TAP line; the function's name stands in it, so a failure is found at once.
- * Child processes must leave by _exit(), so that nothing is printed twice (stdout is line buffered).
+ * Each of ok, is_str, is_int is one TAP line; the function's name stands in it, so a failure is
+ *found at once. Child processes must leave by _exit(), so that nothing is printed twice (stdout is
+ *line buffered).
  */
 #pragma once
 
@@ -18,7 +19,8 @@ static const char *tap_test = "main";
 
 #define ok(cond, name)		tap_ok(!!(cond), name, #cond, __FILE__, __LINE__)
 #define is_str(got, want, name) tap_is_str(got, want, name, __FILE__, __LINE__)
-#define is_int(got, want, name) tap_is_int((long long)(got), (long long)(want), name, __FILE__, __LINE__)
+#define is_int(got, want, name)                                                                    \
+	tap_is_int((long long)(got), (long long)(want), name, __FILE__, __LINE__)
 #define RUN(test)                                                                                  \
 	do {                                                                                       \
 		setvbuf(stdout, NULL, _IOLBF, 0);                                                  \
@@ -47,7 +49,8 @@ static inline int tap_ok(int passed, const char *name, const char *text, const c
 	return passed;
 }
 
-static inline int tap_is_str(const char *got, const char *want, const char *name, const char *file, int line)
+static inline int tap_is_str(const char *got, const char *want, const char *name, const char *file,
+			     int line)
 {
 	int same = (!got && !want) || (got && want && strcmp(got, want) == 0);
 
@@ -56,7 +59,8 @@ static inline int tap_is_str(const char *got, const char *want, const char *name
 	return same;
 }
 
-static inline int tap_is_int(long long got, long long want, const char *name, const char *file, int line)
+static inline int tap_is_int(long long got, long long want, const char *name, const char *file,
+			     int line)
 {
 	if (!tap_line(got == want, name, file, line))
 		printf("# got:  %lld\n# want: %lld\n", got, want);

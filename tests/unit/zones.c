@@ -7,9 +7,11 @@ static void ids_are_as_aws_shortens_them(void)
 	static const struct {
 		const char *region, *id;
 	} known[] = {
-		{"us-east-1", "use1-az1"},	{"us-west-2", "usw2-az1"},	{"ap-northeast-2", "apne2-az1"},
-		{"ap-southeast-1", "apse1-az1"}, {"ap-south-1", "aps1-az1"},	{"eu-central-1", "euc1-az1"},
-		{"sa-east-1", "sae1-az1"},	{"ca-central-1", "cac1-az1"},	{"us-gov-west-1", "usgw1-az1"},
+		{"us-east-1", "use1-az1"},	 {"us-west-2", "usw2-az1"},
+		{"ap-northeast-2", "apne2-az1"}, {"ap-southeast-1", "apse1-az1"},
+		{"ap-south-1", "aps1-az1"},	 {"eu-central-1", "euc1-az1"},
+		{"sa-east-1", "sae1-az1"},	 {"ca-central-1", "cac1-az1"},
+		{"us-gov-west-1", "usgw1-az1"},
 	};
 	char id[ZONE_ID_MAX];
 

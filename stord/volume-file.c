@@ -25,12 +25,15 @@ static int make_file(void *arg)
 	char beside[FILE_PATH_MAX + 4];
 
 	snprintf(beside, sizeof beside, "%s.new", m->path);
-	/* For the group too: libvirt gives the file to QEMU's user and group while a guest has it, and it stays ours by group. */
-	OWN(fd_close) int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
+	/* For the group too: libvirt gives the file to QEMU's user and group while a guest has it,
+	 * and it stays ours by group. */
+	OWN(fd_close)
+	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
 	int r = fd < 0 ? -errno : 0;
 
 	if (r == 0)
-		r = qcow2_write_empty(fd, m->bytes, m->backing_path[0] ? m->backing_path : NULL, m->backing_format);
+		r = qcow2_write_empty(fd, m->bytes, m->backing_path[0] ? m->backing_path : NULL,
+				      m->backing_format);
 	if (r == 0 && m->is_synced && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0)
@@ -57,7 +60,8 @@ int volume_prepare(struct daemon *d, const char *volume_id)
 	m.bytes = (uint64_t)jint(doc->json, "Size", 0) * GIB;
 	if (jstr(doc->json, "_Backing"))
 		file_path(d, jstr(doc->json, "_Backing"), m.backing_path);
-	snprintf(m.backing_format, sizeof m.backing_format, "%s", jstr_or(doc->json, "_BackingFormat", ""));
+	snprintf(m.backing_format, sizeof m.backing_format, "%s",
+		 jstr_or(doc->json, "_BackingFormat", ""));
 	return fiber_work(make_file, &m);
 }
 
@@ -124,10 +128,11 @@ static int backing_is_needed(struct store *s, const struct doc *volume, const ch
 	char id[ID_MAX];
 	const char *base = strrchr(backing, '/');
 
-	snprintf(id, sizeof id, "%.*s", (int)strcspn(base ? base + 1 : backing, "."), base ? base + 1 : backing);
+	snprintf(id, sizeof id, "%.*s", (int)strcspn(base ? base + 1 : backing, "."),
+		 base ? base + 1 : backing);
 	if (store_find(s, "snapshot", id))
 		return 1;
-	store_each(s, "volume", other)
+	store_each (s, "volume", other)
 		if (other != volume && strcmp(jstr_or(other->json, "_Backing", ""), backing) == 0)
 			return 1;
 	return 0;

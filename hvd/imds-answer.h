@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "imds_token.h"
-#include "imds_tree.h"
+#include "imds-token.h"
+#include "imds-tree.h"
 #include "own.h"
 
 struct imds_request {

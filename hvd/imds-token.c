@@ -1,5 +1,5 @@
 /* Session tokens: version, end, a number used once, MAC; in base64. */
-#include "imds_token.h"
+#include "imds-token.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,7 +24,8 @@ static int mac_of(const struct imds_key *key, const char *instance_id, const uin
 		return -EIO;
 	memcpy(text, head, HEAD_BYTES);
 	memcpy(text + HEAD_BYTES, instance_id, n);
-	if (!HMAC(EVP_sha256(), key->bytes, sizeof key->bytes, text, HEAD_BYTES + n, ret_mac, &n_mac))
+	if (!HMAC(EVP_sha256(), key->bytes, sizeof key->bytes, text, HEAD_BYTES + n, ret_mac,
+		  &n_mac))
 		return -EIO;
 	return 0;
 }

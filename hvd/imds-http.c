@@ -1,6 +1,6 @@
 /* Guests' HTTP connections: libmicrohttpd on our loop, and the limits that a hostile guest meets.
  */
-#include "imds_http.h"
+#include "imds-http.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <microhttpd.h>
 #include "fiber.h"
 #include "id.h"
-#include "imds_guest.h"
+#include "imds-guest.h"
 
 #define CONNECTIONS_MAX 512
 #define MEMORY_BYTES	8192 /* per connection: its headers must fit */

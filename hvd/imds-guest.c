@@ -1,5 +1,5 @@
 /* Guests' allowances: a bucket each, filled by time. */
-#include "imds_guest.h"
+#include "imds-guest.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -26,11 +26,13 @@ static json_t *snapshot_new(const struct doc *task, const struct import *i)
 
 	snprintf(text, sizeof text, "Created by AWS-VMImport service for %.64s", task->id);
 	/* AWS shows this volume id for what was never a volume. */
-	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:[], s:s, s:I, s:[]}", "SnapshotId",
-			 jstr(task->json, "_SnapshotId"), "Description", *description ? description : text, "Encrypted", 0,
-			 "OwnerId", task->account, "Progress", "100%", "StartTime", jtime_now(), "State", "completed",
-			 "VolumeId", "vol-ffffffff", "VolumeSize", (json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier",
-			 "standard", "Tags", "_Format", i->format, "_Bytes", (json_int_t)i->bytes, "_Images");
+	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:[], s:s, s:I, s:[]}",
+			 "SnapshotId", jstr(task->json, "_SnapshotId"), "Description",
+			 *description ? description : text, "Encrypted", 0, "OwnerId",
+			 task->account, "Progress", "100%", "StartTime", jtime_now(), "State",
+			 "completed", "VolumeId", "vol-ffffffff", "VolumeSize",
+			 (json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier", "standard",
+			 "Tags", "_Format", i->format, "_Bytes", (json_int_t)i->bytes, "_Images");
 }
 
 /* A changed copy of the task: done (error 0) or failed with this message. NULL out of memory. */
@@ -52,7 +54,8 @@ static json_t *task_ended(const struct doc *task, const char *message)
 }
 
 /* Done with `made`, or failed (NULL) with this message. */
-static int record_end(struct daemon *d, const char *task_id, const struct import *made, const char *message)
+static int record_end(struct daemon *d, const char *task_id, const struct import *made,
+		      const char *message)
 {
 	const struct doc *task = store_find(d->store, KIND, task_id);
 	OWN(txn_free) struct txn *t = txn_new(d->store);
@@ -61,20 +64,22 @@ static int record_end(struct daemon *d, const char *task_id, const struct import
 	if (r == 0)
 		r = txn_replace(t, task, task_ended(task, message));
 	if (r == 0 && made)
-		r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account, task->region,
-			    snapshot_new(task, made));
+		r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account,
+			    task->region, snapshot_new(task, made));
 	return r == 0 ? txn_commit(t) : r;
 }
 
 static void run_task(struct daemon *d, const char *task_id, int fd)
 {
 	const struct doc *task = store_find(d->store, KIND, task_id);
-	char name[FILE_NAME_MAX], path[FILE_PATH_MAX], work[FILE_PATH_MAX], message[IMPORT_REASON_MAX + 64];
+	char name[FILE_NAME_MAX], path[FILE_PATH_MAX], work[FILE_PATH_MAX],
+		message[IMPORT_REASON_MAX + 64];
 	struct import i = {.final_path = path, .work_path = work, .is_synced = files_are_synced(d)};
 
 	if (!task)
 		return; /* its creation never became durable */
-	OWN(json_decref) json_t *json = json_incref(task->json); /* format and ids are read across waits */
+	OWN(json_decref)
+	json_t *json = json_incref(task->json); /* format and ids are read across waits */
 
 	i.format = jstr_or(json, "_Format", "raw");
 	i.max_bytes = (uint64_t)(config_integer(d->config, "Storage", "MaxImportGiB") * GIB);
@@ -85,16 +90,20 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 	int r = import_run(&i, fd);
 
 	if (r < 0 && i.reason[0])
-		snprintf(message, sizeof message, "ClientError: Disk validation failed [%s]", i.reason);
+		snprintf(message, sizeof message, "ClientError: Disk validation failed [%s]",
+			 i.reason);
 	else if (r < 0)
 		snprintf(message, sizeof message, "ServerError: %s", strerror(-r));
 	if (r < 0)
 		log_warning(r, "an import failed", "TASK_ID", task_id, "REASON", message);
 	else
-		log_info("snapshot imported", "TASK_ID", task_id, "SNAPSHOT_ID", jstr(json, "_SnapshotId"));
+		log_info("snapshot imported", "TASK_ID", task_id, "SNAPSHOT_ID",
+			 jstr(json, "_SnapshotId"));
 	r = record_end(d, task_id, r < 0 ? NULL : &i, r < 0 ? message : NULL);
 	if (r < 0)
-		log_warning(r, "an import's end is not recorded; it is tried again at the next start", "TASK_ID", task_id);
+		log_warning(r,
+			    "an import's end is not recorded; it is tried again at the next start",
+			    "TASK_ID", task_id);
 }
 
 static void work_on(void *arg)
@@ -128,7 +137,8 @@ int import_start(struct daemon *d, const char *task_id, int fd)
 	return r;
 }
 
-/* An import that an end of the daemon cut short: begun anew where the source can be opened again, failed otherwise. */
+/* An import that an end of the daemon cut short: begun anew where the source can be opened again,
+ * failed otherwise. */
 int import_resume(struct daemon *d, const struct doc *task)
 {
 	const char *url = jpath_str(task->json, "SnapshotTaskDetail.Url");
@@ -138,5 +148,6 @@ int import_resume(struct daemon *d, const struct doc *task)
 	if (fd >= 0)
 		return import_start(d, task->id, fd);
 	snprintf(task_id, sizeof task_id, "%s", task->id);
-	return record_end(d, task_id, NULL, "ServerError: The import was interrupted by a restart; start it again");
+	return record_end(d, task_id, NULL,
+			  "ServerError: The import was interrupted by a restart; start it again");
 }

@@ -39,7 +39,8 @@ static const struct describe volumes = {.kind = "volume",
 static void cap_page(json_t *parameters, int64_t high)
 {
 	if (jint(parameters, "MaxResults", 0) > high)
-		(void)jset_new(parameters, "MaxResults", json_integer(high)); /* else refused: no harm */
+		(void)jset_new(parameters, "MaxResults",
+			       json_integer(high)); /* else refused: no harm */
 }
 
 int volume_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -54,7 +55,9 @@ static const char *status_of(const json_t *volume)
 {
 	const char *state = jstr_or(volume, "State", "");
 
-	return strcmp(state, "error") == 0 ? "impaired" : strcmp(state, "creating") == 0 ? "insufficient-data" : "ok";
+	return strcmp(state, "error") == 0	? "impaired"
+	       : strcmp(state, "creating") == 0 ? "insufficient-data"
+						: "ok";
 }
 
 static int any_is(const json_t *values, const char *text)
@@ -62,7 +65,7 @@ static int any_is(const json_t *values, const char *text)
 	size_t i;
 	json_t *v;
 
-	json_array_foreach(values, i, v)
+	json_array_foreach (values, i, v)
 		if (pattern_match(json_string_value(v), text))
 			return 1;
 	return 0;
@@ -99,9 +102,11 @@ static int match_none(const struct doc *d, const json_t *values)
 static json_t *present_status(const struct call *c, const struct doc *d)
 {
 	(void)c;
-	return json_pack("{s:s, s:O, s:[], s:[], s:[], s:{s:s, s:[{s:s, s:s}, {s:s, s:s}]}}", "VolumeId", d->id, "AvailabilityZone",
-			 json_object_get(d->json, "AvailabilityZone"), "Actions", "Events", "AttachmentStatuses", "VolumeStatus",
-			 "Status", status_of(d->json), "Details", "Name", "io-enabled", "Status", io_enabled(d->json), "Name",
+	return json_pack("{s:s, s:O, s:[], s:[], s:[], s:{s:s, s:[{s:s, s:s}, {s:s, s:s}]}}",
+			 "VolumeId", d->id, "AvailabilityZone",
+			 json_object_get(d->json, "AvailabilityZone"), "Actions", "Events",
+			 "AttachmentStatuses", "VolumeStatus", "Status", status_of(d->json),
+			 "Details", "Name", "io-enabled", "Status", io_enabled(d->json), "Name",
 			 "io-performance", "Status", "not-applicable");
 }
 
@@ -136,7 +141,8 @@ int volume_describe_status(struct call *c, json_t *parameters, json_t **ret_repl
 	return describe_run(c, &statuses, parameters, ret_reply, f);
 }
 
-int volume_describe_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+int volume_describe_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
+			      struct fault *f)
 {
 	const char *attribute = jstr(parameters, "Attribute");
 	const struct doc *d = NULL;
@@ -145,12 +151,15 @@ int volume_describe_attribute(struct call *c, json_t *parameters, json_t **ret_r
 	if (r < 0)
 		return r;
 	if (!attribute)
-		return fault_set(f, FAULT_MISSING_PARAMETER, "The request must contain the parameter attribute");
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter attribute");
 	if (strcmp(attribute, "autoEnableIO") == 0)
-		*ret_reply = json_pack("{s:s, s:{s:b}}", "VolumeId", d->id, "AutoEnableIO", "Value", 0);
+		*ret_reply =
+			json_pack("{s:s, s:{s:b}}", "VolumeId", d->id, "AutoEnableIO", "Value", 0);
 	else if (strcmp(attribute, "productCodes") == 0)
 		*ret_reply = json_pack("{s:s, s:[]}", "VolumeId", d->id, "ProductCodes");
 	else
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "Value (%.64s) for parameter attribute is invalid.", attribute);
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%.64s) for parameter attribute is invalid.", attribute);
 	return *ret_reply ? 0 : -ENOMEM;
 }

@@ -1,5 +1,5 @@
 /* The rules of the metadata service: who gets which answer. */
-#include "imds_answer.h"
+#include "imds-answer.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,11 +1,11 @@
-/* The metadata tree's inside: what a table of it is made of. Shared by imds_tree.c and
- * imds_interface.c. */
+/* The metadata tree's inside: what a table of it is made of. Shared by imds-tree.c and
+ * imds-interface.c. */
 #pragma once
 
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "imds_tree.h"
+#include "imds-tree.h"
 
 #define IMDS_NAME_MAX 256
 

@@ -1,6 +1,6 @@
 /* The metadata tree below network/interfaces/macs/: one directory for each of the instance's
  * interfaces. */
-#include "imds_node.h"
+#include "imds-node.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* The metadata tree as tables: each directory is a table of nodes, each node one function. */
-#include "imds_node.h"
+#include "imds-node.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -14,7 +14,8 @@
 #include "qcow2.h"
 #include "run.h"
 
-/* A qcow2 file may be larger than what it holds, by its tables, leaks and internal snapshots: by so much here. */
+/* A qcow2 file may be larger than what it holds, by its tables, leaks and internal snapshots: by so
+ * much here. */
 #define FILE_SLACK (UINT64_C(1) << 30)
 
 static int refuse(struct import *i, const char *text)
@@ -118,7 +119,8 @@ static int clean_up(void *arg)
 	return 0;
 }
 
-/* qemu-img's exit statuses: 0 well, 2 corrupt, 3 leaked clusters only; anything else it could not do. */
+/* qemu-img's exit statuses: 0 well, 2 corrupt, 3 leaked clusters only; anything else it could not
+ * do. */
 static int check_contents(struct step *s)
 {
 	const char *const arguments[] = {"check", "-q", "-f", "qcow2", s->copy, NULL};
@@ -130,22 +132,27 @@ static int check_contents(struct step *s)
 	if (result.status == 0 || result.status == 3)
 		return 0;
 	log_warning(0, "an image was refused", "QEMU_IMG", result.err, "FILE", s->copy);
-	return refuse(s->import, "the image's tables contradict one another or point outside of the file");
+	return refuse(s->import,
+		      "the image's tables contradict one another or point outside of the file");
 }
 
 static int convert_contents(struct step *s)
 {
-	const char *const arguments[] = {"convert", "-q", "-n", "--target-is-zero", "-f", "qcow2", "-O", "qcow2",
+	const char *const arguments[] = {"convert", "-q",    "-n", "--target-is-zero",
+					 "-f",	    "qcow2", "-O", "qcow2",
 					 s->copy,   s->made, NULL};
 	OWN(run_result_clear) struct run_result result = {0};
-	int r = confine_qemu_img(s->copy, s->made, s->import->bytes + FILE_SLACK, arguments, &result);
+	int r = confine_qemu_img(s->copy, s->made, s->import->bytes + FILE_SLACK, arguments,
+				 &result);
 
 	if (r < 0)
 		return r;
 	if (result.status == 0)
 		return 0;
 	log_warning(0, "an image cannot be read", "QEMU_IMG", result.err, "FILE", s->copy);
-	return strstr(result.err, "No space left") ? -ENOSPC : refuse(s->import, "the image's contents cannot be read");
+	return strstr(result.err, "No space left")
+		       ? -ENOSPC
+		       : refuse(s->import, "the image's contents cannot be read");
 }
 
 static int run_steps(struct step *s)

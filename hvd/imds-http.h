@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "imds_answer.h"
+#include "imds-answer.h"
 
 struct imds_http_calls {
 	/* The answer for the guest at this address of this VPC. 0; -EAGAIN: call refresh first;

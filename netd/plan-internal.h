@@ -1,0 +1,64 @@
+/*
+ * What the rooms of the plan share while one is made: plan.c (the whole, names), plan-link.c (links
+ * and interfaces), plan-route.c (route tables), plan-rules.c (the router's own chains),
+ * plan-group.c, plan-acl.c, plan-nat.c (the chains of those).
+ */
+#pragma once
+
+#include "cidr.h"
+#include "jsonx.h"
+#include "plan.h"
+
+struct making {
+	const struct plan_settings *settings;
+	const struct plan_input *in;
+	struct plan *p;
+	uint32_t index;	   /* of the VPC */
+	const char *igw;   /* its id, NULL without one */
+	char igw_link[16]; /* host's end */
+	char *what;
+};
+
+/* Says which document is not as its contract says. -EINVAL. */
+int plan_bad(struct making *m, const json_t *doc, const char *id_member);
+/* The object of the array whose member has this value, NULL if none. */
+const json_t *plan_find(const json_t *array, const char *member, const char *value);
+/* The router's end of the internet gateway's link has this address + 1. */
+uint32_t plan_transit(const struct making *m);
+
+/* ---- plan-link.c ---- */
+
+/* A link that is up. `s` is the plan's router or host list; `alias` may be NULL. */
+struct item *plan_link(struct items *s, enum item_kind kind, const char *name, uint32_t mtu,
+		       uint32_t flags, const char *alias);
+/* `format` may have one %s, for the link. */
+void plan_sysctl(struct items *s, const char *format, const char *link, const char *value);
+void plan_address_add(struct items *s, const char *link, uint32_t address, uint32_t plen);
+/* The subnet's bridge, leg and route table. */
+int plan_subnet(struct making *m, const json_t *subnet);
+/* The internet gateway's link. */
+void plan_gateway(struct making *m);
+/* An interface that is in use: its tap, and plan_guest rows for its addresses. */
+int plan_interface(struct making *m, const json_t *eni);
+
+/* ---- plan-route.c ---- */
+
+/* The table that a subnet uses: its own, or the VPC's main one. */
+const json_t *plan_table_of_subnet(const struct making *m, const char *subnet_id);
+struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uint32_t type);
+/* The Linux table for what comes in by the link: the local routes, `route_table`'s (NULL: none),
+ * and a blackhole for the rest. */
+int plan_table(struct making *m, uint32_t table, const char *link, const json_t *route_table);
+
+/* ---- chains ---- */
+
+#define PLAN_MATCH_MAX 80
+/* "-s 10.0.0.0/8 ", or nothing for everything. 0 or -EINVAL. */
+int plan_match_cidr(const char *flag, const char *cidr, char *out, size_t n_out);
+/* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in IPv4 fits it. */
+int plan_match_protocol(const char *protocol, int64_t from, int64_t to, char *out, size_t n_out);
+/* Sets and chains of security groups (plan-group.c), of ACLs (plan-acl.c), of translation
+ * (plan-nat.c). */
+int plan_groups(const struct plan_input *in, struct plan *p);
+int plan_acls(const struct plan_input *in, struct plan *p);
+int plan_nat(const struct plan_input *in, struct plan *p);
