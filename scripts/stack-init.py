@@ -70,6 +70,26 @@ log_outputs = "3:stderr"
 """
 
 
+# libvirt's QEMU driver does not start without the user that it was built for, even if another is configured. Only the package for
+# installed hosts makes it, with a service that this machine shall not get.
+QEMU_USER = {"passwd": "libvirt-qemu:x:64055:64055:Libvirt Qemu:/var/lib/libvirt:/usr/sbin/nologin\n",
+             "group": "libvirt-qemu:x:64055:\n"}
+
+
+def add_qemu_user(private):
+    """The private host's own lists of users and groups, where this machine's lack libvirt's."""
+    for name, line in QEMU_USER.items():
+        with open("/etc/" + name) as f:
+            text = f.read()
+        if "\nlibvirt-qemu:" in text:
+            continue
+        path = os.path.join(private, name)
+        with open(path, "w") as f:
+            f.write(text if text.endswith("\n") else text + "\n")
+            f.write(line)
+        mount(path, "/etc/" + name, flags=MS_BIND)
+
+
 def make_host(state):
     """Mounts and network of the private host. Nothing here outlives our namespaces."""
     private = os.path.join(state, "libvirt")
@@ -86,6 +106,7 @@ def make_host(state):
                          ("log", "/var/log/libvirt")):
         os.makedirs(target, exist_ok=True)  # empty mount points are all that the machine itself may get
         mount(os.path.join(private, name), target, flags=MS_BIND)
+    add_qemu_user(private)
     # That of the new network namespace; cgroups stay out of it.
     mount("sysfs", "/sys", "sysfs")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

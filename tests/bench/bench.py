@@ -221,7 +221,7 @@ def bench_rest(stack):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", default=os.path.join(TOP, "build", "image"), help="of scripts/build-image")
+    parser.add_argument("--images", type=os.path.abspath, default=os.path.join(TOP, "build", "image"), help="of scripts/build-image")
     parser.add_argument("--runs", type=int, default=5, help="pairs of boots")
     parser.add_argument("--only", choices=["boot", "describe", "rest"])
     a = parser.parse_args()
