@@ -85,3 +85,4 @@ ROW(ec2, DescribeVpcPeeringConnections, describe_nothing, 0)
 
 /* doctor.c */
 ROW(gureum, Doctor, doctor, ACTION_INTERNAL)
+ROW(gureum, Reconcile, reconcile, ACTION_INTERNAL)

@@ -55,8 +55,11 @@ static struct {
 	sd_event_source *soon, *later; /* a touch; a retry or a foreign change */
 	sd_event_source *names;	       /* of namespaces */
 	uint64_t retry_usec;
+	uint64_t n_begun, n_ended; /* passes */
+	unsigned n_changes;	   /* of the last pass */
 	int is_running, is_closing;
 	int is_host_touched, is_host_suspect;
+	int is_full; /* the next pass looks at what an earlier process may have left, too */
 	struct waiter *waiters;
 } k;
 
@@ -217,6 +220,8 @@ static int begin(void)
 	}
 	k.pass.routers = routers;
 	k.pass.n_routers = k.n_vpcs;
+	k.pass.is_first |= k.is_full;
+	k.is_full = 0;
 	k.pass.is_incomplete = k.is_host_touched = k.is_host_suspect = 0;
 	for (size_t i = 0; i < k.n_vpcs; i++) {
 		struct vpc *v = k.vpcs[i];
@@ -337,10 +342,13 @@ static void run_passes(void *arg)
 {
 	(void)arg;
 	while (!k.is_closing && begin() > 0) {
+		k.n_begun++;
 		/* Its result is in the pass and its routers. */
 		(void)fiber_work(work, &k.pass);
 		if (k.is_closing)
 			break;
+		k.n_ended++;
+		k.n_changes = k.pass.n_changes;
 		finish();
 		wake_all();
 	}
@@ -456,6 +464,18 @@ void kernel_touch(const char *vpc_id)
 	schedule();
 }
 
+/* (fiber) Until the next pass has ended. */
+static void wait_for_pass(struct waiter *w)
+{
+	/* A stray wake leaves it where it is: twice in the list is a list without end. */
+	if (!w->is_queued) {
+		w->next = k.waiters;
+		w->is_queued = 1;
+		k.waiters = w;
+	}
+	fiber_wait();
+}
+
 int kernel_sync(const char *vpc_id, struct fault *f)
 {
 	struct vpc *v = vpc_find(vpc_id);
@@ -463,18 +483,35 @@ int kernel_sync(const char *vpc_id, struct fault *f)
 	struct waiter w = {.fiber = fiber_self()};
 
 	while (v && v->done < target) {
-		/* A stray wake leaves it where it is: twice in the list is a list without end. */
-		if (!w.is_queued) {
-			w.next = k.waiters;
-			w.is_queued = 1;
-			k.waiters = &w;
-		}
-		fiber_wait();
+		wait_for_pass(&w);
 		v = vpc_find(vpc_id);
 	}
 	assert(!w.is_queued); /* who ends a pass wakes all in the same breath */
 	if (v && v->error < 0)
 		return fault_set(f, FAULT_INTERNAL_ERROR, "The network of %s is not ready", vpc_id);
+	return 0;
+}
+
+int kernel_reconcile(unsigned *ret_changes, struct fault *f)
+{
+	struct waiter w = {.fiber = fiber_self()};
+	uint64_t target = k.n_begun + 1; /* a pass that runs has its list already */
+
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		k.vpcs[i]->touched++;
+	k.is_host_touched = k.is_full = 1;
+	schedule();
+	while (k.n_ended < target)
+		wait_for_pass(&w);
+	assert(!w.is_queued);
+	if (k.pass.error < 0 || k.pass.host_error < 0)
+		return fault_set(f, FAULT_INTERNAL_ERROR, "The host's network is not ready: %s",
+				 k.pass.reason);
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		if (k.vpcs[i]->error < 0)
+			return fault_set(f, FAULT_INTERNAL_ERROR, "The network of %s is not ready",
+					 k.vpcs[i]->router.vpc_id);
+	*ret_changes = k.n_changes;
 	return 0;
 }
 

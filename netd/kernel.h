@@ -5,22 +5,21 @@
  *say, at start, after a change and after a crash by the same function.
  *
  * What it reads, besides AWS's own members:
- *	vpc			_Index: small integer, unique over all VPCs of the box, kept for life
- *(link addresses); _EnableDnsSupport, _EnableDnsHostnames; DhcpOptionsId subnet
- *_Index: small integer, unique in its VPC, kept for life; the first address of CidrBlock + 1 is the
- *router dhcp-options		DhcpConfigurations[{Key, Values[{Value}]}] route-table
- *Associations[{Main, SubnetId, RouteTableAssociationId, AssociationState}],
- *Routes[{DestinationCidrBlock, GatewayId "local" | "igw-…", State, Origin}]; a subnet without an
- *association of its own uses the VPC's main table internet-gateway	Attachments[{VpcId, State}]
- *	network-acl		Entries, Associations[{SubnetId}]; every subnet has exactly one
- *	security-group		no rules in it; they are documents of their own:
- *	security-group-rule	GroupId, IsEgress, IpProtocol ("-1", "tcp", "udp", "icmp", "icmpv6"
- *or a number), FromPort, ToPort (-1: all; for ICMP type and code), one of CidrIpv4 | CidrIpv6 |
- *PrefixListId | ReferencedGroupInfo.GroupId network-interface	VpcId, SubnetId, MacAddress,
- *PrivateIpAddress, PrivateIpAddresses[{Primary, PrivateIpAddress, Association.PublicIp}],
- *PrivateDnsName, Association{PublicIp, PublicDnsName}, Groups[{GroupId}], SourceDestCheck; _Tap:
- *name of its tap. Only an interface with Attachment (InstanceId, DeviceIndex) has a tap, a port and
- *rules; without, its address is merely taken.
+ *	vpc			_Index: small integer, unique over all VPCs of the box, kept for
+ *life (link addresses); _EnableDnsSupport, _EnableDnsHostnames; DhcpOptionsId subnet _Index: small
+ *integer, unique in its VPC, kept for life; the first address of CidrBlock + 1 is the router
+ *dhcp-options		DhcpConfigurations[{Key, Values[{Value}]}] route-table Associations[{Main,
+ *SubnetId, RouteTableAssociationId, AssociationState}], Routes[{DestinationCidrBlock, GatewayId
+ *"local" | "igw-…", State, Origin}]; a subnet without an association of its own uses the VPC's main
+ *table internet-gateway	Attachments[{VpcId, State}] network-acl		Entries,
+ *Associations[{SubnetId}]; every subnet has exactly one security-group		no rules in it; they
+ *are documents of their own: security-group-rule	GroupId, IsEgress, IpProtocol ("-1", "tcp",
+ *"udp", "icmp", "icmpv6" or a number), FromPort, ToPort (-1: all; for ICMP type and code), one of
+ *CidrIpv4 | CidrIpv6 | PrefixListId | ReferencedGroupInfo.GroupId network-interface	VpcId,
+ *SubnetId, MacAddress, PrivateIpAddress, PrivateIpAddresses[{Primary, PrivateIpAddress,
+ *Association.PublicIp}], PrivateDnsName, Association{PublicIp, PublicDnsName}, Groups[{GroupId}],
+ *SourceDestCheck; _Tap: name of its tap. Only an interface with Attachment (InstanceId,
+ *DeviceIndex) has a tap, a port and rules; without, its address is merely taken.
  *
  * A document that is gone means: gone from the kernel too. Every shape above is written by the API
  *rooms only and never changed by the kernel room.
@@ -49,6 +48,10 @@ int kernel_sync(const char *vpc_id, struct fault *f);
 /* (fiber) A new listening TCP socket 169.254.169.254:80 in the VPC's namespace (SO_REUSEADDR), the
  * caller's. */
 int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f);
+
+/* (fiber) Looks at everything, touched or not, and returns when that is done. How many things had
+ * to be changed in the kernel: 0 when all was as it should be. 0 or -errno with `f`. */
+int kernel_reconcile(unsigned *ret_changes, struct fault *f);
 
 /* Bytes of payload of a frame inside every VPC: what guests are told as MTU. */
 unsigned kernel_mtu(void);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "step.h"
 
 #define DUMP_TRIES 5
 
@@ -123,6 +124,7 @@ int netlink_request(struct nl_sock *s, struct nl_msg *m)
 	if (!mine)
 		return -ENOMEM;
 	nlmsg_hdr(mine)->nlmsg_flags |= NLM_F_ACK;
+	step("a netlink request");
 	return ask(s, mine, &a);
 }
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include "plan.h"
+#include "step.h"
 
 /* Links of this group are about to be deleted: one message deletes them all. One who is killed in
  * between leaves them to the next pass, which deletes the group first. */
@@ -120,6 +121,7 @@ static int create_tap(const struct netns *n, const struct item *i)
 	r = netlink_request(n->route, m);
 	if (r < 0)
 		return r;
+	step("a tap that stays");
 	return ioctl(fd, TUNSETPERSIST, 1) < 0 ? -errno : 0;
 }
 
@@ -336,6 +338,7 @@ static int write_sysctl(void *arg)
 	OWN(fd_close) int fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	step("a sysctl");
 	return write(fd, i->text, n) == (ssize_t)n ? 0 : -EIO;
 }
 

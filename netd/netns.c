@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include "run.h"
+#include "step.h"
 
 #define OUTPUT_MAX (64u << 20) /* a table cut short would be written anew in each pass */
 
@@ -99,12 +100,15 @@ int netns_start(struct netns **ret_host)
 /* Mounts what `source` is (a namespace) at the name. */
 static int mount_at(const char *source, const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+	int fd;
 
+	step("a namespace's name");
+	fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
 	if (fd >= 0)
 		(void)close(fd);
 	else if (errno != EEXIST)
 		return -errno;
+	step("a namespace's mount");
 	return mount(source, path, "none", MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
@@ -171,8 +175,10 @@ int netns_delete(const char *name)
 	char path[128];
 
 	path_of(name, path);
+	step("a namespace's end");
 	if (umount2(path, MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
 		return -errno;
+	step("the end of a namespace's name");
 	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 

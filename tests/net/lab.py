@@ -17,7 +17,14 @@ BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 ACCOUNT, REGION = "123456789012", "us-east-1"
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
+
+TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+PING = {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 HOME = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+
+def from_group(group_id):
+    return {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
 
 
 def sh(command, check=True):

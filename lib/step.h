@@ -1,0 +1,12 @@
+/*
+ * Steps: where a daemon may be killed on purpose, to prove that dying there does no harm. A step
+ * stands before each act that changes something outside the process (a netlink request, a command,
+ * a mount). Off unless GUREUM_STEPS names a file when the daemon starts: then each step reads a
+ * number from the file, if it is there, and writes one less; at 1 the file is removed and the
+ * process kills itself as by kill -9. Who tests writes the number, lets the daemon work, and finds
+ * in the file how many steps were left.
+ */
+#pragma once
+
+/* The thread is about to do `what`. Any thread. */
+void step(const char *what);

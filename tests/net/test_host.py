@@ -1,0 +1,79 @@
+"""The host's own network: its way out, its firewall, and what iptables makes of ours."""
+
+import re
+import socket
+import subprocess
+
+import pytest
+from lab import ROOT, eventually, inside, sh
+
+
+@pytest.fixture
+def internet():
+    """The outside beyond an uplink: it knows nothing of our addresses."""
+    sh("ip netns add internet && ip link add up0 type veth peer name eth0 netns internet")
+    sh("ip addr add 198.51.100.1/24 dev up0 && ip link set up0 up && ip -n internet link set eth0 up && ip -n internet link set lo up")
+    sh("ip -n internet addr add 198.51.100.2/24 dev eth0 && ip -n internet addr add 192.0.2.80/32 dev lo")
+    sh("ip route add default via 198.51.100.2")
+    yield "internet"
+    sh("ip link del up0; ip netns del internet")
+
+
+def test_guests_go_out_by_the_default_route_in_the_hosts_name(guests, internet):
+    guest = guests()
+    guest.dhcp()
+    with inside(internet):
+        outside = socket.create_server(("192.0.2.80", 8080))
+    with outside:
+        outside.settimeout(5)
+        eventually(lambda: guest.can_connect("192.0.2.80", 8080))
+        assert outside.accept()[1][0] == "198.51.100.1"
+    # What is too big for the gateway is told so.
+    assert guest.ping("192.0.2.80", 1, 1, "-M do -s 4000") == 0
+    assert "mtu 1500" in guest.sh("ip route get 192.0.2.80")
+    sh("ip route del default")
+    eventually(lambda: "MASQUERADE" not in sh("iptables-nft-save -t nat"))
+
+
+def test_a_firewall_that_drops_forwarding_does_not_stop_guests(guests, internet):
+    """As Docker's: policy DROP, and chains of its own which stay as they are."""
+    theirs = "*filter\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -j RETURN\nCOMMIT\n"
+    subprocess.run(["iptables-nft-restore"], input=theirs, text=True, check=True)
+    guest = guests()
+    guest.dhcp()
+    with inside(internet):
+        outside = socket.create_server(("192.0.2.80", 8080))
+    with outside:
+        eventually(lambda: guest.can_connect("192.0.2.80", 8080))
+    guest.delete()
+    left = sh("iptables-nft-save -t filter")
+    assert ":FORWARD DROP" in left and "-A DOCKER-USER -j RETURN" in left and "gureum" not in left
+    sh("iptables-nft -P FORWARD ACCEPT; iptables-nft -F; iptables-nft -X")
+
+
+def test_without_bridge_netfilter_of_its_own(netd):
+    assert sh("cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || echo 0").strip() == "0"
+    names = {check["Name"]: check["State"] for check in netd.call("gureum.Doctor")["Checks"]}
+    assert names["bridge-netfilter"] == "ok" and names["tun"] == "ok"
+
+
+# ---- what iptables makes of the golden files ----
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/golden/netd").glob("*.txt")), ids=lambda p: p.stem)
+def test_rules_are_written_as_iptables_prints_them(path):
+    text = path.read_text()
+    sets = re.findall(r"^set (\S+) (\S+)(?: range (\S+))?$", text, re.M)
+    rules = text.split("# rules\n")[1].split("# names")[0]
+    rules = re.sub(r"^(:\S+ \S+)$", r"\1 [0:0]", rules, flags=re.M).replace("\n*", "\nCOMMIT\n*") + "COMMIT\n"
+    sh("ip netns add golden")
+    try:
+        for name, kind, span in sets:
+            sh(f"ip netns exec golden ipset create {name} {kind} {'range ' + span if span else ''}")
+        subprocess.run(["ip", "netns", "exec", "golden", "iptables-nft-restore"], input=rules, text=True, check=True)
+        saved = sh("ip netns exec golden iptables-nft-save").replace("-p gre", "-p 47")
+    finally:
+        sh("ip netns del golden")
+    want, got = ([line for line in t.splitlines() if line.startswith("-A")] for t in (rules, saved))
+    assert sorted(got) == sorted(want)
+    assert [line for line in got if "FORWARD" in line] == [line for line in want if "FORWARD" in line]

@@ -1,0 +1,83 @@
+"""What a guest is told: leases, names, metadata."""
+
+import socket
+import threading
+
+import pytest
+from lab import dns
+
+
+def test_a_guest_gets_its_lease(guests):
+    guest = guests()
+    lease = guest.dhcp()
+    assert lease["ip"] == guest.address
+    assert lease["mask"] == "20" and lease["router"].startswith("172.31.") and lease["router"].endswith(".1")
+    assert lease["dns"] == "172.31.0.2" and lease["domain"] == "ec2.internal"
+    assert lease["hostname"] == guest.private_name.split(".")[0]
+    assert lease["mtu"] == "9001" and lease["lease"] == "3600"
+
+
+def test_a_lease_that_is_not_the_guests_is_refused(guests):
+    guest = guests()
+    with pytest.raises(AssertionError):
+        guest.sh("busybox udhcpc -i eth0 -n -q -t 2 -T 1 -r 172.31.0.77 -s /bin/true && false")
+    assert guest.dhcp()["ip"] == guest.address
+
+
+def test_the_gateway_answers(guests):
+    guest = guests()
+    assert guest.ping(guest.dhcp()["router"]) == 1
+
+
+def test_names_lead_to_addresses_and_back(guests):
+    one, two = guests(), guests()
+    one.dhcp()
+    for server in ("172.31.0.2", "169.254.169.253"):
+        assert dns(one, server, one.private_name) == (0, [one.address])
+        assert dns(one, server, two.private_name.upper(), stream=True) == (0, [two.address])
+    code, (pointer,) = dns(one, "172.31.0.2", ".".join(reversed(two.address.split("."))) + ".in-addr.arpa", kind=12)
+    assert code == 0 and two.private_name.split(".")[0].encode() in pointer
+    assert dns(one, "172.31.0.2", "ip-172-31-0-3.ec2.internal") == (3, [])
+    assert dns(one, "172.31.0.2", two.private_name, kind=28) == (0, [])
+
+
+def test_a_public_name_leads_inside(guests, netd):
+    one, two = guests(), guests()
+    one.dhcp()
+    eni = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[two.eni])["NetworkInterfaces"][0]
+    assert dns(one, "172.31.0.2", eni["Association"]["PublicDnsName"]) == (0, [two.address])
+
+
+def test_other_names_are_asked_of_the_upstream(guests):
+    guest = guests()
+    guest.dhcp()
+    assert dns(guest, "172.31.0.2", "example.org")[0] == 2  # nobody listens: SERVFAIL
+
+    def answer(upstream):
+        question, client = upstream.recvfrom(4096)
+        end = question.index(b"\0", 12) + 5
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton("192.0.2.7")
+        upstream.sendto(question[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question[12:end] + record, client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream:
+        upstream.bind(("203.0.113.1", 53))
+        upstream.settimeout(5)
+        thread = threading.Thread(target=answer, args=(upstream,))
+        thread.start()
+        assert dns(guest, "172.31.0.2", "example.org") == (0, ["192.0.2.7"])
+        thread.join()
+
+
+def test_metadata_is_answered_through_a_passed_socket(guests, netd):
+    guest = guests()
+    guest.dhcp()
+    (fd,) = netd.call("gureum.OpenMetadata", fds=True, VpcId=guest.vpc)
+    with socket.socket(fileno=fd) as listener:
+        listener.settimeout(5)
+        with guest.connect("169.254.169.254") as client:
+            server, peer = listener.accept()
+            assert peer[0] == guest.address
+            server.sendall(b"hello")
+            assert client.recv(9) == b"hello"
+            server.close()
+    assert guest.ping("169.254.169.254") == 1
