@@ -10,9 +10,15 @@
 #include "own.h"
 #include "zones.h"
 
-void file_volume_name(const char *zone, const char *volume_id, char ret_name[static FILE_NAME_MAX])
+void file_volume_name(const char *zone, const char *volume_id, int64_t n,
+		      char ret_name[static FILE_NAME_MAX])
 {
-	snprintf(ret_name, FILE_NAME_MAX, "zones/%.40s/volumes/%.40s.qcow2", zone, volume_id);
+	char number[24] = "";
+
+	if (n > 1)
+		snprintf(number, sizeof number, ".%lld", (long long)n);
+	snprintf(ret_name, FILE_NAME_MAX, "zones/%.40s/volumes/%.40s%s.qcow2", zone, volume_id,
+		 number);
 }
 
 void file_snapshot_name(const char *snapshot_id, const char *format,

@@ -2,8 +2,9 @@
  * Files: where volumes and snapshots lie under <StateDirectory>/stord, and the few ways to make and
  *unmake them durably.
  *
- *	zones/<zone>/volumes/vol-….qcow2	a zone's directory may be a mount or a link to its own
- *disk snapshots/snap-….qcow2 or .raw		immutable, 0444 tmp/
+ *	zones/<zone>/volumes/vol-….qcow2	a volume's first layer, vol-….2.qcow2 the next …; a
+ *						zone's directory may be a mount or a link to its own
+ *disk snapshots/snap-….qcow2 or .raw		what was imported tmp/
  *imports under way; emptied at every start
  *
  * A name is a path relative to that root. A file with its final name is whole: it was written
@@ -19,7 +20,9 @@
 #define FILE_NAME_MAX 128
 #define FILE_PATH_MAX 400
 
-void file_volume_name(const char *zone, const char *volume_id, char ret_name[static FILE_NAME_MAX]);
+/* The volume's n-th layer, from 1. */
+void file_volume_name(const char *zone, const char *volume_id, int64_t n,
+		      char ret_name[static FILE_NAME_MAX]);
 /* `format` is "qcow2" or "raw". */
 void file_snapshot_name(const char *snapshot_id, const char *format,
 			char ret_name[static FILE_NAME_MAX]);

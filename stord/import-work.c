@@ -6,6 +6,7 @@
 #include "fiber.h"
 #include "files.h"
 #include "import.h"
+#include "layer.h"
 #include "log.h"
 
 #define KIND "import-snapshot-task"
@@ -19,7 +20,7 @@ struct work {
 /* Copying and converting would take all workers and the whole disk, if many did it at once. */
 static struct fiber_lock one_at_a_time;
 
-static json_t *snapshot_new(const struct doc *task, const struct import *i)
+static json_t *snapshot_new(const struct doc *task, const struct import *i, const char *layer)
 {
 	const char *description = jstr_or(task->json, "Description", "");
 	char text[128];
@@ -32,7 +33,7 @@ static json_t *snapshot_new(const struct doc *task, const struct import *i)
 			 task->account, "Progress", "100%", "StartTime", jtime_now(), "State",
 			 "completed", "VolumeId", "vol-ffffffff", "VolumeSize",
 			 (json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier", "standard",
-			 "Tags", "_Format", i->format, "_Bytes", (json_int_t)i->bytes, "_Images");
+			 "Tags", "_Layer", layer, "_Bytes", (json_int_t)i->bytes, "_Images");
 }
 
 /* A changed copy of the task: done (error 0) or failed with this message. NULL out of memory. */
@@ -63,9 +64,15 @@ static int record_end(struct daemon *d, const char *task_id, const struct import
 
 	if (r == 0)
 		r = txn_replace(t, task, task_ended(task, message));
-	if (r == 0 && made)
-		r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account,
-			    task->region, snapshot_new(task, made));
+	if (r == 0 && made) {
+		char name[FILE_NAME_MAX];
+
+		file_snapshot_name(jstr_or(task->json, "_SnapshotId", ""), made->format, name);
+		r = layer_put(t, name, made->format, (int64_t)made->bytes, NULL);
+		if (r == 0)
+			r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account,
+				    task->region, snapshot_new(task, made, name));
+	}
 	return r == 0 ? txn_commit(t) : r;
 }
 

@@ -49,7 +49,7 @@ static const char *const prefixes[] = {"vol", "snap", "import-snap", NULL};
 static const struct daemon_spec spec = {
 	.name = "stord",
 	.actions = actions,
-	.store_version = 1,
+	.store_version = 2,
 	.open = stord_open,
 	.prefixes = prefixes,
 };

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include "files.h"
+#include "layer.h"
 #include "log.h"
 #include "zones.h"
 
@@ -66,45 +67,31 @@ static void sweep(struct daemon *d, const char *directory, const char *file)
 		log_warning(r, "cannot delete a temporary file", "FILE", path);
 }
 
-/* The id that a file's name begins with. */
-static void id_of(const char *file, char ret_id[static ID_MAX])
+/* An import placed its file, and its snapshot did not become durable: it begins again. */
+static int is_half_imported(const struct daemon *d, const char *file)
 {
-	snprintf(ret_id, ID_MAX, "%.*s", (int)strcspn(file, "."), file);
-}
+	char id[ID_MAX];
 
-static void look_at_volume_file(struct daemon *d, const char *directory, const char *file)
-{
-	char id[ID_MAX], path[FILE_PATH_MAX];
-
-	if (ends_with(file, ".new")) {
-		sweep(d, directory, file);
-		return;
-	}
-	id_of(file, id);
-	path_in(d, directory, file, path);
-	if (!store_find(d->store, "volume", id))
-		log_warning(0, "a file belongs to no volume; it is left alone", "FILE", path);
-}
-
-static void look_at_snapshot_file(struct daemon *d, const char *directory, const char *file)
-{
-	char id[ID_MAX], path[FILE_PATH_MAX], name[FILE_NAME_MAX];
-
-	id_of(file, id);
-	path_in(d, directory, file, path);
-	snprintf(name, sizeof name, "%.63s/%.63s", directory, file);
-	if (store_find(d->store, "snapshot", id))
-		return;
-	store_each (d->store, "volume", v)
-		if (strcmp(jstr_or(v->json, "_Backing", ""), name) == 0)
-			return;
+	snprintf(id, sizeof id, "%.*s", (int)strcspn(file, "."), file);
 	store_each (d->store, "import-snapshot-task", t)
-		if (strcmp(jstr_or(t->json, "_SnapshotId", ""), id) == 0) {
-			sweep(d, directory, file); /* placed, but its snapshot did not become
-						      durable: imported again */
-			return;
-		}
-	log_warning(0, "a file belongs to no snapshot; it is left alone", "FILE", path);
+		if (strcmp(jstr_or(t->json, "_SnapshotId", ""), id) == 0)
+			return 1;
+	return 0;
+}
+
+static void look_at_layer_file(struct daemon *d, const char *directory, const char *file)
+{
+	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
+
+	snprintf(name, sizeof name, "%.63s/%.63s", directory, file);
+	path_in(d, directory, file, path);
+	if (layer_find(d->store, name))
+		return;
+	if (ends_with(file, ".new") || is_half_imported(d, file))
+		sweep(d, directory, file);
+	else
+		log_warning(0, "a file belongs to no volume and no snapshot; it is left alone",
+			    "FILE", path);
 }
 
 static int mark_lost(struct txn *t, const struct doc *doc, const char *path)
@@ -123,23 +110,33 @@ static int mark_lost(struct txn *t, const struct doc *doc, const char *path)
 	return txn_replace(t, doc, json);
 }
 
+/* All layers from this one down have their files. The path of the first that has not otherwise. */
+static int chain_is_there(struct daemon *d, const char *name, char ret_path[static FILE_PATH_MAX])
+{
+	for (unsigned n = 0; name && n < LAYERS_FOLLOWED; n++) {
+		const struct doc *layer = layer_find(d->store, name);
+
+		file_path(d, name, ret_path);
+		if (!layer || !file_exists(ret_path))
+			return 0;
+		name = jstr(layer->json, "Backing");
+	}
+	return 1;
+}
+
 /* Documents whose files are not there. Attached volumes keep their state: their instance would not
  * start, and says why. */
 static int find_lost(struct daemon *d, struct txn *t)
 {
-	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
+	char path[FILE_PATH_MAX];
 	int r = 0;
 
-	store_each (d->store, "snapshot", s) {
-		snapshot_file(s, name);
-		file_path(d, name, path);
-		if (r == 0 && !file_exists(path))
+	store_each (d->store, "snapshot", s)
+		if (r == 0 && !chain_is_there(d, jstr_or(s->json, "_Layer", ""), path))
 			r = mark_lost(t, s, path);
-	}
 	store_each (d->store, "volume", v) {
-		file_volume_name(jstr_or(v->json, "AvailabilityZone", ""), v->id, name);
-		file_path(d, name, path);
-		if (r < 0 || !jbool(v->json, "_Ready", 0) || file_exists(path))
+		if (r < 0 || !jbool(v->json, "_Ready", 0) ||
+		    chain_is_there(d, jstr_or(v->json, "_Layer", ""), path))
 			continue;
 		if (json_array_size(json_object_get(v->json, "Attachments")) > 0)
 			log_error(-ENOENT, "an attached volume's file is lost", "VOLUME_ID", v->id,
@@ -190,7 +187,7 @@ static void look_at_zone(struct daemon *d, const char *directory, const char *zo
 	char name[FILE_NAME_MAX];
 
 	snprintf(name, sizeof name, "%.16s/%.40s/volumes", directory, zone);
-	int r = each_file(d, name, look_at_volume_file);
+	int r = each_file(d, name, look_at_layer_file);
 
 	if (r < 0)
 		log_warning(r, "cannot read a zone's directory", "ZONE", zone);
@@ -202,13 +199,15 @@ int stord_reconcile(struct daemon *d)
 	int r = t ? files_open(d) : -ENOMEM;
 
 	if (r == 0)
+		r = stord_upgrade(d);
+	if (r == 0)
 		r = each_file(d, "tmp", sweep);
 	if (r < 0)
 		return r;
 	unlink_marked(d);
 	r = each_file(d, "zones", look_at_zone);
 	if (r == 0)
-		r = each_file(d, "snapshots", look_at_snapshot_file);
+		r = each_file(d, "snapshots", look_at_layer_file);
 	if (r == 0)
 		r = find_lost(d, t);
 	if (r == 0)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "describe.h"
 #include "files.h"
+#include "layer.h"
 #include "log.h"
 
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f)
@@ -23,12 +24,6 @@ int snapshot_get(const struct call *c, const char *id, const struct doc **ret_do
 				 "The snapshot '%s' does not exist.", id);
 	*ret_doc = d;
 	return 0;
-}
-
-void snapshot_file(const struct doc *snapshot, char ret_name[static 128])
-{
-	_Static_assert(FILE_NAME_MAX == 128, "stord.h says so");
-	file_snapshot_name(snapshot->id, jstr_or(snapshot->json, "_Format", "qcow2"), ret_name);
 }
 
 /* ---- describe ---- */
@@ -130,19 +125,9 @@ int snapshot_describe_attribute(struct call *c, json_t *parameters, json_t **ret
 
 /* ---- delete ---- */
 
-/* Volumes made from a snapshot stand on its file, and outlive the snapshot. */
-static int has_volumes(const struct store *s, const char *name)
-{
-	store_each (s, "volume", v)
-		if (strcmp(jstr_or(v->json, "_Backing", ""), name) == 0)
-			return 1;
-	return 0;
-}
-
 int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *d = NULL;
-	char name[FILE_NAME_MAX];
 	int r = snapshot_get(c, jstr(parameters, "SnapshotId"), &d, f);
 
 	(void)ret_reply; /* AWS answers nothing */
@@ -154,11 +139,9 @@ int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	if (image)
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_IN_USE,
 				 "The snapshot %s is currently in use by %s", d->id, image);
-	snapshot_file(d, name);
-	if (!has_volumes(c->store, name))
-		r = unlink_mark(c->txn, name);
-	if (r == 0)
-		r = txn_delete(c->txn, "snapshot", d->id);
+	r = txn_delete(c->txn, "snapshot", d->id);
+	if (r == 0) /* volumes made from it stand on its layer, and outlive it */
+		r = layer_release(c->txn, jstr_or(d->json, "_Layer", ""));
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r < 0)
@@ -173,7 +156,7 @@ int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 
 int snapshot_open(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
+	char path[FILE_PATH_MAX];
 	OWN(fd_close) int fd = -1;
 	const struct doc *d = NULL;
 	int r = snapshot_get(c, jstr(parameters, "SnapshotId"), &d, f);
@@ -183,13 +166,16 @@ int snapshot_open(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (strcmp(jstr_or(d->json, "State", ""), "completed") != 0)
 		return fault_set(f, FAULT_INCORRECT_STATE, "Snapshot '%s' is not 'completed'.",
 				 d->id);
-	snapshot_file(d, name);
-	file_path(c->daemon, name, path);
+	const struct doc *layer = layer_find(c->store, jstr(d->json, "_Layer"));
+
+	if (!layer)
+		return -ENODATA;
+	file_path(c->daemon, layer->id, path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	*ret_reply = json_pack("{s:s, s:s, s:s, s:I}", "SnapshotId", d->id, "_Path", path,
-			       "_Format", jstr_or(d->json, "_Format", "qcow2"), "_Bytes",
+			       "_Format", jstr_or(layer->json, "Format", "qcow2"), "_Bytes",
 			       (json_int_t)jint(d->json, "_Bytes", 0));
 	r = *ret_reply ? fds_add(c->out, fd) : -ENOMEM;
 	if (r == 0)

@@ -2,14 +2,13 @@
  * What stord's rooms share: its documents, and the calls from room to room.
  *
  * Documents (members of AWS's, and ours):
- *	volume			_Ready: its file was whole once, so a missing file is a loss, never
- *made anew _Backing, _BackingFormat: the snapshot's file under it (a name of files.h), absent: none
- *	snapshot		_Format: qcow2 or raw, _Bytes: the exact size a guest sees, _Images: ids
- *of images that refer to it
- *	import-snapshot-task	_SnapshotId: what it will make, _Format: qcow2 or raw
- *	_unlink			id is the name of a file whose owner is gone: written in the
- *transaction that takes the owner away, so that a crash between the two leaves neither a file
- *nobody owns nor an owner without file
+ *	volume			_Layer: the layer that is written; _NextLayer: a switch is under way
+ *to this one; _Layers: how many it has had, for their names; _Ready: its file was whole once, so a
+ *missing file is a loss, never made anew snapshot		_Layer: the layer whose contents it
+ *is, _Bytes: the exact size a guest sees, _Images: ids of images that refer to it _layer
+ *layer.h import-snapshot-task	_SnapshotId: what it will make, _Format: qcow2 or raw _unlink
+ *id is the name of a file whose owner is gone: written in the transaction that takes the owner
+ *away, so that a crash between the two leaves neither a file nobody owns nor an owner without file
  *
  * A file without a document and without such a mark is nobody's to delete: it is left, and said
  *once at start.
@@ -40,17 +39,13 @@ size_t count_of_caller(const struct call *c, const char *kind);
 int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
 	       struct fault *f);
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f);
-/* The name of the snapshot's file. */
-void snapshot_file(const struct doc *snapshot, char ret_name[static 128]);
-
 /* volume-file.c: (fiber) the volume's file is there and whole when it returns 0; the caller holds
  * the volume. -ENODATA: it was there once and is lost. */
 int volume_prepare(struct daemon *d, const char *volume_id);
 /* Makes the file in the background, and the volume available if it was being created. */
 int volume_prepare_later(struct daemon *d, const char *volume_id);
-/* Marks the files that go with this document: the volume's own, and the backing that nobody else
- * needs any more. */
-int volume_mark_files(struct txn *t, const struct doc *volume);
+/* After the volume's deletion in this transaction: the layers that nobody else needs go too. */
+int volume_release(struct txn *t, const struct doc *volume);
 
 /* unlink.c: puts the mark. */
 int unlink_mark(struct txn *t, const char *name);
@@ -64,6 +59,9 @@ int import_resume(struct daemon *d, const struct doc *task);
 /* Opens what a file:// URL names: a regular file. The descriptor, or -errno with the reason in `f`.
  */
 int import_open_url(const char *url, struct fault *f);
+
+/* upgrade.c: brings documents of older versions to this one's form. */
+int stord_upgrade(struct daemon *d);
 
 /* reconcile.c: (fiber) brings files and documents together after any end. */
 int stord_reconcile(struct daemon *d);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "files.h"
 #include "hold.h"
+#include "layer.h"
 #include "log.h"
 #include "volume_type.h"
 #include "zones.h"
@@ -144,28 +145,25 @@ static json_t *volume_new(const json_t *parameters, const char *id, const struct
 			  const struct volume_shape *s, json_t *tags)
 {
 	OWN(json_decref)
-	json_t *v =
-		json_pack("{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId", id,
-			  "Size", (json_int_t)s->size_gib, "SnapshotId",
-			  o->snapshot ? o->snapshot->id : "", "AvailabilityZone",
-			  jstr(parameters, "AvailabilityZone"), "State",
-			  jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime",
-			  jtime_now(), "VolumeType", s->type, "Encrypted", 0, "MultiAttachEnabled",
-			  0, "Attachments", birth_attachments(parameters, id), "Tags", tags);
+	json_t *v = json_pack(
+		"{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId", id, "Size",
+		(json_int_t)s->size_gib, "SnapshotId", o->snapshot ? o->snapshot->id : "",
+		"AvailabilityZone", jstr(parameters, "AvailabilityZone"), "State",
+		jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime", jtime_now(),
+		"VolumeType", s->type, "Encrypted", 0, "MultiAttachEnabled", 0, "Attachments",
+		birth_attachments(parameters, id), "Tags", tags);
+	char name[FILE_NAME_MAX];
 	int r = v ? 0 : -ENOMEM;
 
+	file_volume_name(jstr(parameters, "AvailabilityZone"), id, 1, name);
+	if (r == 0)
+		r = jset(v, "_Layer", name);
+	if (r == 0)
+		r = jset_new(v, "_Layers", json_integer(1));
 	if (r == 0 && s->iops)
 		r = jset_new(v, "Iops", json_integer(s->iops));
 	if (r == 0 && s->throughput_mib)
 		r = jset_new(v, "Throughput", json_integer(s->throughput_mib));
-	if (r == 0 && o->snapshot) {
-		char name[FILE_NAME_MAX];
-
-		snapshot_file(o->snapshot, name);
-		r = jset(v, "_Backing", name);
-		if (r == 0)
-			r = jset(v, "_BackingFormat", jstr(o->snapshot->json, "_Format"));
-	}
 	return r == 0 ? give(v) : NULL;
 }
 
@@ -190,6 +188,9 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	volume = volume_new(parameters, id, &origin, &shape, tags);
 	r = txn_put(c->txn, "volume", id, c->ctx->account, c->ctx->region, json_incref(volume));
 	if (r == 0)
+		r = layer_put(c->txn, jstr(volume, "_Layer"), "qcow2", shape.size_gib * GIB,
+			      origin.snapshot ? jstr(origin.snapshot->json, "_Layer") : NULL);
+	if (r == 0)
 		r = volume_prepare_later(c->daemon, id);
 	if (r < 0)
 		return r;
@@ -212,9 +213,9 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (attached_to(d->json) && !jbool(parameters, "_Force", 0))
 		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s",
 				 d->id, attached_to(d->json));
-	r = volume_mark_files(c->txn, d);
+	r = txn_delete(c->txn, "volume", d->id);
 	if (r == 0)
-		r = txn_delete(c->txn, "volume", d->id);
+		r = volume_release(c->txn, d);
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r < 0)
@@ -227,16 +228,14 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 
 /* ---- attach and detach ---- */
 
-static int attach_reply(const struct call *c, const struct doc *d, json_t *volume,
-			json_t **ret_reply)
+static int attach_reply(const struct call *c, const json_t *volume, json_t **ret_reply)
 {
-	char name[FILE_NAME_MAX], path[FILE_PATH_MAX];
+	char path[FILE_PATH_MAX];
 	OWN(json_decref)
 	json_t *reply = json_copy(json_array_get(json_object_get(volume, "Attachments"), 0));
 	int r;
 
-	file_volume_name(jstr_or(volume, "AvailabilityZone", ""), d->id, name);
-	file_path(c->daemon, name, path);
+	file_path(c->daemon, jstr_or(volume, "_Layer", ""), path);
 	r = reply ? jset(reply, "_Path", path) : -ENOMEM;
 	if (r == 0)
 		r = jset(reply, "_Format", "qcow2");
@@ -316,9 +315,9 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	const json_t *old = json_array_get(json_object_get(d->json, "Attachments"), 0);
 
 	if (strcmp(jstr_or(old, "State", ""), "attached") == 0)
-		return attach_reply(c, d, d->json, ret_reply);
+		return attach_reply(c, d->json, ret_reply);
 	volume = attached_new(d, parameters);
-	r = volume ? attach_reply(c, d, volume, ret_reply) : -ENOMEM;
+	r = volume ? attach_reply(c, volume, ret_reply) : -ENOMEM;
 	return r < 0 ? r : txn_replace(c->txn, d, give(volume));
 }
 

@@ -65,9 +65,8 @@ def settled(stord):
 
 
 def expected_files(stord):
-    names = {f"zones/{v['AvailabilityZone']}/volumes/{v['VolumeId']}.qcow2" for v in stord("ec2.DescribeVolumes")["Volumes"]}
-    names |= {v["_Backing"] for v in stord("ec2.DescribeVolumes")["Volumes"] if "_Backing" in v}
-    return names | {f"snapshots/{s['SnapshotId']}.{s['_Format']}" for s in stord("ec2.DescribeSnapshots")["Snapshots"]}
+    names = {v["_Layer"] for v in stord("ec2.DescribeVolumes")["Volumes"]}
+    return names | {s["_Layer"] for s in stord("ec2.DescribeSnapshots")["Snapshots"]}
 
 
 def test_kill_9_at_any_moment(stord, images):

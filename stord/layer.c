@@ -1,0 +1,219 @@
+/* Layers: their documents, who needs them, and their files. */
+#include "layer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include "fiber.h"
+#include "qcow2.h"
+#include "stord.h"
+
+/* ---- documents ---- */
+
+const struct doc *layer_find(const struct store *s, const char *name)
+{
+	return name ? store_find(s, LAYER_KIND, name) : NULL;
+}
+
+int layer_put(struct txn *t, const char *name, const char *format, int64_t bytes,
+	      const char *backing)
+{
+	json_t *json = json_pack("{s:s, s:I, s:s*}", "Format", format, "Bytes", (json_int_t)bytes,
+				 "Backing", backing);
+
+	return txn_put(t, LAYER_KIND, name, "", "", json);
+}
+
+int layer_set_backing(struct txn *t, const struct doc *layer, const char *backing)
+{
+	json_t *json = doc_edit(layer);
+
+	if (json && jset(json, "Backing", backing) < 0) {
+		json_decref(json);
+		return -ENOMEM;
+	}
+	return txn_replace(t, layer, json);
+}
+
+static const char *backing_of(const struct store *s, const char *name)
+{
+	const struct doc *d = layer_find(s, name);
+
+	return d ? jstr(d->json, "Backing") : NULL;
+}
+
+unsigned layer_depth(const struct store *s, const char *name)
+{
+	unsigned n = 0;
+
+	for (; name && n < LAYERS_FOLLOWED; name = backing_of(s, name))
+		n++;
+	return n;
+}
+
+const char *layer_root(const struct store *s, const char *name)
+{
+	const char *under;
+
+	for (unsigned n = 0; (under = backing_of(s, name)) && n < LAYERS_FOLLOWED; n++)
+		name = under;
+	return name;
+}
+
+/* ---- needs ---- */
+
+static int names(const json_t *json, const char *member, const char *name)
+{
+	const char *value = json ? jstr(json, member) : NULL;
+
+	return value && strcmp(value, name) == 0;
+}
+
+void layer_needs(const struct txn *t, const char *name, struct layer_needs *ret_needs)
+{
+	static const char *const holders[] = {"snapshot", "snapshot-in-bin"};
+	const struct store *s = txn_store(t);
+	struct layer_needs n = {0};
+
+	store_each (s, "volume", v) {
+		const json_t *json = txn_look(t, v->kind, v->id);
+
+		n.n_volumes += names(json, "_Layer", name) || names(json, "_NextLayer", name);
+	}
+	for (size_t i = 0; i < sizeof holders / sizeof *holders; i++)
+		store_each (s, holders[i], snapshot)
+			n.n_snapshots +=
+				names(txn_look(t, snapshot->kind, snapshot->id), "_Layer", name);
+	store_each (s, LAYER_KIND, l)
+		if (names(txn_look(t, l->kind, l->id), "Backing", name)) {
+			n.n_layers++;
+			n.child = l->id;
+		}
+	*ret_needs = n;
+}
+
+int layer_release(struct txn *t, const char *name)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && name && i < LAYERS_FOLLOWED; i++) {
+		const json_t *json = txn_look(t, LAYER_KIND, name);
+		struct layer_needs needs;
+
+		layer_needs(t, name, &needs);
+		if (!json || needs.n_volumes || needs.n_snapshots || needs.n_layers)
+			return 0;
+		/* Before the deletion: both texts live as long as the committed document. */
+		const char *under = backing_of(txn_store(t), name);
+
+		r = unlink_mark(t, name);
+		if (r == 0)
+			r = txn_delete(t, LAYER_KIND, name);
+		name = under;
+	}
+	return r;
+}
+
+/* ---- files ---- */
+
+struct making {
+	char path[FILE_PATH_MAX];
+	char backing_path[FILE_PATH_MAX]; /* "": none */
+	char backing_format[8];
+	uint64_t bytes;
+	int is_synced;
+};
+
+/* On a worker. */
+static int make_file(void *arg)
+{
+	const struct making *m = arg;
+	char beside[FILE_PATH_MAX + 4];
+
+	snprintf(beside, sizeof beside, "%s.new", m->path);
+	/* For the group too: libvirt gives the file to QEMU's user and group while a guest has it,
+	 * and it stays ours by group. */
+	OWN(fd_close)
+	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
+	int r = fd < 0 ? -errno : 0;
+
+	if (r == 0)
+		r = qcow2_write_empty(fd, m->bytes, m->backing_path[0] ? m->backing_path : NULL,
+				      m->backing_format);
+	if (r == 0 && m->is_synced && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = file_place(beside, m->path, m->is_synced);
+	if (r < 0)
+		(void)file_remove(beside, 0); /* a leftover goes at the next start */
+	return r;
+}
+
+int layer_make(struct daemon *d, const char *name, int is_lost)
+{
+	const struct doc *layer = layer_find(d->store, name);
+	struct making m = {.is_synced = files_are_synced(d)};
+
+	if (!layer)
+		return -ENOENT;
+	file_path(d, name, m.path);
+	if (file_exists(m.path))
+		return 0;
+	if (is_lost)
+		return -ENODATA;
+	const struct doc *backing = layer_find(d->store, jstr(layer->json, "Backing"));
+
+	if (!backing && jstr(layer->json, "Backing"))
+		return -ENODATA;
+	m.bytes = (uint64_t)jint(layer->json, "Bytes", 0);
+	if (backing) {
+		file_path(d, backing->id, m.backing_path);
+		snprintf(m.backing_format, sizeof m.backing_format, "%s",
+			 jstr_or(backing->json, "Format", "qcow2"));
+	}
+	return fiber_work(make_file, &m);
+}
+
+/* ---- pins ---- */
+
+struct pin {
+	struct pin *next;
+	char name[FILE_NAME_MAX];
+};
+static struct pin *pins;
+
+int layer_pin(const char *name)
+{
+	struct pin *p = calloc(1, sizeof *p);
+
+	if (!p)
+		return -ENOMEM;
+	snprintf(p->name, sizeof p->name, "%s", name);
+	p->next = pins;
+	pins = p;
+	return 0;
+}
+
+void layer_unpin(const char *name)
+{
+	for (struct pin **slot = &pins; *slot; slot = &(*slot)->next)
+		if (strcmp((*slot)->name, name) == 0) {
+			struct pin *p = *slot;
+
+			*slot = p->next;
+			free(p);
+			return;
+		}
+}
+
+int layer_is_pinned(const struct store *s, const char *name)
+{
+	for (const struct pin *p = pins; p; p = p->next) {
+		const char *at = p->name;
+
+		for (unsigned n = 0; at && n < LAYERS_FOLLOWED; n++, at = backing_of(s, at))
+			if (strcmp(at, name) == 0)
+				return 1;
+	}
+	return 0;
+}
