@@ -12,6 +12,7 @@ struct stale {
 	uint8_t tuple[128];
 	int n_tuple;
 	uint32_t id;
+	uint8_t family;
 };
 
 struct search {
@@ -21,17 +22,29 @@ struct search {
 	size_t n, n_room;
 };
 
-static int read_tuple(struct nlattr *tuple, uint32_t *ret_source, uint32_t *ret_destination)
+static int read_ip(const struct nlattr *four, const struct nlattr *six, struct address *ret_ip)
+{
+	const struct nlattr *a = four ? four : six;
+	uint8_t family = four ? AF_INET : AF_INET6;
+
+	if (!a || nla_len(a) != ip_size(family))
+		return -EINVAL;
+	*ret_ip = (struct address){.family = family};
+	memcpy(ret_ip->bytes, nla_data(a), (size_t)nla_len(a));
+	return 0;
+}
+
+static int read_tuple(struct nlattr *tuple, struct address *ret_source,
+		      struct address *ret_destination)
 {
 	struct nlattr *a[CTA_TUPLE_MAX + 1], *ip[CTA_IP_MAX + 1];
+	int r;
 
 	if (!tuple || nla_parse_nested(a, CTA_TUPLE_MAX, tuple, NULL) < 0 || !a[CTA_TUPLE_IP] ||
-	    nla_parse_nested(ip, CTA_IP_MAX, a[CTA_TUPLE_IP], NULL) < 0 || !ip[CTA_IP_V4_SRC] ||
-	    !ip[CTA_IP_V4_DST])
+	    nla_parse_nested(ip, CTA_IP_MAX, a[CTA_TUPLE_IP], NULL) < 0)
 		return -EINVAL;
-	*ret_source = ntohl(nla_get_u32(ip[CTA_IP_V4_SRC]));
-	*ret_destination = ntohl(nla_get_u32(ip[CTA_IP_V4_DST]));
-	return 0;
+	r = read_ip(ip[CTA_IP_V4_SRC], ip[CTA_IP_V6_SRC], ret_source);
+	return r < 0 ? r : read_ip(ip[CTA_IP_V4_DST], ip[CTA_IP_V6_DST], ret_destination);
 }
 
 static int on_flow(struct nlmsghdr *h, void *arg)
@@ -58,6 +71,7 @@ static int on_flow(struct nlmsghdr *h, void *arg)
 	found = &s->found[s->n++];
 	found->n_tuple = nla_len(a[CTA_TUPLE_ORIG]);
 	memcpy(found->tuple, nla_data(a[CTA_TUPLE_ORIG]), (size_t)found->n_tuple);
+	found->family = f.source.family;
 	found->id = a[CTA_ID] ? nla_get_u32(a[CTA_ID]) : 0;
 	return 0;
 }
@@ -70,7 +84,7 @@ static void restart(void *arg)
 int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f, void *arg),
 		     void *arg)
 {
-	struct nfgenmsg h = {.nfgen_family = AF_INET, .version = NFNETLINK_V0};
+	struct nfgenmsg h = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0};
 	struct search s = {.is_stale = is_stale, .arg = arg};
 	int r = netlink_dump(
 		n->filter,
@@ -78,9 +92,11 @@ int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f
 		on_flow, restart, &s);
 
 	for (size_t i = 0; r == 0 && i < s.n; i++) {
-		struct nl_msg *m = netlink_message(
-			NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, &h, sizeof h);
+		struct nl_msg *m;
 
+		h.nfgen_family = s.found[i].family;
+		m = netlink_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, &h,
+				    sizeof h);
 		if (m) {
 			nla_put(m, CTA_TUPLE_ORIG | NLA_F_NESTED, s.found[i].n_tuple,
 				s.found[i].tuple);

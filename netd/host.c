@@ -107,7 +107,7 @@ int host_plan(const struct host_settings *s, const struct netns *host, int is_us
 		/* An address of the pool that nobody has must not leave by the default route. */
 		i = items_add(items, ITEM_ROUTE, NULL);
 		i->table = RT_TABLE_MAIN;
-		i->address = cidr_first(s->public_pool);
+		i->address = ip4(cidr_first(s->public_pool));
 		i->plen = s->public_pool.bits;
 		i->metric = POOL_METRIC;
 		i->type = RTN_UNREACHABLE;
@@ -177,7 +177,8 @@ static int transaction(const struct ruleset *wanted, const struct ruleset *there
 }
 
 /* A jump is taken out before its chain goes, and put in (at the front) after its chain came. */
-static int apply_jumps(struct netns *host, const struct ruleset *rules, int is_adding)
+static int apply_jumps(struct netns *host, enum rules_family family, const struct ruleset *rules,
+		       int is_adding)
 {
 	char text[160];
 	int r;
@@ -186,31 +187,31 @@ static int apply_jumps(struct netns *host, const struct ruleset *rules, int is_a
 		const struct jump *j = &jumps[i];
 		int is_wanted = ruleset_has(rules, j->table, j->to);
 
-		if (is_wanted != is_adding || has_jump(&host->chains, j) == is_wanted)
+		if (is_wanted != is_adding || has_jump(&host->chains[family], j) == is_wanted)
 			continue;
 		snprintf(text, sizeof text, "*%s\n%s %s -j %s\nCOMMIT\n", j->table,
 			 is_wanted ? "-I" : "-D", j->from, j->to);
-		r = iptables_restore(host, text);
+		r = iptables_restore(host, family, text);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-int host_apply_rules(struct netns *host, const struct ruleset *rules)
+int host_apply_rules(struct netns *host, enum rules_family family, const struct ruleset *rules)
 {
 	OWN(free) char *text = NULL;
 	size_t n = 0;
-	int r = iptables_dump(host, is_interesting);
+	int r = iptables_dump(host, family, is_interesting);
 
 	if (r == 0)
-		r = apply_jumps(host, rules, 0);
+		r = apply_jumps(host, family, rules, 0);
 	if (r == 0)
-		r = transaction(rules, &host->chains, &text, &n);
+		r = transaction(rules, &host->chains[family], &text, &n);
 	if (r == 0 && text)
-		r = iptables_restore(host, text);
+		r = iptables_restore(host, family, text);
 	if (r == 0)
-		r = apply_jumps(host, rules, 1);
+		r = apply_jumps(host, family, rules, 1);
 	return r < 0 ? r : (int)n;
 }
 

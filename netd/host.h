@@ -22,7 +22,7 @@ int host_plan(const struct host_settings *s, const struct netns *host, int is_us
 	      struct items *items, struct ruleset *ret_rules);
 /* Brings our chains and the jumps to them to what `rules` says. How many chains were changed, or
  * -errno. */
-int host_apply_rules(struct netns *host, const struct ruleset *rules);
+int host_apply_rules(struct netns *host, enum rules_family family, const struct ruleset *rules);
 /* The link of the default route with the lowest metric; "" without one. */
 int host_uplink(const struct netns *host, char ret_name[static 16]);
 

@@ -10,10 +10,11 @@ static void read_create(struct items *items, const char *name, const char *type,
 	char first[IP_TEXT_MAX], last[IP_TEXT_MAX];
 	uint32_t from, to;
 
+	i->address.family = strstr(rest, " family inet6") ? AF_INET6 : 0;
 	snprintf(i->text, sizeof i->text, "%.31s", type);
 	if (sscanf(rest, " range %15[0-9.]-%15[0-9.]", first, last) == 2 &&
 	    ip_parse(first, &from) == 0 && ip_parse(last, &to) == 0) {
-		i->via = from;
+		i->via = ip4(from);
 		for (i->type = 32; i->type > 0 && (from | ~cidr_mask(i->type)) != to; i->type--)
 			;
 	}
@@ -22,11 +23,12 @@ static void read_create(struct items *items, const char *name, const char *type,
 static void read_add(struct items *items, const char *name, const char *element)
 {
 	struct item *i = items_add(items, ITEM_MEMBER, name);
-	char address[IP_TEXT_MAX];
+	char address[IP_ANY_TEXT_MAX];
 
-	if (sscanf(element, "%15[0-9.]", address) == 1)
-		(void)ip_parse(address, &i->address); /* what we cannot read is nobody's address: it
-							 will be removed, and fail aloud */
+	if (sscanf(element, "%45[0-9a-f.:]", address) == 1)
+		(void)ip_any_parse(address,
+				   &i->address); /* what we cannot read is nobody's address: it
+						will be removed, and fail aloud */
 	(void)sscanf(element + strcspn(element, ","), ",%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &i->mac[0],
 		     &i->mac[1], &i->mac[2], &i->mac[3], &i->mac[4],
 		     &i->mac[5]); /* only some sets have MACs */
@@ -64,12 +66,14 @@ int ipset_dump(struct netns *n, struct items *ret_items)
 static void print_make(const struct item *i, FILE *out)
 {
 	static const uint8_t no_mac[6];
-	char address[IP_TEXT_MAX];
+	char address[IP_ANY_TEXT_MAX];
 
-	ip_format(i->kind == ITEM_SET ? i->via : i->address, address);
-	if (i->kind == ITEM_SET)
-		fprintf(out, i->type ? "create %s %s range %s/%u\n" : "create %s %s\n", i->name,
-			i->text, address, i->type);
+	ip_any_format(i->kind == ITEM_SET ? &i->via : &i->address, address);
+	if (i->kind == ITEM_SET && i->via.family)
+		fprintf(out, "create %s %s range %s/%u\n", i->name, i->text, address, i->type);
+	else if (i->kind == ITEM_SET)
+		fprintf(out, "create %s %s%s\n", i->name, i->text,
+			i->address.family == AF_INET6 ? " family inet6" : "");
 	else if (memcmp(i->mac, no_mac, sizeof no_mac) == 0)
 		fprintf(out, "add %s %s\n", i->name, address);
 	else
@@ -79,9 +83,9 @@ static void print_make(const struct item *i, FILE *out)
 
 static void print_remove(const struct item *i, FILE *out)
 {
-	char address[IP_TEXT_MAX];
+	char address[IP_ANY_TEXT_MAX];
 
-	ip_format(i->address, address);
+	ip_any_format(&i->address, address);
 	if (i->kind == ITEM_MEMBER)
 		fprintf(out, "del %s %s\n", i->name, address);
 	else

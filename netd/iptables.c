@@ -1,10 +1,14 @@
-/* Chains of a namespace, by iptables-nft's save and restore. */
+/* Chains of a namespace, by the save and restore of iptables-nft and ip6tables-nft. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <string.h>
 #include "netns.h"
+
+static const char *const save[RULES_FAMILIES][2] = {{"iptables-nft-save"}, {"ip6tables-nft-save"}};
+static const char *const restore[RULES_FAMILIES][3] = {{"iptables-nft-restore", "--noflush"},
+						       {"ip6tables-nft-restore", "--noflush"}};
 
 static int on_generation(struct nlmsghdr *h, void *arg)
 {
@@ -30,41 +34,39 @@ static uint32_t generation(const struct netns *n)
 	return id;
 }
 
-int iptables_dump(struct netns *n, int (*keep)(const struct chain *c))
+int iptables_dump(struct netns *n, enum rules_family family, int (*keep)(const struct chain *c))
 {
-	static const char *const argv[] = {"iptables-nft-save", NULL};
 	uint32_t before = generation(n);
 	OWN(free) char *out = NULL;
 	struct ruleset chains;
 	int r;
 
-	if (before && before == n->generation)
+	if (before && before == n->generation[family])
 		return 0;
-	r = netns_command(n, argv, NULL, &out);
+	r = netns_command(n, save[family], NULL, &out);
 	if (r == 0)
 		r = ruleset_parse(out, &chains);
 	if (r < 0)
 		return r;
 	if (keep)
 		ruleset_keep(&chains, keep);
-	ruleset_free(&n->chains);
-	n->chains = chains;
-	n->generation = before;
+	ruleset_free(&n->chains[family]);
+	n->chains[family] = chains;
+	n->generation[family] = before;
 	return 0;
 }
 
-int iptables_restore(struct netns *n, const char *text)
+int iptables_restore(struct netns *n, enum rules_family family, const char *text)
 {
-	static const char *const argv[] = {"iptables-nft-restore", "--noflush", NULL};
 	uint32_t ours = generation(n);
 	int r;
 
 	/* One transaction per table. The watch may hear of them before the command has ended. */
 	for (const char *c = text; (c = strstr(c, "COMMIT\n")); c++)
 		ours++;
-	n->generation = 0;
+	n->generation[family] = 0;
 	__atomic_store_n(&n->own_generation, ours, __ATOMIC_RELAXED);
-	r = netns_command(n, argv, text, NULL);
+	r = netns_command(n, restore[family], text, NULL);
 	if (r < 0)
 		__atomic_store_n(&n->own_generation, generation(n), __ATOMIC_RELAXED);
 	return r;

@@ -54,8 +54,8 @@ static int compare_keys(const struct item *a, const struct item *b)
 		return c;
 	if (a->table != b->table)
 		return a->table < b->table ? -1 : 1;
-	if (a->address != b->address)
-		return a->address < b->address ? -1 : 1;
+	if ((c = ip_compare(&a->address, &b->address)) != 0)
+		return c;
 	if (a->plen != b->plen)
 		return a->plen < b->plen ? -1 : 1;
 	if (a->metric != b->metric)
@@ -65,9 +65,9 @@ static int compare_keys(const struct item *a, const struct item *b)
 
 static int differs(const struct item *a, const struct item *b)
 {
-	return a->via != b->via || a->mtu != b->mtu || a->flags != b->flags || a->type != b->type ||
-	       memcmp(a->mac, b->mac, sizeof a->mac) != 0 || strcmp(a->link, b->link) != 0 ||
-	       strcmp(a->text, b->text) != 0;
+	return !ip_is(&a->via, &b->via) || a->mtu != b->mtu || a->flags != b->flags ||
+	       a->type != b->type || memcmp(a->mac, b->mac, sizeof a->mac) != 0 ||
+	       strcmp(a->link, b->link) != 0 || strcmp(a->text, b->text) != 0;
 }
 
 static int compare(const void *a, const void *b)
@@ -167,6 +167,7 @@ static const char *const kind_names[ITEM_KINDS] = {
 	[ITEM_UP] = "up",
 	[ITEM_ADDRESS] = "address",
 	[ITEM_NEIGHBOUR] = "neighbour",
+	[ITEM_PROXY] = "proxy",
 	[ITEM_ROUTE] = "route",
 	[ITEM_RULE] = "rule",
 };
@@ -191,26 +192,27 @@ void item_print(const struct item *i, FILE *out)
 {
 	static const uint8_t no_mac[6];
 	static const char *const flags[] = {"guest-port", "router-port", "owned"};
-	char text[IP_TEXT_MAX];
-	int has_address = i->kind == ITEM_MEMBER || i->kind == ITEM_ADDRESS ||
-			  i->kind == ITEM_NEIGHBOUR || i->kind == ITEM_ROUTE;
+	char text[IP_ANY_TEXT_MAX];
 
 	fprintf(out, "%s", kind_names[i->kind]);
 	if (i->kind == ITEM_ROUTE)
 		fprintf(out, " %s", route_type(i->type));
 	if (i->name[0])
 		fprintf(out, " %s", i->name);
-	ip_format(i->address, text);
-	if (has_address)
+	ip_any_format(&i->address, text);
+	if (i->kind == ITEM_MEMBER || i->kind == ITEM_ADDRESS || i->kind == ITEM_NEIGHBOUR ||
+	    i->kind == ITEM_PROXY || i->kind == ITEM_ROUTE)
 		fprintf(out, " %s", text);
 	if (i->kind == ITEM_ADDRESS || i->kind == ITEM_ROUTE)
 		fprintf(out, "/%u", i->plen);
 	if (i->text[0])
 		fprintf(out, " %s", i->text);
-	ip_format(i->via, text);
-	if (i->via)
+	if (i->address.family == AF_INET6 && (i->kind == ITEM_SET || i->kind == ITEM_RULE))
+		fprintf(out, " ipv6");
+	ip_any_format(&i->via, text);
+	if (i->via.family)
 		fprintf(out, " %s %s", i->kind == ITEM_SET ? "range" : "via", text);
-	if (i->kind == ITEM_SET && i->via)
+	if (i->kind == ITEM_SET && i->via.family)
 		fprintf(out, "/%u", i->type);
 	if (i->link[0])
 		fprintf(out, " %s %s", i->kind == ITEM_ROUTE ? "dev" : "master", i->link);

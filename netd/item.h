@@ -11,12 +11,13 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "cidr.h"
 #include "own.h"
 
 /* In the order of making; unmaking goes backwards. */
 enum item_kind {
-	ITEM_SET, /* name; text: "bitmap:ip,mac" or "hash:ip"; via/type: range of a bitmap, prefix
-		     and length */
+	ITEM_SET,    /* name; text: "bitmap:ip,mac" or "hash:ip" (address: AF_INET6 alone for IPv6);
+			via/type: range of a bitmap, prefix and length */
 	ITEM_MEMBER, /* name of the set, address; mac if the set has them */
 	ITEM_BRIDGE, /* name; text: alias, mac, mtu */
 	ITEM_VETH,   /* name; link: master ("": none), text: alias, mtu, flags. Its other end: a LEG
@@ -28,8 +29,10 @@ enum item_kind {
 	ITEM_UP,     /* name: a link that is up */
 	ITEM_ADDRESS,	/* name of the link, address, plen */
 	ITEM_NEIGHBOUR, /* name of the link, address; mac: permanent entry */
-	ITEM_ROUTE,	/* table, address, plen, metric; type, link, via (onlink) */
-	ITEM_RULE,	/* name: incoming link, table, metric: priority */
+	ITEM_PROXY,	/* name of the link, address: neighbour discovery is answered for it */
+	ITEM_ROUTE,	/* table, address (all zero but its family: everything), plen, metric; type,
+			   link, via (onlink) */
+	ITEM_RULE,	/* name: incoming link, table, metric: priority; address: only its family */
 	ITEM_KINDS
 };
 
@@ -42,10 +45,12 @@ enum item_flags {
 struct item {
 	enum item_kind kind;
 	/* which */
-	uint32_t table, address, plen, metric;
+	uint32_t table, plen, metric;
+	struct address address;
 	char name[56];
 	/* how */
-	uint32_t via, mtu, flags, type;
+	struct address via;
+	uint32_t mtu, flags, type;
 	uint8_t mac[6];
 	char link[18];
 	char text[32];

@@ -245,9 +245,17 @@ static int change_fdb(const struct netns *n, const struct item *i, int type, int
 	return netlink_request(n->route, m);
 }
 
+static int put_address(struct nl_msg *m, int attribute, const struct address *ip)
+{
+	return nla_put(m, attribute, ip_size(ip->family), ip->bytes);
+}
+
 static int change_neighbour(const struct netns *n, const struct item *i, int type, int flags)
 {
-	struct ndmsg h = {.ndm_family = AF_INET, .ndm_state = NUD_PERMANENT};
+	int is_proxy = i->kind == ITEM_PROXY;
+	struct ndmsg h = {.ndm_family = i->address.family,
+			  .ndm_state = NUD_PERMANENT,
+			  .ndm_flags = is_proxy ? NTF_PROXY : 0};
 	struct nl_msg *m;
 	int r = index_of(n, i->name, &h.ndm_ifindex);
 
@@ -256,15 +264,19 @@ static int change_neighbour(const struct netns *n, const struct item *i, int typ
 	m = netlink_message(type, flags, &h, sizeof h);
 	if (!m)
 		return -ENOMEM;
-	nla_put_u32(m, NDA_DST, htonl(i->address));
-	if (type == RTM_NEWNEIGH)
+	put_address(m, NDA_DST, &i->address);
+	if (type == RTM_NEWNEIGH && !is_proxy)
 		nla_put(m, NDA_LLADDR, 6, i->mac);
 	return netlink_request(n->route, m);
 }
 
 static int change_address(const struct netns *n, const struct item *i, int type, int flags)
 {
-	struct ifaddrmsg h = {.ifa_family = AF_INET, .ifa_prefixlen = (uint8_t)i->plen};
+	int is_ipv6 = i->address.family == AF_INET6;
+	/* Nobody else can have it: no need to ask for duplicates first. */
+	struct ifaddrmsg h = {.ifa_family = i->address.family,
+			      .ifa_prefixlen = (uint8_t)i->plen,
+			      .ifa_flags = is_ipv6 ? IFA_F_NODAD : 0};
 	struct nl_msg *m;
 	int index, r = index_of(n, i->name, &index);
 
@@ -274,20 +286,22 @@ static int change_address(const struct netns *n, const struct item *i, int type,
 	m = netlink_message(type, flags, &h, sizeof h);
 	if (!m)
 		return -ENOMEM;
-	nla_put_u32(m, IFA_LOCAL, htonl(i->address));
-	nla_put_u32(m, IFA_ADDRESS, htonl(i->address));
+	put_address(m, IFA_LOCAL, &i->address);
+	put_address(m, IFA_ADDRESS, &i->address);
 	return netlink_request(n->route, m);
 }
 
 static int change_route(const struct netns *n, const struct item *i, int type, int flags)
 {
-	struct rtmsg h = {.rtm_family = AF_INET,
+	int is_onlink = i->via.family == AF_INET; /* IPv6 gateways are link-local, and so always */
+	struct rtmsg h = {.rtm_family = i->address.family,
 			  .rtm_dst_len = (uint8_t)i->plen,
 			  .rtm_table = i->table < 256 ? (uint8_t)i->table : RT_TABLE_UNSPEC,
 			  .rtm_protocol = PLAN_PROTOCOL,
-			  .rtm_scope = i->link[0] && !i->via ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+			  .rtm_scope =
+				  i->link[0] && !i->via.family ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
 			  .rtm_type = (uint8_t)i->type,
-			  .rtm_flags = i->via ? RTNH_F_ONLINK : 0};
+			  .rtm_flags = is_onlink ? RTNH_F_ONLINK : 0};
 	struct nl_msg *m;
 	int index = 0, r = i->link[0] ? index_of(n, i->link, &index) : 0;
 
@@ -305,11 +319,11 @@ static int change_route(const struct netns *n, const struct item *i, int type, i
 		return -ENOMEM;
 	nla_put_u32(m, RTA_TABLE, i->table);
 	if (i->plen)
-		nla_put_u32(m, RTA_DST, htonl(i->address));
+		put_address(m, RTA_DST, &i->address);
 	if (i->metric)
 		nla_put_u32(m, RTA_PRIORITY, i->metric);
-	if (type == RTM_NEWROUTE && i->via)
-		nla_put_u32(m, RTA_GATEWAY, htonl(i->via));
+	if (type == RTM_NEWROUTE && i->via.family)
+		put_address(m, RTA_GATEWAY, &i->via);
 	if (type == RTM_NEWROUTE && i->link[0])
 		nla_put_u32(m, RTA_OIF, (uint32_t)index);
 	return netlink_request(n->route, m);
@@ -317,7 +331,7 @@ static int change_route(const struct netns *n, const struct item *i, int type, i
 
 static int change_rule(const struct netns *n, const struct item *i, int type, int flags)
 {
-	struct fib_rule_hdr h = {.family = AF_INET, .action = FR_ACT_TO_TBL};
+	struct fib_rule_hdr h = {.family = i->address.family, .action = FR_ACT_TO_TBL};
 	struct nl_msg *m = netlink_message(type, flags, &h, sizeof h);
 
 	if (!m)
@@ -365,6 +379,7 @@ int netns_make(const struct netns *n, const struct item *i, const struct netns *
 	case ITEM_ADDRESS:
 		return change_address(n, i, RTM_NEWADDR, replace);
 	case ITEM_NEIGHBOUR:
+	case ITEM_PROXY:
 		return change_neighbour(n, i, RTM_NEWNEIGH, replace);
 	case ITEM_ROUTE:
 		return change_route(n, i, RTM_NEWROUTE, replace);
@@ -393,6 +408,7 @@ int netns_remove(const struct netns *n, const struct item *i)
 		r = change_address(n, i, RTM_DELADDR, 0);
 		break;
 	case ITEM_NEIGHBOUR:
+	case ITEM_PROXY:
 		r = change_neighbour(n, i, RTM_DELNEIGH, 0);
 		break;
 	case ITEM_ROUTE:

@@ -166,12 +166,39 @@ static int dump_links(struct dump *d)
 
 /* ---- neighbours and bridge entries ---- */
 
+/* An attribute that holds an address of the family. 0, or -EINVAL. */
+static int read_address(const struct nlattr *a, uint8_t family, struct address *ret_ip)
+{
+	if (!a || (family != AF_INET && family != AF_INET6) || nla_len(a) != ip_size(family))
+		return -EINVAL;
+	*ret_ip = (struct address){.family = family};
+	memcpy(ret_ip->bytes, nla_data(a), (size_t)ip_size(family));
+	return 0;
+}
+
+/* What neighbour discovery is answered for. */
+static int on_proxy(struct nlmsghdr *h, void *arg)
+{
+	struct dump *d = arg;
+	const struct ndmsg *m = nlmsg_data(h);
+	struct nlattr *a[NDA_MAX + 1];
+	const char *name = name_of(d, m->ndm_ifindex);
+	struct address address;
+
+	if (h->nlmsg_type == RTM_NEWNEIGH && name && m->ndm_flags & NTF_PROXY &&
+	    nlmsg_parse(h, sizeof *m, a, NDA_MAX, NULL) == 0 &&
+	    read_address(a[NDA_DST], m->ndm_family, &address) == 0)
+		items_add(d->items, ITEM_PROXY, name)->address = address;
+	return 0;
+}
+
 static int on_neighbour(struct nlmsghdr *h, void *arg)
 {
 	struct dump *d = arg;
 	const struct ndmsg *m = nlmsg_data(h);
 	struct nlattr *a[NDA_MAX + 1];
 	const char *name = name_of(d, m->ndm_ifindex);
+	struct address address;
 	struct item *i;
 
 	if (h->nlmsg_type != RTM_NEWNEIGH || !name ||
@@ -184,10 +211,11 @@ static int on_neighbour(struct nlmsghdr *h, void *arg)
 			return 0;
 		i = items_add(d->items, ITEM_FDB, name);
 	} else {
-		if (m->ndm_state != NUD_PERMANENT || !a[NDA_DST] || nla_len(a[NDA_DST]) != 4)
+		if (m->ndm_state != NUD_PERMANENT ||
+		    read_address(a[NDA_DST], m->ndm_family, &address) < 0)
 			return 0;
 		i = items_add(d->items, ITEM_NEIGHBOUR, name);
-		i->address = ntohl(nla_get_u32(a[NDA_DST]));
+		i->address = address;
 	}
 	memcpy(i->mac, nla_data(a[NDA_LLADDR]), 6);
 	return 0;
@@ -201,17 +229,23 @@ static int on_address(struct nlmsghdr *h, void *arg)
 	const struct ifaddrmsg *m = nlmsg_data(h);
 	struct nlattr *a[IFA_MAX + 1];
 	const char *name = name_of(d, (int)m->ifa_index);
+	struct address address;
 	struct item *i;
 
 	if (h->nlmsg_type != RTM_NEWADDR || !name ||
-	    nlmsg_parse(h, sizeof *m, a, IFA_MAX, NULL) < 0 || !a[IFA_LOCAL] ||
-	    nla_len(a[IFA_LOCAL]) != 4 || m->ifa_scope == RT_SCOPE_HOST)
+	    nlmsg_parse(h, sizeof *m, a, IFA_MAX, NULL) < 0 ||
+	    read_address(a[IFA_LOCAL] ? a[IFA_LOCAL] : a[IFA_ADDRESS], m->ifa_family, &address) <
+		    0 ||
+	    m->ifa_scope == RT_SCOPE_HOST)
 		return 0;
 	i = items_add(d->items, ITEM_ADDRESS, name);
-	i->address = ntohl(nla_get_u32(a[IFA_LOCAL]));
+	i->address = address;
 	i->plen = m->ifa_prefixlen;
 	return 0;
 }
+
+/* The kernel gives every IPv6 route a metric, and a link to those that lead nowhere. */
+#define METRIC_IPV6 1024
 
 static int on_route(struct nlmsghdr *h, void *arg)
 {
@@ -227,12 +261,17 @@ static int on_route(struct nlmsghdr *h, void *arg)
 		return 0;
 	i = items_add(d->items, ITEM_ROUTE, NULL);
 	i->table = a[RTA_TABLE] ? nla_get_u32(a[RTA_TABLE]) : m->rtm_table;
-	i->address = a[RTA_DST] ? ntohl(nla_get_u32(a[RTA_DST])) : 0;
+	i->address.family = m->rtm_family;
+	(void)read_address(a[RTA_DST], m->rtm_family, &i->address); /* without: everything */
+	(void)read_address(a[RTA_GATEWAY], m->rtm_family, &i->via); /* without: no gateway */
 	i->plen = m->rtm_dst_len;
 	i->metric = a[RTA_PRIORITY] ? nla_get_u32(a[RTA_PRIORITY]) : 0;
 	i->type = m->rtm_type;
-	i->via = a[RTA_GATEWAY] ? ntohl(nla_get_u32(a[RTA_GATEWAY])) : 0;
-	name = a[RTA_OIF] ? name_of(d, (int)nla_get_u32(a[RTA_OIF])) : "";
+	if (m->rtm_family == AF_INET6 && i->metric == METRIC_IPV6)
+		i->metric = 0;
+	name = a[RTA_OIF] && (m->rtm_family == AF_INET || i->type == RTN_UNICAST)
+		       ? name_of(d, (int)nla_get_u32(a[RTA_OIF]))
+		       : "";
 	snprintf(i->link, sizeof i->link, "%s", name ? name : "?");
 	return 0;
 }
@@ -250,6 +289,7 @@ static int on_rule(struct nlmsghdr *h, void *arg)
 	i = items_add(d->items, ITEM_RULE, nla_get_string(a[FRA_IIFNAME]));
 	i->table = a[FRA_TABLE] ? nla_get_u32(a[FRA_TABLE]) : m->table;
 	i->metric = a[FRA_PRIORITY] ? nla_get_u32(a[FRA_PRIORITY]) : 0;
+	i->address.family = m->family;
 	return 0;
 }
 
@@ -292,24 +332,37 @@ static int dump_sysctls(void *arg)
 
 /* ---- the whole ---- */
 
-static int dump_all(struct dump *d)
+static int dump_family(struct dump *d, uint8_t family)
 {
-	const struct ndmsg bridge = {.ndm_family = AF_BRIDGE}, inet = {.ndm_family = AF_INET};
-	const struct ifaddrmsg address = {.ifa_family = AF_INET};
-	const struct rtmsg route = {.rtm_family = AF_INET};
-	const struct fib_rule_hdr rule = {.family = AF_INET};
-	int r = dump_links(d);
+	const struct ndmsg neighbour = {.ndm_family = family},
+			   proxy = {.ndm_family = family, .ndm_flags = NTF_PROXY};
+	const struct ifaddrmsg address = {.ifa_family = family};
+	const struct rtmsg route = {.rtm_family = family};
+	const struct fib_rule_hdr rule = {.family = family};
+	int r = d->is_host ? 0 : dump(d, RTM_GETNEIGH, &neighbour, sizeof neighbour, on_neighbour);
 
-	if (r == 0 && d->is_host)
-		r = dump(d, RTM_GETNEIGH, &bridge, sizeof bridge, on_neighbour);
-	if (r == 0 && !d->is_host)
-		r = dump(d, RTM_GETNEIGH, &inet, sizeof inet, on_neighbour);
+	if (r == 0 && !d->is_host && family == AF_INET6)
+		r = dump(d, RTM_GETNEIGH, &proxy, sizeof proxy, on_proxy);
 	if (r == 0)
 		r = dump(d, RTM_GETADDR, &address, sizeof address, on_address);
 	if (r == 0)
 		r = dump(d, RTM_GETROUTE, &route, sizeof route, on_route);
 	if (r == 0 && !d->is_host)
 		r = dump(d, RTM_GETRULE, &rule, sizeof rule, on_rule);
+	return r;
+}
+
+static int dump_all(struct dump *d)
+{
+	const struct ndmsg bridge = {.ndm_family = AF_BRIDGE};
+	int r = dump_links(d);
+
+	if (r == 0 && d->is_host)
+		r = dump(d, RTM_GETNEIGH, &bridge, sizeof bridge, on_neighbour);
+	if (r == 0)
+		r = dump_family(d, AF_INET);
+	if (r == 0)
+		r = dump_family(d, AF_INET6);
 	return r == 0 ? netns_run(d->netns, dump_sysctls, d) : r;
 }
 

@@ -164,7 +164,8 @@ void netns_free(struct netns *n)
 		return;
 	nl_socket_free(n->route);
 	nl_socket_free(n->filter);
-	ruleset_free(&n->chains);
+	for (size_t f = 0; f < RULES_FAMILIES; f++)
+		ruleset_free(&n->chains[f]);
 	if (n->fd >= 0)
 		(void)close(n->fd); /* nothing left to do about a failed close */
 	free(n);

@@ -20,11 +20,12 @@ struct netns {
 	int fd;
 	struct nl_sock *route;	/* NETLINK_ROUTE */
 	struct nl_sock *filter; /* NETLINK_NETFILTER */
-	/* iptables' chains as they were read at this generation of nftables; 0: not known */
-	uint32_t generation;
+	/* iptables' and ip6tables' chains as they were read at these generations of nftables; 0:
+	 * not known */
+	struct ruleset chains[RULES_FAMILIES];
+	uint32_t generation[RULES_FAMILIES];
 	uint32_t own_generation; /* up to this one all were ours */
-	struct ruleset chains;
-	char reason[256]; /* what the last command that failed said */
+	char reason[256];	 /* what the last command that failed said */
 };
 
 /* Makes /run/netns as `ip netns` would, and remembers the thread's namespace as the host's. 0 or
@@ -67,17 +68,17 @@ int ipset_dump(struct netns *n, struct items *ret_items);
 /* Applies those of the changes that add or alter, or (is_removing) those that remove. */
 int ipset_change(struct netns *n, const struct changes *c, int is_removing);
 
-/* Chains (iptables.c): reads those for which keep() is not 0 (NULL: all) into n->chains; when
- * nftables has not changed since, they are there already. */
-int iptables_dump(struct netns *n, int (*keep)(const struct chain *c));
+/* Chains (iptables.c) of a family: reads those for which keep() is not 0 (NULL: all) into
+ * n->chains[family]; when nftables has not changed since, they are there already. */
+int iptables_dump(struct netns *n, enum rules_family family, int (*keep)(const struct chain *c));
 /* Runs a transaction. */
-int iptables_restore(struct netns *n, const char *text);
+int iptables_restore(struct netns *n, enum rules_family family, const char *text);
 
-/* Connections (conntrack.c): forgets every tracked IPv4 flow for which is_stale() is not 0. How
- * many, or -errno. */
+/* Connections (conntrack.c): forgets every tracked flow for which is_stale() is not 0. How many, or
+ * -errno. */
 struct flow {
-	uint32_t source, destination; /* as it came */
-	uint32_t reply_source,
+	struct address source, destination; /* as it came */
+	struct address reply_source,
 		reply_destination; /* as answers come: differs where addresses are translated */
 };
 int conntrack_forget(const struct netns *n, int (*is_stale)(const struct flow *f, void *arg),

@@ -50,12 +50,25 @@ static void host_failed(struct pass *p, int error, const struct item *i)
 
 /* ---- sets and chains, before anything connects ---- */
 
+static int protect_family(struct router *r, enum rules_family family, const struct ruleset *wanted)
+{
+	OWN(free) char *text = NULL;
+	size_t n_chains = 0;
+	int e = iptables_dump(r->netns, family, NULL);
+
+	if (e == 0)
+		e = ruleset_transaction(wanted, &r->netns->chains[family], &text, &n_chains);
+	r->n_changes += (unsigned)n_chains;
+	if (e < 0 || !text)
+		return e;
+	r->is_nat_changed |= strstr(text, "*nat\n") != NULL;
+	return iptables_restore(r->netns, family, text);
+}
+
 static int protect(struct router *r, struct items *ret_sets)
 {
 	struct items wanted = items_slice(&r->plan->router, ITEM_SET, ITEM_MEMBER);
 	OWN(changes_free) struct changes changes = {0};
-	OWN(free) char *text = NULL;
-	size_t n_chains = 0;
 	int e = ipset_dump(r->netns, ret_sets);
 
 	if (e == 0)
@@ -64,15 +77,7 @@ static int protect(struct router *r, struct items *ret_sets)
 		e = ipset_change(r->netns, &changes, 0);
 	for (size_t i = 0; i < changes.n; i++)
 		r->n_changes += changes.at[i].will != NULL;
-	if (e == 0)
-		e = iptables_dump(r->netns, NULL);
-	if (e == 0)
-		e = ruleset_transaction(&r->plan->rules, &r->netns->chains, &text, &n_chains);
-	r->n_changes += (unsigned)n_chains;
-	if (e < 0 || !text)
-		return e;
-	r->is_nat_changed = strstr(text, "*nat\n") != NULL;
-	return iptables_restore(r->netns, text);
+	return e < 0 ? e : protect_family(r, RULES_IPV4, &r->plan->rules);
 }
 
 /* ---- links in the host's namespace ---- */
@@ -148,11 +153,15 @@ static void remove_all(struct router *r, const struct changes *changes)
 
 /* A flow is stale when an address in it went or went to another, or when it is translated in a way
  * that no longer holds. */
-static int is_translation(const struct plan *p, uint32_t private, uint32_t public)
+static int is_translation(const struct plan *p, struct address private, struct address public)
 {
-	for (size_t i = 0; i < p->n_guests; i++)
-		if (p->guests[i].address == private)
-			return p->guests[i].public_address == public;
+	for (size_t i = 0; i < p->n_guests; i++) {
+		struct address ours = ip4(p->guests[i].address),
+			       shown = ip4(p->guests[i].public_address);
+
+		if (ip_is(&ours, &private))
+			return ip_is(&shown, &public);
+	}
 	return 0;
 }
 
@@ -161,12 +170,12 @@ struct stale {
 	const struct changes *sets;
 };
 
-static int has_moved(const struct stale *s, uint32_t address)
+static int has_moved(const struct stale *s, const struct address *address)
 {
 	for (size_t i = 0; i < s->sets->n; i++) {
 		const struct change *c = &s->sets->at[i];
 
-		if (c->was && c->was->kind == ITEM_MEMBER && c->was->address == address &&
+		if (c->was && c->was->kind == ITEM_MEMBER && ip_is(&c->was->address, address) &&
 		    (!c->will || memcmp(c->was->mac, c->will->mac, 6) != 0) &&
 		    strncmp(c->was->name, "subnet-", 7) == 0)
 			return 1;
@@ -178,13 +187,13 @@ static int is_stale(const struct flow *f, void *arg)
 {
 	const struct stale *s = arg;
 
-	if (has_moved(s, f->source) || has_moved(s, f->destination) ||
-	    has_moved(s, f->reply_source))
+	if (has_moved(s, &f->source) || has_moved(s, &f->destination) ||
+	    has_moved(s, &f->reply_source))
 		return 1;
-	if (f->source != f->reply_destination &&
+	if (!ip_is(&f->source, &f->reply_destination) &&
 	    !is_translation(s->plan, f->source, f->reply_destination))
 		return 1;
-	return f->destination != f->reply_source &&
+	return !ip_is(&f->destination, &f->reply_source) &&
 	       !is_translation(s->plan, f->reply_source, f->destination);
 }
 
@@ -416,7 +425,7 @@ static int connect_all(struct pass *p, const struct host_wants *w, struct prepar
 /* A firewall of the user's that does not let us in must not keep guests from starting. */
 static int host_apply(struct pass *p, struct host_wants *w)
 {
-	int e = want_host(p, w), n = e < 0 ? 0 : host_apply_rules(p->host, &w->rules);
+	int e = want_host(p, w), n = e < 0 ? 0 : host_apply_rules(p->host, RULES_IPV4, &w->rules);
 
 	if (n < 0)
 		host_failed(p, n, NULL);

@@ -88,8 +88,8 @@ int plan_groups(const struct plan_input *in, struct plan *p)
 					struct item *member = items_add(&p->router, ITEM_MEMBER,
 									jstr(group, "GroupId"));
 
-					if (ip_parse(jstr(address, "PrivateIpAddress"),
-						     &member->address) < 0)
+					if (ip_any_parse(jstr(address, "PrivateIpAddress"),
+							 &member->address) < 0)
 						return -EINVAL;
 				}
 	return 0;

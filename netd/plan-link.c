@@ -72,7 +72,7 @@ void plan_address_add(struct items *s, const char *link, uint32_t a, uint32_t pl
 {
 	struct item *i = items_add(s, ITEM_ADDRESS, link);
 
-	i->address = a;
+	i->address = ip4(a);
 	i->plen = plen;
 }
 
@@ -109,7 +109,7 @@ int plan_subnet(struct making *m, const json_t *subnet)
 	(void)plan_route_add(&p->router, RT_TABLE_MAIN, cidr, RTN_BLACKHOLE);
 	i = items_add(&p->router, ITEM_SET, id);
 	snprintf(i->text, sizeof i->text, "bitmap:ip,mac");
-	i->via = cidr_first(cidr);
+	i->via = ip4(cidr_first(cidr));
 	i->type = cidr.bits;
 	return plan_table(m, PLAN_TABLE + index, leg, plan_table_of_subnet(m, id));
 }
@@ -154,20 +154,20 @@ static int plan_guest(struct making *m, const json_t *eni, const json_t *private
 	i = plan_route_add(&p->router, RT_TABLE_MAIN, (struct cidr){g->address, 32}, RTN_UNICAST);
 	snprintf(i->link, sizeof i->link, "%s", g->leg);
 	i = items_add(&p->router, ITEM_NEIGHBOUR, g->leg);
-	i->address = g->address;
+	i->address = ip4(g->address);
 	memcpy(i->mac, g->mac, 6);
 	i = items_add(&p->router, ITEM_MEMBER, jstr(eni, "SubnetId"));
-	i->address = g->address;
+	i->address = ip4(g->address);
 	memcpy(i->mac, g->mac, 6);
-	items_add(&p->router, ITEM_MEMBER, "local")->address = g->address;
+	items_add(&p->router, ITEM_MEMBER, "local")->address = ip4(g->address);
 	if (public && m->igw) {
 		if (ip_parse(public, &g->public_address) < 0)
 			return -EINVAL;
 		i = plan_route_add(&p->host, RT_TABLE_MAIN, (struct cidr){g->public_address, 32},
 				   RTN_UNICAST);
-		i->via = plan_transit(m) + 1;
+		i->via = ip4(plan_transit(m) + 1);
 		snprintf(i->link, sizeof i->link, "%s", m->igw_link);
-		items_add(&p->router, ITEM_MEMBER, "public")->address = g->address;
+		items_add(&p->router, ITEM_MEMBER, "public")->address = ip4(g->address);
 	}
 	return 0;
 }

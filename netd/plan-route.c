@@ -27,7 +27,7 @@ struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uin
 	struct item *i = items_add(s, ITEM_ROUTE, NULL);
 
 	i->table = table;
-	i->address = cidr_first(to);
+	i->address = ip4(cidr_first(to));
 	i->plen = to.bits;
 	i->type = type;
 	return i;
@@ -38,7 +38,8 @@ static int route_to_interface(const struct making *m, struct item *i, const char
 {
 	const json_t *eni = plan_find(m->in->network_interfaces, "NetworkInterfaceId", id);
 
-	if (!eni || !plan_is_active(eni) || ip_parse(jstr(eni, "PrivateIpAddress"), &i->via) < 0)
+	if (!eni || !plan_is_active(eni) ||
+	    ip_any_parse(jstr(eni, "PrivateIpAddress"), &i->via) < 0)
 		return -ENOENT;
 	id_link_name('l', jstr_or(eni, "SubnetId", ""), i->link);
 	return 0;
@@ -61,7 +62,7 @@ static int plan_route(const struct making *m, uint32_t table, const json_t *doc)
 		i->type = RTN_THROW;
 	} else if (gateway && m->igw && strcmp(gateway, m->igw) == 0) {
 		i->type = RTN_UNICAST;
-		i->via = plan_transit(m);
+		i->via = ip4(plan_transit(m));
 		snprintf(i->link, sizeof i->link, "igw");
 	} else if (eni && route_to_interface(m, i, eni) == 0) {
 		i->type = RTN_UNICAST;
@@ -89,6 +90,7 @@ int plan_table(struct making *m, uint32_t table, const char *link, const json_t 
 	const json_t *doc;
 	size_t i;
 
+	rule->address.family = AF_INET;
 	rule->table = table;
 	rule->metric = RULE_PRIORITY;
 	plan_local(m, table);

@@ -9,6 +9,10 @@
 #include <stddef.h>
 #include "own.h"
 
+/* Whose chains: iptables' or ip6tables'. Both families have the same tables; a ruleset is of one.
+ */
+enum rules_family { RULES_IPV4, RULES_IPV6, RULES_FAMILIES };
+
 struct chain {
 	char table[8];	/* "filter" */
 	char name[32];	/* at most 28 characters */

@@ -1,6 +1,7 @@
 /* Addresses and blocks: what a customer writes is read as AWS reads it, or not at all. */
 #include "tap.h"
 
+#include <errno.h>
 #include "../../netd/cidr.h"
 
 static const char *canonical(const char *text)
@@ -121,6 +122,50 @@ static void parts_follow_one_another(void)
 	is_str(text, "0.0.0.0/0", "all of it");
 }
 
+static struct cidr6 block6(const char *text)
+{
+	struct cidr6 c = {0};
+
+	ok(cidr6_parse(text, &c) == 0, text);
+	return c;
+}
+
+static void ipv6_blocks_are_parted_and_compared(void)
+{
+	struct cidr6 vpc = block6("fd67:7572:6500:ab00::/56"), one;
+	char text[CIDR6_TEXT_MAX];
+
+	one = cidr6_part(vpc, 64, 255);
+	cidr6_format(one, text);
+	is_str(text, "fd67:7572:6500:abff::/64", "the last of its subnets");
+	ok(cidr6_has_cidr(vpc, one) && !cidr6_has_cidr(one, vpc), "only the larger has the other");
+	ok(cidr6_overlap(vpc, one) && cidr6_overlap(one, vpc), "they overlap both ways");
+	ok(!cidr6_overlap(one, cidr6_part(vpc, 64, 254)), "neighbours do not");
+	cidr6_format(cidr6_part(block6("fd00::/8"), 56, UINT64_MAX), text);
+	is_str(text, "fdff:ffff:ffff:ff00::/56", "a part does not reach beyond its block");
+}
+
+static void an_address_of_either_family_keeps_its_text(void)
+{
+	static const char *const texts[] = {"10.0.0.1", "fd00:ec2::254", "::"};
+	struct address a, b;
+	char text[IP_ANY_TEXT_MAX];
+
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		is_int(ip_any_parse(texts[i], &a), 0, texts[i]);
+		ip_any_format(&a, text);
+		is_str(text, texts[i], "and back");
+	}
+	is_int(ip_any_parse("fe80::1%eth0", &a), -EINVAL, "no scopes");
+	is_int(ip_any_parse(NULL, &a), -EINVAL, "nothing");
+	a = ip4(0xff000000);
+	ok(ip_any_parse("::1", &b) == 0 && ip_compare(&a, &b) < 0, "IPv4 comes before IPv6");
+	ok(ip_is(&a, &a) && !ip_is(&a, &b), "the same or not");
+	a = (struct address){0};
+	ip_any_format(&a, text);
+	is_str(text, "", "none has no text");
+}
+
 int main(void)
 {
 	RUN(an_address_is_four_numbers);
@@ -130,5 +175,7 @@ int main(void)
 	RUN(blocks_know_their_bounds);
 	RUN(overlap_is_mutual);
 	RUN(parts_follow_one_another);
+	RUN(ipv6_blocks_are_parted_and_compared);
+	RUN(an_address_of_either_family_keeps_its_text);
 	return tests_done();
 }
