@@ -8,10 +8,14 @@
 #include "front.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 #include "deadline.h"
 #include "jsonx.h"
 #include "local.h"
@@ -34,6 +38,7 @@ struct visit {
 	struct identity who;
 	struct context ctx;
 	char method[160]; /* "ec2.RunInstances", "" until known */
+	struct fds came;  /* with the reply: the body, where that is a stream */
 };
 
 static void own_visit_clear(struct visit *v)
@@ -41,6 +46,7 @@ static void own_visit_clear(struct visit *v)
 	form_clear(&v->query);
 	form_clear(&v->body);
 	free(v->pairs);
+	fds_close(&v->came);
 }
 
 /* ---- believe ---- */
@@ -49,6 +55,19 @@ static int is_rest(const struct visit *v)
 {
 	return v->service && (aws_service_protocol(v->service) == AWS_REST_XML ||
 			      aws_service_protocol(v->service) == AWS_REST_JSON);
+}
+
+static struct aws_rest rest_of(const struct visit *v)
+{
+	const struct http_request *q = v->request;
+	return (struct aws_rest){.method = q->method,
+				 .path = q->path,
+				 .query = v->query.pair,
+				 .n_query = v->query.n,
+				 .headers = q->headers,
+				 .n_headers = q->n_headers,
+				 .body = q->body,
+				 .n_body = q->n_body};
 }
 
 /* Reads the claim, and by its scope finds the service in whose words everything else is said. */
@@ -75,15 +94,21 @@ static int find_service(struct visit *v, struct fault *f)
 	return r;
 }
 
-static int check_form(const struct visit *v, struct fault *f)
+static int check_form(struct visit *v, struct fault *f)
 {
 	const struct http_request *q = v->request;
-	if (is_rest(v))
+	if (v->service && aws_service_protocol(v->service) == AWS_REST_XML)
 		return fault_set(f, FAULT_NOT_IMPLEMENTED, "This cloud has no %s yet",
 				 aws_service_prefix(v->service));
 	if (q->is_too_large)
 		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE,
 				 "The request is larger than %u bytes", FRONT_BODY_MAX);
+	if (is_rest(v)) {
+		struct aws_rest rest = rest_of(v);
+		v->action = aws_action_route(v->service, &rest);
+		v->to_check.may_be_unsigned = v->action && aws_action_may_be_unsigned(v->action);
+		return 0;
+	}
 	if (strcmp(q->method, "POST") != 0 && strcmp(q->method, "GET") != 0)
 		return fault_set(f, FAULT_METHOD_NOT_ALLOWED,
 				 "The method %.16s is not allowed against this resource",
@@ -171,8 +196,22 @@ static int find_action(struct visit *v, struct fault *f)
 	return 0;
 }
 
+/* Method and path said it before the signature was looked at. */
+static int decode_rest(struct visit *v, json_t **ret_parameters, struct fault *f)
+{
+	struct aws_rest rest = rest_of(v);
+	if (!v->action)
+		return fault_set(f, FAULT_UNKNOWN_OPERATION, "%s has no operation %.16s %.128s",
+				 aws_service_prefix(v->service), rest.method, rest.path);
+	snprintf(v->method, sizeof(v->method), "%s.%s", aws_service_prefix(v->service),
+		 aws_action_name(v->action));
+	return aws_decode_rest(v->action, &rest, ret_parameters, f);
+}
+
 static int decode(struct visit *v, json_t **ret_parameters, struct fault *f)
 {
+	if (is_rest(v))
+		return decode_rest(v, ret_parameters, f);
 	int r = read_pairs(v, f);
 	if (r == 0)
 		r = find_action(v, f);
@@ -209,22 +248,49 @@ static int is_repeatable(const struct visit *v, const json_t *parameters)
 	for (size_t i = 0; i < sizeof(reads) / sizeof(*reads); i++)
 		if (strncmp(name, reads[i], strlen(reads[i])) == 0)
 			return 1;
-	return jstr(parameters, "ClientToken") != NULL;
+	return jstr(parameters, "ClientToken") != NULL || strcmp(v->request->method, "PUT") == 0;
+}
+
+/* A stream goes beside the parameters, as a file in memory that nobody can change any more. */
+static int pass_stream(const struct visit *v, struct fds *fds)
+{
+	const struct http_request *q = v->request;
+	OWN(fd_close) int fd = -1;
+	if (!aws_action_streams_in(v->action))
+		return 0;
+	fd = memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	for (size_t at = 0; at < q->n_body;) {
+		ssize_t n = write(fd, q->body + at, q->n_body - at);
+		if (n < 0)
+			return -errno;
+		at += (size_t)n;
+	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+		return -errno;
+	int r = fds_add(fds, fd);
+	if (r == 0)
+		(void)give(fd);
+	return r;
 }
 
 /* An owner that dies with the question in its hands comes back at once: customers need not notice.
  */
-static int ask_owner(const struct visit *v, size_t owner, json_t *parameters, json_t **ret_reply,
+static int ask_owner(struct visit *v, size_t owner, json_t *parameters, json_t **ret_reply,
 		     struct fault *f)
 {
 	struct rpc_peer *peer = route_peer(v->apid->routes, owner);
+	OWN(fds_close) struct fds out = {.n = 0};
 	uint64_t start = deadline_now();
-	int r = rpc_call(peer, &v->ctx, v->method, parameters, NULL, ret_reply, NULL, f);
+	int r = pass_stream(v, &out);
+	if (r == 0)
+		r = rpc_call(peer, &v->ctx, v->method, parameters, &out, ret_reply, &v->came, f);
 	if (r == 0 || !fault_is(f, FAULT_SERVICE_UNAVAILABLE) || !is_repeatable(v, parameters) ||
 	    deadline_now() - start > REPEAT_WITHIN_USEC)
 		return r;
 	*f = (struct fault){0};
-	return rpc_call(peer, &v->ctx, v->method, parameters, NULL, ret_reply, NULL, f);
+	return rpc_call(peer, &v->ctx, v->method, parameters, &out, ret_reply, &v->came, f);
 }
 
 static int act(struct visit *v, json_t **ret_reply, struct fault *f)
@@ -252,17 +318,40 @@ static int act(struct visit *v, json_t **ret_reply, struct fault *f)
 
 /* ---- answer ---- */
 
-static int put_reply(const struct visit *v, const json_t *reply, struct http_reply *ret_reply,
+/* The body that came as a descriptor, all of it. */
+static int put_stream(struct visit *v, struct http_reply *ret_reply)
+{
+	struct stat st;
+	OWN(fd_close) int fd = fds_take(&v->came, 0);
+	if (fd < 0)
+		return -EPROTO;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	ret_reply->n_body = (size_t)st.st_size;
+	ret_reply->has_fd = 1;
+	ret_reply->fd = give(fd);
+	ret_reply->content_type = "application/octet-stream";
+	return 0;
+}
+
+static int put_reply(struct visit *v, const json_t *reply, struct http_reply *ret_reply,
 		     struct fault *f)
 {
-	int r = aws_encode(v->action, reply, v->request->id, &ret_reply->body, &ret_reply->n_body);
+	int r = 0;
+	ret_reply->content_type = aws_content_type(v->service);
+	if (is_rest(v))
+		r = aws_encode_headers(v->action, reply, &ret_reply->headers);
+	if (r == 0 && aws_action_streams_out(v->action))
+		r = put_stream(v, ret_reply);
+	else if (r == 0)
+		r = aws_encode(v->action, reply, v->request->id, &ret_reply->body,
+			       &ret_reply->n_body);
 	if (r < 0) {
 		log_error(r, "a reply does not fit the model", "REQUEST_ID", v->request->id,
 			  "ACTION", v->method);
 		return fault_set(f, FAULT_INTERNAL_ERROR, "An internal error has occurred");
 	}
-	ret_reply->status = 200;
-	ret_reply->content_type = aws_content_type(v->service);
+	ret_reply->status = aws_action_status(v->action);
 	return 0;
 }
 
@@ -271,6 +360,12 @@ static void put_fault(const struct visit *v, struct fault *f, struct http_reply 
 	if (!fault_is_set(f))
 		(void)fault_set(f, FAULT_INTERNAL_ERROR,
 				"An internal error has occurred"); /* it is told, not returned */
+	http_reply_clear(ret_reply);
+	if (v->service && aws_service_protocol(v->service) == AWS_REST_JSON) {
+		char type[80];
+		aws_error_type(f, type);
+		ret_reply->headers = json_pack("{s:s}", "x-amzn-ErrorType", type);
+	}
 	ret_reply->status = f->status;
 	ret_reply->content_type =
 		v->service ? aws_content_type(v->service) : "text/xml;charset=UTF-8";

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 #include "deadline.h"
 #include "fiber.h"
 #include "log.h"
@@ -81,7 +82,7 @@ static void exchange_free(struct exchange *x)
 	(void)set_room(x, 0); /* giving back cannot fail */
 	free(x->headers);
 	free(x->uri);
-	free(x->reply.body);
+	http_reply_clear(&x->reply);
 	free(x);
 }
 
@@ -120,24 +121,59 @@ static void give_time(struct exchange *x, unsigned factor)
 
 /* ---- the answer ---- */
 
+void http_reply_clear(struct http_reply *reply)
+{
+	free(reply->body);
+	reply->body = NULL;
+	json_decref(reply->headers);
+	reply->headers = NULL;
+	if (reply->has_fd)
+		close(reply->fd);
+	reply->has_fd = 0;
+}
+
+/* The body goes over to libmicrohttpd, also when this fails later. */
+static struct MHD_Response *response_new(struct http_reply *reply)
+{
+	struct MHD_Response *response =
+		reply->has_fd
+			? MHD_create_response_from_fd64(reply->n_body, reply->fd)
+			: MHD_create_response_from_buffer(
+				  reply->n_body, reply->body ? reply->body : (char *)"",
+				  reply->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	if (response) {
+		reply->body = NULL;
+		reply->has_fd = 0;
+	}
+	return response;
+}
+
+static enum MHD_Result add_headers(struct MHD_Response *response, const struct exchange *x)
+{
+	const char *name;
+	json_t *value;
+	enum MHD_Result r = MHD_add_response_header(response, "x-amzn-RequestId", x->request.id);
+	if (r == MHD_YES && x->reply.content_type)
+		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+					    x->reply.content_type);
+	if (r == MHD_YES)
+		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
+					    "no-cache, no-store");
+	json_object_foreach (x->reply.headers, name, value)
+		if (r == MHD_YES)
+			r = MHD_add_response_header(response, name, json_string_value(value));
+	return r;
+}
+
 static enum MHD_Result answer(struct exchange *x)
 {
 	struct http_reply *reply = &x->reply;
 	if (reply->status == 0)
 		reply->status = 500;
-	struct MHD_Response *response = MHD_create_response_from_buffer(
-		reply->n_body, reply->body ? reply->body : (char *)"",
-		reply->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *response = response_new(reply);
 	if (!response)
 		return MHD_NO;
-	reply->body = NULL;
-	enum MHD_Result r = MHD_add_response_header(response, "x-amzn-RequestId", x->request.id);
-	if (r == MHD_YES && reply->content_type)
-		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
-					    reply->content_type);
-	if (r == MHD_YES)
-		r = MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
-					    "no-cache, no-store");
+	enum MHD_Result r = add_headers(response, x);
 	if (r == MHD_YES)
 		r = MHD_queue_response(x->connection, (unsigned)reply->status, response);
 	MHD_destroy_response(response);

@@ -42,7 +42,13 @@ struct http_reply {
 	const char *content_type; /* static */
 	char *body;		  /* malloced, taken over; NULL: empty */
 	size_t n_body;
+	json_t *headers; /* more of them: an object of texts, taken over; NULL: none */
+	int has_fd;
+	int fd; /* with has_fd, the body instead: n_body bytes of this descriptor from its
+		 * beginning, taken over */
 };
+/* What a reply holds and nobody took. */
+void http_reply_clear(struct http_reply *reply);
 
 /* (fiber) Answers a request; leaving the reply untouched is a 500. */
 typedef void (*http_handler)(void *userdata, const struct http_request *request,

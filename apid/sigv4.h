@@ -27,6 +27,7 @@ struct sigv4_request {
 	const struct aws_pair *headers; /* in order, duplicates kept */
 	size_t n_headers;
 	char body_sha256[65]; /* lower-case hex */
+	int may_be_unsigned;  /* the signature may leave out the body ("UNSIGNED-PAYLOAD") */
 };
 
 struct sigv4 {

@@ -24,6 +24,7 @@ SERVICES = [
     ("autoscaling", "2011-01-01"),
     ("cloudwatch", "2010-08-01"),
     ("s3", "2006-03-01"),
+    ("ebs", "2019-11-02"),
 ]
 PROTOCOLS = {"ec2": "AWS_EC2", "query": "AWS_QUERY", "json": "AWS_JSON", "rest-json": "AWS_REST_JSON", "rest-xml": "AWS_REST_XML"}
 TYPES = ["structure", "list", "map", "string", "integer", "long", "double", "boolean", "timestamp", "blob"]
@@ -169,7 +170,8 @@ class Builder:
         index_out = self.shape(out["shape"]) if out else NONE
         root = self.root(op, out)
         return (s(op["name"]), s((out or {}).get("resultWrapper", "")), s(root), s((inp or {}).get("locationName", "")), s(op["http"]["method"]),
-                s(op["http"]["requestUri"]), index_in, index_out, service)
+                s(op["http"]["requestUri"]), index_in, index_out, service, op["http"].get("responseCode", 200),
+                int(op.get("authtype") == "v4-unsigned-body"))
 
     def root(self, op, out):
         """The reply's root element."""

@@ -37,6 +37,15 @@ const char *aws_action_name(const struct aws_action *a);
 /* The action takes a parameter of this name ("DryRun", "ClientToken"). */
 int aws_action_takes(const struct aws_action *a, const char *parameter);
 
+/* The body (of a request, of a reply) is a stream of bytes: it is no member of the parameters or of
+ * the reply, but passed beside them. */
+int aws_action_streams_in(const struct aws_action *a);
+int aws_action_streams_out(const struct aws_action *a);
+/* The body need not be under the signature. */
+int aws_action_may_be_unsigned(const struct aws_action *a);
+/* The HTTP status of a good reply. */
+int aws_action_status(const struct aws_action *a);
+
 /* Query parameters to JSON: "Filter.1.Value.2=x" → {"Filters": [{"Values": [..]}]}, types
  * converted, gaps in numbering closed in order; Action, Version and signature parameters are
  * skipped. Refused with AWS's error: unknown parameter (UnknownParameter), wrong type or enum, out
@@ -53,6 +62,22 @@ int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes
  * MalformedXML. */
 int aws_decode_xml(const struct aws_action *a, const char *body, size_t n_bytes,
 		   json_t **ret_parameters, struct fault *f);
+/* A request of the rest protocols, as HTTP carries it. */
+struct aws_rest {
+	const char *method;
+	const char *path; /* as received: percent-encoded, without the query */
+	const struct aws_pair *query, *headers;
+	size_t n_query, n_headers;
+	const char *body;
+	size_t n_body;
+};
+/* The action that method, path and query ask for. Where several do (S3: "?acl", or a part's
+ * number), the one that says most. NULL: none. */
+const struct aws_action *aws_action_route(const struct aws_service *s, const struct aws_rest *r);
+/* Path, query, headers and body (JSON or XML, by the service) to JSON, checked; a body that is a
+ * stream is not looked at. Query parameters and headers that the model lacks are nobody's. */
+int aws_decode_rest(const struct aws_action *a, const struct aws_rest *r, json_t **ret_parameters,
+		    struct fault *f);
 /* Parameters that are JSON already (the console, the command line): checked only. */
 int aws_check(const struct aws_action *a, const json_t *parameters, struct fault *f);
 
@@ -62,12 +87,18 @@ int aws_check(const struct aws_action *a, const json_t *parameters, struct fault
  * : our own mistake, to be logged with aws_encode_where(). */
 int aws_encode(const struct aws_action *a, const json_t *reply, const char *request_id,
 	       char **ret_body, size_t *ret_bytes);
+/* What of the reply HTTP's headers carry (rest protocols): an object of texts, a new reference. 0,
+ * -EPROTO as above, or -EINVAL: a value that no header can hold. */
+int aws_encode_headers(const struct aws_action *a, const json_t *reply, json_t **ret_headers);
 /* After -EPROTO, on the same thread: the way to the member that did not fit
  * ("Reservations.member.OwnerId"). */
 const char *aws_encode_where(void);
 /* An error's body: EC2 <Response><Errors><Error>, Query <ErrorResponse>, S3 <Error>, JSON
- * {"__type"}. `s` NULL: as EC2. */
+ * {"__type"}. `s` NULL: as EC2. A code of the rest-json services may carry a reason after a colon
+ * ("ValidationException:INVALID_BLOCK"): it becomes the member Reason. */
 int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id,
 		     char **ret_body, size_t *ret_bytes);
+/* The code as the header x-amzn-ErrorType has it (rest-json: a client reads it there). */
+void aws_error_type(const struct fault *f, char ret_type[static 80]);
 /* The Content-Type that goes with both. */
 const char *aws_content_type(const struct aws_service *s);

@@ -191,6 +191,9 @@ static int check_structure(struct checker *c, const struct aws_where *w, const s
 		const struct aws_member *m = aws_member_at(s, i);
 		struct aws_where at = aws_where_member(w, m);
 
+		/* A stream is never among the parameters: it is passed beside them. */
+		if (w->depth == 0 && (m->flags & AWS_PAYLOAD) && aws_shape_of(m)->type == AWS_BLOB)
+			continue;
 		if ((m->flags & AWS_REQUIRED) && !json_object_get(object, aws_text(m->name)))
 			return aws_refuse_missing(&at, f);
 	}

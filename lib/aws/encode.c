@@ -181,10 +181,22 @@ static void error_s3(struct text *t, const struct fault *f, const char *request_
 	text_close(t, "Error");
 }
 
-static void error_json(struct text *t, const struct fault *f)
+void aws_error_type(const struct fault *f, char ret_type[static 80])
 {
+	snprintf(ret_type, 80, "%.*s", (int)strcspn(f->code, ":"), f->code);
+}
+
+/* The message under both of its names: models of rest-json services write one or the other. */
+static void error_json(struct text *t, const struct aws_service *s, const struct fault *f)
+{
+	const char *reason = strchr(f->code, ':');
+	char type[80];
+
+	aws_error_type(f, type);
 	OWN(json_decref)
-	json_t *error = json_pack("{s:s, s:s}", "__type", f->code, "message", f->message);
+	json_t *error = json_pack("{s:s, s:s, s:s*, s:s*}", "__type", type, "message", f->message,
+				  "Message", s->protocol == AWS_REST_JSON ? f->message : NULL,
+				  "Reason", reason ? reason + 1 : NULL);
 	OWN(free) char *dump = error ? json_dumps(error, JSON_COMPACT) : NULL;
 
 	if (dump)
@@ -209,7 +221,7 @@ int aws_encode_error(const struct aws_service *s, const struct fault *f, const c
 		error_s3(&t, f, request_id);
 		break;
 	default:
-		error_json(&t, f);
+		error_json(&t, s, f);
 	}
 	return text_take(&t, ret_body, ret_bytes);
 }

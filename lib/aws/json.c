@@ -112,8 +112,8 @@ static int is_deep(const char *body, size_t n_bytes)
 	return depth > AWS_DEPTH_MAX * 2;
 }
 
-int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes,
-		    json_t **ret_parameters, struct fault *f)
+int aws_read_json(const struct aws_service *service, const struct aws_shape *s, const char *body,
+		  size_t n_bytes, json_t **ret_value, struct fault *f)
 {
 	json_error_t error;
 
@@ -123,17 +123,23 @@ int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes
 	OWN(json_decref)
 	json_t *given =
 		n_bytes ? json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES, &error) : json_object();
-	const struct aws_shape *input = aws_shape_at(a->input);
-	OWN(json_decref) json_t *parameters = NULL;
-	int r = 0;
 
 	if (!json_is_object(given))
 		return fault_set(f, FAULT_SERIALIZATION, "The body is not a JSON object%s%.200s",
 				 given ? "" : ": ", given ? "" : error.text);
-	if (input && uses_wire_names(aws_service_of(a)))
-		r = rename_structure(input, given, 0, &parameters);
-	else
-		parameters = json_incref(given);
+	if (s && uses_wire_names(service))
+		return rename_structure(s, given, 0, ret_value);
+	*ret_value = give(given);
+	return 0;
+}
+
+int aws_decode_json(const struct aws_action *a, const char *body, size_t n_bytes,
+		    json_t **ret_parameters, struct fault *f)
+{
+	OWN(json_decref) json_t *parameters = NULL;
+	int r = aws_read_json(aws_service_of(a), aws_shape_at(a->input), body, n_bytes, &parameters,
+			      f);
+
 	if (r == 0)
 		r = aws_check(a, parameters, f);
 	if (r == 0)
@@ -261,10 +267,35 @@ static int wire_value(struct encoder *e, const struct aws_member *m, const json_
 	return r;
 }
 
-int encode_json(struct encoder *e, const struct aws_action *a, const json_t *reply)
+/* A body that is one member: a structure as an object, text as it is, a stream not from here. */
+static int encode_payload(struct encoder *e, const struct aws_member *m, const json_t *value)
 {
 	OWN(json_decref) json_t *wire = NULL;
-	int r = wire_structure(e, aws_shape_at(a->output), reply, &wire);
+	int type = aws_shape_of(m)->type;
+
+	if (type == AWS_BLOB || !value)
+		return 0;
+	if (type == AWS_STRING) {
+		text_add_bytes(&e->out, json_string_value(value), json_string_length(value));
+		return json_is_string(value) ? 0 : encode_refuse(e);
+	}
+	int r = wire_value(e, m, value, &wire);
+	OWN(free) char *dump = r == 0 ? json_dumps(wire, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	if (dump)
+		text_add(&e->out, dump);
+	return r < 0 ? r : dump ? 0 : -ENOMEM;
+}
+
+int encode_json(struct encoder *e, const struct aws_action *a, const json_t *reply)
+{
+	const struct aws_shape *output = aws_shape_at(a->output);
+	const struct aws_member *payload = aws_payload_find(output);
+	OWN(json_decref) json_t *wire = NULL;
+
+	if (payload)
+		return encode_payload(e, payload, json_object_get(reply, aws_text(payload->name)));
+	int r = wire_structure(e, output, reply, &wire);
 	OWN(free) char *dump = r == 0 ? json_dumps(wire, JSON_COMPACT) : NULL;
 
 	if (r == 0 && !dump)

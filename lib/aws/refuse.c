@@ -11,6 +11,14 @@ static int speaks_ec2(const struct aws_where *w)
 	return aws_service_of(w->action)->protocol == AWS_EC2;
 }
 
+/* What the models of the JSON services call it. */
+static enum fault_kind invalid(const struct aws_where *w)
+{
+	int protocol = aws_service_of(w->action)->protocol;
+
+	return protocol == AWS_REST_JSON ? FAULT_EBS_INVALID_PARAMETER : FAULT_VALIDATION_ERROR;
+}
+
 /* Appends, and stays within the buffer. */
 static void append(char *text, size_t n_bytes, const char *format, ...)
 {
@@ -102,7 +110,7 @@ refuse_value(const struct aws_where *w, const char *value, const char *ec2_reaso
 	}
 	print_lower(w, where, sizeof where);
 	return fault_set(
-		f, FAULT_VALIDATION_ERROR,
+		f, invalid(w),
 		"1 validation error detected: Value '%s' at '%s' failed to satisfy constraint: %s",
 		shown(w, value, buffer), where, reason);
 }
@@ -130,7 +138,7 @@ int aws_refuse_missing(const struct aws_where *w, struct fault *f)
 				 "The request must contain the parameter %s", where);
 	}
 	print_lower(w, where, sizeof where);
-	return fault_set(f, FAULT_VALIDATION_ERROR,
+	return fault_set(f, invalid(w),
 			 "1 validation error detected: Value null at '%s' failed to satisfy "
 			 "constraint: Member must not be null",
 			 where);
@@ -158,6 +166,8 @@ int aws_refuse_type(const struct aws_where *w, const char *value, struct fault *
 		return refuse_value(w, value, reason, f, "Member must be %s", word);
 	}
 	aws_where_print(w, where, sizeof where);
+	if (aws_service_of(w->action)->protocol == AWS_REST_JSON)
+		return refuse_value(w, value, "", f, "Member must be %s", word);
 	return fault_set(f, FAULT_MALFORMED_INPUT, "The value '%s' of %s is not %s",
 			 shown(w, value, buffer), where, word);
 }

@@ -83,3 +83,38 @@ int aws_enum_has(const struct aws_shape *s, const char *text)
 {
 	return !!bsearch(text, aws_enums + s->first, s->n, sizeof *aws_enums, compare_text);
 }
+
+const struct aws_member *aws_payload_find(const struct aws_shape *s)
+{
+	for (unsigned i = 0; s && s->type == AWS_STRUCTURE && i < s->n; i++)
+		if (aws_member_at(s, i)->flags & AWS_PAYLOAD)
+			return aws_member_at(s, i);
+	return NULL;
+}
+
+static int is_stream(uint16_t shape)
+{
+	const struct aws_member *m = aws_payload_find(aws_shape_at(shape));
+
+	return m && aws_shape_of(m)->type == AWS_BLOB;
+}
+
+int aws_action_streams_in(const struct aws_action *a)
+{
+	return is_stream(a->input);
+}
+
+int aws_action_streams_out(const struct aws_action *a)
+{
+	return is_stream(a->output);
+}
+
+int aws_action_may_be_unsigned(const struct aws_action *a)
+{
+	return a->may_be_unsigned;
+}
+
+int aws_action_status(const struct aws_action *a)
+{
+	return a->status;
+}

@@ -56,6 +56,8 @@ struct aws_action {
 	uint32_t method, uri;
 	uint16_t input, output; /* shapes, AWS_NONE: takes, gives nothing */
 	uint16_t service;
+	uint16_t status;	 /* of a good reply (rest protocols) */
+	uint8_t may_be_unsigned; /* its body need not be under the signature */
 };
 
 struct aws_shape {
@@ -149,3 +151,8 @@ int aws_scalar_read(const struct aws_shape *s, const char *text, json_t **ret_va
  * is around it. */
 int aws_check_member(const struct aws_action *a, const struct aws_member *m, const json_t *value,
 		     struct fault *f);
+/* A JSON body that holds the members of `s`, under the model's names; not checked. */
+int aws_read_json(const struct aws_service *service, const struct aws_shape *s, const char *body,
+		  size_t n_bytes, json_t **ret_value, struct fault *f);
+/* The member that alone is the body (rest protocols), NULL: there is none. */
+const struct aws_member *aws_payload_find(const struct aws_shape *s);

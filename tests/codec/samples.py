@@ -10,7 +10,9 @@ DEPTH = 5  # shapes that hold themselves end here
 CANDIDATES = [
     "a&b<c>\"é'", "abc", "sample-1.x", "/path/", "123456789012", "us-east-1", "443", "200", "HTTPS", "v1", "p90", "/a/b", "AKIAIOSFODNN7EXAMPLE",
     "arn:aws:iam::123456789012:role/sample", "p-abcdefgh", "o-abcdefghij/r-abcd/", "10.0.0.1", "ipv4pool-coip-0a", "Average", "1", ",",
-    "01234567-89ab-cdef-0123-456789abcdef",
+    "01234567-89ab-cdef-0123-456789abcdef", "snap-0a", "abcdefghijk",
+    "arn:aws:kms:us-east-1:123456789012:key/sample",
+    "arn:aws:rbin:us-east-1:123456789012:rule/abcdefghijk",
     "arn:aws:ec2:us-east-1:123456789012:placement-group/abcde",
     "arn:aws:outposts:us-east-1:123456789012:outpost/op-0123456789abcdef0",
 ]
@@ -20,6 +22,7 @@ def python_pattern(pattern):
     """Java's classes in Python's words; near enough to choose a sample by."""
     pattern = re.sub(r"\\p\{(\w)\}", lambda m: {"L": r"\w", "N": r"\d", "Z": " "}.get(m[1], ""), pattern)
     pattern = pattern.replace(r"\p{Print}", "[ -~]").replace(r"\p{ASCII}", r"\x00-\x7f").replace(r"\p{Alnum}", "0-9A-Za-z")
+    pattern = re.sub(r"(\{\d+\})\{[\d,]+\}", r"\1", pattern)  # a repeat of a repeat
     return pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", "").replace("\\u10000-\\u10FFFF", "")
 
 

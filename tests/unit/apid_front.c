@@ -31,7 +31,10 @@ static struct played hvd = {
 static struct played netd = {"netd",
 			     "[\"ec2.DescribeVpcs\",\"ec2.CreateTags\",\"ec2.DescribeTags\"]",
 			     "[\"vpc\"]", "vpc-0000000000000000d"};
-static struct played stord = {"stord", "[\"ec2.DescribeVolumes\"]", "[\"vol\"]", ""};
+static struct played stord = {
+	"stord", "[\"ec2.DescribeVolumes\",\"ebs.GetSnapshotBlock\",\"ebs.PutSnapshotBlock\"]",
+	"[\"vol\"]", ""};
+static char stored[64]; /* a block */
 
 static json_t *played_tags(const struct played *p)
 {
@@ -74,6 +77,27 @@ static int serve(void *userdata, struct rpc_request *r, json_t **ret_reply, stru
 	} else if (strcmp(r->method, "ec2.DescribeVpcs") == 0) {
 		*ret_reply = json_pack("{s:[{s:s, s:b, s:s}]}", "Vpcs", "VpcId", "vpc-1",
 				       "IsDefault", 1, "_Ours", "hidden");
+	} else if (strcmp(r->method, "ebs.PutSnapshotBlock") == 0) {
+		int fd = fds_take(&r->in, 0);
+
+		ok(fd >= 0, "the body came as a descriptor");
+		ok(write(fd, "x", 1) < 0, "that nobody can change");
+		(void)!pread(fd, stored, sizeof stored - 1, 0);
+		close(fd);
+		*ret_reply =
+			json_pack("{s:O}", "Checksum", json_object_get(r->parameters, "Checksum"));
+	} else if (strcmp(r->method, "ebs.GetSnapshotBlock") == 0) {
+		FILE *file = tmpfile();
+
+		if (strcmp(jstr_or(r->parameters, "BlockToken", ""), "AAAA") != 0) {
+			fclose(file);
+			return fault_set(f, FAULT_EBS_INVALID_BLOCK_TOKEN, "No such token");
+		}
+		fputs(stored, file);
+		fflush(file);
+		fds_add(&r->out, dup(fileno(file)));
+		fclose(file);
+		*ret_reply = json_pack("{s:i}", "DataLength", (int)strlen(stored));
 	} else if (strcmp(r->method, "ec2.DescribeInstances") == 0) {
 		*ret_reply = json_pack("{s:s}", "Reservations", "not a list");
 	}
@@ -90,11 +114,11 @@ static void start_daemon(struct played *p)
 
 /* ---- a client ---- */
 
-static char answer[65536];
+static char answer[65536], sent_headers[512];
 
 struct sent {
 	const char *method, *path, *query, *body, *type, *service;
-	int is_too_large, is_unsigned;
+	int is_too_large, is_unsigned, is_body_unsigned;
 };
 
 /* Signs and sends; the answer's status, its body is in `answer`. */
@@ -107,13 +131,16 @@ static int send_signed(const struct sent *s)
 	struct aws_pair headers[] = {{"Host", "localhost"},
 				     {"X-Amz-Date", timestamp},
 				     {"Content-Type", s->type ? s->type : "text/plain"},
+				     {"X-Amz-Data-Length", "5"},
+				     {"X-Amz-Checksum", "c3Vt"},
+				     {"X-Amz-Checksum-Algorithm", "SHA256"},
 				     {"Authorization", authorization}};
 	struct sigv4 claim = {.signed_headers = "host;x-amz-date", .region = "us-east-1"};
 	struct sigv4_request r = {.method = s->method ? s->method : "GET",
 				  .path = s->path ? s->path : "/",
 				  .query = &form,
 				  .headers = headers,
-				  .n_headers = s->is_unsigned ? 3 : 4};
+				  .n_headers = s->is_unsigned ? 6 : 7};
 	struct http_request q = {.method = r.method,
 				 .path = r.path,
 				 .query = s->query ? s->query : "",
@@ -130,6 +157,8 @@ static int send_signed(const struct sent *s)
 	snprintf(claim.date, sizeof claim.date, "%.8s", timestamp);
 	snprintf(claim.service, sizeof claim.service, "%s", service);
 	sigv4_sha256(body, strlen(body), r.body_sha256);
+	if (s->is_body_unsigned)
+		strcpy(r.body_sha256, "UNSIGNED-PAYLOAD");
 	(void)form_parse(q.query, strlen(q.query), 20000, &form, NULL);
 	(void)sigv4_sign(&r, &claim, secret, claim.signature);
 	snprintf(authorization, sizeof authorization,
@@ -139,7 +168,16 @@ static int send_signed(const struct sent *s)
 	form_clear(&form);
 	front_handle(&apid, &q, &reply);
 	snprintf(answer, sizeof answer, "%.*s", (int)reply.n_body, reply.body ? reply.body : "");
-	free(reply.body);
+	if (reply.has_fd) {
+		ssize_t n = pread(reply.fd, answer, sizeof answer - 1, 0);
+
+		answer[n > 0 ? n : 0] = '\0';
+	}
+	char *dump = reply.headers ? json_dumps(reply.headers, JSON_SORT_KEYS) : NULL;
+
+	snprintf(sent_headers, sizeof sent_headers, "%s", dump ? dump : "");
+	free(dump);
+	http_reply_clear(&reply);
 	return reply.status;
 }
 
@@ -298,6 +336,38 @@ static void refusals_come_in_the_envelope_of_the_service(void)
 	has("<Code>MalformedQueryString</Code>", "its code");
 }
 
+static void a_path_is_an_action_and_a_stream_is_a_descriptor(void)
+{
+	static const char block[] = "/snapshots/snap-0a/blocks/3";
+	struct sent put = {.service = "ebs", .method = "PUT", .path = block, .body = "12345"};
+
+	is_int(send_signed(&put), 201, "put, with the model's status");
+	is_str(stored, "12345", "all of it");
+	is_str(sent_headers, "{\"x-amz-Checksum\": \"c3Vt\"}", "a member in a header");
+	put.is_body_unsigned = 1;
+	is_int(send_signed(&put), 201, "its body may be left to TLS");
+	is_int(send_signed(
+		       &(struct sent){.service = "ebs", .path = block, .query = "blockToken=AAAA"}),
+	       200, "got");
+	is_str(answer, "12345", "the same");
+	is_int(send_signed(
+		       &(struct sent){.service = "ebs", .path = block, .query = "blockToken=BBBB"}),
+	       400, "a refusal");
+	has("\"Reason\":\"INVALID_BLOCK_TOKEN\"", "with its reason");
+	is_str(sent_headers, "{\"x-amzn-ErrorType\": \"ValidationException\"}", "and its type");
+	is_int(send_signed(&(struct sent){.service = "ebs",
+					  .path = block,
+					  .query = "blockToken=AAAA",
+					  .is_body_unsigned = 1}),
+	       400, "another action's body is signed");
+	is_int(send_signed(&(struct sent){.service = "ebs", .path = "/nothing"}), 404,
+	       "a path that nobody has");
+	has("UnknownOperationException", "is said");
+	is_int(send_signed(&(struct sent){.service = "ebs", .path = "/snapshots/snap-0a/blocks"}),
+	       400, "AWS has it");
+	has("UnsupportedOperation", "we do not");
+}
+
 static void who_am_i(void)
 {
 	is_int(get_from("sts", "Action=GetCallerIdentity&Version=2011-06-15"), 200, "answered");
@@ -365,6 +435,7 @@ static void run_all(void *arg)
 	RUN(tags_go_to_the_owners_of_the_ids);
 	RUN(tags_of_all_owners_are_one_list);
 	RUN(refusals_come_in_the_envelope_of_the_service);
+	RUN(a_path_is_an_action_and_a_stream_is_a_descriptor);
 	RUN(who_am_i);
 	RUN(health_needs_no_signature_and_tells_no_secret);
 	(void)arg;
