@@ -1,10 +1,32 @@
-/* Network ACLs: the default ones, and which subnet is under which. */
-#include "netd.h"
+/* Network ACLs: to make, delete and describe them, and which subnet is under which. Their entries
+ * are changed in acl-entry.c. */
+#include "acl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "describe.h"
+
+/* Customers write names or numbers, the documents have numbers. Source: DescribeNetworkAcls,
+ * "entry.protocol". */
+static int has_protocol(const struct doc *d, const json_t *values)
+{
+	json_t *entries = json_object_get(d->json, "Entries"), *entry, *value;
+	char number[ACL_PROTOCOL_MAX];
+	size_t i, k;
+
+	json_array_foreach (entries, i, entry)
+		json_array_foreach ((json_t *)values, k, value) {
+			const char *text = json_string_value(value);
+
+			if (pattern_match(text, jstr_or(entry, "Protocol", "")) ||
+			    (acl_protocol_parse(text, number) == 0 &&
+			     jis(entry, "Protocol", number)))
+				return 1;
+		}
+	return 0;
+}
 
 static const struct filter acl_filters[] = {
 	{"association.association-id", "Associations.NetworkAclAssociationId"},
@@ -18,7 +40,7 @@ static const struct filter acl_filters[] = {
 	{"entry.ipv6-cidr", "Entries.Ipv6CidrBlock"},
 	{"entry.port-range.from", "Entries.PortRange.From"},
 	{"entry.port-range.to", "Entries.PortRange.To"},
-	{"entry.protocol", "Entries.Protocol"},
+	{"entry.protocol", NULL, has_protocol},
 	{"entry.rule-action", "Entries.RuleAction"},
 	{"entry.rule-number", "Entries.RuleNumber"},
 	{"network-acl-id", "NetworkAclId"},
@@ -38,60 +60,194 @@ static const struct describe acls = {
 	.filters = acl_filters,
 };
 
-/* The last rule of every ACL, which no one can change. */
-#define RULE_NUMBER_LAST 32767
-
-static json_t *entry_json(int is_egress, int number, const char *action)
+static json_t *entry_json(int is_egress, int number, const char *member, const char *cidr,
+			  const char *action)
 {
-	return json_pack("{s:s s:b s:s s:s s:i}", "CidrBlock", "0.0.0.0/0", "Egress", is_egress,
-			 "Protocol", "-1", "RuleAction", action, "RuleNumber", number);
+	return json_pack("{s:s s:b s:s s:s s:i}", member, cidr, "Egress", is_egress, "Protocol",
+			 "-1", "RuleAction", action, "RuleNumber", number);
+}
+
+/* What an ACL is born with, each way: all are let through (a default ACL only), the rest is
+ * denied. */
+static json_t *first_entries(int is_default, int has_ipv6)
+{
+	OWN(json_decref) json_t *entries = json_array();
+	int r = entries ? 0 : -ENOMEM;
+
+	for (int is_egress = 1; is_egress >= 0; is_egress--)
+		for (int is_v6 = 0; is_v6 <= has_ipv6; is_v6++) {
+			const char *member = is_v6 ? "Ipv6CidrBlock" : "CidrBlock";
+			const char *all = is_v6 ? "::/0" : "0.0.0.0/0";
+
+			if (is_default)
+				r |= json_array_append_new(
+					entries,
+					entry_json(is_egress, 100 + is_v6, member, all, "allow"));
+			r |= json_array_append_new(entries,
+						   entry_json(is_egress, ACL_NUMBER_LAST + is_v6,
+							      member, all, "deny"));
+		}
+	return r < 0 ? NULL : give(entries);
+}
+
+static int acl_make(const struct call *c, const json_t *vpc, int is_default, json_t *tags,
+		    char ret_id[static ID_MAX])
+{
+	int has_ipv6 = json_array_size(json_object_get(vpc, "Ipv6CidrBlockAssociationSet")) > 0;
+
+	id_new("acl", ret_id);
+	return put_new(c, &kind_network_acl, ret_id,
+		       json_pack("{s:s s:s s:s s:b s:[] s:o s:o}", "NetworkAclId", ret_id, "VpcId",
+				 jstr_or(vpc, "VpcId", ""), "OwnerId", c->ctx->account, "IsDefault",
+				 is_default, "Associations", "Entries",
+				 first_entries(is_default, has_ipv6), "Tags", tags_or_none(tags)));
 }
 
 int acl_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX])
 {
-	id_new("acl", ret_id);
-	return put_new(c, &kind_network_acl, ret_id,
-		       json_pack("{s:s s:s s:s s:b s:[] s:[o o o o] s:[]}", "NetworkAclId", ret_id,
-				 "VpcId", vpc_id, "OwnerId", c->ctx->account, "IsDefault", 1,
-				 "Associations", "Entries", entry_json(1, 100, "allow"),
-				 entry_json(1, RULE_NUMBER_LAST, "deny"),
-				 entry_json(0, 100, "allow"),
-				 entry_json(0, RULE_NUMBER_LAST, "deny"), "Tags"));
+	OWN(json_decref) json_t *vpc = json_pack("{s:s}", "VpcId", vpc_id);
+
+	return vpc ? acl_make(c, vpc, 1, NULL, ret_id) : -ENOMEM;
 }
 
-int acl_associate(const struct call *c, const char *acl_id, const char *subnet_id)
+static int association_add(const struct call *c, const char *acl_id, const char *subnet_id,
+			   char ret_id[static ID_MAX])
 {
 	OWN(json_decref) json_t *json = json_deep_copy(txn_look(c->txn, "network-acl", acl_id));
-	char id[ID_MAX];
 
-	id_new("aclassoc", id);
+	id_new("aclassoc", ret_id);
 	if (json_array_append_new(json_object_get(json, "Associations"),
-				  json_pack("{s:s s:s s:s}", "NetworkAclAssociationId", id,
+				  json_pack("{s:s s:s s:s}", "NetworkAclAssociationId", ret_id,
 					    "NetworkAclId", acl_id, "SubnetId", subnet_id)) < 0)
 		return -ENOMEM;
 	return put_new(c, &kind_network_acl, acl_id, give(json));
 }
 
-int acl_dissociate(const struct call *c, const char *subnet_id)
+int acl_associate(const struct call *c, const char *acl_id, const char *subnet_id)
+{
+	char id[ID_MAX];
+
+	return association_add(c, acl_id, subnet_id, id);
+}
+
+/* The ACL that has an association with this value in this member, and where in it. */
+static const struct doc *association_find(const struct call *c, const char *member,
+					  const char *value, size_t *ret_at)
 {
 	store_each (c->store, "network-acl", d) {
 		json_t *list = json_object_get(d->json, "Associations"), *a;
 		size_t i;
 
 		json_array_foreach (list, i, a)
-			if (jis(a, "SubnetId", subnet_id)) {
-				OWN(json_decref) json_t *json = doc_edit(d);
-
-				if (!json)
-					return -ENOMEM;
-				json_array_remove(json_object_get(json, "Associations"), i);
-				return txn_replace(c->txn, d, give(json));
+			if (is_callers(c, d) && jis(a, member, value)) {
+				*ret_at = i;
+				return d;
 			}
 	}
-	return 0;
+	return NULL;
+}
+
+static int association_drop(const struct call *c, const struct doc *acl, size_t at)
+{
+	OWN(json_decref) json_t *json = doc_edit(acl);
+
+	if (!json)
+		return -ENOMEM;
+	json_array_remove(json_object_get(json, "Associations"), at);
+	return txn_replace(c->txn, acl, give(json));
+}
+
+int acl_dissociate(const struct call *c, const char *subnet_id)
+{
+	size_t at;
+	const struct doc *acl = association_find(c, "SubnetId", subnet_id, &at);
+
+	return acl ? association_drop(c, acl, at) : 0;
 }
 
 int describe_network_acls(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	return describe_run(c, &acls, parameters, ret_reply, f);
+}
+
+static size_t count_in_vpc(const struct call *c, const char *vpc_id)
+{
+	size_t n = 0;
+
+	store_each (c->store, "network-acl", d)
+		n += (size_t)jis(d->json, "VpcId", vpc_id);
+	return n;
+}
+
+int create_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	static const char *const allowed[] = {"network-acl", NULL};
+	const struct doc *vpc;
+	OWN(json_decref) json_t *tags = NULL;
+	char id[ID_MAX];
+	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
+
+	if (r == 0)
+		r = tags_from_specifications(parameters, "network-acl", allowed, &tags, f);
+	if (r < 0)
+		return r;
+	if (count_in_vpc(c, vpc->id) >= LIMIT_ACLS_PER_VPC)
+		return fault_set(f, FAULT_NETWORK_ACL_LIMIT_EXCEEDED,
+				 "The maximum number of network ACLs has been reached.");
+	r = acl_make(c, vpc->json, 0, tags, id);
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:O}", "NetworkAcl", txn_look(c->txn, "network-acl", id));
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+int delete_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *acl = NULL;
+	int r = kind_get_parameter(c, &kind_network_acl, parameters, "NetworkAclId", &acl, f);
+
+	if (r < 0)
+		return r;
+	if (jbool(acl->json, "IsDefault", 0))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "cannot delete default network ACL %s", acl->id);
+	if (json_array_size(json_object_get(acl->json, "Associations")) > 0)
+		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+				 "The networkAcl '%s' has dependencies and cannot be deleted.",
+				 acl->id);
+	*ret_reply = reply_true();
+	return txn_delete(c->txn, "network-acl", acl->id);
+}
+
+int replace_network_acl_association(struct call *c, json_t *parameters, json_t **ret_reply,
+				    struct fault *f)
+{
+	const char *association_id = jstr_or(parameters, "AssociationId", "");
+	const struct doc *acl = NULL, *old;
+	char vpc_id[ID_MAX], id[ID_MAX];
+	size_t at;
+	int r = kind_get_parameter(c, &kind_network_acl, parameters, "NetworkAclId", &acl, f);
+
+	if (r < 0)
+		return r;
+	old = association_find(c, "NetworkAclAssociationId", association_id, &at);
+	if (!old)
+		return fault_set(f, FAULT_INVALID_ASSOCIATION_ID_NOT_FOUND,
+				 "The association ID '%.64s' does not exist", association_id);
+	const json_t *association = json_array_get(json_object_get(old->json, "Associations"), at);
+
+	if (!jis(acl->json, "VpcId", jstr(old->json, "VpcId")))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "network ACL %s and subnet %s belong to different networks",
+				 acl->id, jstr(association, "SubnetId"));
+	snprintf(vpc_id, sizeof vpc_id, "%s", jstr(acl->json, "VpcId"));
+	r = association_drop(c, old, at);
+	if (r == 0)
+		r = association_add(c, acl->id, jstr(association, "SubnetId"), id);
+	if (r == 0)
+		r = call_apply(c, vpc_id);
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:s}", "NewAssociationId", id);
+	return *ret_reply ? 0 : -ENOMEM;
 }

@@ -35,7 +35,15 @@ ROW(ec2, DescribeInternetGateways, describe_internet_gateways, 0)
 ROW(ec2, DetachInternetGateway, detach_internet_gateway, 0)
 
 /* acl.c */
+ROW(ec2, CreateNetworkAcl, create_network_acl, 0)
+ROW(ec2, DeleteNetworkAcl, delete_network_acl, 0)
 ROW(ec2, DescribeNetworkAcls, describe_network_acls, 0)
+ROW(ec2, ReplaceNetworkAclAssociation, replace_network_acl_association, 0)
+
+/* acl-entry.c */
+ROW(ec2, CreateNetworkAclEntry, create_network_acl_entry, 0)
+ROW(ec2, DeleteNetworkAclEntry, delete_network_acl_entry, 0)
+ROW(ec2, ReplaceNetworkAclEntry, replace_network_acl_entry, 0)
 
 /* group.c */
 ROW(ec2, CreateSecurityGroup, create_security_group, 0)

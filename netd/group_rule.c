@@ -110,22 +110,6 @@ static int duplicate_check(const json_t *existing, const json_t *drafts, struct 
 	return 0;
 }
 
-/* Makes the changes durable, then waits until packets feel them. */
-static int commit(struct call *c, const json_t *group)
-{
-	char vpc_id[ID_MAX];
-
-	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(group, "VpcId", ""));
-	int r = txn_commit(c->txn);
-
-	if (r < 0)
-		return r;
-	kernel_touch(vpc_id);
-	/* What is asked for is durable: the kernel room logs a failure and tries again. */
-	(void)kernel_sync(vpc_id, NULL);
-	return 0;
-}
-
 static int authorize(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply,
 		     struct fault *f)
 {
@@ -156,7 +140,7 @@ static int authorize(struct call *c, json_t *parameters, int is_egress, json_t *
 	if (r == 0)
 		r = txn_replace(c->txn, d, json_incref(group));
 	if (r == 0)
-		r = commit(c, group);
+		r = call_apply(c, jstr_or(group, "VpcId", ""));
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:b s:O}", "Return", 1, "SecurityGroupRules", added);
@@ -281,7 +265,7 @@ static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_
 	if (r == 0)
 		r = txn_replace(c->txn, d, json_incref(group));
 	if (r == 0)
-		r = commit(c, group);
+		r = call_apply(c, jstr_or(group, "VpcId", ""));
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:b}", "Return", 1);
@@ -472,5 +456,5 @@ int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret
 		r = limit_check(way, NULL, f);
 	}
 	*ret_reply = reply_true();
-	return r < 0 ? r : commit(c, kept);
+	return r < 0 ? r : call_apply(c, jstr_or(kept, "VpcId", ""));
 }

@@ -1,6 +1,7 @@
 /* Kinds: netd's documents by name and id, with AWS's words for what is wrong with an id. */
 #include "netd.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const struct kind kind_vpc = {"vpc", "vpc", "vpc ID", FAULT_INVALID_VPC_ID_MALFORMED,
@@ -90,4 +91,19 @@ json_t *reply_true(void)
 json_t *tags_or_none(json_t *tags)
 {
 	return tags ? json_incref(tags) : json_array();
+}
+
+int call_apply(const struct call *c, const char *vpc_id)
+{
+	char id[ID_MAX]; /* it may stand in a document that the commit replaces */
+	int r;
+
+	snprintf(id, sizeof id, "%s", vpc_id);
+	r = txn_commit(c->txn);
+	if (r < 0)
+		return r;
+	kernel_touch(id);
+	/* What is asked for is durable: the kernel room logs a failure and tries again. */
+	(void)kernel_sync(id, NULL);
+	return 0;
 }

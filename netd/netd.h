@@ -31,6 +31,8 @@ enum {
 	LIMIT_SUBNETS_PER_VPC = 200,
 	LIMIT_ROUTE_TABLES_PER_VPC = 200,
 	LIMIT_ROUTES_PER_TABLE = 50,
+	LIMIT_ACLS_PER_VPC = 200,
+	LIMIT_ENTRIES_PER_ACL = 20, /* each way, IPv4 and IPv6 counted apart */
 	LIMIT_ADDRESSES_PER_REGION = 5, /* elastic ones */
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
 };
@@ -62,6 +64,8 @@ int jis(const json_t *object, const char *name, const char *text);
 int put_new(const struct call *c, const struct kind *k, const char *id, json_t *json);
 /* A new reference to the tags, or an empty list: for json_pack's "o". */
 json_t *tags_or_none(json_t *tags);
+/* Makes what was written durable, then waits until packets of the VPC feel it. */
+int call_apply(const struct call *c, const char *vpc_id);
 /* {"Return": true}, what AWS answers where there is nothing to say. */
 json_t *reply_true(void);
 
