@@ -20,8 +20,8 @@ struct fiber;
 /* To be called once, before any other call here: the loop on which fibers run, and how many worker
  * threads may run fiber_work() at a time. 0 or -errno. */
 int fiber_start(sd_event *loop, unsigned n_workers);
-/* Joins the workers; no fiber may be waiting any more, or is abandoned (stack freed, owners not
- * run). */
+/* Joins the workers; no fiber may be waiting any more, or is abandoned (owners not run; its stack
+ * is freed, but under ASan kept in sight of the leak check). */
 void fiber_stop(void);
 sd_event *fiber_loop(void);
 
