@@ -73,8 +73,15 @@ ROW(gureum, Assign, assign_public_address, ACTION_INTERNAL)
 ROW(gureum, OpenMetadata, open_metadata, ACTION_INTERNAL)
 ROW(gureum, Release, release_public_address, ACTION_INTERNAL)
 
-/* address.c */
+/* elastic.c, elastic-associate.c, elastic-attribute.c */
+ROW(ec2, AllocateAddress, allocate_address, 0)
+ROW(ec2, AssociateAddress, associate_address, 0)
 ROW(ec2, DescribeAddresses, describe_addresses, 0)
+ROW(ec2, DescribeAddressesAttribute, describe_addresses_attribute, 0)
+ROW(ec2, DisassociateAddress, disassociate_address, 0)
+ROW(ec2, ModifyAddressAttribute, modify_address_attribute, 0)
+ROW(ec2, ReleaseAddress, release_address, 0)
+ROW(ec2, ResetAddressAttribute, reset_address_attribute, 0)
 
 /* tag.c */
 ROW(ec2, CreateTags, create_tags, 0)

@@ -9,6 +9,7 @@
 
 #include "address.h"
 #include "refresh.h"
+#include "route-target.h"
 #include "taken.h"
 
 json_t *attachment_json(const struct call *c, const char *instance_id, int device_index,
@@ -33,50 +34,127 @@ static void public_name(const struct call *c, const json_t *vpc, const char *add
 		address_public_name(c->ctx->region, address, ret_name);
 }
 
+/* Both places of one truth: at the private address, and at the interface if that is its primary
+ * one.
+ */
+static int set_association(json_t *json, json_t *private, json_t *association)
+{
+	int r = jset_new(private, "Association", association);
+
+	if (r < 0 || !jbool(private, "Primary", 0))
+		return r;
+	return json_object_set(json, "Association", association) < 0 ? -ENOMEM : 0;
+}
+
 int interface_set_public(const struct call *c, const json_t *vpc, json_t *json, const char *address)
 {
 	json_t *primary = json_array_get(json_object_get(json, "PrivateIpAddresses"), 0);
 	char name[ADDRESS_NAME_MAX];
 
 	public_name(c, vpc, address, name);
-	json_t *association = json_pack("{s:s s:s s:s}", "PublicIp", address, "PublicDnsName", name,
-					"IpOwnerId", "amazon");
-	int r = json_object_set(primary, "Association", association) < 0 ? -ENOMEM : 0;
+	return set_association(json, primary,
+			       json_pack("{s:s s:s s:s}", "PublicIp", address, "PublicDnsName",
+					 name, "IpOwnerId", "amazon"));
+}
 
-	return r < 0 ? r : jset_new(json, "Association", association);
+int interface_set_association(const struct call *c, const json_t *vpc, json_t *json,
+			      json_t *private, const json_t *elastic)
+{
+	const char *address = jstr_or(elastic, "PublicIp", "");
+	char name[ADDRESS_NAME_MAX];
+
+	public_name(c, vpc, address, name);
+	return set_association(json, private,
+			       json_pack("{s:s s:s s:s s:s* s:s* s:s*}", "PublicIp", address,
+					 "PublicDnsName", name, "IpOwnerId", c->ctx->account,
+					 "AllocationId", jstr(elastic, "AllocationId"),
+					 "AssociationId", jstr(elastic, "AssociationId"),
+					 "_PtrRecord", jstr(elastic, "PtrRecord")));
+}
+
+void interface_clear_association(json_t *json, json_t *private)
+{
+	(void)json_object_del(private, "Association"); /* it may not be there */
+	if (jbool(private, "Primary", 0))
+		(void)json_object_del(json, "Association");
 }
 
 void interface_clear_public(json_t *json)
 {
-	json_object_del(json_array_get(json_object_get(json, "PrivateIpAddresses"), 0),
-			"Association");
-	json_object_del(json, "Association");
+	interface_clear_association(json,
+				    json_array_get(json_object_get(json, "PrivateIpAddresses"), 0));
+}
+
+/* Whether a name changed, or -errno. */
+static int rename_addresses(const struct call *c, const json_t *vpc, json_t *json)
+{
+	char name[ADDRESS_NAME_MAX];
+	int is_changed = 0, r = 0;
+	json_t *private;
+	size_t i;
+
+	json_array_foreach (json_object_get(json, "PrivateIpAddresses"), i, private) {
+		json_t *association = json_object_get(private, "Association");
+		const char *address = jstr(association, "PublicIp");
+
+		if (!address)
+			continue;
+		public_name(c, vpc, address, name);
+		if (jis(association, "PublicDnsName", name))
+			continue;
+		is_changed = 1;
+		if (r == 0)
+			r = jset(association, "PublicDnsName", name);
+		if (r == 0 && jbool(private, "Primary", 0))
+			r = jset(json_object_get(json, "Association"), "PublicDnsName", name);
+	}
+	return r < 0 ? r : is_changed;
 }
 
 int interfaces_rename(const struct call *c, const json_t *vpc)
 {
 	store_each (c->store, "network-interface", d) {
-		const char *address = jpath_str(d->json, "Association.PublicIp");
-		char name[ADDRESS_NAME_MAX];
-
-		if (!address || !jis(d->json, "VpcId", jstr(vpc, "VpcId")))
-			continue;
-		public_name(c, vpc, address, name);
-		if (jis(json_object_get(d->json, "Association"), "PublicDnsName", name))
+		if (!jis(d->json, "VpcId", jstr(vpc, "VpcId")))
 			continue;
 		OWN(json_decref) json_t *json = doc_edit(d);
-		json_t *primary = json_array_get(json_object_get(json, "PrivateIpAddresses"), 0);
-		int r = jset(json_object_get(json, "Association"), "PublicDnsName", name);
+		int r = rename_addresses(c, vpc, json);
 
 		if (r == 0)
-			r = jset(json_object_get(primary, "Association"), "PublicDnsName", name);
-		if (r == 0)
+			continue;
+		if (r > 0)
 			r = refresh_mark(json);
 		if (r == 0)
 			r = txn_replace(c->txn, d, give(json));
 		if (r < 0)
 			return r;
 	}
+	return 0;
+}
+
+int instance_interface(const struct call *c, const char *instance_id,
+		       const struct doc **ret_interface, struct fault *f)
+{
+	const struct doc *found = NULL;
+
+	if (!id_is(instance_id, "i"))
+		return fault_set(f, FAULT_INVALID_INSTANCE_ID_MALFORMED,
+				 "Invalid id: \"%.64s\" (expecting \"i-...\")", instance_id);
+	store_each (c->store, "network-interface", d) {
+		if (!is_callers(c, d) ||
+		    !jis(json_object_get(d->json, "Attachment"), "InstanceId", instance_id))
+			continue;
+		if (found)
+			return fault_set(f, FAULT_INVALID_INSTANCE_ID,
+					 "There are multiple interfaces attached to instance "
+					 "'%s'. Please specify an interface ID for the operation "
+					 "instead.",
+					 instance_id);
+		found = d;
+	}
+	if (!found)
+		return fault_set(f, FAULT_INVALID_INSTANCE_ID_NOT_FOUND,
+				 "The instance ID '%s' does not exist", instance_id);
+	*ret_interface = found;
 	return 0;
 }
 
@@ -107,6 +185,9 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 
 	if (r == 0)
 		r = jset(json, "Status", "in-use");
+	if (r == 0)
+		r = routes_follow_interface(c, jstr_or(json, "VpcId", ""), d->id,
+					    json_object_get(json, "Attachment"));
 	if (r == 0)
 		r = txn_replace(c->txn, d, give(json));
 	return r < 0 ? r : txn_commit(c->txn);
@@ -160,10 +241,14 @@ int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	OWN(json_decref) json_t *json = doc_edit(d);
 
 	json_object_del(json, "Attachment");
-	/* An address given at launch goes with the instance. */
-	if (json_object_del(json, "_PublicAtLaunch") == 0)
+	/* An address given at launch goes with the instance, an elastic one stays. */
+	if (json_object_del(json, "_PublicAtLaunch") == 0 &&
+	    !jpath_str(json, "Association.AllocationId"))
 		interface_clear_public(json);
+	(void)json_object_del(json, "_IsReleased"); /* of an instance that never stopped */
 	r = jset(json, "Status", "available");
+	if (r == 0)
+		r = routes_follow_interface(c, vpc_id, d->id, NULL);
 	if (r == 0)
 		r = txn_replace(c->txn, d, give(json));
 	if (r == 0)
@@ -188,15 +273,16 @@ int release_public_address(struct call *c, json_t *parameters, json_t **ret_repl
 
 	if (r < 0)
 		return r;
-	/* An elastic address stays with a stopped instance. */
-	if (!jpath_str(d->json, "Association.PublicIp") ||
-	    jpath_str(d->json, "Association.AllocationId"))
-		return reply_interface(d->json, ret_reply);
 	OWN(json_decref) json_t *json = doc_edit(d);
 
-	interface_clear_public(json);
-	r = reply_interface(json, ret_reply);
-	kernel_touch(jstr(json, "VpcId"));
+	/* An elastic address stays with a stopped instance; should it leave, nothing comes for it.
+	 */
+	if (!jpath_str(d->json, "Association.AllocationId"))
+		interface_clear_public(json);
+	r = jset_new(json, "_IsReleased", json_true());
+	if (r == 0)
+		r = reply_interface(json, ret_reply);
+	kernel_touch(jstr(d->json, "VpcId"));
 	return r < 0 ? r : txn_replace(c->txn, d, give(json));
 }
 
@@ -209,16 +295,16 @@ int assign_public_address(struct call *c, json_t *parameters, json_t **ret_reply
 
 	if (r < 0)
 		return r;
-	if (json_object_get(d->json, "Association") || !jbool(d->json, "_PublicAtLaunch", 0))
-		return reply_interface(d->json, ret_reply);
-	r = kind_get(c, &kind_vpc, "VpcId", jstr(d->json, "VpcId"), &vpc, f);
-	if (r == 0)
-		r = address_take_public(c, address, f);
-	if (r < 0)
-		return r;
 	OWN(json_decref) json_t *json = doc_edit(d);
 
-	r = interface_set_public(c, vpc->json, json, address);
+	(void)json_object_del(json, "_IsReleased"); /* of an instance that never stopped */
+	if (!json_object_get(d->json, "Association") && jbool(d->json, "_PublicAtLaunch", 0)) {
+		r = kind_get(c, &kind_vpc, "VpcId", jstr(d->json, "VpcId"), &vpc, f);
+		if (r == 0)
+			r = address_take_public(c, address, f);
+		if (r == 0)
+			r = interface_set_public(c, vpc->json, json, address);
+	}
 	if (r == 0)
 		r = reply_interface(json, ret_reply);
 	kernel_touch(jstr(d->json, "VpcId"));

@@ -25,7 +25,7 @@ static inline void own_buffer_free(ldns_buffer **b)
 struct knowledge {
 	ldns_pkt_rcode code;
 	ldns_rr_type type; /* of the data; 0: none */
-	char data[192];
+	char data[256];
 };
 
 static int is_private(uint32_t a)
@@ -88,6 +88,10 @@ static int know_reverse(const struct plan *p, const char *name, struct knowledge
 			k->type = LDNS_RR_TYPE_PTR;
 			snprintf(k->data, sizeof k->data, "%s.%s.", p->guests[i].host_name,
 				 p->zone);
+			return 1;
+		} else if (p->guests[i].public_address == address && p->guests[i].ptr_record[0]) {
+			k->type = LDNS_RR_TYPE_PTR;
+			snprintf(k->data, sizeof k->data, "%s", p->guests[i].ptr_record);
 			return 1;
 		}
 	k->code = LDNS_RCODE_NXDOMAIN;

@@ -8,6 +8,8 @@
 
 #include "address.h"
 #include "describe.h"
+#include "elastic.h"
+#include "route-target.h"
 #include "taken.h"
 
 static const struct filter interface_filters[] = {
@@ -411,7 +413,11 @@ int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Network interface '%s' is currently in use.", d->id);
 	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
-	r = txn_delete(c->txn, "network-interface", d->id);
+	r = elastic_orphan(c, d->json, NULL);
+	if (r == 0)
+		r = routes_follow_interface(c, vpc_id, d->id, NULL);
+	if (r == 0)
+		r = txn_delete(c->txn, "network-interface", d->id);
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r < 0)

@@ -21,6 +21,11 @@ int interface_set_public(const struct call *c, const json_t *vpc, json_t *json,
 			 const char *address);
 /* Takes it away. */
 void interface_clear_public(json_t *json);
+/* The same for one of its private addresses (an element of `json`'s list) and an elastic address's
+ * document. Nothing there: nothing done. */
+int interface_set_association(const struct call *c, const json_t *vpc, json_t *json,
+			      json_t *private, const json_t *elastic);
+void interface_clear_association(json_t *json, json_t *private);
 
 /* {AttachmentId, InstanceId, …}: a new attachment as of now. */
 json_t *attachment_json(const struct call *c, const char *instance_id, int device_index,

@@ -7,7 +7,7 @@
  *	vpc: _DefaultGroup, _DefaultAcl: ids of what was born with it and cannot be deleted
  *	security-group: _Rules: ids of its rules in order, so that nobody searches all rules
  *	network-interface: _PublicAtLaunch: it got its public address at launch, and gets a new one
- *		at each start. Tags are kept in "Tags" as everywhere and shown as AWS's TagSet.
+ *		at each start; _IsReleased: its instance is stopped, and it has none. Tags are kept in "Tags" as everywhere and shown as AWS's TagSet.
  */
 #pragma once
 
@@ -136,6 +136,10 @@ int group_drop(const struct call *c, const char *group_id);
 /* The caller's group of this name in the VPC, NULL if none. */
 const struct doc *group_by_name(const struct call *c, const char *vpc_id, const char *name);
 
+/* attachment.c: the one interface of the caller's instance; an instance with several has to be
+ * asked for by interface (InvalidInstanceID). */
+int instance_interface(const struct call *c, const char *instance_id,
+		       const struct doc **ret_interface, struct fault *f);
 /* attachment.c: the public names of the VPC's interfaces follow its DNS attributes; `vpc` as it
  * will be. To be followed by a commit and refresh_start_all(). */
 int interfaces_rename(const struct call *c, const json_t *vpc);

@@ -149,6 +149,8 @@ static int plan_guest(struct making *m, const json_t *eni, const json_t *private
 		 g->address >> 16 & 255, g->address >> 8 & 255, g->address & 255);
 	snprintf(g->public_name, sizeof g->public_name, "%s",
 		 jpath_str(private_address, "Association.PublicDnsName") ?: "");
+	snprintf(g->ptr_record, sizeof g->ptr_record, "%s",
+		 jpath_str(private_address, "Association._PtrRecord") ?: "");
 	p->n_guests++;
 
 	i = plan_route_add(&p->router, RT_TABLE_MAIN, (struct cidr){g->address, 32}, RTN_UNICAST);

@@ -51,6 +51,7 @@ struct plan_guest {
 	int is_primary;
 	char host_name[64];    /* "ip-10-0-1-10" */
 	char public_name[128]; /* "ec2-….amazonaws.com", "" if none */
+	char ptr_record[256];  /* what the public address is called in reverse, "" if not said */
 };
 
 struct plan {

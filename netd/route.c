@@ -1,5 +1,6 @@
 /* Routes: destinations and targets within a route table. */
 #include "netd.h"
+#include "route-target.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,25 +17,7 @@ int route_append(json_t *table, const char *destination, const char *gateway_id,
 
 int routes_mark(const struct call *c, const char *vpc_id, const char *gateway_id, const char *state)
 {
-	store_each (c->store, "route-table", d) {
-		if (!jis(d->json, "VpcId", vpc_id))
-			continue;
-		OWN(json_decref) json_t *json = doc_edit(d);
-		json_t *routes = json_object_get(json, "Routes"), *route;
-		size_t i;
-		int is_changed = 0, r = 0;
-
-		json_array_foreach (routes, i, route)
-			if (jis(route, "GatewayId", gateway_id)) {
-				r = jset(route, "State", state);
-				is_changed = 1;
-			}
-		if (r == 0 && is_changed)
-			r = txn_replace(c->txn, d, give(json));
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return routes_mark_target(c, vpc_id, "GatewayId", gateway_id, state);
 }
 
 /* The table, an editable copy, and the destination in canonical form: what each call on a route
@@ -86,38 +69,6 @@ static int route_find(const json_t *table, const char *destination, size_t *ret_
 	return 0;
 }
 
-/* The one target of the parameters: an internet gateway that is attached to the table's VPC. */
-static int target_get(const struct call *c, json_t *parameters, const struct doc *table,
-		      const char **ret_gateway_id, struct fault *f)
-{
-	static const char *const others[] = {
-		"VpcEndpointId",    "EgressOnlyInternetGatewayId",
-		"InstanceId",	    "NatGatewayId",
-		"TransitGatewayId", "LocalGatewayId",
-		"CarrierGatewayId", "NetworkInterfaceId",
-		"CoreNetworkArn",   "VpcPeeringConnectionId",
-		"LocalTarget",
-	};
-	const struct doc *gateway, *attached;
-
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (json_object_get(parameters, others[i]))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-					 "Routes to %s are not supported", others[i]);
-	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "GatewayId", &gateway, f);
-
-	if (r < 0)
-		return r;
-	attached = gateway_of(c, jstr(table->json, "VpcId"));
-	if (attached != gateway)
-		return fault_set(
-			f, FAULT_INVALID_PARAMETER_VALUE,
-			"route table %s and network gateway %s belong to different networks",
-			table->id, gateway->id);
-	*ret_gateway_id = gateway->id;
-	return 0;
-}
-
 static int has_local_route_over(const json_t *table, struct cidr destination)
 {
 	json_t *routes = json_object_get(table, "Routes"), *route;
@@ -132,10 +83,68 @@ static int has_local_route_over(const json_t *table, struct cidr destination)
 	return 0;
 }
 
+/* Commits the changed table; packets take the new way when the answer is sent. */
+static int route_commit(const struct call *c, const struct doc *table, json_t *json)
+{
+	char vpc_id[ID_MAX];
+	int r = txn_replace(c->txn, table, json);
+
+	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(table->json, "VpcId", ""));
+	if (r == 0)
+		r = txn_commit(c->txn);
+	if (r < 0)
+		return r;
+	kernel_touch(vpc_id);
+	/* The change is durable: the kernel room logs a failure and tries again. */
+	(void)kernel_sync(vpc_id, NULL);
+	return 0;
+}
+
+static int is_subnet(const struct call *c, const char *vpc_id, const char *cidr)
+{
+	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc_id, d));)
+		if (jis(d->json, "CidrBlock", cidr))
+			return 1;
+	return 0;
+}
+
+/* Within the VPC a route may only put a middlebox before a whole subnet. Source: VPC user guide,
+ * "Middlebox routing". */
+static int local_check(const struct call *c, const struct route_call *rc,
+		       const struct route_target *target, struct fault *f)
+{
+	if (!has_local_route_over(rc->json, rc->destination))
+		return 0;
+	if (!target->is_local_allowed)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The destination CIDR block %s is equal to or more specific than "
+				 "one of this VPC's CIDR "
+				 "blocks. This route can target only an interface or an instance.",
+				 rc->text);
+	if (!is_subnet(c, jstr(rc->json, "VpcId"), rc->text))
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"The destination CIDR block %s is within the VPC, but not the CIDR "
+			"block of one of its subnets.",
+			rc->text);
+	return 0;
+}
+
+/* Appends a route that a customer made. */
+static int append_target(const struct call *c, const struct route_call *rc,
+			 const struct route_target *target)
+{
+	json_t *route =
+		json_pack("{s:s s:s}", "DestinationCidrBlock", rc->text, "Origin", "CreateRoute");
+	int r = json_array_append_new(json_object_get(rc->json, "Routes"), route);
+
+	return r < 0 ? -ENOMEM : route_target_set(c, route, target);
+}
+
 int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
+	struct route_target target;
 	struct route_call rc;
-	const char *gateway_id;
 	size_t at;
 	int r = route_call_start(c, parameters, &rc, f);
 
@@ -143,27 +152,23 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 		return r;
 	OWN(json_decref) json_t *json = rc.json;
 
-	r = target_get(c, parameters, rc.table, &gateway_id, f);
+	r = route_target_get(c, parameters, rc.table, &target, f);
 	if (r < 0)
 		return r;
 	if (route_find(json, rc.text, &at))
 		return fault_set(f, FAULT_ROUTE_ALREADY_EXISTS,
 				 "The route identified by %s already exists.", rc.text);
-	if (has_local_route_over(json, rc.destination))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "The destination CIDR block %s is equal to or more specific than "
-				 "one of this VPC's CIDR "
-				 "blocks. This route can target only an interface or an instance.",
-				 rc.text);
+	r = local_check(c, &rc, &target, f);
+	if (r < 0)
+		return r;
 	if (json_array_size(json_object_get(json, "Routes")) > LIMIT_ROUTES_PER_TABLE)
 		return fault_set(f, FAULT_ROUTE_LIMIT_EXCEEDED,
 				 "The maximum number of routes has been reached.");
-	r = route_append(json, rc.text, gateway_id, "CreateRoute");
+	r = append_target(c, &rc, &target);
 	if (r < 0)
 		return r;
-	kernel_touch(jstr(json, "VpcId"));
 	*ret_reply = reply_true();
-	return txn_replace(c->txn, rc.table, give(json));
+	return route_commit(c, rc.table, give(json));
 }
 
 /* Finds a route that a customer may change. */
@@ -194,15 +199,14 @@ int delete_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	if (r < 0)
 		return r;
 	json_array_remove(json_object_get(json, "Routes"), at);
-	kernel_touch(jstr(json, "VpcId"));
 	*ret_reply = reply_true();
-	return txn_replace(c->txn, rc.table, give(json));
+	return route_commit(c, rc.table, give(json));
 }
 
 int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
+	struct route_target target;
 	struct route_call rc;
-	const char *gateway_id;
 	size_t at;
 	int r = route_call_start(c, parameters, &rc, f);
 
@@ -210,19 +214,16 @@ int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	OWN(json_decref) json_t *json = rc.json;
 
-	r = target_get(c, parameters, rc.table, &gateway_id, f);
+	r = route_target_get(c, parameters, rc.table, &target, f);
 	if (r == 0)
 		r = route_get(&rc, &at, f);
-	if (r < 0)
-		return r;
-	json_t *route = json_array_get(json_object_get(json, "Routes"), at);
-
-	r = jset(route, "GatewayId", gateway_id);
 	if (r == 0)
-		r = jset(route, "State", "active");
+		r = local_check(c, &rc, &target, f);
+	if (r == 0)
+		r = route_target_set(c, json_array_get(json_object_get(json, "Routes"), at),
+				     &target);
 	if (r < 0)
 		return r;
-	kernel_touch(jstr(json, "VpcId"));
 	*ret_reply = reply_true();
-	return txn_replace(c->txn, rc.table, give(json));
+	return route_commit(c, rc.table, give(json));
 }
