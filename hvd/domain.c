@@ -65,15 +65,21 @@ static void entry(struct builder *b, xmlNode *parent, const char *name, const ch
 	text(b, add(b, parent, "entry", "name", name, NULL), value);
 }
 
+static void on_bus(struct builder *b, xmlNode *device, unsigned bus, unsigned slot)
+{
+	char bus_number[8], number[8];
+
+	snprintf(bus_number, sizeof(bus_number), "0x%02x", bus);
+	snprintf(number, sizeof(number), "0x%02x", slot);
+	add(b, device, "address", "type", "pci", "domain", "0x0000", "bus", bus_number, "slot",
+	    number, "function", "0x0", NULL);
+}
+
 /* A place on the root bus. Slot 0 is the host bridge, 1 is left to cards with a fixed place
  * there, 31 is q35's own. */
 static void on_root_bus(struct builder *b, xmlNode *device, unsigned slot)
 {
-	char number[8];
-
-	snprintf(number, sizeof(number), "0x%02x", slot);
-	add(b, device, "address", "type", "pci", "domain", "0x0000", "bus", "0x00", "slot", number,
-	    "function", "0x0", NULL);
+	on_bus(b, device, 0, slot);
 }
 
 static void add_sysinfo(struct builder *b, xmlNode *root, const struct domain_spec *spec,
@@ -171,53 +177,76 @@ static void volume_serial(const char *volume_id, char ret_serial[static 24])
 	ret_serial[n] = '\0';
 }
 
-static void add_disks(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+/* Slot 0 of the bus for what comes and goes: the place is not for us to say. */
+static void add_disk(struct builder *b, xmlNode *devices, const struct domain_disk *d,
+		     const char *cache, unsigned bus, unsigned slot)
 {
+	char serial[24];
+
+	volume_serial(d->volume_id, serial);
+	xmlNode *disk = add(b, devices, "disk", "type", "file", "device", "disk", NULL);
+	add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", cache, "io",
+	    disk_io(cache), "discard", "unmap", NULL);
+	add(b, disk, "source", "file", d->path, NULL);
+	add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
+	text(b, add(b, disk, "serial", NULL), serial);
+	if (slot)
+		on_bus(b, disk, bus, slot);
+}
+
+static void add_nic(struct builder *b, xmlNode *devices, const struct domain_nic *n, unsigned bus,
+		    unsigned slot)
+{
+	char mtu[16];
+
+	snprintf(mtu, sizeof(mtu), "%u", n->mtu);
+	xmlNode *nic = add(b, devices, "interface", "type", "ethernet", NULL);
+	add(b, nic, "mac", "address", n->mac, NULL);
+	/* The tap is netd's: it made and locked it, and it outlives the guest. */
+	add(b, nic, "target", "dev", n->tap, "managed", "no", NULL);
+	add(b, nic, "model", "type", "virtio", NULL);
+	if (n->mtu)
+		add(b, nic, "mtu", "size", mtu, NULL);
+	/* No boot from the network: the ROM would only cost time at each boot. */
+	add(b, nic, "rom", "enabled", "no", NULL);
+	if (slot)
+		on_bus(b, nic, bus, slot);
+}
+
+/* Where the i-th disk or interface lies: the first on the root bus, at `first_slot`; each other one
+ * takes the next place of the bus for what comes and goes. */
+static void place(size_t i, unsigned first_slot, unsigned *next, unsigned *ret_bus,
+		  unsigned *ret_slot)
+{
+	*ret_bus = i == 0 ? 0 : DOMAIN_PLUG_BUS;
+	*ret_slot = i == 0 ? first_slot : (*next)++;
+}
+
+static void add_disks_and_nics(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+{
+	unsigned next = 1, bus, slot;
+
 	for (size_t i = 0; i < spec->n_disks; i++) {
-		const struct domain_disk *d = &spec->disks[i];
-		char serial[24];
-
-		volume_serial(d->volume_id, serial);
-		xmlNode *disk = add(b, devices, "disk", "type", "file", "device", "disk", NULL);
-		add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", spec->cache,
-		    "io", disk_io(spec->cache), "discard", "unmap", NULL);
-		add(b, disk, "source", "file", d->path, NULL);
-		add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
-		text(b, add(b, disk, "serial", NULL), serial);
-		if (i == 0)
-			on_root_bus(b, disk, 2);
+		place(i, 2, &next, &bus, &slot);
+		add_disk(b, devices, &spec->disks[i], spec->cache, bus, slot);
 	}
-}
-
-static void add_nics(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
-{
 	for (size_t i = 0; i < spec->n_nics; i++) {
-		const struct domain_nic *n = &spec->nics[i];
-		char mtu[16];
-
-		snprintf(mtu, sizeof(mtu), "%u", n->mtu);
-		xmlNode *nic = add(b, devices, "interface", "type", "ethernet", NULL);
-		add(b, nic, "mac", "address", n->mac, NULL);
-		/* The tap is netd's: it made and locked it, and it outlives the guest. */
-		add(b, nic, "target", "dev", n->tap, "managed", "no", NULL);
-		add(b, nic, "model", "type", "virtio", NULL);
-		if (n->mtu)
-			add(b, nic, "mtu", "size", mtu, NULL);
-		/* No boot from the network: the ROM would only cost time at each boot. */
-		add(b, nic, "rom", "enabled", "no", NULL);
-		if (i == 0)
-			on_root_bus(b, nic, 3);
+		place(i, 3, &next, &bus, &slot);
+		add_nic(b, devices, &spec->nics[i], bus, slot);
 	}
 }
 
-static void add_controllers(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+static void add_controllers(struct builder *b, xmlNode *devices)
 {
-	size_t n_ports = DOMAIN_SPARE_PORTS + (spec->n_disks ? spec->n_disks - 1 : 0) +
-			 (spec->n_nics ? spec->n_nics - 1 : 0);
+	char bus[8];
 
+	snprintf(bus, sizeof(bus), "%u", DOMAIN_PLUG_BUS);
 	add(b, devices, "controller", "type", "pci", "index", "0", "model", "pcie-root", NULL);
-	for (size_t i = 0; i < n_ports; i++)
-		add(b, devices, "controller", "type", "pci", "model", "pcie-root-port", NULL);
+	add(b, devices, "controller", "type", "pci", "index", "1", "model", "pcie-root-port", NULL);
+	on_bus(b,
+	       add(b, devices, "controller", "type", "pci", "index", bus, "model",
+		   "pcie-to-pci-bridge", NULL),
+	       1, 0);
 	add(b, devices, "controller", "type", "usb", "index", "0", "model", "none", NULL);
 	on_root_bus(b, add(b, devices, "controller", "type", "virtio-serial", "index", "0", NULL),
 		    4);
@@ -226,9 +255,8 @@ static void add_controllers(struct builder *b, xmlNode *devices, const struct do
 static void add_devices(struct builder *b, xmlNode *root, const struct domain_spec *spec)
 {
 	xmlNode *devices = add(b, root, "devices", NULL);
-	add_disks(b, devices, spec);
-	add_controllers(b, devices, spec);
-	add_nics(b, devices, spec);
+	add_disks_and_nics(b, devices, spec);
+	add_controllers(b, devices);
 
 	xmlNode *serial = add(b, devices, "serial", "type", "file", NULL);
 	xmlNode *source =
@@ -244,6 +272,25 @@ static void add_devices(struct builder *b, xmlNode *root, const struct domain_sp
 	text(b, add(b, rng, "backend", "model", "random", NULL), "/dev/urandom");
 	on_root_bus(b, rng, 5);
 	add(b, devices, "memballoon", "model", "none", NULL);
+}
+
+/* The finished tree as text. */
+static int dump(const struct builder *b, char **ret_xml)
+{
+	xmlChar *xml = NULL;
+	int n_bytes = 0;
+
+	if (b->is_failed)
+		return -ENOMEM;
+	xmlDocDumpFormatMemoryEnc(b->doc, &xml, &n_bytes, "UTF-8", 1);
+	if (!xml)
+		return -ENOMEM;
+	char *copy = strndup((const char *)xml, (size_t)n_bytes);
+	xmlFree(xml);
+	if (!copy)
+		return -ENOMEM;
+	*ret_xml = copy;
+	return 0;
 }
 
 int domain_xml(const struct domain_spec *spec, char **ret_xml)
@@ -267,20 +314,25 @@ int domain_xml(const struct domain_spec *spec, char **ret_xml)
 	add_cpu(&b, root, spec);
 	add_machine(&b, root);
 	add_devices(&b, root, spec);
-	if (b.is_failed)
-		return -ENOMEM;
+	return dump(&b, ret_xml);
+}
 
-	xmlChar *xml = NULL;
-	int n_bytes = 0;
-	xmlDocDumpFormatMemoryEnc(doc, &xml, &n_bytes, "UTF-8", 1);
-	if (!xml)
-		return -ENOMEM;
-	char *copy = strndup((const char *)xml, (size_t)n_bytes);
-	xmlFree(xml);
-	if (!copy)
-		return -ENOMEM;
-	*ret_xml = copy;
-	return 0;
+int domain_disk_xml(const struct domain_disk *disk, const char *cache, char **ret_xml)
+{
+	OWN(xmlFreeDoc) xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
+	struct builder b = {.doc = doc, .is_failed = !doc};
+
+	add_disk(&b, NULL, disk, cache, 0, 0);
+	return dump(&b, ret_xml);
+}
+
+int domain_nic_xml(const struct domain_nic *nic, char **ret_xml)
+{
+	OWN(xmlFreeDoc) xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
+	struct builder b = {.doc = doc, .is_failed = !doc};
+
+	add_nic(&b, NULL, nic, 0, 0);
+	return dump(&b, ret_xml);
 }
 
 void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES])
@@ -306,10 +358,10 @@ void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES
 	}
 }
 
-int domain_target(const char *device_name, unsigned *taken, char ret_target[static 8])
+int domain_target(const char *device_name, uint64_t *taken, char ret_target[static 8])
 {
 	const char *base = strrchr(device_name, '/');
-	int letter = -1;
+	unsigned n = DOMAIN_TARGETS;
 
 	base = base ? base + 1 : device_name;
 	if (strncmp(base, "xvd", 3) == 0)
@@ -319,14 +371,31 @@ int domain_target(const char *device_name, unsigned *taken, char ret_target[stat
 		base += 2;
 	else
 		base = "";
-	if (base[0] >= 'a' && base[0] <= 'z')
-		letter = base[0] - 'a';
-	if (letter < 0 || *taken & 1u << letter)
-		for (letter = 0; letter < 26 && *taken & 1u << letter;)
-			letter++;
-	if (letter == 26)
+	if (base[0] >= 'a' && base[0] <= 'z' && (base[1] < 'a' || base[1] > 'z'))
+		n = (unsigned)(base[0] - 'a');
+	if (n == DOMAIN_TARGETS || *taken & UINT64_C(1) << n)
+		for (n = 0; n < DOMAIN_TARGETS && *taken & UINT64_C(1) << n;)
+			n++;
+	if (n == DOMAIN_TARGETS)
 		return -ENOSPC;
-	*taken |= 1u << letter;
-	snprintf(ret_target, 8, "vd%c", 'a' + letter);
+	*taken |= UINT64_C(1) << n;
+	/* after vdz comes vdaa, as Linux counts */
+	if (n < 26)
+		snprintf(ret_target, 8, "vd%c", 'a' + n);
+	else
+		snprintf(ret_target, 8, "vda%c", 'a' + n - 26);
 	return 0;
+}
+
+void domain_target_take(const char *target, uint64_t *taken)
+{
+	unsigned n = DOMAIN_TARGETS;
+
+	if (strncmp(target, "vd", 2) == 0 && target[2] >= 'a' && target[2] <= 'z')
+		n = !target[3] ? (unsigned)(target[2] - 'a')
+		    : target[3] >= 'a' && target[3] <= 'z' && target[2] == 'a'
+			    ? 26 + (unsigned)(target[3] - 'a')
+			    : DOMAIN_TARGETS;
+	if (n < DOMAIN_TARGETS)
+		*taken |= UINT64_C(1) << n;
 }

@@ -4,8 +4,11 @@
  *
  * Choices that others rely on:
  *  - q35, virtio everything. What is there from the start and never leaves (root disk, first
- *    interface, agent's port, rng) sits on the root bus; for what may come later there are
- *    DOMAIN_SPARE_PORTS root ports (q35 can only hot-plug into those).
+ *    interface, agent's port, rng) sits on the root bus. What may come and go (further volumes and
+ *    interfaces) has one conventional PCI bus behind a bridge, with DOMAIN_PLUG_SLOTS places that
+ *    ACPI plugs: as many as an instance may have, for the boot time of two bridges. (A root port
+ *    for each, q35's usual way, costs a guest 0.2 s a port under TCG; virtio-scsi would need no
+ *    places, but names the same volume differently and is slower.)
  *  - The domain's name is the instance id. SMBIOS uuid and serial start with "ec2" and the
  *    manufacturer is "Amazon EC2": cloud-init knows EC2 by that (ds-identify, "EC2
  * identification").
@@ -17,12 +20,15 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include "own.h"
 
-#define DOMAIN_DISKS_MAX 24
-#define DOMAIN_NICS_MAX	 8
-#define DOMAIN_SPARE_PORTS                                                                         \
-	2 /* each costs the guest boot time: 14 in all were 2.7 s of 7 under TCG */
+#define DOMAIN_DISKS_MAX 28 /* what a Nitro instance may have; with the interfaces no more either  \
+			     */
+#define DOMAIN_NICS_MAX	  8
+#define DOMAIN_PLUG_BUS	  2
+#define DOMAIN_PLUG_SLOTS 31 /* numbered from 1 */
+#define DOMAIN_TARGETS	  52 /* vda…vdz, vdaa…vdaz */
 #define DOMAIN_UUID_BYTES 37
 #define DOMAIN_AGENT_PORT "io.gureum.agent.0"
 
@@ -57,11 +63,18 @@ struct domain_spec {
 /* The XML (malloced). 0 or -ENOMEM. */
 int domain_xml(const struct domain_spec *spec, char **ret_xml);
 
+/* One device by itself, as virt_device_attach() takes it: the same words as in a domain's XML, and
+ * no place on a bus. 0 or -ENOMEM. */
+int domain_disk_xml(const struct domain_disk *disk, const char *cache, char **ret_xml);
+int domain_nic_xml(const struct domain_nic *nic, char **ret_xml);
+
 /* The SMBIOS uuid of an instance: always the same for the same id, starts with "ec2", RFC 4122
  * version 4 in form. */
 void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES]);
 
 /* "/dev/sdf", "xvdf", "/dev/nvme1n1": the virtio target a device name asks for ("vdf"), with
- * `taken` a bit per letter in use. The root disk is always vda. A name without a letter, or with
- * a taken one, gets the first free. -ENOSPC when all are taken. */
-int domain_target(const char *device_name, unsigned *taken, char ret_target[static 8]);
+ * `taken` a bit per target in use. The root disk is always vda. A name without a letter, with two,
+ * or with a taken one, gets the first free. -ENOSPC when all are taken. */
+int domain_target(const char *device_name, uint64_t *taken, char ret_target[static 8]);
+/* Marks a target that is in use. */
+void domain_target_take(const char *target, uint64_t *taken);

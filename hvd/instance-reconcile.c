@@ -17,8 +17,9 @@
 #include "imds.h"
 #include "instance-rooms.h"
 
-#define ASK_AGAIN_USEC 5000000ull /* a guest that is still booting does not see the power button   \
-				   */
+#define ASK_AGAIN_USEC                                                                             \
+	5000000ull /* a guest that is still booting does not see the power button                  \
+		    */
 #define MISSED_MSEC  300
 #define NO_PORT_MSEC 5000
 
@@ -301,7 +302,7 @@ void instance_on_event(const char *id, enum virt_event e)
 		l->reset_at_usec = 0;
 	} else if (e == VIRT_TERMINATED) {
 		l->is_terminated = 1;
-	} else {
+	} else if (e != VIRT_DEVICES) {
 		l->has_ended = e != VIRT_STARTED;
 		/* A machine that goes down ends its QEMUs by signals: none of its guests asked
 		 * to be terminated. */

@@ -102,7 +102,7 @@ static int get_interfaces(struct start *s)
 /* The root is the first mapping, and becomes vda. */
 static int get_volumes(struct start *s)
 {
-	unsigned taken = 0;
+	uint64_t taken = 0;
 	json_t *mapping;
 	size_t i;
 

@@ -1,4 +1,4 @@
-/* What virt.c and virt-channel.c share; not for other rooms. */
+/* What virt.c and its parts share; not for other rooms. */
 #pragma once
 
 #include <libvirt/libvirt.h>
@@ -20,3 +20,7 @@ virConnectPtr virt_connection(struct virt *v);
 /* (worker) -errno for libvirt's last error in this thread: -ENOENT, -ENOTCONN, -EOPNOTSUPP,
  * -EIO; its words to `ret_error` (may be NULL). */
 int virt_errno(virConnectPtr connection, char *ret_error);
+
+/* virt-device.c: QEMU let go of a device, or its guest refused to; alias NULL: the domain ended,
+ * and name NULL too: the connection is lost. Wakes who waits. */
+void virt_device_told(const char *name, const char *alias, int is_refused);

@@ -77,8 +77,25 @@ static int on_lifecycle(virConnectPtr c, virDomainPtr d, int event, int detail, 
 		e = VIRT_CRASHED;
 	else
 		return 0;
+	if (event == VIR_DOMAIN_EVENT_STOPPED)
+		virt_device_told(virDomainGetName(d), NULL, 0);
 	v->hooks->event(v->userdata, virDomainGetName(d), e);
 	return 0;
+}
+
+static void on_device_removed(virConnectPtr c, virDomainPtr d, const char *alias, void *opaque)
+{
+	struct virt *v = opaque;
+
+	(void)c;
+	virt_device_told(virDomainGetName(d), alias, 0);
+	v->hooks->event(v->userdata, virDomainGetName(d), VIRT_DEVICES);
+}
+
+static void on_device_kept(virConnectPtr c, virDomainPtr d, const char *alias, void *opaque)
+{
+	(void)c, (void)opaque;
+	virt_device_told(virDomainGetName(d), alias, 1);
 }
 
 static void on_reboot(virConnectPtr c, virDomainPtr d, void *opaque)
@@ -121,7 +138,13 @@ static int open_work(void *arg)
 					     VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), w->virt,
 					     NULL) < 0)
 		return virt_errno(c, w->error);
-	/* The drivers without these two do not reboot guests, and cannot be lost. */
+	/* The drivers without these do not reboot guests, plug nothing, and cannot be lost. */
+	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+					       VIR_DOMAIN_EVENT_CALLBACK(on_device_removed),
+					       w->virt, NULL);
+	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
+					       VIR_DOMAIN_EVENT_CALLBACK(on_device_kept), w->virt,
+					       NULL);
 	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_REBOOT,
 					       VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
 	(void)virConnectRegisterCloseCallback(c, on_close, w->virt, NULL);
@@ -179,6 +202,7 @@ static void lost_run(void *arg)
 		return;
 	v->connection = NULL;
 	log_warning(0, "the connection to libvirt is lost; guests run on", "URI", v->uri);
+	virt_device_told(NULL, NULL, 0);
 	v->hooks->lost(v->userdata);
 	(void)fiber_work(close_work, c); /* always 0 */
 	connect_run(v);

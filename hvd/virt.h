@@ -22,6 +22,8 @@ enum virt_event {
 	/* QEMU was told to end by a signal of the host's: VIRT_SHUTDOWN follows, and is not the
 	 * guest's doing */
 	VIRT_TERMINATED,
+	/* a device was let go of, or a disk's state changed: compare */
+	VIRT_DEVICES,
 };
 
 /* Called on the loop, outside of fibers. */

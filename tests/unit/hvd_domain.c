@@ -171,7 +171,7 @@ static void uuids_are_ec2s_and_lasting(void)
 
 static void devices_get_the_letters_they_ask_for(void)
 {
-	unsigned taken = 0;
+	uint64_t taken = 0;
 	char t[8];
 
 	is_int(domain_target("vda", &taken, t), 0, "the root");
@@ -184,7 +184,15 @@ static void devices_get_the_letters_they_ask_for(void)
 	is_str(t, "vdb", "a taken letter gives way to the first free one");
 	(void)domain_target("/dev/nvme1n1", &taken, t);
 	is_str(t, "vdc", "a name without a letter too");
+	(void)domain_target("/dev/xvdba", &taken, t);
+	is_str(t, "vdd", "a name with two letters too");
 	taken = (1u << 26) - 1;
+	(void)domain_target("/dev/sdb", &taken, t);
+	is_str(t, "vdaa", "after vdz comes vdaa");
+	domain_target_take("vdab", &taken);
+	(void)domain_target("/dev/sdb", &taken, t);
+	is_str(t, "vdac", "a target in use is left out");
+	taken = (UINT64_C(1) << DOMAIN_TARGETS) - 1;
 	is_int(domain_target("/dev/sdb", &taken, t), -ENOSPC, "all taken");
 }
 
