@@ -4,10 +4,20 @@
 ROW(ec2, CreateDefaultVpc, create_default_vpc, 0)
 ROW(ec2, CreateVpc, create_vpc, 0)
 ROW(ec2, DeleteVpc, delete_vpc, 0)
-ROW(ec2, DescribeDhcpOptions, describe_dhcp_options, 0)
 ROW(ec2, DescribeVpcAttribute, describe_vpc_attribute, 0)
 ROW(ec2, DescribeVpcs, describe_vpcs, 0)
 ROW(ec2, ModifyVpcAttribute, modify_vpc_attribute, 0)
+ROW(ec2, ModifyVpcTenancy, modify_vpc_tenancy, 0)
+
+/* vpc-cidr.c */
+ROW(ec2, AssociateVpcCidrBlock, associate_vpc_cidr_block, 0)
+ROW(ec2, DisassociateVpcCidrBlock, disassociate_vpc_cidr_block, 0)
+
+/* dhcp_options.c */
+ROW(ec2, AssociateDhcpOptions, associate_dhcp_options, 0)
+ROW(ec2, CreateDhcpOptions, create_dhcp_options, 0)
+ROW(ec2, DeleteDhcpOptions, delete_dhcp_options, 0)
+ROW(ec2, DescribeDhcpOptions, describe_dhcp_options, 0)
 
 /* subnet.c */
 ROW(ec2, CreateDefaultSubnet, create_default_subnet, 0)

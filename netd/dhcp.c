@@ -50,6 +50,8 @@ enum {
 	OPTION_MTU = 26,
 	OPTION_BROADCAST = 28,
 	OPTION_NTP = 42,
+	OPTION_NETBIOS_SERVERS = 44,
+	OPTION_NETBIOS_NODE = 46,
 	OPTION_ADDRESS = 50,
 	OPTION_LEASE = 51,
 	OPTION_TYPE = 53,
@@ -205,6 +207,8 @@ static void write_configuration(struct writer *w, const struct plan *plan,
 	option(w, OPTION_DOMAIN, plan->domain, strlen(plan->domain));
 	option32(w, OPTION_BROADCAST, g->gateway | ~mask);
 	option_list(w, OPTION_NTP, plan->ntp_servers, plan->n_ntp_servers);
+	option_list(w, OPTION_NETBIOS_SERVERS, plan->netbios_servers, plan->n_netbios_servers);
+	option(w, OPTION_NETBIOS_NODE, &plan->netbios_node, plan->netbios_node != 0);
 }
 
 static size_t write_answer(const struct plan *plan, const struct question *q,

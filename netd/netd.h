@@ -27,6 +27,8 @@ enum {
 	LIMIT_GROUPS_PER_INTERFACE = 5,
 	LIMIT_INTERFACES_PER_REGION = 20000, /* AWS: 5,000, which a region grows with its account */
 	LIMIT_VPCS_PER_REGION = 5,
+	LIMIT_CIDRS_PER_VPC = 5,	     /* IPv4 */
+	LIMIT_DHCP_OPTIONS_PER_REGION = 500, /* ours: AWS names none */
 	LIMIT_GATEWAYS_PER_REGION = 5,
 	LIMIT_SUBNETS_PER_VPC = 200,
 	LIMIT_ROUTE_TABLES_PER_VPC = 200,
@@ -102,8 +104,8 @@ int subnet_default(const struct call *c, const char *zone, const struct doc **re
 const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id,
 				     const struct doc *after);
 
-/* route_table.c */
-int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_cidr, int is_main,
+/* route_table.c: puts a table with the local routes of the blocks ([{CidrBlock}]). */
+int route_table_make(const struct call *c, const char *vpc_id, const json_t *blocks, int is_main,
 		     json_t *tags, char ret_id[static ID_MAX]);
 /* Appends a route to a table's JSON, which the caller puts. */
 int route_append(json_t *table, const char *destination, const char *gateway_id,

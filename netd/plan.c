@@ -78,6 +78,11 @@ static void servers_from(const json_t *configuration, struct plan *p, uint32_t s
 	}
 }
 
+static const char *first_value(const json_t *configuration)
+{
+	return jstr_or(json_array_get(json_object_get(configuration, "Values"), 0), "Value", "");
+}
+
 /* What DHCP and DNS say. Source: VPC user guide, "DHCP option sets in Amazon VPC", "DNS attributes
  * for your VPC". */
 static void plan_names(struct making *m)
@@ -91,23 +96,21 @@ static void plan_names(struct making *m)
 		snprintf(p->zone, sizeof p->zone, "ec2.internal");
 	else
 		snprintf(p->zone, sizeof p->zone, "%s.compute.internal", m->in->region);
-	snprintf(p->domain, sizeof p->domain, "%s", p->zone);
 	json_array_foreach (json_object_get(m->in->dhcp_options, "DhcpConfigurations"), i,
 			    configuration) {
 		const char *key = jstr_or(configuration, "Key", "");
 
 		if (strcmp(key, "domain-name") == 0)
-			snprintf(
-				p->domain, sizeof p->domain, "%s",
-				jstr_or(json_array_get(json_object_get(configuration, "Values"), 0),
-					"Value", ""));
+			snprintf(p->domain, sizeof p->domain, "%s", first_value(configuration));
 		else if (strcmp(key, "domain-name-servers") == 0)
 			servers_from(configuration, p, p->dns_servers, &p->n_dns_servers);
 		else if (strcmp(key, "ntp-servers") == 0)
 			servers_from(configuration, p, p->ntp_servers, &p->n_ntp_servers);
+		else if (strcmp(key, "netbios-name-servers") == 0)
+			servers_from(configuration, p, p->netbios_servers, &p->n_netbios_servers);
+		else if (strcmp(key, "netbios-node-type") == 0)
+			p->netbios_node = (uint8_t)strtoul(first_value(configuration), NULL, 10);
 	}
-	if (!m->in->dhcp_options && p->has_dns)
-		p->dns_servers[p->n_dns_servers++] = p->dns;
 }
 
 static void plan_router(struct making *m)

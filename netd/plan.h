@@ -36,7 +36,7 @@ struct plan_settings {
 struct plan_input {
 	const char *region;
 	json_t *vpc;
-	json_t *dhcp_options; /* NULL: AWS's defaults */
+	json_t *dhcp_options; /* NULL: guests are told of no domain and no resolver */
 	json_t *subnets, *route_tables, *internet_gateways, *network_acls, *security_groups,
 		*security_group_rules;
 	json_t *network_interfaces;
@@ -66,9 +66,10 @@ struct plan {
 	int has_dns;
 	uint32_t dns;	  /* the VPC's resolver: base + 2 */
 	char zone[64];	  /* of private names: "ec2.internal" */
-	char domain[256]; /* given out by DHCP; may differ by DHCP options */
-	uint32_t dns_servers[4], ntp_servers[4];
-	size_t n_dns_servers, n_ntp_servers;
+	char domain[256]; /* given out by DHCP, by the DHCP options; "": none */
+	uint32_t dns_servers[4], ntp_servers[4], netbios_servers[4];
+	size_t n_dns_servers, n_ntp_servers, n_netbios_servers;
+	uint8_t netbios_node; /* RFC 2132, 8.7; 0: not said */
 };
 
 /* 0; -EINVAL when a document is not as its contract says (then *ret_what names it); -ENOMEM. */

@@ -56,18 +56,24 @@ static json_t *association_json(const char *table_id, const char *subnet_id,
 	return json;
 }
 
-int route_table_make(const struct call *c, const char *vpc_id, const char *vpc_cidr, int is_main,
+int route_table_make(const struct call *c, const char *vpc_id, const json_t *blocks, int is_main,
 		     json_t *tags, char ret_id[static ID_MAX])
 {
 	char association_id[ID_MAX];
+	const json_t *block;
+	size_t i;
+	int r = 0;
 
 	id_new("rtb", ret_id);
 	OWN(json_decref)
 	json_t *json = json_pack("{s:s s:s s:s s:[] s:[] s:[] s:o}", "RouteTableId", ret_id,
 				 "VpcId", vpc_id, "OwnerId", c->ctx->account, "PropagatingVgws",
 				 "Associations", "Routes", "Tags", tags_or_none(tags));
-	int r = route_append(json, vpc_cidr, "local", "CreateRouteTable");
 
+	json_array_foreach (blocks, i, block)
+		if (r == 0)
+			r = route_append(json, jstr(block, "CidrBlock"), "local",
+					 "CreateRouteTable");
 	if (r == 0 && is_main)
 		r = json_array_append_new(json_object_get(json, "Associations"),
 					  association_json(ret_id, NULL, association_id)) < 0
@@ -116,7 +122,8 @@ int create_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (count_in_vpc(c, vpc->id) >= LIMIT_ROUTE_TABLES_PER_VPC)
 		return fault_set(f, FAULT_ROUTE_TABLE_LIMIT_EXCEEDED,
 				 "The maximum number of route tables has been reached.");
-	r = route_table_make(c, vpc->id, jstr(vpc->json, "CidrBlock"), 0, tags, id);
+	r = route_table_make(c, vpc->id, json_object_get(vpc->json, "CidrBlockAssociationSet"), 0,
+			     tags, id);
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O}", "RouteTable", txn_look(c->txn, "route-table", id));

@@ -7,6 +7,7 @@
 
 #include "address.h"
 #include "describe.h"
+#include "vpc.h"
 #include "zones.h"
 
 static int has_free_count(const struct doc *d, const json_t *values)
@@ -163,12 +164,12 @@ int describe_subnets(struct call *c, json_t *parameters, json_t **ret_reply, str
 	return describe_run(c, &subnets, parameters, ret_reply, f);
 }
 
-/* The block of a new subnet: /16 to /28, within its VPC, no overlap. Source: CreateSubnet in
- * the EC2 API reference. */
+/* The block of a new subnet: /16 to /28, within one block of its VPC, no overlap. Source:
+ * CreateSubnet in the EC2 API reference. */
 static int cidr_check(const struct call *c, const struct doc *vpc, const char *text,
 		      struct cidr *ret_cidr, struct fault *f)
 {
-	struct cidr cidr, outer, other;
+	struct cidr cidr, other;
 
 	if (!text)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
@@ -179,8 +180,7 @@ static int cidr_check(const struct call *c, const struct doc *vpc, const char *t
 				 "valid CIDR block.",
 				 text);
 	cidr = cidr_canonical(cidr);
-	if (cidr.bits < 16 || cidr.bits > 28 ||
-	    cidr_parse(jstr(vpc->json, "CidrBlock"), &outer) < 0 || !cidr_has_cidr(outer, cidr))
+	if (cidr.bits < 16 || cidr.bits > 28 || !vpc_has_cidr(vpc->json, cidr))
 		return fault_set(f, FAULT_INVALID_SUBNET_RANGE, "The CIDR '%s' is invalid.", text);
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
 		if (cidr_parse(jstr(d->json, "CidrBlock"), &other) == 0 &&
@@ -301,12 +301,17 @@ int create_default_subnet(struct call *c, json_t *parameters, json_t **ret_reply
 	const char *zone = jstr(parameters, "AvailabilityZone");
 	const struct doc *vpc = vpc_default(c);
 
+	if (jbool(parameters, "Ipv6Native", 0))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Ipv6Native is not supported");
 	if (!vpc)
-		return fault_set(f, FAULT_VPC_ID_NOT_SPECIFIED, "No default VPC for this user");
-	if (!zone || !zone_exists(c->daemon->config, c->ctx->region, zone))
+		return fault_set(f, FAULT_DEFAULT_VPC_DOES_NOT_EXIST,
+				 "No default VPC for this user in this region");
+	if (!zone)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter availabilityZone");
+	if (!zone_exists(c->daemon->config, c->ctx->region, zone))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter availabilityZone is invalid.",
-				 zone ? zone : "");
+				 "Value (%.64s) for parameter availabilityZone is invalid.", zone);
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
 		if (jbool(d->json, "DefaultForAz", 0) && jis(d->json, "AvailabilityZone", zone))
 			return fault_set(f, FAULT_DEFAULT_SUBNET_ALREADY_EXISTS,

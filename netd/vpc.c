@@ -1,5 +1,5 @@
-/* VPCs, their attributes, and the DHCP options sets they point to. */
-#include "netd.h"
+/* VPCs and their attributes; their blocks are in vpc-cidr.c. */
+#include "vpc.h"
 
 #include <errno.h>
 #include <string.h>
@@ -36,25 +36,6 @@ static const struct describe vpcs = {
 	.malformed = FAULT_INVALID_VPC_ID_MALFORMED,
 	.not_found = FAULT_INVALID_VPC_ID_NOT_FOUND,
 	.filters = vpc_filters,
-};
-
-static const struct filter dhcp_options_filters[] = {
-	{"dhcp-options-id", "DhcpOptionsId"},
-	{"key", "DhcpConfigurations.Key"},
-	{"owner-id", "OwnerId"},
-	{"value", "DhcpConfigurations.Values.Value"},
-	FILTER_TAGS,
-	{NULL},
-};
-
-static const struct describe dhcp_options = {
-	.kind = "dhcp-options",
-	.result = "DhcpOptions",
-	.ids = "DhcpOptionsIds",
-	.prefix = "dopt",
-	.malformed = FAULT_INVALID_DHCP_OPTIONS_ID_MALFORMED,
-	.not_found = FAULT_INVALID_DHCP_OPTIONS_ID_NOT_FOUND,
-	.filters = dhcp_options_filters,
 };
 
 /* The attributes that have calls of their own. */
@@ -110,15 +91,13 @@ static json_t *vpc_json(const struct call *c, const struct vpc_birth *b,
 
 	cidr_format(b->cidr, cidr);
 	id_new("vpc-cidr-assoc", association_id);
-	return json_pack("{s:s s:s s:s s:s s:s s:s s:b s:[] s:[{s:s s:s s:{s:s}}] s:o s:i s:b s:b "
-			 "s:b s:s s:s}",
+	return json_pack("{s:s s:s s:s s:s s:s s:s s:b s:[] s:[o] s:o s:i s:b s:b s:b s:s s:s}",
 			 "VpcId", b->vpc_id, "CidrBlock", cidr, "DhcpOptionsId", dhcp_options_id,
 			 "State", "available", "OwnerId", c->ctx->account, "InstanceTenancy",
 			 b->tenancy, "IsDefault", b->is_default, "Ipv6CidrBlockAssociationSet",
-			 "CidrBlockAssociationSet", "AssociationId", association_id, "CidrBlock",
-			 cidr, "CidrBlockState", "State", "associated", "Tags",
-			 tags_or_none(b->tags), "_Index", index_free(c->store), "_EnableDnsSupport",
-			 1, "_EnableDnsHostnames", b->is_default,
+			 "CidrBlockAssociationSet", vpc_cidr_association(association_id, cidr),
+			 "Tags", tags_or_none(b->tags), "_Index", index_free(c->store),
+			 "_EnableDnsSupport", 1, "_EnableDnsHostnames", b->is_default,
 			 "_EnableNetworkAddressUsageMetrics", 0, "_DefaultGroup", group_id,
 			 "_DefaultAcl", acl_id);
 }
@@ -130,9 +109,11 @@ int vpc_make(const struct call *c, struct vpc_birth *b, struct fault *f)
 
 	id_new("vpc", b->vpc_id);
 	cidr_format(b->cidr, cidr);
+	OWN(json_decref) json_t *blocks = json_pack("[{s:s}]", "CidrBlock", cidr);
+
 	r = default_dhcp_options(c, dopt_id);
 	if (r == 0)
-		r = route_table_make(c, b->vpc_id, cidr, 1, NULL, b->main_table_id);
+		r = route_table_make(c, b->vpc_id, blocks, 1, NULL, b->main_table_id);
 	if (r == 0)
 		r = acl_make_default(c, b->vpc_id, acl_id);
 	if (r == 0)
@@ -144,24 +125,12 @@ int vpc_make(const struct call *c, struct vpc_birth *b, struct fault *f)
 	return r;
 }
 
-/* A VPC's block: /16 to /28. Source: CreateVpc in the EC2 API reference. */
-static int cidr_parameter(json_t *parameters, struct cidr *ret_cidr, struct fault *f)
+static int limit_check(const struct call *c, struct fault *f)
 {
-	const char *text = jstr(parameters, "CidrBlock");
-	struct cidr c;
-
-	if (!text)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter CidrBlock");
-	if (cidr_parse(text, &c) < 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter cidrBlock is invalid. This is not a "
-				 "valid CIDR block.",
-				 text);
-	if (c.bits < 16 || c.bits > 28)
-		return fault_set(f, FAULT_INVALID_VPC_RANGE, "The CIDR '%s' is invalid.", text);
-	*ret_cidr = cidr_canonical(c);
-	return 0;
+	if (kind_count(c, &kind_vpc) < LIMIT_VPCS_PER_REGION)
+		return 0;
+	return fault_set(f, FAULT_VPC_LIMIT_EXCEEDED,
+			 "The maximum number of VPCs has been reached.");
 }
 
 int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -172,9 +141,12 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	struct vpc_birth b = {.tenancy = jstr_or(parameters, "InstanceTenancy", "default")};
 	OWN(json_decref) json_t *tags = NULL;
 
-	int r = cidr_parameter(parameters, &b.cidr, f);
+	int r = vpc_cidr_parameter(parameters, &b.cidr, f);
 	if (r < 0)
 		return r;
+	if (strcmp(b.tenancy, "host") == 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The tenancy value of host is not supported for VPCs");
 	if (jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "VPCs have IPv4 only so far");
 	for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
@@ -184,9 +156,9 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	r = tags_from_specifications(parameters, "vpc", allowed, &tags, f);
 	if (r < 0)
 		return r;
-	if (kind_count(c, &kind_vpc) >= LIMIT_VPCS_PER_REGION)
-		return fault_set(f, FAULT_VPC_LIMIT_EXCEEDED,
-				 "The maximum number of VPCs has been reached.");
+	r = limit_check(c, f);
+	if (r < 0)
+		return r;
 	b.tags = tags;
 	r = vpc_make(c, &b, f);
 	if (r < 0)
@@ -204,30 +176,58 @@ int create_default_vpc(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (d)
 		return fault_set(f, FAULT_DEFAULT_VPC_ALREADY_EXISTS,
 				 "A Default VPC already exists for this account in this region.");
-	int r = default_vpc_make(c, vpc_id, f);
+	int r = limit_check(c, f);
 
+	if (r == 0)
+		r = default_vpc_make(c, vpc_id, f);
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O}", "Vpc", txn_look(c->txn, "vpc", vpc_id));
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
+/* Where a kind of document says its VPC. */
+static int is_attached(const struct doc *d, const char *vpc_id)
+{
+	json_t *list = json_object_get(d->json, "Attachments"), *a;
+	size_t i;
+
+	json_array_foreach (list, i, a)
+		if (jis(a, "VpcId", vpc_id))
+			return 1;
+	return 0;
+}
+
+static int is_in(const struct doc *d, const char *vpc_id)
+{
+	return jis(d->json, "VpcId", vpc_id) &&
+	       !(strcmp(d->kind, "route-table") == 0 && route_table_is_main(d->json));
+}
+
+/* What keeps a VPC. */
+static const struct {
+	const char *kind;
+	int (*is_its)(const struct doc *d, const char *vpc_id);
+} keepers[] = {
+	{"subnet", is_in},
+	{"network-interface", is_in},
+	{"security-group", is_in},
+	{"network-acl", is_in},
+	{"route-table", is_in},
+	{"internet-gateway", is_attached},
+	{"egress-only-internet-gateway", is_attached},
+};
+
 /* Something of the customer's is still in the VPC: what it was born with does not count. */
 static int is_in_use(const struct call *c, const struct doc *vpc)
 {
-	static const char *const kinds[] = {"subnet", "network-interface", "security-group",
-					    "network-acl"};
-
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		store_each (c->store, kinds[i], d)
-			if (jis(d->json, "VpcId", vpc->id) &&
+	for (size_t i = 0; i < sizeof keepers / sizeof *keepers; i++)
+		store_each (c->store, keepers[i].kind, d)
+			if (keepers[i].is_its(d, vpc->id) &&
 			    !jis(vpc->json, "_DefaultGroup", d->id) &&
 			    !jis(vpc->json, "_DefaultAcl", d->id))
 				return 1;
-	store_each (c->store, "route-table", d)
-		if (jis(d->json, "VpcId", vpc->id) && !route_table_is_main(d->json))
-			return 1;
-	return gateway_of(c, vpc->id) != NULL;
+	return 0;
 }
 
 int delete_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -258,11 +258,6 @@ int delete_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 int describe_vpcs(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	return describe_run(c, &vpcs, parameters, ret_reply, f);
-}
-
-int describe_dhcp_options(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
-{
-	return describe_run(c, &dhcp_options, parameters, ret_reply, f);
 }
 
 int describe_vpc_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -324,4 +319,24 @@ int modify_vpc_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
 	refresh_start_all(c->store, jstr(json, "VpcId"));
 	*ret_reply = reply_true();
 	return 0;
+}
+
+int modify_vpc_tenancy(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *vpc;
+	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
+
+	if (r < 0)
+		return r;
+	if (!jis(parameters, "InstanceTenancy", "default"))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The tenancy of a VPC can only be changed to 'default'");
+	if (!jis(vpc->json, "InstanceTenancy", "dedicated"))
+		return fault_set(f, FAULT_INVALID_TENANCY,
+				 "The tenancy of %s is 'default' and cannot be modified", vpc->id);
+	OWN(json_decref) json_t *json = doc_edit(vpc);
+
+	r = jset(json, "InstanceTenancy", "default");
+	*ret_reply = json_pack("{s:b}", "ReturnValue", 1);
+	return r < 0 ? r : txn_replace(c->txn, vpc, give(json));
 }

@@ -66,3 +66,19 @@ def group(netd):
         return group_id
 
     yield make
+
+
+@pytest.fixture
+def vpc(netd):
+    """Makes VPCs; they go with all that is in them."""
+    made = []
+
+    def make(cidr="10.20.0.0/16", **more):
+        made.append(netd.ec2("CreateVpc", CidrBlock=cidr, **more)["Vpc"]["VpcId"])
+        return made[-1]
+
+    yield make
+    for vpc_id in made:
+        for subnet in netd.ec2("DescribeSubnets", Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]:
+            netd.ec2("DeleteSubnet", SubnetId=subnet["SubnetId"])
+        netd.ec2("DeleteVpc", VpcId=vpc_id)

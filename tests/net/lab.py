@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 import time
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -61,6 +63,12 @@ class Refused(Exception):
     def __init__(self, code, message):
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+def refused(code, call, *arguments, **parameters):
+    with pytest.raises(Refused) as caught:
+        call(*arguments, **parameters)
+    assert caught.value.code.endswith(code), caught.value
 
 
 class Netd:
@@ -160,7 +168,7 @@ class Guest:
         script.write('#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n')
         script.close()
         os.chmod(script.name, 0o755)
-        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t 5 -T 1 -O mtu -O ntpsrv -s {script.name}")
+        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t 5 -T 1 -O mtu -O ntpsrv -O wins -O 46 -s {script.name}")
         os.unlink(script.name)
         self.lease = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         self.configure(self.lease["ip"], self.lease["mask"], self.lease["router"])

@@ -89,11 +89,10 @@ def test_a_deleted_vpc_leaves_nothing(netd):
     assert ours() == before
 
 
-def test_vpcs_may_overlap_and_do_not_meet(netd, guests):
+def test_vpcs_may_overlap_and_do_not_meet(netd, vpc, guests):
     pair = []
     for _ in range(2):
-        vpc = netd.ec2("CreateVpc", CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-        subnet = netd.ec2("CreateSubnet", VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+        subnet = netd.ec2("CreateSubnet", VpcId=vpc("10.9.0.0/16"), CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
         pair.append([guests(public=None, SubnetId=subnet, PrivateIpAddress=f"10.9.1.{n}") for n in (10, 11)])
     for guest in sum(pair, []):
         guest.dhcp()

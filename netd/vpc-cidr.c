@@ -1,0 +1,300 @@
+/* The blocks of a VPC: which may be its first, which may be added, and taking added ones away.
+ * Source: VPC user guide, "VPC CIDR blocks" and its table "IPv4 CIDR block association
+ * restrictions". */
+#include "vpc.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Never a VPC's: RFC 1122, RFC 3927, RFC 5771. */
+static const char *const reserved[] = {"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"};
+
+/* A VPC with a block in `has` gets none in `not`; a NULL `has` is any VPC. */
+static const struct {
+	const char *has, *not ;
+} restrictions[] = {
+	{"10.0.0.0/8", "172.16.0.0/12"},
+	{"10.0.0.0/8", "192.168.0.0/16"},
+	{"10.0.0.0/15", "10.0.0.0/16"},
+	{"172.16.0.0/12", "10.0.0.0/8"},
+	{"172.16.0.0/12", "192.168.0.0/16"},
+	{"172.16.0.0/12", "172.31.0.0/16"},
+	{"192.168.0.0/16", "10.0.0.0/8"},
+	{"192.168.0.0/16", "172.16.0.0/12"},
+	{NULL, "198.19.0.0/16"},
+};
+static const char *const private[] = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"};
+
+static struct cidr block(const char *text)
+{
+	struct cidr c = {0};
+
+	(void)cidr_parse(text, &c); /* the texts are those of our tables and documents */
+	return c;
+}
+
+int vpc_cidr_parameter(json_t *parameters, struct cidr *ret_cidr, struct fault *f)
+{
+	const char *text = jstr(parameters, "CidrBlock");
+	struct cidr c;
+
+	if (!text)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter CidrBlock");
+	if (cidr_parse(text, &c) < 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%.64s) for parameter cidrBlock is invalid. This is not a "
+				 "valid CIDR block.",
+				 text);
+	c = cidr_canonical(c);
+	if (c.bits < 16 || c.bits > 28)
+		return fault_set(f, FAULT_INVALID_VPC_RANGE, "The CIDR '%s' is invalid.", text);
+	for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
+		if (cidr_overlap(block(reserved[i]), c))
+			return fault_set(f, FAULT_INVALID_VPC_RANGE, "The CIDR '%s' is reserved.",
+					 text);
+	*ret_cidr = c;
+	return 0;
+}
+
+/* ---- which may be added ---- */
+
+static int is_private(struct cidr c)
+{
+	for (size_t i = 0; i < sizeof private / sizeof *private; i++)
+		if (cidr_overlap(block(private[i]), c))
+			return 1;
+	return 0;
+}
+
+int vpc_cidr_is_restricted(struct cidr has, struct cidr added)
+{
+	for (size_t i = 0; i < sizeof restrictions / sizeof *restrictions; i++)
+		if ((!restrictions[i].has || cidr_overlap(block(restrictions[i].has), has)) &&
+		    cidr_overlap(block(restrictions[i].not ), added))
+			return 1;
+	/* From outside of the private ranges there is no way into them. */
+	return !is_private(has) && is_private(added);
+}
+
+static int blocks_check(const json_t *vpc, struct cidr added, const char *text, struct fault *f)
+{
+	json_t *list = json_object_get(vpc, "CidrBlockAssociationSet"), *a;
+	size_t i;
+
+	if (json_array_size(list) >= LIMIT_CIDRS_PER_VPC)
+		return fault_set(f, FAULT_CIDR_LIMIT_EXCEEDED,
+				 "This network '%s' has met its maximum number of allowed CIDRs: "
+				 "%d",
+				 jstr(vpc, "VpcId"), LIMIT_CIDRS_PER_VPC);
+	json_array_foreach (list, i, a) {
+		struct cidr has = block(jstr(a, "CidrBlock"));
+
+		if (cidr_overlap(has, added))
+			return fault_set(f, FAULT_INVALID_VPC_RANGE,
+					 "The CIDR '%s' conflicts with another CIDR of the VPC",
+					 text);
+		if (vpc_cidr_is_restricted(has, added))
+			return fault_set(
+				f, FAULT_INVALID_VPC_RANGE,
+				"The CIDR '%s' is restricted. Use a CIDR from the same private "
+				"address range as the current VPC CIDR, or use a "
+				"publicly-routable CIDR.",
+				text);
+	}
+	return 0;
+}
+
+/* A new local route must not take the place of a route that is as long or longer. */
+static int routes_check(const struct call *c, const char *vpc_id, struct cidr added,
+			const char *text, struct fault *f)
+{
+	store_each (c->store, "route-table", d) {
+		json_t *routes = json_object_get(d->json, "Routes"), *route;
+		struct cidr to;
+		size_t i;
+
+		json_array_foreach (routes, i, route)
+			if (jis(d->json, "VpcId", vpc_id) &&
+			    cidr_parse(jstr(route, "DestinationCidrBlock"), &to) == 0 &&
+			    cidr_has_cidr(added, to))
+				return fault_set(f, FAULT_INVALID_VPC_RANGE,
+						 "The CIDR '%s' conflicts with a route in route "
+						 "table %s",
+						 text, d->id);
+	}
+	return 0;
+}
+
+/* ---- the two actions ---- */
+
+static int only_v4(json_t *parameters, struct fault *f)
+{
+	static const char *const others[] = {"Ipv6CidrBlock",
+					     "Ipv6Pool",
+					     "Ipv4IpamPoolId",
+					     "Ipv6IpamPoolId",
+					     "Ipv4NetmaskLength",
+					     "Ipv6NetmaskLength",
+					     "Ipv6CidrBlockNetworkBorderGroup"};
+
+	if (jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "VPCs have IPv4 only so far");
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (json_object_get(parameters, others[i]))
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
+					 others[i]);
+	return 0;
+}
+
+/* Every table of the VPC gets, or loses, the block's local route. */
+static int local_routes_change(const struct call *c, const char *vpc_id, const char *cidr,
+			       int is_added)
+{
+	store_each (c->store, "route-table", d) {
+		if (!jis(d->json, "VpcId", vpc_id))
+			continue;
+		OWN(json_decref) json_t *json = doc_edit(d);
+		json_t *routes = json_object_get(json, "Routes"), *route;
+		int r = json ? 0 : -ENOMEM;
+		size_t i;
+
+		if (r == 0 && is_added)
+			r = route_append(json, cidr, "local", "CreateRouteTable");
+		for (i = json_array_size(routes); r == 0 && !is_added && i-- > 0;) {
+			route = json_array_get(routes, i);
+			if (jis(route, "DestinationCidrBlock", cidr))
+				json_array_remove(routes, i);
+		}
+		if (r == 0)
+			r = txn_replace(c->txn, d, give(json));
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static json_t *association_reply(const char *vpc_id, const json_t *association, const char *state)
+{
+	return json_pack("{s:s s:{s:s s:s s:{s:s}}}", "VpcId", vpc_id, "CidrBlockAssociation",
+			 "AssociationId", jstr(association, "AssociationId"), "CidrBlock",
+			 jstr(association, "CidrBlock"), "CidrBlockState", "State", state);
+}
+
+static int blocks_put(const struct call *c, const struct doc *vpc, json_t *json)
+{
+	kernel_touch(vpc->id);
+	return txn_replace(c->txn, vpc, json_incref(json));
+}
+
+int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
+{
+	char text[CIDR_TEXT_MAX], id[ID_MAX];
+	const struct doc *vpc;
+	struct cidr cidr;
+	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
+
+	if (r == 0)
+		r = only_v4(parameters, f);
+	if (r == 0)
+		r = vpc_cidr_parameter(parameters, &cidr, f);
+	if (r < 0)
+		return r;
+	cidr_format(cidr, text);
+	r = blocks_check(vpc->json, cidr, text, f);
+	if (r == 0)
+		r = routes_check(c, vpc->id, cidr, text, f);
+	if (r < 0)
+		return r;
+	OWN(json_decref) json_t *json = doc_edit(vpc);
+	json_t *list = json_object_get(json, "CidrBlockAssociationSet");
+
+	id_new("vpc-cidr-assoc", id);
+	if (json_array_append_new(list, vpc_cidr_association(id, text)) < 0)
+		return -ENOMEM;
+	r = local_routes_change(c, vpc->id, text, 1);
+	if (r == 0)
+		r = blocks_put(c, vpc, json);
+	*ret_reply = association_reply(vpc->id, json_array_get(list, json_array_size(list) - 1),
+				       "associating");
+	return r < 0 ? r : *ret_reply ? 0 : -ENOMEM;
+}
+
+json_t *vpc_cidr_association(const char *id, const char *cidr)
+{
+	return json_pack("{s:s s:s s:{s:s}}", "AssociationId", id, "CidrBlock", cidr,
+			 "CidrBlockState", "State", "associated");
+}
+
+int vpc_has_cidr(const json_t *vpc, struct cidr inner)
+{
+	json_t *list = json_object_get(vpc, "CidrBlockAssociationSet"), *a;
+	size_t i;
+
+	json_array_foreach (list, i, a)
+		if (cidr_has_cidr(block(jstr(a, "CidrBlock")), inner))
+			return 1;
+	return 0;
+}
+
+static const struct doc *association_find(const struct call *c, const char *id, size_t *ret_at)
+{
+	store_each (c->store, "vpc", d) {
+		json_t *list = json_object_get(d->json, "CidrBlockAssociationSet"), *a;
+		size_t i;
+
+		json_array_foreach (list, i, a)
+			if (is_callers(c, d) && jis(a, "AssociationId", id)) {
+				*ret_at = i;
+				return d;
+			}
+	}
+	return NULL;
+}
+
+static int removal_check(const struct call *c, const struct doc *vpc, const json_t *association,
+			 struct fault *f)
+{
+	const char *id = jstr(association, "AssociationId"), *cidr = jstr(association, "CidrBlock");
+	struct cidr outer = block(cidr), inner;
+
+	if (jis(vpc->json, "CidrBlock", cidr))
+		return fault_set(f, FAULT_OPERATION_NOT_PERMITTED,
+				 "The vpc CIDR block with association ID %s may not be "
+				 "disassociated. It is the primary IPv4 CIDR block of the VPC",
+				 id);
+	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
+		if (cidr_parse(jstr(d->json, "CidrBlock"), &inner) == 0 &&
+		    cidr_has_cidr(outer, inner))
+			return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+					 "The vpc CIDR block with association ID %s is in use by "
+					 "subnet %s and cannot be disassociated.",
+					 id, d->id);
+	return 0;
+}
+
+int disassociate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_reply,
+				struct fault *f)
+{
+	const char *id = jstr_or(parameters, "AssociationId", "");
+	size_t at;
+	const struct doc *vpc = association_find(c, id, &at);
+
+	if (!vpc)
+		return fault_set(f, FAULT_INVALID_VPC_CIDR_ASSOCIATION_NOT_FOUND,
+				 "The vpc CIDR block association ID '%.64s' does not exist", id);
+	OWN(json_decref) json_t *json = doc_edit(vpc);
+	json_t *list = json_object_get(json, "CidrBlockAssociationSet");
+	const json_t *association = json_array_get(list, at);
+	int r = removal_check(c, vpc, association, f);
+
+	if (r < 0)
+		return r;
+	*ret_reply = association_reply(vpc->id, association, "disassociating");
+	if (!*ret_reply)
+		return -ENOMEM;
+	r = local_routes_change(c, vpc->id, jstr(association, "CidrBlock"), 0);
+	json_array_remove(list, at);
+	return r < 0 ? r : blocks_put(c, vpc, json);
+}

@@ -1,0 +1,16 @@
+/*
+ * What vpc.c and vpc-cidr.c share: the blocks of a VPC.
+ */
+#pragma once
+
+#include "netd.h"
+
+/* CidrBlock of the parameters, canonical: /16 to /28, not of a range that is never a VPC's.
+ * InvalidVpc.Range. */
+int vpc_cidr_parameter(json_t *parameters, struct cidr *ret_cidr, struct fault *f);
+/* A row of CidrBlockAssociationSet; a new reference. */
+json_t *vpc_cidr_association(const char *id, const char *cidr);
+/* A VPC that has the one block may not be given the other. */
+int vpc_cidr_is_restricted(struct cidr has, struct cidr added);
+/* One block of the VPC holds all of `inner`. */
+int vpc_has_cidr(const json_t *vpc, struct cidr inner);
