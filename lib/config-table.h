@@ -19,6 +19,7 @@ SETTING(Compute, MemoryPercent, INTEGER, "200", "Instances may be promised this 
 SETTING(Compute, StopTimeoutSec, INTEGER, "60", "After so long a guest that does not power off by itself is cut off.")
 SETTING(Compute, TerminatedVisibleSec, INTEGER, "3600", "How long terminated instances stay in DescribeInstances.")
 SETTING(Network, PublicPool, STRING, "198.18.0.0/16", "Public addresses are taken from here.")
+SETTING(Network, Ipv6Pool, STRING, "fd67:7572:6500::/40", "IPv6 blocks of VPCs (/56 each) are taken from here: own unique local addresses, masqueraded outside.")
 SETTING(Network, TransitPool, STRING, "100.127.0.0/16", "Link addresses between the host and each VPC's router.")
 SETTING(Network, DnsUpstream, STRING, "", "Where names outside the cloud are asked: an address. Empty: the host's resolv.conf.")
 SETTING(Network, Uplink, STRING, "auto", "Guests' traffic to the outside is masqueraded: auto by the default route, an interface's name, or none.")

@@ -16,7 +16,8 @@ void documents_clear(struct documents *d)
 			 in->network_acls,
 			 in->security_groups,
 			 in->security_group_rules,
-			 in->network_interfaces};
+			 in->network_interfaces,
+			 in->egress_only_gateways};
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		json_decref(all[i]);
@@ -100,6 +101,8 @@ int documents_gather(const struct store *s, const char *vpc_id, struct documents
 	    (r = gather(s, "network-acl", is_of_vpc, vpc_id, &in->network_acls)) < 0 ||
 	    (r = gather(s, "security-group", is_of_vpc, vpc_id, &in->security_groups)) < 0 ||
 	    (r = gather(s, "network-interface", is_of_vpc, vpc_id, &in->network_interfaces)) < 0 ||
+	    (r = gather(s, "egress-only-internet-gateway", is_attached_to, vpc_id,
+			&in->egress_only_gateways)) < 0 ||
 	    (r = gather_rules(s, in)) < 0)
 		return r;
 	*ret_documents = d;

@@ -41,9 +41,9 @@ static int on_name(struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-int host_uplink(const struct netns *host, char ret_name[static 16])
+int host_uplink(const struct netns *host, enum rules_family family, char ret_name[static 16])
 {
-	const struct rtmsg h = {.rtm_family = AF_INET};
+	const struct rtmsg h = {.rtm_family = family == RULES_IPV6 ? AF_INET6 : AF_INET};
 	struct ifinfomsg link = {0};
 	struct uplink u = {0};
 	int r = netlink_dump(host->route, netlink_message(RTM_GETROUTE, 0, &h, sizeof h),
@@ -59,11 +59,8 @@ int host_uplink(const struct netns *host, char ret_name[static 16])
 
 /* ---- what we want there ---- */
 
-static void plan_chains(const struct host_settings *s, const char *uplink, struct ruleset *rules)
+static void plan_chains(const char *pool, const char *uplink, struct ruleset *rules)
 {
-	char pool[CIDR_TEXT_MAX];
-
-	cidr_format(s->public_pool, pool);
 	ruleset_chain(rules, "filter", "gureum-forward", "-");
 	ruleset_rule(rules, "filter", "gureum-forward", "-s %s -j ACCEPT", pool);
 	ruleset_rule(rules, "filter", "gureum-forward", "-d %s -j ACCEPT", pool);
@@ -76,44 +73,57 @@ static void plan_chains(const struct host_settings *s, const char *uplink, struc
 
 /* Only of the uplink, not of all links: netd does not make a router of the machine. An uplink that
  * is away gets it when it comes. */
-static void plan_forwarding(const char *uplink, struct items *items)
+static void plan_forwarding(enum rules_family family, const char *uplink, struct items *items)
 {
+	const char *setting = family == RULES_IPV6 ? "force_forwarding" : "forwarding";
+	const char *version = family == RULES_IPV6 ? "ipv6" : "ipv4";
 	char path[64];
 	struct item *i;
 
-	snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s", uplink);
+	snprintf(path, sizeof path, "/proc/sys/net/%s/conf/%s", version, uplink);
 	if (access(path, F_OK) < 0)
 		return;
 	i = items_add(items, ITEM_SYSCTL, NULL);
-	snprintf(i->name, sizeof i->name, "ipv4/conf/%s/forwarding", uplink);
+	snprintf(i->name, sizeof i->name, "%s/conf/%s/%s", version, uplink, setting);
 	snprintf(i->text, sizeof i->text, "1");
 }
 
-int host_plan(const struct host_settings *s, const struct netns *host, int is_used,
-	      struct items *items, struct ruleset *ret_rules)
+/* An address of the pool that nobody has must not leave by the default route. */
+static void plan_pool_route(const struct host_settings *s, enum rules_family family,
+			    struct items *items)
+{
+	struct item *i = items_add(items, ITEM_ROUTE, NULL);
+
+	i->table = RT_TABLE_MAIN;
+	i->address = family == RULES_IPV6 ? ip6(cidr6_first(s->ipv6_pool))
+					  : ip4(cidr_first(s->public_pool));
+	i->plen = family == RULES_IPV6 ? s->ipv6_pool.bits : s->public_pool.bits;
+	i->metric = POOL_METRIC;
+	i->type = RTN_UNREACHABLE;
+}
+
+int host_plan(const struct host_settings *s, const struct netns *host, enum rules_family family,
+	      int is_used, struct items *items, struct ruleset *ret_rules)
 {
 	OWN(ruleset_free) struct ruleset rules = {0};
-	char uplink[16];
-	struct item *i;
+	char uplink[16], pool[CIDR6_TEXT_MAX];
 	int r = 0;
 
 	snprintf(uplink, sizeof uplink, "%s", strcmp(s->uplink, "none") == 0 ? "" : s->uplink);
-	if (strcmp(uplink, "auto") == 0)
-		r = host_uplink(host, uplink);
+	if (is_used && strcmp(uplink, "auto") == 0)
+		r = host_uplink(host, family, uplink);
 	if (r < 0)
 		return r;
+	if (family == RULES_IPV6)
+		cidr6_format(s->ipv6_pool, pool);
+	else
+		cidr_format(s->public_pool, pool);
 	if (is_used) {
-		plan_chains(s, uplink, &rules);
-		/* An address of the pool that nobody has must not leave by the default route. */
-		i = items_add(items, ITEM_ROUTE, NULL);
-		i->table = RT_TABLE_MAIN;
-		i->address = ip4(cidr_first(s->public_pool));
-		i->plen = s->public_pool.bits;
-		i->metric = POOL_METRIC;
-		i->type = RTN_UNREACHABLE;
+		plan_chains(pool, uplink, &rules);
+		plan_pool_route(s, family, items);
 	}
 	if (is_used && uplink[0])
-		plan_forwarding(uplink, items);
+		plan_forwarding(family, uplink, items);
 	r = ruleset_sort(&rules);
 	if (r < 0)
 		return r;
@@ -262,7 +272,7 @@ json_t *host_doctor(const struct host_settings *s, const struct netns *host)
 	char uplink[16] = "", text[128];
 
 	if (strcmp(s->uplink, "auto") == 0)
-		(void)host_uplink(host, uplink); /* empty: reported below */
+		(void)host_uplink(host, RULES_IPV4, uplink); /* empty: reported below */
 	else
 		snprintf(uplink, sizeof uplink, "%s", s->uplink);
 	snprintf(text, sizeof text, "guests reach the outside through %s", uplink);

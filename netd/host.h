@@ -12,19 +12,20 @@
 
 struct host_settings {
 	struct cidr public_pool, transit_pool;
+	struct cidr6 ipv6_pool;
 	char uplink[16]; /* "auto", "none" or a link's name */
 };
 
-/* What the host's namespace should have besides the VPCs' own items; `is_used`: some VPC has a
- * gateway in the kernel. Looks up the default route when the uplink is "auto". `items` is added to,
- * `ret_rules` is sorted. 0 or -errno. */
-int host_plan(const struct host_settings *s, const struct netns *host, int is_used,
-	      struct items *items, struct ruleset *ret_rules);
+/* What the host's namespace should have of a family besides the VPCs' own items; `is_used`: some
+ * VPC has a gateway for it in the kernel. Looks up the default route when the uplink is "auto".
+ * `items` is added to, `ret_rules` is sorted. 0 or -errno. */
+int host_plan(const struct host_settings *s, const struct netns *host, enum rules_family family,
+	      int is_used, struct items *items, struct ruleset *ret_rules);
 /* Brings our chains and the jumps to them to what `rules` says. How many chains were changed, or
  * -errno. */
 int host_apply_rules(struct netns *host, enum rules_family family, const struct ruleset *rules);
-/* The link of the default route with the lowest metric; "" without one. */
-int host_uplink(const struct netns *host, char ret_name[static 16]);
+/* The link of the family's default route with the lowest metric; "" without one. */
+int host_uplink(const struct netns *host, enum rules_family family, char ret_name[static 16]);
 
 /* Bridged frames would pass the host's iptables (br_netfilter): in a namespace of our own it is
  * switched off; on a machine's own network that is its owner's choice. 1: switched on still, 0: off

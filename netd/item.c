@@ -155,6 +155,13 @@ int items_compare(const struct items *wanted, const struct items *actual,
 	return 0;
 }
 
+const char *item_veth_peer(const struct item *veth)
+{
+	if (veth->link[0])
+		return veth->name;
+	return veth->name[0] == 'x' ? "eigw" : "igw";
+}
+
 static const char *const kind_names[ITEM_KINDS] = {
 	[ITEM_SET] = "set",
 	[ITEM_MEMBER] = "member",
@@ -191,7 +198,7 @@ static const char *route_type(uint32_t type)
 void item_print(const struct item *i, FILE *out)
 {
 	static const uint8_t no_mac[6];
-	static const char *const flags[] = {"guest-port", "router-port", "owned"};
+	static const char *const flags[] = {"guest-port", "router-port", "owned", "multicast"};
 	char text[IP_ANY_TEXT_MAX];
 
 	fprintf(out, "%s", kind_names[i->kind]);

@@ -40,6 +40,7 @@ enum item_flags {
 	ITEM_GUEST_PORT = 1,  /* bridge port: isolated, locked, no learning, no flooding */
 	ITEM_ROUTER_PORT = 2, /* bridge port: no learning, no flooding but broadcasts */
 	ITEM_OWNED = 4,	      /* tap: persistent, root's only */
+	ITEM_MULTICAST = 8,   /* router's port: multicasts come to it, too (neighbour discovery) */
 };
 
 struct item {
@@ -97,6 +98,10 @@ struct items items_slice(const struct items *s, enum item_kind from, enum item_k
 /* What leads from one sorted list to the other, in order of kinds. 0 or -ENOMEM. */
 int items_compare(const struct items *wanted, const struct items *actual,
 		  struct changes *ret_changes);
+
+/* The name of a veth's end in the router's namespace: its own name, so that people see what belongs
+ * together; but gateways are always "igw" and "eigw". */
+const char *item_veth_peer(const struct item *veth);
 
 /* One line for people and golden tests, without a newline. */
 void item_print(const struct item *i, FILE *out);

@@ -377,9 +377,11 @@ static int read_settings(struct daemon *d)
 
 	if (cidr_parse(config_string(d->config, "Network", "PublicPool"), &s->public_pool) < 0 ||
 	    cidr_parse(config_string(d->config, "Network", "TransitPool"), &s->transit_pool) < 0 ||
-	    s->transit_pool.bits > 30 || strlen(uplink) >= sizeof s->uplink) {
-		log_error(-EINVAL,
-			  "[Network] PublicPool, TransitPool or Uplink cannot be understood");
+	    s->transit_pool.bits > 30 ||
+	    cidr6_parse(config_string(d->config, "Network", "Ipv6Pool"), &s->ipv6_pool) < 0 ||
+	    s->ipv6_pool.bits > 56 || strlen(uplink) >= sizeof s->uplink) {
+		log_error(-EINVAL, "[Network] PublicPool, Ipv6Pool, TransitPool or Uplink cannot "
+				   "be understood");
 		return -EINVAL;
 	}
 	snprintf(s->uplink, sizeof s->uplink, "%s", uplink);

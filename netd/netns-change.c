@@ -75,8 +75,6 @@ static int create_bridge(const struct netns *n, const struct item *i)
 	return netlink_request(n->route, m);
 }
 
-/* The far end has the near end's name, so that people see what belongs together; but the gateway's
- * is always "igw". */
 static int create_veth(const struct netns *n, const struct item *i, const struct netns *router)
 {
 	struct nl_msg *m = link_message(NLM_F_CREATE | NLM_F_EXCL, i->name);
@@ -92,7 +90,7 @@ static int create_veth(const struct netns *n, const struct item *i, const struct
 	data = nla_nest_start(m, IFLA_INFO_DATA);
 	peer = nla_nest_start(m, VETH_INFO_PEER);
 	nlmsg_append(m, &peer_header, sizeof peer_header, NLMSG_ALIGNTO);
-	nla_put_string(m, IFLA_IFNAME, i->link[0] ? i->name : "igw");
+	nla_put_string(m, IFLA_IFNAME, item_veth_peer(i));
 	nla_put_u32(m, IFLA_MTU, i->mtu);
 	nla_put_u32(m, IFLA_NET_NS_FD, (uint32_t)router->fd);
 	nla_nest_end(m, peer);
@@ -140,7 +138,7 @@ static int set_port(const struct netns *n, int index, uint32_t flags)
 	nla_put_u8(m, IFLA_BRPORT_LOCKED, (uint8_t)is_guest);
 	nla_put_u8(m, IFLA_BRPORT_LEARNING, 0);
 	nla_put_u8(m, IFLA_BRPORT_UNICAST_FLOOD, 0);
-	nla_put_u8(m, IFLA_BRPORT_MCAST_FLOOD, 0);
+	nla_put_u8(m, IFLA_BRPORT_MCAST_FLOOD, !!(flags & ITEM_MULTICAST));
 	nla_put_u8(m, IFLA_BRPORT_BCAST_FLOOD, (uint8_t)!is_guest);
 	nla_nest_end(m, port);
 	return netlink_request(n->route, m);

@@ -60,11 +60,13 @@ static uint32_t port_flags(struct nlattr *slave_data)
 #define PORT(attribute) (a[IFLA_BRPORT_##attribute] && nla_get_u8(a[IFLA_BRPORT_##attribute]))
 	if (nla_parse_nested(a, IFLA_BRPORT_LOCKED, slave_data, NULL) < 0)
 		return 0;
-	if (PORT(LEARNING) || PORT(UNICAST_FLOOD) || PORT(MCAST_FLOOD))
+	if (PORT(LEARNING) || PORT(UNICAST_FLOOD))
 		return 0;
-	if (PORT(ISOLATED) && PORT(LOCKED) && !PORT(BCAST_FLOOD))
+	if (PORT(ISOLATED) && PORT(LOCKED) && !PORT(BCAST_FLOOD) && !PORT(MCAST_FLOOD))
 		return ITEM_GUEST_PORT;
-	return !PORT(ISOLATED) && !PORT(LOCKED) && PORT(BCAST_FLOOD) ? ITEM_ROUTER_PORT : 0;
+	if (PORT(ISOLATED) || PORT(LOCKED) || !PORT(BCAST_FLOOD))
+		return 0;
+	return PORT(MCAST_FLOOD) ? ITEM_ROUTER_PORT | ITEM_MULTICAST : ITEM_ROUTER_PORT;
 #undef PORT
 }
 
@@ -95,7 +97,8 @@ static void read_link(struct dump *d, struct item *i, struct nlattr **a, struct 
 
 	i->mtu = a[IFLA_MTU] && strcmp(i->name, "lo") != 0 ? nla_get_u32(a[IFLA_MTU]) : 0;
 	if ((i->kind == ITEM_BRIDGE || i->kind == ITEM_LEG) && a[IFLA_ADDRESS] &&
-	    nla_len(a[IFLA_ADDRESS]) == 6 && strcmp(i->name, "igw") != 0)
+	    nla_len(a[IFLA_ADDRESS]) == 6 && strcmp(i->name, "igw") != 0 &&
+	    strcmp(i->name, "eigw") != 0)
 		memcpy(i->mac, nla_data(a[IFLA_ADDRESS]), 6);
 	if (d->is_host && a[IFLA_IFALIAS])
 		snprintf(i->text, sizeof i->text, "%.*s", nla_len(a[IFLA_IFALIAS]),
@@ -302,6 +305,20 @@ static int dump(struct dump *d, int type, const void *header, size_t n,
 
 /* ---- sysctls ---- */
 
+/* A kernel without IPv6 has nothing to switch off, and an older one cannot forward by one link
+ * alone: host_doctor() says so. */
+static int is_known_setting(const char *name)
+{
+	static const char conf[] = "ipv6/conf/";
+	const char *leaf = strrchr(name, '/');
+	char path[96];
+
+	if (strncmp(name, conf, sizeof conf - 1) != 0)
+		return 1;
+	snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/all%s", leaf);
+	return access(path, F_OK) == 0;
+}
+
 static int dump_sysctls(void *arg)
 {
 	struct dump *d = arg;
@@ -317,13 +334,11 @@ static int dump_sysctls(void *arg)
 		snprintf(path, sizeof path, "/proc/sys/net/%s", w->name);
 		OWN(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
 		is = items_add(d->items, ITEM_SYSCTL, w->name);
-		/* The link may not be there yet: an empty value differs from any wanted one. A
-		 * kernel without IPv6 has nothing to switch off. */
+		/* The link may not be there yet: an empty value differs from any wanted one. */
 		n = fd < 0 ? 0 : read(fd, value, sizeof value - 1);
 		value[n > 0 ? n : 0] = '\0';
 		value[strcspn(value, "\n")] = '\0';
-		if (fd < 0 && strncmp(w->name, "ipv6/", 5) == 0 &&
-		    access("/proc/sys/net/ipv6", F_OK) < 0)
+		if (fd < 0 && !is_known_setting(w->name))
 			snprintf(value, sizeof value, "%s", w->text);
 		snprintf(is->text, sizeof is->text, "%s", value);
 	}

@@ -77,7 +77,13 @@ static int protect(struct router *r, struct items *ret_sets)
 		e = ipset_change(r->netns, &changes, 0);
 	for (size_t i = 0; i < changes.n; i++)
 		r->n_changes += changes.at[i].will != NULL;
-	return e < 0 ? e : protect_family(r, RULES_IPV4, &r->plan->rules);
+	if (e == 0)
+		e = protect_family(r, RULES_IPV4, &r->plan->rules);
+	/* A VPC without IPv6 costs no command; one that had it has the set of its addresses still.
+	 */
+	if (e == 0 && (r->plan->has_ipv6 || items_find(ret_sets, ITEM_SET, "local-6")))
+		e = protect_family(r, RULES_IPV6, &r->plan->rules6);
+	return e;
 }
 
 /* ---- links in the host's namespace ---- */
@@ -85,7 +91,7 @@ static int protect(struct router *r, struct items *ret_sets)
 /* A veth whose far end is not in the router's namespace (which was made anew, say) is of no use. */
 static int is_severed(const struct router *r, const struct item *veth)
 {
-	return !netns_has_link(r->netns, veth->link[0] ? veth->name : "igw");
+	return !netns_has_link(r->netns, item_veth_peer(veth));
 }
 
 static void drop_severed(struct pass *p, struct router *r, struct items *there)
@@ -167,7 +173,7 @@ static int is_translation(const struct plan *p, struct address private, struct a
 
 struct stale {
 	const struct plan *plan;
-	const struct changes *sets;
+	const struct changes *sets, *inside;
 };
 
 static int has_moved(const struct stale *s, const struct address *address)
@@ -177,7 +183,15 @@ static int has_moved(const struct stale *s, const struct address *address)
 
 		if (c->was && c->was->kind == ITEM_MEMBER && ip_is(&c->was->address, address) &&
 		    (!c->will || memcmp(c->was->mac, c->will->mac, 6) != 0) &&
-		    strncmp(c->was->name, "subnet-", 7) == 0)
+		    (strncmp(c->was->name, "subnet-", 7) == 0 ||
+		     strcmp(c->was->name, "local-6") == 0))
+			return 1;
+	}
+	/* IPv6 has no sets with MACs. */
+	for (size_t i = 0; address->family == AF_INET6 && i < s->inside->n; i++) {
+		const struct change *c = &s->inside->at[i];
+
+		if (c->was && c->was->kind == ITEM_NEIGHBOUR && ip_is(&c->was->address, address))
 			return 1;
 	}
 	return 0;
@@ -214,7 +228,7 @@ static void connect_router(struct pass *p, struct router *r, const struct items 
 	struct items wanted_sets = items_slice(&r->plan->router, ITEM_SET, ITEM_MEMBER);
 	OWN(changes_free) struct changes changes = {0}, set_changes = {0};
 	OWN(items_free) struct items there = {0};
-	struct stale stale = {r->plan, &set_changes};
+	struct stale stale = {r->plan, &set_changes, &changes};
 	int e = netns_dump(r->netns, &r->plan->router, &there);
 
 	if (e == 0)
@@ -322,30 +336,40 @@ static void end_router(struct pass *p, struct router *r)
 /* What the host's namespace should have: for itself, and for all plans together. */
 struct host_wants {
 	struct items own, all;
-	struct ruleset rules;
+	struct ruleset rules[RULES_FAMILIES];
 };
 
 static void own_host_wants_free(struct host_wants *w)
 {
 	items_free(&w->own);
 	items_free(&w->all);
-	ruleset_free(&w->rules);
+	for (size_t f = 0; f < RULES_FAMILIES; f++)
+		ruleset_free(&w->rules[f]);
+}
+
+static int has_gateway(const struct plan *p)
+{
+	return items_has(&p->router, ITEM_LEG, "igw") || items_has(&p->router, ITEM_LEG, "eigw");
 }
 
 static int want_host(struct pass *p, struct host_wants *w)
 {
-	int is_used = 0, e;
+	int is_used[RULES_FAMILIES] = {0}, e = 0;
 
 	for (size_t i = 0; i < p->n_routers; i++) {
 		const struct router *r = p->routers[i];
 
 		if (!router_is_present(r))
 			continue;
-		is_used |= !r->plan->is_idle && items_has(&r->plan->router, ITEM_LEG, "igw");
+		if (!r->plan->is_idle && has_gateway(r->plan)) {
+			is_used[RULES_IPV4] |= items_has(&r->plan->router, ITEM_LEG, "igw");
+			is_used[RULES_IPV6] |= r->plan->has_ipv6;
+		}
 		for (size_t j = 0; j < r->plan->host.n; j++)
 			items_copy(&w->all, &r->plan->host.at[j]);
 	}
-	e = host_plan(&p->settings, p->host, is_used, &w->own, &w->rules);
+	for (unsigned f = 0; e == 0 && f < RULES_FAMILIES; f++)
+		e = host_plan(&p->settings, p->host, f, is_used[f], &w->own, &w->rules[f]);
 	if (e == 0)
 		e = items_sort(&w->own);
 	for (size_t i = 0; i < w->own.n; i++)
@@ -425,12 +449,19 @@ static int connect_all(struct pass *p, const struct host_wants *w, struct prepar
 /* A firewall of the user's that does not let us in must not keep guests from starting. */
 static int host_apply(struct pass *p, struct host_wants *w)
 {
-	int e = want_host(p, w), n = e < 0 ? 0 : host_apply_rules(p->host, RULES_IPV4, &w->rules);
+	int e = want_host(p, w), n;
 
-	if (n < 0)
-		host_failed(p, n, NULL);
-	else
-		p->n_changes += (unsigned)n;
+	for (unsigned f = 0; e == 0 && f < RULES_FAMILIES; f++) {
+		/* Where no VPC has IPv6, ip6tables is asked once: for what an earlier process left.
+		 */
+		if (f == RULES_IPV6 && !w->rules[f].n && !p->host->chains[f].n && !p->is_first)
+			continue;
+		n = host_apply_rules(p->host, f, &w->rules[f]);
+		if (n < 0)
+			host_failed(p, n, NULL);
+		else
+			p->n_changes += (unsigned)n;
+	}
 	return e;
 }
 

@@ -4,91 +4,114 @@
 #include <errno.h>
 #include <string.h>
 
-static int has_members(const struct plan_input *in, const char *group_id)
+/* The interface's addresses of the family, and the text of each. */
+static const json_t *addresses_of(const json_t *eni, enum rules_family family)
+{
+	return json_object_get(eni, family == RULES_IPV6 ? "Ipv6Addresses" : "PrivateIpAddresses");
+}
+
+static const char *text_of(const json_t *address, enum rules_family family)
+{
+	return jstr(address, family == RULES_IPV6 ? "Ipv6Address" : "PrivateIpAddress");
+}
+
+/* The name of the group's members of the family. */
+static void set_name(enum rules_family family, const char *group_id, char ret_name[static 32])
+{
+	snprintf(ret_name, 32, "%.28s%s", group_id, family == RULES_IPV6 ? "-6" : "");
+}
+
+static int has_members(const struct plan_input *in, enum rules_family family, const char *group_id)
 {
 	const json_t *eni, *group;
 	size_t i, g;
 
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni))
+		if (plan_is_active(eni) && json_array_size(addresses_of(eni, family)))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
 				if (strcmp(jstr_or(group, "GroupId", ""), group_id) == 0)
 					return 1;
 	return 0;
 }
 
-/* A rule that names a group without members fits nothing, and is left out; so is what only IPv6 or
- * prefix lists could fit. */
-static int plan_group_rule(const struct plan_input *in, struct plan *p, const char *chain,
-			   const json_t *rule)
+/* A rule that names a group without members fits nothing, and is left out; so is what only the
+ * other family or prefix lists could fit. */
+static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rules_family family,
+			   const char *chain, const json_t *rule)
 {
 	int is_egress = jbool(rule, "IsEgress", 0);
-	const char *cidr = jstr(rule, "CidrIpv4"),
+	const char *cidr = jstr(rule, family == RULES_IPV6 ? "CidrIpv6" : "CidrIpv4"),
 		   *group = jpath_str(rule, "ReferencedGroupInfo.GroupId");
-	char protocol[80], peer[48] = "", set[80] = "";
+	char protocol[80], peer[64] = "", set[80] = "", name[32];
 
-	if (plan_match_protocol(jstr_or(rule, "IpProtocol", "-1"), jint(rule, "FromPort", -1),
-				jint(rule, "ToPort", -1), protocol, sizeof protocol) < 0)
+	if (plan_match_protocol(family, jstr_or(rule, "IpProtocol", "-1"),
+				jint(rule, "FromPort", -1), jint(rule, "ToPort", -1), protocol,
+				sizeof protocol) < 0)
 		return 0;
 	if (group) {
-		if (!has_members(in, group))
+		if (!has_members(in, family, group))
 			return 0;
-		snprintf(set, sizeof set, "-m set --match-set %s %s ", group,
+		set_name(family, group, name);
+		snprintf(set, sizeof set, "-m set --match-set %s %s ", name,
 			 is_egress ? "dst" : "src");
 	} else if (!cidr) {
 		return 0;
 	} else if (plan_match_cidr(is_egress ? "-d" : "-s", cidr, peer, sizeof peer) < 0) {
 		return -EINVAL;
 	}
-	ruleset_rule(&p->rules, "filter", chain, "%s%s%s%s", peer, protocol, set,
+	ruleset_rule(plan_chains(p, family), "filter", chain, "%s%s%s%s", peer, protocol, set,
 		     is_egress ? "-g ingress" : "-j ACCEPT");
 	return 0;
 }
 
-static int plan_group(const struct plan_input *in, struct plan *p, const char *id)
+static int plan_group(const struct plan_input *in, struct plan *p, enum rules_family family,
+		      const char *id)
 {
-	char in_chain[32], out_chain[32];
-	struct item *set = items_add(&p->router, ITEM_SET, id);
+	struct ruleset *s = plan_chains(p, family);
+	char in_chain[32], out_chain[32], name[32];
+	struct item *set;
 	const json_t *rule;
 	size_t i;
 
+	set_name(family, id, name);
+	set = items_add(&p->router, ITEM_SET, name);
 	snprintf(set->text, sizeof set->text, "hash:ip");
+	set->address.family = family == RULES_IPV6 ? AF_INET6 : 0;
 	snprintf(in_chain, sizeof in_chain, "%.24s-in", id);
 	snprintf(out_chain, sizeof out_chain, "%.24s-out", id);
-	ruleset_rule(&p->rules, "filter", "egress", "-m set --match-set %s src -j %s", id,
-		     out_chain);
-	ruleset_rule(&p->rules, "filter", "ingress", "-m set --match-set %s dst -j %s", id,
-		     in_chain);
-	ruleset_chain(&p->rules, "filter", in_chain, "-");
-	ruleset_chain(&p->rules, "filter", out_chain, "-");
+	ruleset_rule(s, "filter", "egress", "-m set --match-set %s src -j %s", name, out_chain);
+	ruleset_rule(s, "filter", "ingress", "-m set --match-set %s dst -j %s", name, in_chain);
+	ruleset_chain(s, "filter", in_chain, "-");
+	ruleset_chain(s, "filter", out_chain, "-");
 	json_array_foreach (in->security_group_rules, i, rule)
 		if (strcmp(jstr_or(rule, "GroupId", ""), id) == 0 &&
-		    plan_group_rule(in, p, jbool(rule, "IsEgress", 0) ? out_chain : in_chain,
-				    rule) < 0)
+		    plan_group_rule(in, p, family,
+				    jbool(rule, "IsEgress", 0) ? out_chain : in_chain, rule) < 0)
 			return -EINVAL;
 	return 0;
 }
 
-int plan_groups(const struct plan_input *in, struct plan *p)
+int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
 {
 	const json_t *group, *eni, *address;
+	char name[32];
 	size_t i, g, a;
 
 	json_array_foreach (in->security_groups, i, group) {
 		const char *id = jstr(group, "GroupId");
 
-		if (id && has_members(in, id) && plan_group(in, p, id) < 0)
+		if (id && has_members(in, family, id) && plan_group(in, p, family, id) < 0)
 			return -EINVAL;
 	}
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
-				json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a,
-						    address) {
-					struct item *member = items_add(&p->router, ITEM_MEMBER,
-									jstr(group, "GroupId"));
+				json_array_foreach (addresses_of(eni, family), a, address) {
+					struct item *member;
 
-					if (ip_any_parse(jstr(address, "PrivateIpAddress"),
+					set_name(family, jstr_or(group, "GroupId", ""), name);
+					member = items_add(&p->router, ITEM_MEMBER, name);
+					if (ip_any_parse(text_of(address, family),
 							 &member->address) < 0)
 						return -EINVAL;
 				}

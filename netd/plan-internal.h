@@ -13,9 +13,11 @@ struct making {
 	const struct plan_settings *settings;
 	const struct plan_input *in;
 	struct plan *p;
-	uint32_t index;	   /* of the VPC */
-	const char *igw;   /* its id, NULL without one */
-	char igw_link[16]; /* host's end */
+	uint32_t index;	    /* of the VPC */
+	const char *igw;    /* its id, NULL without one */
+	char igw_link[16];  /* host's end */
+	struct cidr6 block; /* the VPC's, if the plan has IPv6 */
+	const char *egress; /* id of the egress-only gateway, NULL without one */
 	char *what;
 };
 
@@ -50,15 +52,35 @@ struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uin
  * and a blackhole for the rest. */
 int plan_table(struct making *m, uint32_t table, const char *link, const json_t *route_table);
 
-/* ---- chains ---- */
+/* ---- plan-ipv6.c: the IPv6 side of each; nothing for a VPC without a block ---- */
+
+/* The first IPv6 block of a VPC or a subnet. 0 or -ENOENT. */
+int plan_block_of(const json_t *vpc_or_subnet, struct cidr6 *ret_block);
+/* Called first: looks up the VPC's block. */
+void plan_ipv6_router(struct making *m);
+void plan_ipv6_gateways(struct making *m);
+/* After the subnet's links are planned. */
+int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, uint32_t table);
+/* `like` has the interface's MAC and leg. */
+int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_guest *like);
+int plan_rules6(const struct plan_input *in, struct plan *p);
+
+/* ---- chains, for either family ---- */
+
+static inline struct ruleset *plan_chains(struct plan *p, enum rules_family family)
+{
+	return family == RULES_IPV6 ? &p->rules6 : &p->rules;
+}
 
 #define PLAN_MATCH_MAX 80
 /* "-s 10.0.0.0/8 ", or nothing for everything. 0 or -EINVAL. */
 int plan_match_cidr(const char *flag, const char *cidr, char *out, size_t n_out);
-/* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in IPv4 fits it. */
-int plan_match_protocol(const char *protocol, int64_t from, int64_t to, char *out, size_t n_out);
+/* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in the family fits
+ * it. */
+int plan_match_protocol(enum rules_family family, const char *protocol, int64_t from, int64_t to,
+			char *out, size_t n_out);
 /* Sets and chains of security groups (plan-group.c), of ACLs (plan-acl.c), of translation
  * (plan-nat.c). */
-int plan_groups(const struct plan_input *in, struct plan *p);
-int plan_acls(const struct plan_input *in, struct plan *p);
+int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family);
+int plan_acls(const struct plan_input *in, struct plan *p, enum rules_family family);
 int plan_nat(const struct plan_input *in, struct plan *p);

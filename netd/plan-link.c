@@ -89,6 +89,7 @@ int plan_subnet(struct making *m, const json_t *subnet)
 	struct cidr cidr;
 	char bridge[16], leg[16];
 	struct item *i;
+	int r;
 
 	if (!id || cidr_parse(jstr(subnet, "CidrBlock"), &cidr) < 0 || cidr.bits < 16)
 		return plan_bad(m, subnet, "SubnetId");
@@ -111,7 +112,8 @@ int plan_subnet(struct making *m, const json_t *subnet)
 	snprintf(i->text, sizeof i->text, "bitmap:ip,mac");
 	i->via = ip4(cidr_first(cidr));
 	i->type = cidr.bits;
-	return plan_table(m, PLAN_TABLE + index, leg, plan_table_of_subnet(m, id));
+	r = plan_table(m, PLAN_TABLE + index, leg, plan_table_of_subnet(m, id));
+	return r < 0 ? r : plan_ipv6_subnet(m, subnet, leg, PLAN_TABLE + index);
 }
 
 void plan_gateway(struct making *m)
@@ -123,7 +125,8 @@ void plan_gateway(struct making *m)
 	plan_sysctl(&p->host, "ipv4/conf/%s/forwarding", link, "1");
 	plan_sysctl(&p->host, "ipv4/conf/%s/rp_filter", link,
 		    "1"); /* what comes out has an address that is routed in */
-	plan_sysctl(&p->host, "ipv6/conf/%s/disable_ipv6", link, "1");
+	if (!p->has_ipv6)
+		plan_sysctl(&p->host, "ipv6/conf/%s/disable_ipv6", link, "1");
 	plan_address_add(&p->host, link, plan_transit(m), 31);
 	(void)plan_link(&p->router, ITEM_LEG, "igw", PLAN_MTU_IGW, 0, NULL);
 	plan_address_add(&p->router, "igw", plan_transit(m) + 1, 31);
@@ -197,5 +200,5 @@ int plan_interface(struct making *m, const json_t *eni)
 	json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, private_address)
 		if (plan_guest(m, eni, private_address, &like) < 0)
 			return plan_bad(m, eni, "NetworkInterfaceId");
-	return 0;
+	return plan_ipv6_interface(m, eni, &like);
 }

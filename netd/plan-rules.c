@@ -18,26 +18,45 @@
 #include <errno.h>
 #include <string.h>
 
-/* "-s 10.0.0.0/8 " or nothing for everything. */
+/* "-s 10.0.0.0/8 ", "-s fd00::/8 ", or nothing for everything. */
 int plan_match_cidr(const char *flag, const char *cidr, char *out, size_t n_out)
 {
 	struct cidr c;
-	char canonical[CIDR_TEXT_MAX];
+	char canonical[CIDR6_TEXT_MAX];
 
-	if (cidr_parse(cidr, &c) < 0)
+	if (cidr_parse(cidr, &c) == 0)
+		cidr_format(cidr_canonical(c), canonical);
+	else if (cidr6_canonical(cidr, canonical) == 0)
+		c.bits = strcmp(canonical, "::/0") != 0;
+	else
 		return -EINVAL;
-	cidr_format(cidr_canonical(c), canonical);
 	snprintf(out, n_out, "%s%s%s%s", c.bits ? flag : "", c.bits ? " " : "",
 		 c.bits ? canonical : "", c.bits ? " " : "");
 	return 0;
 }
 
-/* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in IPv4 fits it. */
-int plan_match_protocol(const char *protocol, int64_t from, int64_t to, char *out, size_t n_out)
+static void match_icmp(enum rules_family family, int64_t type, int64_t code, char *out,
+		       size_t n_out)
+{
+	const char *match =
+		family == RULES_IPV6 ? "58 -m icmp6 --icmpv6-type" : "icmp -m icmp --icmp-type";
+
+	if (type < 0)
+		snprintf(out, n_out, "-p %s ", family == RULES_IPV6 ? "58" : "icmp");
+	else if (code < 0)
+		snprintf(out, n_out, "-p %s %d ", match, (int)type);
+	else
+		snprintf(out, n_out, "-p %s %d/%d ", match, (int)type, (int)code);
+}
+
+/* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in the family fits
+ * it. */
+int plan_match_protocol(enum rules_family family, const char *protocol, int64_t from, int64_t to,
+			char *out, size_t n_out)
 {
 	static const struct {
 		const char *aws, *iptables;
-	} names[] = {{"6", "tcp"}, {"17", "udp"}, {"1", "icmp"}};
+	} names[] = {{"6", "tcp"}, {"17", "udp"}, {"1", "icmp"}, {"58", "icmpv6"}};
 	const char *name = protocol;
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -46,16 +65,10 @@ int plan_match_protocol(const char *protocol, int64_t from, int64_t to, char *ou
 	out[0] = '\0';
 	if (strcmp(name, "-1") == 0 || strcmp(name, "all") == 0)
 		return 0;
-	if (strcmp(name, "icmpv6") == 0 || strcmp(name, "58") == 0)
+	if (strcmp(name, family == RULES_IPV6 ? "icmp" : "icmpv6") == 0)
 		return -ENOENT;
-	if (strcmp(name, "icmp") == 0) {
-		if (from < 0)
-			snprintf(out, n_out, "-p icmp ");
-		else if (to < 0)
-			snprintf(out, n_out, "-p icmp -m icmp --icmp-type %d ", (int)from);
-		else
-			snprintf(out, n_out, "-p icmp -m icmp --icmp-type %d/%d ", (int)from,
-				 (int)to);
+	if (strncmp(name, "icmp", 4) == 0) {
+		match_icmp(family, from, to, out, n_out);
 	} else if (strcmp(name, "tcp") == 0 || strcmp(name, "udp") == 0) {
 		if (from < 0 || (from == 0 && to >= 65535))
 			snprintf(out, n_out, "-p %s ", name);
@@ -150,7 +163,8 @@ int plan_rules(const struct plan_input *in, struct plan *p)
 	plan_spoof_chain(in, p);
 	plan_input_chain(p);
 	plan_forward_chain(p);
-	if ((r = plan_nat(in, p)) < 0 || (r = plan_acls(in, p)) < 0 || (r = plan_groups(in, p)) < 0)
+	if ((r = plan_nat(in, p)) < 0 || (r = plan_acls(in, p, RULES_IPV4)) < 0 ||
+	    (r = plan_groups(in, p, RULES_IPV4)) < 0)
 		return r;
 	ruleset_rule(&p->rules, "filter", "egress", "-j DROP");
 	ruleset_rule(&p->rules, "filter", "ingress", "-j DROP");

@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Of a new namespace and its future links. IPv6 is off until VPCs have it: otherwise link-local
- * addresses would reach the router. */
+/* Of a new namespace and its future links. */
 static const struct {
 	const char *path, *value;
 } router_sysctls[] = {
@@ -16,8 +15,6 @@ static const struct {
 	{"ipv4/conf/default/rp_filter", "0"},
 	{"ipv4/conf/default/send_redirects", "0"},
 	{"ipv4/ip_forward", "1"},
-	{"ipv6/conf/all/disable_ipv6", "1"},
-	{"ipv6/conf/default/disable_ipv6", "1"},
 };
 
 int plan_is_active(const json_t *network_interface)
@@ -119,6 +116,7 @@ static void plan_router(struct making *m)
 
 	for (size_t i = 0; i < sizeof router_sysctls / sizeof *router_sysctls; i++)
 		plan_sysctl(s, router_sysctls[i].path, "", router_sysctls[i].value);
+	plan_ipv6_router(m);
 	(void)plan_link(s, ITEM_LEG, "lo", 0, 0, NULL);
 	plan_address_add(s, "lo", ADDRESS_IMDS, 32);
 	plan_address_add(s, "lo", ADDRESS_DNS, 32);
@@ -137,6 +135,7 @@ static int plan_parts(struct making *m)
 	plan_router(m);
 	if (m->igw)
 		plan_gateway(m);
+	plan_ipv6_gateways(m);
 	json_array_foreach (m->in->subnets, i, subnet) {
 		int is_used = 0;
 
@@ -164,7 +163,7 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 {
 	OWN(plan_free) struct plan *p = calloc(1, sizeof *p);
 	struct making m = {.settings = settings, .in = in, .p = p, .what = ret_what};
-	const json_t *igw, *attachment;
+	const json_t *igw, *egress, *attachment;
 	struct cidr cidr;
 	size_t i, a;
 	int r;
@@ -183,11 +182,13 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 		json_array_foreach (json_object_get(igw, "Attachments"), a, attachment)
 			if (strcmp(jstr_or(attachment, "VpcId", ""), p->vpc_id) == 0)
 				m.igw = jstr(igw, "InternetGatewayId");
+	json_array_foreach (in->egress_only_gateways, i, egress)
+		m.egress = jstr(egress, "EgressOnlyInternetGatewayId");
 	id_link_name('g', p->vpc_id, m.igw_link);
-	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0)
+	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0 || (r = plan_rules6(in, p)) < 0)
 		return r;
 	if ((r = items_sort(&p->router)) < 0 || (r = items_sort(&p->host)) < 0 ||
-	    (r = ruleset_sort(&p->rules)) < 0)
+	    (r = ruleset_sort(&p->rules)) < 0 || (r = ruleset_sort(&p->rules6)) < 0)
 		return r;
 	*ret_plan = give(p);
 	return 0;
@@ -200,7 +201,9 @@ void plan_free(struct plan *p)
 	items_free(&p->router);
 	items_free(&p->host);
 	ruleset_free(&p->rules);
+	ruleset_free(&p->rules6);
 	free(p->guests);
+	free(p->guests6);
 	free(p);
 }
 
@@ -220,6 +223,10 @@ void plan_print(const struct plan *p, FILE *out)
 	print_items("router", &p->router, out);
 	fprintf(out, "# rules\n");
 	ruleset_print(&p->rules, out);
+	if (p->has_ipv6) {
+		fprintf(out, "# rules, IPv6\n");
+		ruleset_print(&p->rules6, out);
+	}
 	fprintf(out, "# names: zone %s, domain %s, %zu resolvers\n", p->zone, p->domain,
 		p->n_dns_servers);
 	for (size_t i = 0; i < p->n_guests; i++)

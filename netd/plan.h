@@ -21,10 +21,15 @@
 #define PLAN_GROUP    26485 /* marks our links in the host's namespace: "gu" */
 #define PLAN_TABLE_IGW                                                                             \
 	999 /* routes what comes from the internet gateway; subnets have PLAN_TABLE + _Index */
-#define PLAN_TABLE 1000
+#define PLAN_TABLE	  1000
+#define PLAN_TABLE_EGRESS 998 /* from the egress-only gateway, where nothing can begin */
 
 #define ADDRESS_IMDS 0xa9fea9feu /* 169.254.169.254 */
 #define ADDRESS_DNS  0xa9fea9fdu /* 169.254.169.253; also the VPC's base address + 2 */
+
+/* The same over IPv6, as in AWS. */
+static const struct in6_addr address_imds6 = {.s6_addr = {0xfd, 0, 0x0e, 0xc2, [14] = 2, 0x54}},
+			     address_dns6 = {.s6_addr = {0xfd, 0, 0x0e, 0xc2, [14] = 2, 0x53}};
 
 struct plan_settings {
 	uint32_t transit; /* TransitPool: the VPC with _Index n has the /31 at transit + 2n */
@@ -40,6 +45,7 @@ struct plan_input {
 	json_t *subnets, *route_tables, *internet_gateways, *network_acls, *security_groups,
 		*security_group_rules;
 	json_t *network_interfaces;
+	json_t *egress_only_gateways;
 };
 
 /* One private address of one interface: what DHCP and DNS know of it. */
@@ -54,6 +60,14 @@ struct plan_guest {
 	char ptr_record[256];  /* what the public address is called in reverse, "" if not said */
 };
 
+/* One IPv6 address of one interface. Those of one interface follow one another. */
+struct plan_guest6 {
+	uint8_t mac[6];
+	char leg[16];
+	struct in6_addr address;
+	struct cidr6 subnet; /* the subnet's block */
+};
+
 struct plan {
 	char vpc_id[ID_MAX];
 	char netns[ID_MAX + 8]; /* name below /run/netns */
@@ -61,6 +75,10 @@ struct plan {
 	struct items router;	/* inside the namespace */
 	struct items host;	/* in the host's namespace */
 	struct ruleset rules;	/* inside the namespace */
+	int has_ipv6;
+	struct ruleset rules6; /* ip6tables', likewise */
+	struct plan_guest6 *guests6;
+	size_t n_guests6;
 	struct plan_guest *guests;
 	size_t n_guests;
 	int has_dns;

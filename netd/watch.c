@@ -115,10 +115,11 @@ static int on_event(sd_event_source *source, int fd, uint32_t events, void *arg)
 
 static int subscribe(void *arg)
 {
-	static const int host_groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, 0};
-	static const int router_groups[] = {RTNLGRP_LINK,	 RTNLGRP_NEIGH,
-					    RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
-					    RTNLGRP_IPV4_RULE,	 0};
+	static const int host_groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, 0};
+	static const int router_groups[] = {
+		RTNLGRP_LINK,	    RTNLGRP_NEIGH,     RTNLGRP_IPV4_IFADDR,
+		RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR,
+		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, 0};
 	static const int filter_groups[] = {NFNLGRP_NFTABLES, 0};
 	struct watch *w = arg;
 	int r = netlink_subscribe(NETLINK_ROUTE, w->netns->name[0] ? router_groups : host_groups,

@@ -60,20 +60,26 @@ def test_without_bridge_netfilter_of_its_own(netd):
 # ---- what iptables makes of the golden files ----
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests/golden/netd").glob("*.txt")), ids=lambda p: p.stem)
-def test_rules_are_written_as_iptables_prints_them(path):
-    text = path.read_text()
-    sets = re.findall(r"^set (\S+) (\S+)(?: range (\S+))?$", text, re.M)
-    rules = text.split("# rules\n")[1].split("# names")[0]
+def check_rules(rules, command):
     rules = re.sub(r"^(:\S+ \S+)$", r"\1 [0:0]", rules, flags=re.M).replace("\n*", "\nCOMMIT\n*") + "COMMIT\n"
-    sh("ip netns add golden")
-    try:
-        for name, kind, span in sets:
-            sh(f"ip netns exec golden ipset create {name} {kind} {'range ' + span if span else ''}")
-        subprocess.run(["ip", "netns", "exec", "golden", "iptables-nft-restore"], input=rules, text=True, check=True)
-        saved = sh("ip netns exec golden iptables-nft-save").replace("-p gre", "-p 47")
-    finally:
-        sh("ip netns del golden")
+    subprocess.run(["ip", "netns", "exec", "golden", command + "-restore"], input=rules, text=True, check=True)
+    saved = sh(f"ip netns exec golden {command}-save").replace("-p gre", "-p 47").replace("-p ipv6-icmp", "-p 58")
     want, got = ([line for line in t.splitlines() if line.startswith("-A")] for t in (rules, saved))
     assert sorted(got) == sorted(want)
     assert [line for line in got if "FORWARD" in line] == [line for line in want if "FORWARD" in line]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/golden/netd").glob("*.txt")), ids=lambda p: p.stem)
+def test_rules_are_written_as_iptables_prints_them(path):
+    text = path.read_text()
+    sets = re.findall(r"^set (\S+) (\S+)( ipv6)?(?: range (\S+))?$", text, re.M)
+    sh("ip netns add golden")
+    try:
+        for name, kind, six, span in sets:
+            more = "family inet6" if six else f"range {span}" if span else ""
+            sh(f"ip netns exec golden ipset create {name} {kind} {more}")
+        for title, command in ("# rules\n", "iptables-nft"), ("# rules, IPv6\n", "ip6tables-nft"):
+            if title in text:
+                check_rules(text.split(title)[1].split("# ")[0], command)
+    finally:
+        sh("ip netns del golden")

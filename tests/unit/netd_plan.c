@@ -23,6 +23,7 @@ static struct plan_input input_of(json_t *d)
 		.security_groups = json_object_get(d, "SecurityGroups"),
 		.security_group_rules = json_object_get(d, "SecurityGroupRules"),
 		.network_interfaces = json_object_get(d, "NetworkInterfaces"),
+		.egress_only_gateways = json_object_get(d, "EgressOnlyInternetGateways"),
 	};
 }
 

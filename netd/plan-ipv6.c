@@ -1,0 +1,402 @@
+/*
+ * Plan, IPv6: what a VPC with an IPv6 block has beside its IPv4 side; nothing at all without.
+ *
+ * The shape is IPv4's: every known address is a /128 route with a permanent neighbour, neighbour
+ * discovery is answered by the router for all of them (proxy), so traffic within a subnet passes
+ * the groups. Every leg is fe80::1. What differs:
+ *
+ * - The kernel has no set of IPv6 addresses and MACs together: who may send what is a chain per
+ *   subnet. Of link-local senders only neighbour discovery and DHCPv6 are let in, and questions for
+ *   duplicates are dropped: the proxy would answer them, and no one else can have the address.
+ * - Multicast reaches the router (neighbour discovery needs it), and it alone.
+ * - Nothing is translated: what comes from outside by the internet gateway has the guest's own
+ *   address. An egress-only gateway is a link of its own by which no connection can begin outside.
+ */
+#include "plan-internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+
+#define RULE_PRIORITY 100
+
+/* The router on its legs, and the host's and the router's end of a gateway's link. */
+static const struct in6_addr address_leg = {.s6_addr = {0xfe, 0x80, [15] = 1}},
+			     address_host = {.s6_addr = {0xfe, 0x80, [15] = 1}},
+			     address_router = {.s6_addr = {0xfe, 0x80, [15] = 2}};
+
+struct setting {
+	const char *path, *value;
+};
+
+static const struct setting off_sysctls[] = {
+	{"ipv6/conf/all/disable_ipv6", "1"},
+	{"ipv6/conf/default/disable_ipv6", "1"},
+};
+
+/* addr_gen_mode 1: no addresses but those that are planned. Legs without IPv6 let nothing in (raw
+ * chain). */
+static const struct setting on_sysctls[] = {
+	{"ipv6/conf/all/addr_gen_mode", "1"},	 {"ipv6/conf/all/disable_ipv6", "0"},
+	{"ipv6/conf/all/forwarding", "1"},	 {"ipv6/conf/all/proxy_ndp", "1"},
+	{"ipv6/conf/default/disable_ipv6", "0"},
+};
+
+/* The host's end of a gateway: it forwards, and believes nobody. */
+static const struct setting gateway_sysctls[] = {
+	{"ipv6/conf/%s/accept_ra", "0"},
+	{"ipv6/conf/%s/addr_gen_mode", "1"},
+	{"ipv6/conf/%s/disable_ipv6", "0"},
+	{"ipv6/conf/%s/force_forwarding", "1"},
+};
+
+static void sysctls(struct items *s, const struct setting *settings, size_t n, const char *link)
+{
+	for (size_t i = 0; i < n; i++)
+		plan_sysctl(s, settings[i].path, link, settings[i].value);
+}
+
+int plan_block_of(const json_t *vpc_or_subnet, struct cidr6 *ret_block)
+{
+	const json_t *association;
+	size_t i;
+
+	json_array_foreach (json_object_get(vpc_or_subnet, "Ipv6CidrBlockAssociationSet"), i,
+			    association)
+		if (cidr6_parse(jstr(association, "Ipv6CidrBlock"), ret_block) == 0)
+			return 0;
+	return -ENOENT;
+}
+
+static struct item *route6(struct items *s, uint32_t table, struct cidr6 to, uint32_t type,
+			   const char *link)
+{
+	struct item *i = items_add(s, ITEM_ROUTE, NULL);
+
+	i->table = table;
+	i->address = ip6(cidr6_first(to));
+	i->plen = to.bits;
+	i->type = type;
+	snprintf(i->link, sizeof i->link, "%s", link);
+	return i;
+}
+
+static void address6(struct items *s, const char *link, struct in6_addr address, uint32_t plen)
+{
+	struct item *i = items_add(s, ITEM_ADDRESS, link);
+
+	i->address = ip6(address);
+	i->plen = plen;
+}
+
+static void set6(struct items *s, const char *of)
+{
+	struct item *i = items_add(s, ITEM_SET, NULL);
+
+	snprintf(i->name, sizeof i->name, "%.28s-6", of);
+	snprintf(i->text, sizeof i->text, "hash:ip");
+	i->address.family = AF_INET6;
+}
+
+/* ---- route tables ---- */
+
+static int route_to_interface(const struct making *m, struct item *i, const char *id)
+{
+	const json_t *eni = plan_find(m->in->network_interfaces, "NetworkInterfaceId", id);
+	const json_t *first = json_array_get(json_object_get(eni, "Ipv6Addresses"), 0);
+
+	if (!eni || !plan_is_active(eni) || ip_any_parse(jstr(first, "Ipv6Address"), &i->via) < 0 ||
+	    i->via.family != AF_INET6)
+		return -ENOENT;
+	id_link_name('l', jstr_or(eni, "SubnetId", ""), i->link);
+	return 0;
+}
+
+static void to_gateway(struct item *i, const char *link)
+{
+	i->type = RTN_UNICAST;
+	i->via = ip6(address_host);
+	snprintf(i->link, sizeof i->link, "%s", link);
+}
+
+static int plan_route6(const struct making *m, uint32_t table, const json_t *doc)
+{
+	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId"),
+		   *egress = jstr(doc, "EgressOnlyInternetGatewayId");
+	struct cidr6 destination;
+	struct item *i;
+
+	if (!jstr(doc, "DestinationIpv6CidrBlock"))
+		return 0;
+	if (cidr6_parse(jstr(doc, "DestinationIpv6CidrBlock"), &destination) < 0)
+		return -EINVAL;
+	i = route6(&m->p->router, table, destination, RTN_BLACKHOLE, "");
+	if (gateway && strcmp(gateway, "local") == 0)
+		i->type = RTN_THROW;
+	else if (gateway && m->igw && strcmp(gateway, m->igw) == 0)
+		to_gateway(i, "igw");
+	else if (egress && m->egress && strcmp(egress, m->egress) == 0)
+		to_gateway(i, "eigw");
+	else if (eni && route_to_interface(m, i, eni) == 0)
+		i->type = RTN_UNICAST;
+	return 0;
+}
+
+static int plan_table6(struct making *m, uint32_t table, const char *link,
+		       const json_t *route_table)
+{
+	struct item *rule = items_add(&m->p->router, ITEM_RULE, link);
+	int has_default = 0;
+	const json_t *doc;
+	size_t i;
+
+	rule->address.family = AF_INET6;
+	rule->table = table;
+	rule->metric = RULE_PRIORITY;
+	(void)route6(&m->p->router, table, m->block, RTN_THROW, "");
+	json_array_foreach (json_object_get(route_table, "Routes"), i, doc) {
+		if (plan_route6(m, table, doc) < 0)
+			return plan_bad(m, route_table, "RouteTableId");
+		has_default |= strcmp(jstr_or(doc, "DestinationIpv6CidrBlock", ""), "::/0") == 0;
+	}
+	if (!has_default)
+		(void)route6(&m->p->router, table, (struct cidr6){0}, RTN_BLACKHOLE, "");
+	return 0;
+}
+
+/* ---- the router, its links, its guests ---- */
+
+void plan_ipv6_router(struct making *m)
+{
+	struct items *s = &m->p->router;
+
+	m->p->has_ipv6 = plan_block_of(m->in->vpc, &m->block) == 0;
+	if (!m->p->has_ipv6) {
+		sysctls(s, off_sysctls, sizeof off_sysctls / sizeof *off_sysctls, "");
+		return;
+	}
+	sysctls(s, on_sysctls, sizeof on_sysctls / sizeof *on_sysctls, "");
+	address6(s, "lo", address_dns6, 128);
+	address6(s, "lo", address_imds6, 128);
+	set6(s, "local");
+}
+
+/* The VPC's block leads to its internet gateway, or else to its egress-only one: answers to what
+ * left by the one may come back by the other. */
+static void gateway(struct making *m, const char *id, const char *host_link, const char *link,
+		    uint32_t table)
+{
+	struct plan *p = m->p;
+
+	if (strcmp(link, "igw") != 0) {
+		(void)plan_link(&p->host, ITEM_VETH, host_link, PLAN_MTU_IGW, 0, id);
+		(void)plan_link(&p->router, ITEM_LEG, link, PLAN_MTU_IGW, 0, NULL);
+		plan_sysctl(&p->host, "ipv4/conf/%s/forwarding", host_link, "0");
+	}
+	sysctls(&p->host, gateway_sysctls, sizeof gateway_sysctls / sizeof *gateway_sysctls,
+		host_link);
+	address6(&p->host, host_link, address_host, 64);
+	address6(&p->router, link, address_router, 64);
+	(void)plan_table6(m, table, link, NULL); /* fails only for routes, and there are none */
+	if (m->igw && strcmp(link, "igw") != 0)
+		return;
+	route6(&p->host, RT_TABLE_MAIN, m->block, RTN_UNICAST, host_link)->via =
+		ip6(address_router);
+}
+
+void plan_ipv6_gateways(struct making *m)
+{
+	char link[16];
+
+	if (!m->p->has_ipv6)
+		return;
+	if (m->igw)
+		gateway(m, m->igw, m->igw_link, "igw", PLAN_TABLE_IGW);
+	if (!m->egress)
+		return;
+	id_link_name('x', m->p->vpc_id, link);
+	gateway(m, m->egress, link, "eigw", PLAN_TABLE_EGRESS);
+}
+
+int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, uint32_t table)
+{
+	struct cidr6 block;
+	struct item *port;
+
+	if (!m->p->has_ipv6 || plan_block_of(subnet, &block) < 0)
+		return 0;
+	if (!cidr6_has_cidr(m->block, block))
+		return plan_bad(m, subnet, "SubnetId");
+	for (size_t i = 0; i < m->p->host.n; i++) {
+		port = &m->p->host.at[i];
+		if (port->kind == ITEM_VETH && strcmp(port->name, leg) == 0)
+			port->flags |= ITEM_MULTICAST;
+	}
+	plan_sysctl(&m->p->router, "ipv6/neigh/%s/proxy_delay", leg, "0");
+	address6(&m->p->router, leg, address_leg, 64);
+	(void)route6(&m->p->router, RT_TABLE_MAIN, block, RTN_BLACKHOLE, "");
+	return plan_table6(m, table, leg, plan_table_of_subnet(m, jstr(subnet, "SubnetId")));
+}
+
+static int guest6(struct plan *p, struct plan_guest6 *g, const char *text)
+{
+	struct item *i;
+	char set[] = "local-6";
+
+	if (!text || inet_pton(AF_INET6, text, &g->address) != 1)
+		return -EINVAL;
+	(void)route6(&p->router, RT_TABLE_MAIN, (struct cidr6){g->address, 128}, RTN_UNICAST,
+		     g->leg);
+	i = items_add(&p->router, ITEM_NEIGHBOUR, g->leg);
+	i->address = ip6(g->address);
+	memcpy(i->mac, g->mac, 6);
+	items_add(&p->router, ITEM_PROXY, g->leg)->address = ip6(g->address);
+	items_add(&p->router, ITEM_MEMBER, set)->address = ip6(g->address);
+	return 0;
+}
+
+int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_guest *like)
+{
+	const json_t *subnet = plan_find(m->in->subnets, "SubnetId", jstr_or(eni, "SubnetId", "")),
+		     *addresses = json_object_get(eni, "Ipv6Addresses"), *address;
+	struct plan *p = m->p;
+	struct plan_guest6 guest = {0}, *grown;
+	size_t i, n = json_array_size(addresses);
+
+	if (!p->has_ipv6 || !n || plan_block_of(subnet, &guest.subnet) < 0)
+		return 0;
+	grown = realloc(p->guests6, (p->n_guests6 + n) * sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	p->guests6 = grown;
+	memcpy(guest.mac, like->mac, 6);
+	snprintf(guest.leg, sizeof guest.leg, "%s", like->leg);
+	json_array_foreach (addresses, i, address) {
+		if (guest6(p, &guest, jstr(address, "Ipv6Address")) < 0)
+			return plan_bad(m, eni, "NetworkInterfaceId");
+		p->guests6[p->n_guests6++] = guest;
+	}
+	return 0;
+}
+
+/* ---- chains ---- */
+
+static void discovery(struct ruleset *s, const char *table, const char *chain, const char *source,
+		      int type, const char *verdict)
+{
+	ruleset_rule(s, table, chain, "%s-p 58 -m icmp6 --icmpv6-type %d -j %s", source, type,
+		     verdict);
+}
+
+enum { ROUTER_SOLICITATION = 133, NEIGHBOUR_SOLICITATION = 135, NEIGHBOUR_ADVERTISEMENT, REDIRECT };
+enum { ECHO_REQUEST = 128 };
+
+/* What may come in by a leg. */
+static void source_chain(struct plan *p, const char *leg)
+{
+	static const char link_local[] = "-s fe80::/10 ";
+	struct ruleset *s = &p->rules6;
+	char chain[32], text[INET6_ADDRSTRLEN];
+
+	snprintf(chain, sizeof chain, "from-%.15s", leg);
+	ruleset_chain(s, "raw", chain, "-");
+	for (size_t i = 0; i < p->n_guests6; i++) {
+		const struct plan_guest6 *g = &p->guests6[i];
+
+		if (strcmp(g->leg, leg) != 0)
+			continue;
+		inet_ntop(AF_INET6, &g->address, text, sizeof text);
+		ruleset_rule(
+			s, "raw", chain,
+			"-s %s/128 -m mac --mac-source %02x:%02x:%02x:%02x:%02x:%02x -j RETURN",
+			text, g->mac[0], g->mac[1], g->mac[2], g->mac[3], g->mac[4], g->mac[5]);
+	}
+	discovery(s, "raw", chain, link_local, ROUTER_SOLICITATION, "RETURN");
+	discovery(s, "raw", chain, link_local, NEIGHBOUR_SOLICITATION, "RETURN");
+	discovery(s, "raw", chain, link_local, NEIGHBOUR_ADVERTISEMENT, "RETURN");
+	ruleset_rule(s, "raw", chain, "-j DROP");
+	ruleset_rule(s, "raw", "PREROUTING", "-i %s -j %s", leg, chain);
+}
+
+static void source_chains(const struct plan_input *in, struct plan *p)
+{
+	const json_t *eni;
+	char leg[16];
+	size_t i;
+
+	ruleset_chain(&p->rules6, "raw", "PREROUTING", "ACCEPT");
+	ruleset_rule(&p->rules6, "raw", "PREROUTING", "-s ::/128 -j DROP");
+	json_array_foreach (in->network_interfaces, i, eni)
+		if (plan_is_active(eni) && !jbool(eni, "SourceDestCheck", 1)) {
+			id_link_name('l', jstr_or(eni, "SubnetId", ""), leg);
+			ruleset_rule(&p->rules6, "raw", "PREROUTING",
+				     "-i %s -m mac --mac-source %s -j ACCEPT", leg,
+				     jstr_or(eni, "MacAddress", ""));
+		}
+	/* Every leg, also those of subnets without IPv6. */
+	for (i = 0; i < p->router.n; i++) {
+		const struct item *link = &p->router.at[i];
+
+		if (link->kind == ITEM_LEG && link->name[0] == 'l' && strcmp(link->name, "lo") != 0)
+			source_chain(p, link->name);
+	}
+}
+
+static void input_chain(struct plan *p)
+{
+	static const char *const protocols[] = {"udp", "tcp"};
+	struct ruleset *s = &p->rules6;
+
+	ruleset_chain(s, "filter", "INPUT", "DROP");
+	ruleset_rule(s, "filter", "INPUT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+	discovery(s, "filter", "INPUT", "", NEIGHBOUR_SOLICITATION, "ACCEPT");
+	discovery(s, "filter", "INPUT", "", NEIGHBOUR_ADVERTISEMENT, "ACCEPT");
+	ruleset_rule(s, "filter", "INPUT", "-i igw -j DROP");
+	ruleset_rule(s, "filter", "INPUT", "-i eigw -j DROP");
+	for (size_t i = 0; p->has_dns && i < 2; i++)
+		ruleset_rule(s, "filter", "INPUT",
+			     "-d fd00:ec2::253/128 -p %s -m %s --dport 53 -j ACCEPT", protocols[i],
+			     protocols[i]);
+	ruleset_rule(s, "filter", "INPUT",
+		     "-d fd00:ec2::254/128 -p tcp -m tcp --dport 80 -j ACCEPT");
+	discovery(s, "filter", "INPUT", "", ECHO_REQUEST, "ACCEPT");
+}
+
+/* The router must not tell guests of a shorter way: within a subnet there is none. */
+static void forward_chain(struct plan *p)
+{
+	struct ruleset *s = &p->rules6;
+
+	ruleset_chain(s, "filter", "OUTPUT", "ACCEPT");
+	discovery(s, "filter", "OUTPUT", "", REDIRECT, "DROP");
+	ruleset_chain(s, "filter", "FORWARD", "DROP");
+	ruleset_rule(s, "filter", "FORWARD", "-j acl");
+	ruleset_rule(s, "filter", "FORWARD", "-o eigw -m conntrack --ctdir REPLY -j DROP");
+	ruleset_rule(s, "filter", "FORWARD",
+		     "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+	ruleset_rule(s, "filter", "FORWARD", "-m conntrack --ctstate INVALID -j DROP");
+	ruleset_rule(s, "filter", "FORWARD", "-i eigw -j DROP");
+	ruleset_rule(s, "filter", "FORWARD", "-j egress");
+	ruleset_chain(s, "filter", "acl", "-");
+	ruleset_chain(s, "filter", "egress", "-");
+	ruleset_chain(s, "filter", "ingress", "-");
+	ruleset_rule(s, "filter", "egress", "-m set ! --match-set local-6 src -g ingress");
+	ruleset_rule(s, "filter", "ingress", "-m set ! --match-set local-6 dst -j ACCEPT");
+}
+
+int plan_rules6(const struct plan_input *in, struct plan *p)
+{
+	int r;
+
+	if (!p->has_ipv6)
+		return 0;
+	source_chains(in, p);
+	input_chain(p);
+	forward_chain(p);
+	if ((r = plan_acls(in, p, RULES_IPV6)) < 0 || (r = plan_groups(in, p, RULES_IPV6)) < 0)
+		return r;
+	ruleset_rule(&p->rules6, "filter", "egress", "-j DROP");
+	ruleset_rule(&p->rules6, "filter", "ingress", "-j DROP");
+	return p->rules6.error;
+}
