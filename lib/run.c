@@ -211,7 +211,8 @@ int run_command(const struct run *r, struct run_result *ret_result)
 	pid_t pid;
 
 	record(r);
-	step(r->argv[0]);
+	if (r->input) /* what is told nothing changes nothing here */
+		step(r->argv[0]);
 	pid = q < 0 ? -1 : fork();
 	if (pid == 0) {
 		e = become(r, p.in[0], p.out[1], p.err[1]);
@@ -221,7 +222,8 @@ int run_command(const struct run *r, struct run_result *ret_result)
 	if (q == 0 && pid < 0)
 		q = -errno;
 	if (q == 0) {
-		step("waiting for a command");
+		if (r->input)
+			step("a command that has begun");
 		end(p.in, 0), end(p.out, 1), end(p.err, 1), end(p.report, 1);
 		q = converse(r, &p, &out, &err, until);
 		if (q == 0)

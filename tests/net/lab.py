@@ -81,15 +81,30 @@ class Netd:
             f"[Paths]\nStateDirectory={directory}/lib\nRuntimeDirectory={directory}/run\nGroup=\n{settings}"
         )
         self.log = self.directory / "log"
+        self.steps = self.directory / "steps"
         self.process = None
 
     def start(self):
-        environment = {**os.environ, "GUREUM_LOG": "debug"}
+        assert self.live(), self.log.read_text()
+
+    def live(self):
+        """Starts it; whether it came to be ready, or died on the way."""
+        environment = {**os.environ, "GUREUM_LOG": "debug", "GUREUM_STEPS": str(self.steps)}
         before = self.lines("ready")
         with self.log.open("a") as log:
             self.process = subprocess.Popen([BUILD / "netd/netd", "-c", self.config], stderr=log, env=environment)
         eventually(lambda: self.lines("ready") > before or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
+        return self.process.poll() is None
+
+    def die_at(self, step):
+        """It will be killed before this step from now on (see lib/step.h); 0: it will not."""
+        self.steps.unlink(missing_ok=True)
+        if step:
+            self.steps.write_text(f"{step}\n")
+
+    def reconcile(self):
+        """What was not as it should be."""
+        return self.call("gureum.Reconcile")["Changes"]
 
     def lines(self, word):
         return self.log.read_text().count(word) if self.log.exists() else 0
