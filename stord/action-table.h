@@ -1,4 +1,10 @@
 /* ROW(action, handler, flags): all that stord answers. */
+ROW("ebs.CompleteSnapshot", direct_complete, 0)
+ROW("ebs.GetSnapshotBlock", direct_get_block, 0)
+ROW("ebs.ListChangedBlocks", direct_list_changed, 0)
+ROW("ebs.ListSnapshotBlocks", direct_list_blocks, 0)
+ROW("ebs.PutSnapshotBlock", direct_put_block, 0)
+ROW("ebs.StartSnapshot", direct_start, ACTION_CLIENT_TOKEN)
 ROW("ec2.AttachVolume", volume_attach, ACTION_INTERNAL)
 ROW("ec2.CreateTags", stord_tags_create, 0)
 ROW("ec2.CreateVolume", volume_create, ACTION_CLIENT_TOKEN)

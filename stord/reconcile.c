@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include "direct.h"
 #include "files.h"
 #include "layer.h"
 #include "log.h"
@@ -205,7 +206,9 @@ int stord_reconcile(struct daemon *d)
 	if (r < 0)
 		return r;
 	unlink_marked(d);
-	r = each_file(d, "zones", look_at_zone);
+	r = direct_resume(d);
+	if (r == 0)
+		r = each_file(d, "zones", look_at_zone);
 	if (r == 0)
 		r = each_file(d, "snapshots", look_at_layer_file);
 	if (r == 0)

@@ -1,0 +1,54 @@
+/*
+ * Chains: the contents of a snapshot, read through its layers (layer.h) without QEMU.
+ *
+ * Guests' QEMU wrote these files, and a guest may have taken its QEMU over: every offset that a
+ * file says is checked against the file, and what our own tools never write (other files,
+ * compression, encryption, extended entries) is refused. Nothing is written.
+ *
+ * A chain is opened on the loop, where the documents are; it is then read on a worker. While it is
+ * open its layers are pinned, so none is merged away under the reader.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include "daemon.h"
+#include "own.h"
+
+#define CHAIN_CLUSTER 65536u /* what places are told in; layers of other clusters are refused */
+
+struct chain;
+
+/* Where a cluster's contents are. Equal places have equal contents. */
+struct place {
+	const char *layer; /* NULL: zeros */
+	uint64_t offset;
+};
+
+/* (fiber) The layer `name` and all under it. 0 or -errno; -ENODATA: a layer is missing. */
+int chain_open(struct daemon *d, const char *name, struct chain **ret_chain);
+void chain_free(struct chain *c);
+OWN_DEFINE(struct chain *, chain_free);
+
+/* The virtual size of the top layer. */
+uint64_t chain_bytes(const struct chain *c);
+/* 0 with the place of the cluster at `offset` (a multiple of CHAIN_CLUSTER), or -errno. */
+int chain_place(struct chain *c, uint64_t offset, struct place *ret_place);
+int place_is(const struct place *a, const struct place *b);
+/* Any cluster within [offset, offset + n_bytes) is more than zeros that were never written: 1, 0 or
+ * -errno. */
+int chain_has_data(struct chain *c, uint64_t offset, uint64_t n_bytes);
+/* Reads; what is beyond the end is zeros. Both are multiples of 512. 0 or -errno. */
+int chain_read(struct chain *c, uint64_t offset, void *buffer, size_t n_bytes);
+
+/* Both chains have a layer in common: by documents alone. */
+int layers_meet(const struct store *s, const char *one, const char *other);
+
+/* One file (for the parser's own tests): the cluster at `offset` is 1: at *ret_offset in the file,
+ * 0: not in this layer, 2: zeros. -errno. */
+struct chain_file;
+int chain_file_new(int fd, const char *name, const char *format, struct chain_file **ret_file);
+void chain_file_free(struct chain_file *f);
+OWN_DEFINE(struct chain_file *, chain_file_free);
+int chain_file_find(struct chain_file *f, uint64_t offset, uint64_t *ret_offset);
+uint64_t chain_file_bytes(const struct chain_file *f);

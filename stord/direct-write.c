@@ -1,0 +1,623 @@
+/* EBS direct: a snapshot written by blocks. */
+#include "direct.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "chain.h"
+#include "fiber.h"
+#include "files.h"
+#include "hold.h"
+#include "layer.h"
+#include "log.h"
+#include "target.h"
+
+#define GIB_MAX		16384
+#define TIMEOUT_DEFAULT 60 /* minutes */
+#define LOOK_USEC	(10 * UINT64_C(1000000))
+#define PENDING_MAX	100 /* of one account and region */
+
+/* ---- patience ---- */
+
+/* A pending snapshot whose client is waited for. Its layer is pinned: nothing may be merged into a
+ * file that is no image yet. */
+struct wait {
+	struct wait *next;
+	char id[ID_MAX], layer[FILE_NAME_MAX];
+	uint64_t until_usec; /* CLOCK_MONOTONIC */
+	unsigned minutes;
+};
+static struct wait *waits;
+
+static uint64_t now_usec(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void wait_end(const char *id)
+{
+	for (struct wait **slot = &waits; *slot; slot = &(*slot)->next)
+		if (strcmp((*slot)->id, id) == 0) {
+			struct wait *w = *slot;
+
+			*slot = w->next;
+			layer_unpin(w->layer);
+			free(w);
+			return;
+		}
+}
+
+static void wait_more(const char *id)
+{
+	for (struct wait *w = waits; w; w = w->next)
+		if (strcmp(w->id, id) == 0)
+			w->until_usec = now_usec() + w->minutes * UINT64_C(60000000);
+}
+
+/* The snapshot fails, and its layer goes. */
+static int give_up(struct daemon *d, const char *id, const char *why)
+{
+	OWN(hold_leave) struct hold *h = hold_enter(id);
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+
+	if (!h || !t)
+		return -ENOMEM;
+	if (!s || strcmp(jstr_or(s->json, "State", ""), "pending") != 0)
+		return 0;
+	OWN(json_decref) json_t *json = doc_edit(s);
+	char layer[FILE_NAME_MAX];
+
+	snprintf(layer, sizeof layer, "%s", jstr_or(s->json, "_Layer", ""));
+	int r = jset(json, "State", "error");
+
+	if (r == 0)
+		r = jset(json, "StateMessage", why);
+	if (r == 0)
+		r = jset(json, "_Layer", NULL);
+	if (r == 0)
+		r = jset(json, "_Direct", NULL);
+	if (r == 0)
+		r = txn_replace(t, s, give(json));
+	if (r == 0)
+		r = layer_release(t, layer);
+	if (r == 0)
+		r = txn_commit(t);
+	if (r == 0) {
+		log_warning(0, "a snapshot written by blocks was given up", "SNAPSHOT_ID", id,
+			    "REASON", why);
+		unlink_marked(d);
+	}
+	return r;
+}
+
+/* One fiber for all, as long as there is anything to wait for. */
+static void watch(void *arg)
+{
+	struct daemon *d = arg;
+
+	while (waits && fiber_sleep(LOOK_USEC) == 0) {
+		uint64_t now = now_usec();
+		struct wait *late = waits;
+
+		while (late && late->until_usec > now)
+			late = late->next;
+		if (!late)
+			continue;
+		char id[ID_MAX];
+
+		snprintf(id, sizeof id, "%s", late->id);
+		wait_end(id);
+		int r = give_up(d, id, "The snapshot was not completed in time");
+
+		if (r < 0)
+			log_warning(r, "cannot give up a snapshot; the next start does",
+				    "SNAPSHOT_ID", id);
+	}
+}
+
+static int wait_begin(struct daemon *d, const char *id, unsigned minutes)
+{
+	OWN(free) struct wait *w = calloc(1, sizeof *w);
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	int is_first = !waits, r = w ? 0 : -ENOMEM;
+
+	if (r == 0 && s) {
+		snprintf(w->layer, sizeof w->layer, "%s", jstr_or(s->json, "_Layer", ""));
+		r = layer_pin(w->layer);
+	}
+	if (r < 0 || !s)
+		return r < 0 ? r : -ENODATA;
+	snprintf(w->id, sizeof w->id, "%s", id);
+	w->minutes = minutes;
+	w->next = waits;
+	waits = give(w);
+	wait_more(id);
+	return is_first ? fiber_spawn(watch, d) : 0;
+}
+
+/* ---- start ---- */
+
+struct file_work {
+	char path[FILE_PATH_MAX], backing_path[FILE_PATH_MAX], backing_format[8];
+	uint64_t bytes;
+	int is_synced;
+};
+
+/* On a worker. */
+static int make_file(void *arg)
+{
+	const struct file_work *w = arg;
+
+	if (file_exists(w->path))
+		return 0;
+	return target_make(w->path, w->bytes, w->backing_path[0] ? w->backing_path : NULL,
+			   w->backing_format, w->is_synced);
+}
+
+/* (fiber) The layer's empty file, then the document says that it was made. */
+static int make_layer(struct daemon *d, const char *id)
+{
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	const struct doc *layer = s ? layer_find(d->store, jstr(s->json, "_Layer")) : NULL;
+	struct file_work w = {.is_synced = files_are_synced(d)};
+
+	if (!layer)
+		return -ENODATA;
+	const struct doc *under = layer_find(d->store, jstr(layer->json, "Backing"));
+
+	file_path(d, layer->id, w.path);
+	w.bytes = (uint64_t)jint(layer->json, "Bytes", 0);
+	if (under) {
+		file_path(d, under->id, w.backing_path);
+		snprintf(w.backing_format, sizeof w.backing_format, "%s",
+			 jstr_or(under->json, "Format", "qcow2"));
+	}
+	int r = fiber_work(make_file, &w);
+
+	s = store_find(d->store, "snapshot", id);
+	if (r < 0 || !s)
+		return r < 0 ? r : -ENODATA;
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	json_t *json = doc_edit(s);
+
+	r = json ? jset_new(json_object_get(json, "_Direct"), "IsMade", json_true()) : -ENOMEM;
+	if (r < 0)
+		json_decref(json);
+	if (r == 0)
+		r = t ? txn_replace(t, s, json) : -ENOMEM;
+	return r == 0 ? txn_commit(t) : r;
+}
+
+static int parent_get(const struct call *c, const char *id, int64_t gib,
+		      const struct doc **ret_parent, struct fault *f)
+{
+	if (!id)
+		return 0;
+	int r = direct_snapshot(c, id, ret_parent, f);
+
+	if (r < 0)
+		return r;
+	if (strcmp((*ret_parent)->account, c->ctx->account) != 0)
+		return fault_set(f, FAULT_EBS_NOT_FOUND, "The snapshot '%s' is not yours.", id);
+	if (strcmp(jstr_or((*ret_parent)->json, "State", ""), "completed") != 0)
+		return fault_set(f, FAULT_EBS_INVALID_SNAPSHOT_ID,
+				 "The parent snapshot '%s' is not completed.", id);
+	if (gib < jint((*ret_parent)->json, "VolumeSize", 1))
+		return fault_set(f, FAULT_EBS_INVALID_VOLUME_SIZE,
+				 "The volume size is smaller than that of the parent snapshot.");
+	return 0;
+}
+
+static size_t count_pending(const struct call *c)
+{
+	size_t n = 0;
+
+	store_each (c->store, "snapshot", s)
+		n += json_object_get(s->json, "_Direct") &&
+		     strcmp(s->account, c->ctx->account) == 0 &&
+		     strcmp(s->region, c->ctx->region) == 0;
+	return n;
+}
+
+static int tags_get(json_t *parameters, json_t **ret_tags, struct fault *f)
+{
+	static const char *const taggable[] = {"snapshot", NULL};
+	json_t *tags = json_object_get(parameters, "Tags");
+	OWN(json_decref)
+	json_t *specified = tags ? json_pack("{s:[{s:s, s:O}]}", "TagSpecifications",
+					     "ResourceType", "snapshot", "Tags", tags)
+				 : json_object();
+	int r = tags_from_specifications(specified, "snapshot", taggable, ret_tags, f);
+
+	if (r < 0 && fault_is_set(f))
+		return fault_set(f, FAULT_EBS_INVALID_TAG, "%s", f->message);
+	return r;
+}
+
+static int start_check(const struct call *c, json_t *parameters, int64_t gib, struct fault *f)
+{
+	if (gib > GIB_MAX)
+		return fault_set(f, FAULT_EBS_INVALID_VOLUME_SIZE,
+				 "The volume size may be at most %d GiB here.", GIB_MAX);
+	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyArn"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Encrypted snapshots cannot be written by blocks here.");
+	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
+		return fault_set(f, FAULT_EBS_QUOTA_EXCEEDED,
+				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
+	if (count_pending(c) >= PENDING_MAX)
+		return fault_set(f, FAULT_EBS_TOO_MANY,
+				 "There are %d snapshots being written already.", PENDING_MAX);
+	return 0;
+}
+
+static json_t *snapshot_new(const struct call *c, const json_t *parameters, const char *id,
+			    int64_t gib, json_t *tags, const char *layer)
+{
+	/* AWS shows this volume id for what was never a volume. */
+	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:O, s:s, s:I, s:[], "
+			 "s:{s:I, s:s*}}",
+			 "SnapshotId", id, "Description", jstr_or(parameters, "Description", ""),
+			 "Encrypted", 0, "OwnerId", c->ctx->account, "Progress", "0%", "StartTime",
+			 jtime_now(), "State", "pending", "VolumeId", "vol-ffffffff", "VolumeSize",
+			 (json_int_t)gib, "StorageTier", "standard", "Tags", tags, "_Layer", layer,
+			 "_Bytes", (json_int_t)(gib * GIB), "_Images", "_Direct", "Timeout",
+			 (json_int_t)jint(parameters, "Timeout", TIMEOUT_DEFAULT), "Parent",
+			 jstr(parameters, "ParentSnapshotId"));
+}
+
+/* (fiber) It did not get as far as an answer: as if it had never been asked for. */
+static void start_undo(struct daemon *d, const char *id, const char *layer)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+
+	/* What fails here stays pending until its time is over. */
+	if (t && txn_delete(t, "snapshot", id) == 0 && layer_release(t, layer) == 0 &&
+	    txn_commit(t) == 0)
+		unlink_marked(d);
+}
+
+int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	int64_t gib = jint(parameters, "VolumeSize", 0);
+	char id[ID_MAX], name[FILE_NAME_MAX];
+	const struct doc *parent = NULL;
+	OWN(json_decref) json_t *tags = NULL, *snapshot = NULL;
+	int r = start_check(c, parameters, gib, f);
+
+	if (r == 0)
+		r = parent_get(c, jstr(parameters, "ParentSnapshotId"), gib, &parent, f);
+	if (r == 0)
+		r = tags_get(parameters, &tags, f);
+	if (r < 0)
+		return r;
+	id_new("snap", id);
+	file_snapshot_name(id, "qcow2", name);
+	snapshot = snapshot_new(c, parameters, id, gib, tags, name);
+	/* The document before the file: a file that no document names is nobody's. */
+	r = txn_put(c->txn, "snapshot", id, c->ctx->account, c->ctx->region, json_incref(snapshot));
+	if (r == 0)
+		r = layer_put(c->txn, name, "qcow2", gib * GIB,
+			      parent ? jstr(parent->json, "_Layer") : NULL);
+	if (r == 0)
+		r = txn_commit(c->txn);
+	if (r == 0) {
+		r = make_layer(c->daemon, id);
+		if (r == 0)
+			r = wait_begin(c->daemon, id,
+				       (unsigned)jint(parameters, "Timeout", TIMEOUT_DEFAULT));
+		if (r < 0)
+			start_undo(c->daemon, id, name);
+	}
+	if (r < 0)
+		return r;
+	log_info("snapshot begun by blocks", "SNAPSHOT_ID", id, "REQUEST_ID", c->ctx->request);
+	*ret_reply = json_pack("{s:s, s:s, s:s, s:s, s:O, s:I, s:i, s:O, s:s*}", "SnapshotId", id,
+			       "OwnerId", c->ctx->account, "Status", "pending", "Description",
+			       jstr_or(parameters, "Description", ""), "StartTime",
+			       json_object_get(snapshot, "StartTime"), "VolumeSize",
+			       (json_int_t)gib, "BlockSize", DIRECT_BLOCK, "Tags", tags,
+			       "ParentSnapshotId", jstr(parameters, "ParentSnapshotId"));
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+/* ---- put ---- */
+
+/* A snapshot that is being written, with the path of its layer. */
+struct writing {
+	const struct doc *doc;
+	char path[FILE_PATH_MAX];
+	uint64_t bytes;
+};
+
+static int writing_get(const struct call *c, const char *id, struct writing *ret_writing,
+		       struct fault *f)
+{
+	int r = direct_snapshot(c, id, &ret_writing->doc, f);
+
+	if (r < 0)
+		return r;
+	const json_t *json = ret_writing->doc->json;
+
+	if (strcmp(ret_writing->doc->account, c->ctx->account) != 0)
+		return fault_set(f, FAULT_EBS_NOT_FOUND, "The snapshot '%s' is not yours.", id);
+	if (strcmp(jstr_or(json, "State", ""), "pending") != 0 || !json_object_get(json, "_Direct"))
+		return fault_set(f, FAULT_EBS_INVALID_SNAPSHOT_ID,
+				 "The snapshot '%s' is not one that is being written.", id);
+	file_path(c->daemon, jstr_or(json, "_Layer", ""), ret_writing->path);
+	ret_writing->bytes = (uint64_t)jint(json, "_Bytes", 0);
+	return 0;
+}
+
+struct put {
+	const struct writing *writing;
+	int fd;
+	uint64_t index;
+	uint8_t sum[32], given[32];
+	int is_wrong, is_synced;
+};
+
+/* On a worker. */
+static int put_block(void *arg)
+{
+	struct put *p = arg;
+	OWN(free) uint8_t *data = malloc(DIRECT_BLOCK);
+	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
+
+	if (!data)
+		return -ENOMEM;
+	if (pread(p->fd, data, DIRECT_BLOCK, 0) != DIRECT_BLOCK ||
+	    !EVP_Digest(data, DIRECT_BLOCK, p->sum, NULL, EVP_sha256(), NULL))
+		return -EIO;
+	p->is_wrong = memcmp(p->sum, p->given, 32) != 0;
+	if (p->is_wrong)
+		return 0;
+	int r = target_open(p->writing->path, p->writing->bytes, &t);
+
+	return r == 0 ? target_put(&t, p->index, data, p->sum, p->is_synced) : r;
+}
+
+static int put_check(const struct call *c, const json_t *parameters, const struct writing *w,
+		     struct put *p, struct fault *f)
+{
+	struct stat st;
+
+	p->fd = c->in->n > 0 ? c->in->fd[0] : -1;
+	if (p->fd < 0 || fstat(p->fd, &st) < 0 || st.st_size != DIRECT_BLOCK ||
+	    jint(parameters, "DataLength", 0) != DIRECT_BLOCK)
+		return fault_set(f, FAULT_EBS_INVALID_BLOCK, "A block has %d bytes.", DIRECT_BLOCK);
+	if (p->index >= w->bytes / DIRECT_BLOCK)
+		return fault_set(f, FAULT_EBS_INVALID_BLOCK,
+				 "The block %llu is beyond the end of the volume.",
+				 (unsigned long long)p->index);
+	if (sum_parse(jstr_or(parameters, "Checksum", ""), p->given) < 0)
+		return fault_set(f, FAULT_EBS_INVALID_BLOCK,
+				 "The checksum is not base64 of a SHA-256.");
+	return 0;
+}
+
+/* How far the client says it is: shown, and nothing else. */
+static int record_progress(struct call *c, const char *id, const json_t *parameters)
+{
+	const struct doc *s = store_find(c->store, "snapshot", id);
+	char text[16];
+
+	if (!json_object_get(parameters, "Progress") || !s)
+		return 0;
+	snprintf(text, sizeof text, "%d%%", (int)jint(parameters, "Progress", 0));
+	if (strcmp(text, jstr_or(s->json, "Progress", "")) == 0)
+		return 0;
+	json_t *json = doc_edit(s);
+
+	if (json && jset(json, "Progress", text) < 0) {
+		json_decref(json);
+		return -ENOMEM;
+	}
+	return txn_replace(c->txn, s, json);
+}
+
+int direct_put_block(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const char *id = jstr_or(parameters, "SnapshotId", "");
+	OWN(hold_leave) struct hold *h = hold_enter(id);
+	struct put p = {.index = (uint64_t)jint(parameters, "BlockIndex", 0),
+			.is_synced = files_are_synced(c->daemon)};
+	struct writing w = {0};
+	char sum[48];
+	int r = h ? writing_get(c, id, &w, f) : -ENOMEM;
+
+	if (r == 0)
+		r = put_check(c, parameters, &w, &p, f);
+	if (r < 0)
+		return r;
+	p.writing = &w;
+	r = fiber_work(put_block, &p);
+	if (r == 0 && p.is_wrong)
+		return fault_set(f, FAULT_EBS_INVALID_BLOCK,
+				 "The block's bytes do not have the checksum that was given.");
+	if (r == 0)
+		r = record_progress(c, id, parameters);
+	if (r < 0)
+		return r;
+	wait_more(id);
+	sum_print(p.sum, sum);
+	*ret_reply = json_pack("{s:s, s:s}", "Checksum", sum, "ChecksumAlgorithm", "SHA256");
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+/* ---- complete ---- */
+
+struct completing {
+	char path[FILE_PATH_MAX];
+	uint64_t bytes, n;
+	uint8_t sum[32];
+	int is_synced;
+};
+
+/* On a worker. */
+static int count_blocks(void *arg)
+{
+	struct completing *w = arg;
+	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
+	int r = target_open(w->path, w->bytes, &t);
+
+	return r == 0 ? target_count(&t, &w->n, w->sum) : r;
+}
+
+/* On a worker. */
+static int finish_file(void *arg)
+{
+	struct completing *w = arg;
+	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
+
+	(void)chmod(w->path, 0600); /* after a finish that was cut off it is read-only */
+	int r = target_open(w->path, w->bytes, &t);
+
+	return r == 0 ? target_finish(&t, w->is_synced) : r;
+}
+
+static int complete_check(const json_t *parameters, const struct completing *w, struct fault *f)
+{
+	const char *given = jstr(parameters, "Checksum");
+	int64_t n = jint(parameters, "ChangedBlocksCount", 0);
+	uint8_t sum[32];
+
+	if (n != (int64_t)w->n)
+		return fault_set(f, FAULT_EBS_INVALID_PARAMETER,
+				 "ChangedBlocksCount is %lld, but %llu blocks were put.",
+				 (long long)n, (unsigned long long)w->n);
+	if (given && (sum_parse(given, sum) < 0 || memcmp(sum, w->sum, 32) != 0))
+		return fault_set(f, FAULT_EBS_INVALID_PARAMETER,
+				 "The checksum is not that of the blocks that were put.");
+	return 0;
+}
+
+/* Everything was right: from here it goes forward, after any end. */
+static int record_counted(struct daemon *d, const char *id)
+{
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	json_t *json = s ? doc_edit(s) : NULL;
+	int r = json ? jset_new(json_object_get(json, "_Direct"), "IsCounted", json_true())
+		     : -ENOMEM;
+
+	if (r < 0)
+		json_decref(json);
+	if (r == 0)
+		r = t ? txn_replace(t, s, json) : -ENOMEM;
+	return r == 0 ? txn_commit(t) : r;
+}
+
+static int record_completed(struct daemon *d, const char *id)
+{
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	OWN(json_decref) json_t *json = s ? doc_edit(s) : NULL;
+	int r = json && t ? jset(json, "State", "completed") : -ENOMEM;
+
+	if (r == 0)
+		r = jset(json, "Progress", "100%");
+	if (r == 0)
+		r = jset(json, "_Direct", NULL);
+	if (r == 0)
+		r = txn_replace(t, s, give(json));
+	return r == 0 ? txn_commit(t) : r;
+}
+
+/* (fiber) The caller holds the snapshot, which is counted. */
+static int complete(struct daemon *d, const char *id, struct completing *w)
+{
+	int r = fiber_work(finish_file, w);
+
+	if (r == 0)
+		r = record_completed(d, id);
+	if (r == 0) {
+		wait_end(id);
+		log_info("snapshot completed by blocks", "SNAPSHOT_ID", id);
+	}
+	return r;
+}
+
+int direct_complete(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const char *id = jstr_or(parameters, "SnapshotId", "");
+	OWN(hold_leave) struct hold *h = hold_enter(id);
+	struct completing work = {.is_synced = files_are_synced(c->daemon)};
+	struct writing w = {0};
+	int r = h ? direct_snapshot(c, id, &w.doc, f) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	/* Asked again, because the answer was lost. */
+	int is_done = strcmp(jstr_or(w.doc->json, "State", ""), "completed") == 0 &&
+		      strcmp(jstr_or(w.doc->json, "VolumeId", ""), "vol-ffffffff") == 0;
+
+	if (!is_done) {
+		r = writing_get(c, id, &w, f);
+		if (r < 0)
+			return r;
+		snprintf(work.path, sizeof work.path, "%s", w.path);
+		work.bytes = w.bytes;
+		if (!jbool(json_object_get(w.doc->json, "_Direct"), "IsCounted", 0)) {
+			r = fiber_work(count_blocks, &work);
+			if (r == 0)
+				r = complete_check(parameters, &work, f);
+			if (r == 0)
+				r = record_counted(c->daemon, id);
+		}
+		if (r == 0)
+			r = complete(c->daemon, id, &work);
+	}
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:s}", "Status", "completed");
+	return *ret_reply ? 0 : -ENOMEM;
+}
+
+/* ---- at start ---- */
+
+static int resume(struct daemon *d, const char *id)
+{
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	OWN(json_decref) json_t *json = json_incref(s->json); /* across the waits below */
+	const json_t *direct = json_object_get(json, "_Direct");
+	struct completing w = {.is_synced = files_are_synced(d),
+			       .bytes = (uint64_t)jint(json, "_Bytes", 0)};
+
+	file_path(d, jstr_or(json, "_Layer", ""), w.path);
+	if (jbool(direct, "IsCounted", 0))
+		return complete(d, id, &w);
+	int r = jbool(direct, "IsMade", 0) ? 0 : make_layer(d, id);
+
+	return r == 0 ? wait_begin(d, id, (unsigned)jint(direct, "Timeout", TIMEOUT_DEFAULT)) : r;
+}
+
+int direct_resume(struct daemon *d)
+{
+	OWN(json_decref) json_t *ids = json_array();
+	size_t i;
+	json_t *id;
+
+	/* Ids first: resuming commits, and the set must not change while it is walked. */
+	store_each (d->store, "snapshot", s)
+		if (json_object_get(s->json, "_Direct") &&
+		    strcmp(jstr_or(s->json, "State", ""), "pending") == 0 &&
+		    json_array_append_new(ids, json_string(s->id)) < 0)
+			return -ENOMEM;
+	json_array_foreach (ids, i, id) {
+		int r = resume(d, json_string_value(id));
+
+		if (r < 0)
+			log_warning(r, "cannot go on with a snapshot written by blocks",
+				    "SNAPSHOT_ID", json_string_value(id));
+	}
+	return 0;
+}
