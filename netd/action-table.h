@@ -55,6 +55,18 @@ ROW(ec2, CreateNetworkAclEntry, create_network_acl_entry, 0)
 ROW(ec2, DeleteNetworkAclEntry, delete_network_acl_entry, 0)
 ROW(ec2, ReplaceNetworkAclEntry, replace_network_acl_entry, 0)
 
+/* prefix-list.c */
+ROW(ec2, CreateManagedPrefixList, create_managed_prefix_list, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteManagedPrefixList, delete_managed_prefix_list, 0)
+ROW(ec2, DescribeManagedPrefixLists, describe_managed_prefix_lists, 0)
+ROW(ec2, DescribePrefixLists, describe_prefix_lists, 0)
+
+/* prefix-list-modify.c */
+ROW(ec2, GetManagedPrefixListAssociations, get_managed_prefix_list_associations, 0)
+ROW(ec2, GetManagedPrefixListEntries, get_managed_prefix_list_entries, 0)
+ROW(ec2, ModifyManagedPrefixList, modify_managed_prefix_list, 0)
+ROW(ec2, RestoreManagedPrefixListVersion, restore_managed_prefix_list_version, 0)
+
 /* group.c */
 ROW(ec2, CreateSecurityGroup, create_security_group, 0)
 ROW(ec2, DeleteSecurityGroup, delete_security_group, 0)
@@ -100,9 +112,7 @@ ROW(ec2, DescribeTags, describe_tags, 0)
 
 /* nothing.c */
 ROW(ec2, DescribeFlowLogs, describe_nothing, 0)
-ROW(ec2, DescribeManagedPrefixLists, describe_nothing, 0)
 ROW(ec2, DescribeNatGateways, describe_nothing, 0)
-ROW(ec2, DescribePrefixLists, describe_nothing, 0)
 ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
 ROW(ec2, DescribeVpcEndpoints, describe_nothing, 0)

@@ -1,6 +1,7 @@
 /* Defaults: what an account finds in each region before it made anything: a VPC in which
  * instances can be launched at once. Source: Amazon VPC user guide, "Default VPCs". */
 #include "netd.h"
+#include "prefix-list.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -158,6 +159,11 @@ int defaults_open(struct daemon *d)
 			 config_string(d->config, "Cloud", "Account"));
 		snprintf(ctx.region, sizeof ctx.region, "%s", *region);
 		int r = txn ? region_open(&c, &f) : -ENOMEM;
+
+		if (r == 0)
+			r = prefix_lists_open(&c);
+		if (r == 0)
+			r = txn_commit(txn);
 
 		if (r < 0) {
 			log_error(r, "the region's default network could not be made", "REGION",

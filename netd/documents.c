@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "jsonx.h"
+#include "prefix-list.h"
 
 void documents_clear(struct documents *d)
 {
@@ -17,7 +18,8 @@ void documents_clear(struct documents *d)
 			 in->security_groups,
 			 in->security_group_rules,
 			 in->network_interfaces,
-			 in->egress_only_gateways};
+			 in->egress_only_gateways,
+			 in->prefix_lists};
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		json_decref(all[i]);
@@ -81,6 +83,48 @@ static int gather_rules(const struct store *s, struct plan_input *in)
 	return r;
 }
 
+/* A list as the plan wants it: with the entries of its current version. */
+static int append_prefix_list(const struct store *s, struct plan_input *in, const char *id)
+{
+	const struct doc *list = id ? store_find(s, "prefix-list", id) : NULL;
+	json_t *known;
+	size_t i;
+
+	if (!list)
+		return 0;
+	json_array_foreach (in->prefix_lists, i, known)
+		if (strcmp(jstr_or(known, "PrefixListId", ""), id) == 0)
+			return 0;
+	return json_array_append_new(in->prefix_lists,
+				     json_pack("{s:s s:s s:O*}", "PrefixListId", id,
+					       "AddressFamily",
+					       jstr_or(list->json, "AddressFamily", ""), "Entries",
+					       prefix_list_entries(s, list->json, 0))) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
+/* Those that rules or routes of the VPC refer to. */
+static int gather_prefix_lists(const struct store *s, struct plan_input *in)
+{
+	const json_t *rule, *table, *route;
+	size_t i, j;
+	int r = 0;
+
+	in->prefix_lists = json_array();
+	if (!in->prefix_lists)
+		return -ENOMEM;
+	json_array_foreach (in->security_group_rules, i, rule)
+		if (r == 0)
+			r = append_prefix_list(s, in, jstr(rule, "PrefixListId"));
+	json_array_foreach (in->route_tables, i, table)
+		json_array_foreach (json_object_get(table, "Routes"), j, route)
+			if (r == 0)
+				r = append_prefix_list(s, in,
+						       jstr(route, "DestinationPrefixListId"));
+	return r;
+}
+
 int documents_gather(const struct store *s, const char *vpc_id, struct documents *ret_documents)
 {
 	const struct doc *vpc = store_find(s, "vpc", vpc_id), *options;
@@ -103,7 +147,7 @@ int documents_gather(const struct store *s, const char *vpc_id, struct documents
 	    (r = gather(s, "network-interface", is_of_vpc, vpc_id, &in->network_interfaces)) < 0 ||
 	    (r = gather(s, "egress-only-internet-gateway", is_attached_to, vpc_id,
 			&in->egress_only_gateways)) < 0 ||
-	    (r = gather_rules(s, in)) < 0)
+	    (r = gather_rules(s, in)) < 0 || (r = gather_prefix_lists(s, in)) < 0)
 		return r;
 	*ret_documents = d;
 	ret_documents->input.region = ret_documents->region;

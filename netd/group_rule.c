@@ -8,6 +8,7 @@
 
 #include "describe.h"
 #include "permission.h"
+#include "prefix-list.h"
 
 static const struct filter rule_filters[] = {
 	{"group-id", "GroupId"},
@@ -60,9 +61,19 @@ int group_rules_add(const struct call *c, json_t *group, const json_t *drafts, j
 	return 0;
 }
 
-/* AWS counts rules for IPv4 and IPv6 apart; one that names a group counts for both. Source:
- * Amazon VPC quotas. */
-static int limit_check(const json_t *existing, const json_t *drafts, struct fault *f)
+/* How many rules of its family a rule counts for. One that names a prefix list counts for as many
+ * as the list may ever have. Source: Amazon VPC quotas. */
+static size_t weight(const struct call *c, const json_t *rule, int is_v6)
+{
+	const char *list_id = jstr(rule, "PrefixListId");
+
+	if (list_id && prefix_list_is_ipv6(txn_look(c->txn, "prefix-list", list_id)) == is_v6)
+		return prefix_list_weight(c, list_id);
+	/* AWS counts rules for IPv4 and IPv6 apart; one that names a group counts for both. */
+	return !list_id && !jstr(rule, is_v6 ? "CidrIpv4" : "CidrIpv6");
+}
+
+static int are_too_many(const struct call *c, const json_t *existing, const json_t *drafts)
 {
 	const json_t *lists[] = {existing, drafts};
 	size_t n_v4 = 0, n_v6 = 0;
@@ -72,15 +83,28 @@ static int limit_check(const json_t *existing, const json_t *drafts, struct faul
 		size_t i;
 
 		json_array_foreach ((json_t *)lists[k], i, rule) {
-			n_v4 += !jstr(rule, "CidrIpv6");
-			n_v6 += !jstr(rule, "CidrIpv4");
+			n_v4 += weight(c, rule, 0);
+			n_v6 += weight(c, rule, 1);
 		}
 	}
-	if (n_v4 > LIMIT_RULES_PER_GROUP || n_v6 > LIMIT_RULES_PER_GROUP)
-		return fault_set(
-			f, FAULT_RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
-			"The maximum number of rules per security group has been reached.");
-	return 0;
+	return n_v4 > LIMIT_RULES_PER_GROUP || n_v6 > LIMIT_RULES_PER_GROUP;
+}
+
+static int limit_check(const struct call *c, const json_t *existing, const json_t *drafts,
+		       struct fault *f)
+{
+	if (!are_too_many(c, existing, drafts))
+		return 0;
+	return fault_set(f, FAULT_RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
+			 "The maximum number of rules per security group has been reached.");
+}
+
+int group_is_within_limits(const struct call *c, const json_t *group)
+{
+	OWN(json_decref) json_t *ingress = group_rules(c->store, group, 0);
+	OWN(json_decref) json_t *egress = group_rules(c->store, group, 1);
+
+	return !are_too_many(c, ingress, NULL) && !are_too_many(c, egress, NULL);
 }
 
 /* The rule of the list that is the same as this one, NULL if none. */
@@ -134,7 +158,7 @@ static int authorize(struct call *c, json_t *parameters, int is_egress, json_t *
 
 	r = duplicate_check(existing, drafts, f);
 	if (r == 0)
-		r = limit_check(existing, drafts, f);
+		r = limit_check(c, existing, drafts, f);
 	if (r == 0)
 		r = group_rules_add(c, group, drafts, tags, &added);
 	if (r == 0)
@@ -453,7 +477,7 @@ int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret
 			if (jbool(item, "IsEgress", 0) == is_egress &&
 			    json_array_append(way, item) < 0)
 				return -ENOMEM;
-		r = limit_check(way, NULL, f);
+		r = limit_check(c, way, NULL, f);
 	}
 	*ret_reply = reply_true();
 	return r < 0 ? r : call_apply(c, jstr_or(kept, "VpcId", ""));

@@ -25,7 +25,7 @@ static void read_add(struct items *items, const char *name, const char *element)
 	struct item *i = items_add(items, ITEM_MEMBER, name);
 	char address[IP_ANY_TEXT_MAX];
 
-	if (sscanf(element, "%45[0-9a-f.:]", address) == 1)
+	if (sscanf(element, "%45[0-9a-f.:]/%u", address, &i->plen) >= 1)
 		(void)ip_any_parse(address,
 				   &i->address); /* what we cannot read is nobody's address: it
 						will be removed, and fail aloud */
@@ -63,31 +63,40 @@ int ipset_dump(struct netns *n, struct items *ret_items)
 	return 0;
 }
 
-static void print_make(const struct item *i, FILE *out)
+static void print_member(const char *verb, const struct item *i, FILE *out)
 {
 	static const uint8_t no_mac[6];
 	char address[IP_ANY_TEXT_MAX];
 
-	ip_any_format(i->kind == ITEM_SET ? &i->via : &i->address, address);
-	if (i->kind == ITEM_SET && i->via.family)
-		fprintf(out, "create %s %s range %s/%u\n", i->name, i->text, address, i->type);
-	else if (i->kind == ITEM_SET)
-		fprintf(out, "create %s %s%s\n", i->name, i->text,
-			i->address.family == AF_INET6 ? " family inet6" : "");
-	else if (memcmp(i->mac, no_mac, sizeof no_mac) == 0)
-		fprintf(out, "add %s %s\n", i->name, address);
-	else
-		fprintf(out, "add %s %s,%02x:%02x:%02x:%02x:%02x:%02x\n", i->name, address,
-			i->mac[0], i->mac[1], i->mac[2], i->mac[3], i->mac[4], i->mac[5]);
+	ip_any_format(&i->address, address);
+	fprintf(out, "%s %s %s", verb, i->name, address);
+	if (i->plen)
+		fprintf(out, "/%u", i->plen);
+	if (verb[0] == 'a' && memcmp(i->mac, no_mac, sizeof no_mac) != 0)
+		fprintf(out, ",%02x:%02x:%02x:%02x:%02x:%02x", i->mac[0], i->mac[1], i->mac[2],
+			i->mac[3], i->mac[4], i->mac[5]);
+	fputc('\n', out);
+}
+
+static void print_make(const struct item *i, FILE *out)
+{
+	char first[IP_ANY_TEXT_MAX];
+
+	if (i->kind == ITEM_MEMBER) {
+		print_member("add", i, out);
+		return;
+	}
+	ip_any_format(&i->via, first);
+	fprintf(out, "create %s %s", i->name, i->text);
+	if (i->via.family)
+		fprintf(out, " range %s/%u", first, i->type);
+	fprintf(out, "%s\n", i->address.family == AF_INET6 ? " family inet6" : "");
 }
 
 static void print_remove(const struct item *i, FILE *out)
 {
-	char address[IP_ANY_TEXT_MAX];
-
-	ip_any_format(&i->address, address);
 	if (i->kind == ITEM_MEMBER)
-		fprintf(out, "del %s %s\n", i->name, address);
+		print_member("del", i, out);
 	else
 		fprintf(out, "destroy %s\n", i->name);
 }

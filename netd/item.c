@@ -210,7 +210,7 @@ void item_print(const struct item *i, FILE *out)
 	if (i->kind == ITEM_MEMBER || i->kind == ITEM_ADDRESS || i->kind == ITEM_NEIGHBOUR ||
 	    i->kind == ITEM_PROXY || i->kind == ITEM_ROUTE)
 		fprintf(out, " %s", text);
-	if (i->kind == ITEM_ADDRESS || i->kind == ITEM_ROUTE)
+	if (i->kind == ITEM_ADDRESS || i->kind == ITEM_ROUTE || (i->kind == ITEM_MEMBER && i->plen))
 		fprintf(out, "/%u", i->plen);
 	if (i->text[0])
 		fprintf(out, " %s", i->text);

@@ -18,7 +18,8 @@
 enum item_kind {
 	ITEM_SET,    /* name; text: "bitmap:ip,mac" or "hash:ip" (address: AF_INET6 alone for IPv6);
 			via/type: range of a bitmap, prefix and length */
-	ITEM_MEMBER, /* name of the set, address; mac if the set has them */
+	ITEM_MEMBER, /* name of the set, address; plen of a block (0: the address alone); mac if the
+			set has them */
 	ITEM_BRIDGE, /* name; text: alias, mac, mtu */
 	ITEM_VETH,   /* name; link: master ("": none), text: alias, mtu, flags. Its other end: a LEG
 			in the router's namespace */

@@ -33,6 +33,9 @@ const struct kind kind_network_interface = {"network-interface", "eni", "network
 const struct kind kind_elastic_ip = {"elastic-ip", "eipalloc", "allocation ID",
 				     FAULT_INVALID_ALLOCATION_ID_NOT_FOUND,
 				     FAULT_INVALID_ALLOCATION_ID_NOT_FOUND};
+const struct kind kind_prefix_list = {"prefix-list", "pl", "prefix list ID",
+				      FAULT_INVALID_PREFIX_LIST_ID_MALFORMED,
+				      FAULT_INVALID_PREFIX_LIST_ID_NOT_FOUND};
 
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
 	     const struct doc **ret_doc, struct fault *f)

@@ -14,8 +14,8 @@ static const struct action actions[] = {
 };
 
 /* Of the ids that netd owns. */
-static const char *const prefixes[] = {"vpc", "subnet", "rtb", "igw",	   "acl",  "dopt",
-				       "sg",  "sgr",	"eni", "eipalloc", "eigw", NULL};
+static const char *const prefixes[] = {"vpc", "subnet", "rtb",	    "igw",  "acl", "dopt", "sg",
+				       "sgr", "eni",	"eipalloc", "eigw", "pl",  NULL};
 
 static int netd_open(struct daemon *d)
 {

@@ -33,8 +33,10 @@ enum {
 	LIMIT_SUBNETS_PER_VPC = 200,
 	LIMIT_ROUTE_TABLES_PER_VPC = 200,
 	LIMIT_ROUTES_PER_TABLE = 50,
+	LIMIT_PREFIX_LISTS_PER_REGION = 100,
+	LIMIT_ENTRIES_PER_PREFIX_LIST = 1000,
 	LIMIT_ACLS_PER_VPC = 200,
-	LIMIT_ENTRIES_PER_ACL = 20, /* each way, IPv4 and IPv6 counted apart */
+	LIMIT_ENTRIES_PER_ACL = 20,	/* each way, IPv4 and IPv6 counted apart */
 	LIMIT_ADDRESSES_PER_REGION = 5, /* elastic ones */
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
 };
@@ -48,7 +50,7 @@ struct kind {
 };
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
-	kind_network_interface, kind_elastic_ip;
+	kind_network_interface, kind_elastic_ip, kind_prefix_list;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,

@@ -11,9 +11,7 @@ static const struct {
 	const char *not_found; /* AWS's code for an id of this kind */
 } nothings[] = {
 	{"ec2.DescribeFlowLogs", "FlowLogs", "InvalidFlowLogId.NotFound"},
-	{"ec2.DescribeManagedPrefixLists", "PrefixLists", "InvalidPrefixListID.NotFound"},
 	{"ec2.DescribeNatGateways", "NatGateways", "NatGatewayNotFound"},
-	{"ec2.DescribePrefixLists", "PrefixLists", "InvalidPrefixListId.NotFound"},
 	{"ec2.DescribeSecurityGroupReferences", "SecurityGroupReferenceSet", NULL},
 	{"ec2.DescribeStaleSecurityGroups", "StaleSecurityGroupSet", NULL},
 	{"ec2.DescribeVpcEndpoints", "VpcEndpoints", "InvalidVpcEndpointId.NotFound"},

@@ -1,6 +1,7 @@
 /* IpPermissions to rules and back. Source: EC2 API reference, IpPermission, SecurityGroupRule,
  * AuthorizeSecurityGroupIngress. */
 #include "permission.h"
+#include "prefix-list.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -161,10 +162,11 @@ static int read_range6(struct reader *r, const json_t *peer, struct fault *f)
 
 static int read_prefix_list(struct reader *r, const json_t *peer, struct fault *f)
 {
-	(void)r;
-	return fault_set(f, FAULT_INVALID_PREFIX_LIST_ID_NOT_FOUND,
-			 "The prefix list ID '%.64s' does not exist",
-			 jstr_or(peer, "PrefixListId", ""));
+	const struct doc *list;
+	int e = prefix_list_get(r->c, jstr(peer, "PrefixListId"), &list, f);
+
+	return e < 0 ? e
+		     : draft_add(r, draft_new(r, "PrefixListId", json_string(list->id)), peer, f);
 }
 
 static int read_group(struct reader *r, const json_t *peer, struct fault *f)
@@ -315,6 +317,7 @@ int rule_is_same(const json_t *a, const json_t *b)
 {
 	return reach_is_same(a, b) && text_is_same(jstr(a, "CidrIpv4"), jstr(b, "CidrIpv4")) &&
 	       text_is_same(jstr(a, "CidrIpv6"), jstr(b, "CidrIpv6")) &&
+	       text_is_same(jstr(a, "PrefixListId"), jstr(b, "PrefixListId")) &&
 	       text_is_same(jpath_str(a, "ReferencedGroupInfo.GroupId"),
 			    jpath_str(b, "ReferencedGroupInfo.GroupId"));
 }
@@ -326,6 +329,8 @@ void rule_format(const json_t *rule, char ret_text[static 200])
 
 	if (!peer)
 		peer = jstr(rule, "CidrIpv6");
+	if (!peer)
+		peer = jstr(rule, "PrefixListId");
 	if (!peer)
 		peer = jpath_str(rule, "ReferencedGroupInfo.GroupId");
 	snprintf(name, sizeof name, "%s", strcmp(protocol, "-1") == 0 ? "ALL" : protocol);

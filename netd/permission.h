@@ -2,7 +2,7 @@
  * Permissions: a security group's rules as customers write and read them (IpPermissions: one
  * protocol and port range with many peers) and as they are kept (one rule per peer, AWS's
  * SecurityGroupRule). A draft is a rule without ids: IsEgress, IpProtocol, FromPort, ToPort, one
- * of CidrIpv4, CidrIpv6, ReferencedGroupInfo, and Description if given.
+ * of CidrIpv4, CidrIpv6, PrefixListId, ReferencedGroupInfo, and Description if given.
  *
  * Canonical form: protocols 1, 6, 17 and 58 by name; ports -1 where the protocol has none; CIDR
  * blocks without host bits, as AWS keeps them.

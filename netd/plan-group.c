@@ -35,12 +35,13 @@ static int has_members(const struct plan_input *in, enum rules_family family, co
 }
 
 /* A rule that names a group without members fits nothing, and is left out; so is what only the
- * other family or prefix lists could fit. */
+ * other family could fit. */
 static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rules_family family,
 			   const char *chain, const json_t *rule)
 {
 	int is_egress = jbool(rule, "IsEgress", 0);
 	const char *cidr = jstr(rule, family == RULES_IPV6 ? "CidrIpv6" : "CidrIpv4"),
+		   *list = jstr(rule, "PrefixListId"),
 		   *group = jpath_str(rule, "ReferencedGroupInfo.GroupId");
 	char protocol[80], peer[64] = "", set[80] = "", name[32];
 
@@ -48,11 +49,15 @@ static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rul
 				jint(rule, "FromPort", -1), jint(rule, "ToPort", -1), protocol,
 				sizeof protocol) < 0)
 		return 0;
-	if (group) {
-		if (!has_members(in, family, group))
-			return 0;
-		set_name(family, group, name);
-		snprintf(set, sizeof set, "-m set --match-set %s %s ", name,
+	if (group || list) {
+		int r = group ? (has_members(in, family, group) ? 0 : -ENOENT)
+			      : plan_prefix_set(in, p, family, list);
+
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		if (group)
+			set_name(family, group, name);
+		snprintf(set, sizeof set, "-m set --match-set %s %s ", group ? name : list,
 			 is_egress ? "dst" : "src");
 	} else if (!cidr) {
 		return 0;

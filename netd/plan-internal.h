@@ -79,6 +79,12 @@ int plan_match_cidr(const char *flag, const char *cidr, char *out, size_t n_out)
  * it. */
 int plan_match_protocol(enum rules_family family, const char *protocol, int64_t from, int64_t to,
 			char *out, size_t n_out);
+/* Plans the set of a prefix list, once (plan-prefix.c). -ENOENT: it is gone, or of the other
+ * family; -EINVAL. */
+int plan_prefix_set(const struct plan_input *in, struct plan *p, enum rules_family family,
+		    const char *id);
+/* The blocks of a prefix list: [{Cidr}], NULL if it is gone. */
+const json_t *plan_prefix_entries(const struct plan_input *in, const char *id);
 /* Sets and chains of security groups (plan-group.c), of ACLs (plan-acl.c), of translation
  * (plan-nat.c). */
 int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family);

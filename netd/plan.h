@@ -46,6 +46,8 @@ struct plan_input {
 		*security_group_rules;
 	json_t *network_interfaces;
 	json_t *egress_only_gateways;
+	json_t *prefix_lists; /* [{PrefixListId, AddressFamily, Entries[{Cidr}]}]: those referred to
+			       */
 };
 
 /* One private address of one interface: what DHCP and DNS know of it. */

@@ -22,6 +22,7 @@ static struct plan_input input_of(json_t *d)
 		.network_acls = json_object_get(d, "NetworkAcls"),
 		.security_groups = json_object_get(d, "SecurityGroups"),
 		.security_group_rules = json_object_get(d, "SecurityGroupRules"),
+		.prefix_lists = json_object_get(d, "PrefixLists"),
 		.network_interfaces = json_object_get(d, "NetworkInterfaces"),
 		.egress_only_gateways = json_object_get(d, "EgressOnlyInternetGateways"),
 	};
