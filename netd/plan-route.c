@@ -47,17 +47,12 @@ static int route_to_interface(const struct making *m, struct item *i, const char
 
 /* A target that is gone or that we do not have swallows its packets: AWS calls the route a
  * blackhole. */
-static int plan_route(const struct making *m, uint32_t table, const json_t *doc)
+static void plan_route(const struct making *m, uint32_t table, struct cidr destination,
+		       const json_t *doc)
 {
 	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId");
-	struct cidr destination;
-	struct item *i;
+	struct item *i = plan_route_add(&m->p->router, table, destination, RTN_BLACKHOLE);
 
-	if (!jstr(doc, "DestinationCidrBlock"))
-		return 0; /* IPv6, prefix lists: not in our VPCs yet */
-	if (cidr_parse(jstr(doc, "DestinationCidrBlock"), &destination) < 0)
-		return -EINVAL;
-	i = plan_route_add(&m->p->router, table, destination, RTN_BLACKHOLE);
 	if (gateway && strcmp(gateway, "local") == 0) {
 		i->type = RTN_THROW;
 	} else if (gateway && m->igw && strcmp(gateway, m->igw) == 0) {
@@ -67,7 +62,51 @@ static int plan_route(const struct making *m, uint32_t table, const json_t *doc)
 	} else if (eni && route_to_interface(m, i, eni) == 0) {
 		i->type = RTN_UNICAST;
 	}
+}
+
+/* The table, whose items begin at `first`, has a route for exactly this block. */
+static int is_planned(const struct making *m, size_t first, struct cidr block)
+{
+	const struct items *s = &m->p->router;
+	struct address address = ip4(cidr_first(block));
+
+	for (size_t i = first; i < s->n; i++)
+		if (s->at[i].kind == ITEM_ROUTE && s->at[i].plen == block.bits &&
+		    ip_is(&s->at[i].address, &address))
+			return 1;
 	return 0;
+}
+
+static int is_local(const struct making *m, struct cidr block)
+{
+	const json_t *association;
+	struct cidr cidr;
+	size_t i;
+
+	json_array_foreach (json_object_get(m->in->vpc, "CidrBlockAssociationSet"), i, association)
+		if (cidr_parse(jstr(association, "CidrBlock"), &cidr) == 0 &&
+		    cidr_has_cidr(cidr, block))
+			return 1;
+	return cidr_parse(jstr(m->in->vpc, "CidrBlock"), &cidr) == 0 && cidr_has_cidr(cidr, block);
+}
+
+/* A route to a prefix list is one to each of its blocks; where they meet, local routes and those
+ * that name the very block come first. Source: VPC user guide, "Route priority for prefix lists".
+ */
+static void plan_prefix_route(const struct making *m, uint32_t table, size_t first,
+			      const json_t *doc)
+{
+	const json_t *entry;
+	struct cidr block;
+	size_t i;
+
+	json_array_foreach (plan_prefix_entries(m->in, jstr(doc, "DestinationPrefixListId")), i,
+			    entry) {
+		if (cidr_parse(jstr(entry, "Cidr"), &block) < 0)
+			continue; /* a list of IPv6 */
+		if (!is_local(m, block) && !is_planned(m, first, block))
+			plan_route(m, table, block, doc);
+	}
 }
 
 static void plan_local(const struct making *m, uint32_t table)
@@ -86,20 +125,26 @@ static void plan_local(const struct making *m, uint32_t table)
 int plan_table(struct making *m, uint32_t table, const char *link, const json_t *route_table)
 {
 	struct item *rule = items_add(&m->p->router, ITEM_RULE, link);
-	int has_default = 0;
-	const json_t *doc;
-	size_t i;
+	const json_t *routes = json_object_get(route_table, "Routes"), *doc;
+	size_t first = m->p->router.n, i;
+	struct cidr block;
 
 	rule->address.family = AF_INET;
 	rule->table = table;
 	rule->metric = RULE_PRIORITY;
 	plan_local(m, table);
-	json_array_foreach (json_object_get(route_table, "Routes"), i, doc) {
-		if (plan_route(m, table, doc) < 0)
+	json_array_foreach (routes, i, doc) {
+		const char *text = jstr(doc, "DestinationCidrBlock");
+
+		if (text && cidr_parse(text, &block) < 0)
 			return plan_bad(m, route_table, "RouteTableId");
-		has_default |= strcmp(jstr_or(doc, "DestinationCidrBlock", ""), "0.0.0.0/0") == 0;
+		if (text)
+			plan_route(m, table, block, doc);
 	}
-	if (!has_default)
-		(void)plan_route_add(&m->p->router, table, (struct cidr){0, 0}, RTN_BLACKHOLE);
+	json_array_foreach (routes, i, doc)
+		plan_prefix_route(m, table, first, doc);
+	block = (struct cidr){0, 0};
+	if (!is_planned(m, first, block))
+		(void)plan_route_add(&m->p->router, table, block, RTN_BLACKHOLE);
 	return 0;
 }

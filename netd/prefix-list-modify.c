@@ -57,8 +57,8 @@ static int get_version(const struct call *c, const json_t *list, int64_t version
 int get_managed_prefix_list_entries(struct call *c, json_t *parameters, json_t **ret_reply,
 				    struct fault *f)
 {
-	const struct doc *list;
-	json_t *entries;
+	const struct doc *list = NULL;
+	json_t *entries = NULL;
 	int r = prefix_list_get(c, jstr(parameters, "PrefixListId"), &list, f);
 
 	if (r == 0)
@@ -69,7 +69,7 @@ int get_managed_prefix_list_entries(struct call *c, json_t *parameters, json_t *
 int get_managed_prefix_list_associations(struct call *c, json_t *parameters, json_t **ret_reply,
 					 struct fault *f)
 {
-	const struct doc *list;
+	const struct doc *list = NULL;
 	int r = prefix_list_get(c, jstr(parameters, "PrefixListId"), &list, f);
 
 	if (r < 0)
@@ -313,7 +313,7 @@ int restore_managed_prefix_list_version(struct call *c, json_t *parameters, json
 					struct fault *f)
 {
 	const struct doc *d = NULL;
-	json_t *entries;
+	json_t *entries = NULL;
 	int r = get_to_change(c, parameters, &d, f);
 
 	if (r == 0)

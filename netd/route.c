@@ -1,5 +1,5 @@
 /* Routes: destinations and targets within a route table. */
-#include "netd.h"
+#include "prefix-list.h"
 #include "route-target.h"
 
 #include <errno.h>
@@ -24,26 +24,16 @@ int routes_mark(const struct call *c, const char *vpc_id, const char *gateway_id
  * begins with. */
 struct route_call {
 	const struct doc *table;
-	json_t *json; /* the caller's */
-	struct cidr destination;
-	char text[CIDR_TEXT_MAX];
+	json_t *json;		 /* the caller's */
+	const char *member;	 /* of a route: its destination */
+	struct cidr destination; /* of DestinationCidrBlock */
+	char text[CIDR6_TEXT_MAX];
 };
 
-static int route_call_start(const struct call *c, json_t *parameters, struct route_call *rc,
-			    struct fault *f)
+static int read_block(const struct call *c, const char *text, struct route_call *rc,
+		      struct fault *f)
 {
-	const char *text = jstr(parameters, "DestinationCidrBlock");
-	int r = kind_get_parameter(c, &kind_route_table, parameters, "RouteTableId", &rc->table, f);
-
-	if (r < 0)
-		return r;
-	if (jstr(parameters, "DestinationIpv6CidrBlock") ||
-	    jstr(parameters, "DestinationPrefixListId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Routes have IPv4 destinations only so far");
-	if (!text)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter destinationCidrBlock");
+	(void)c;
 	if (cidr_parse(text, &rc->destination) < 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Value (%.64s) for parameter destinationCidrBlock is invalid. "
@@ -52,21 +42,87 @@ static int route_call_start(const struct call *c, json_t *parameters, struct rou
 				 text);
 	rc->destination = cidr_canonical(rc->destination);
 	cidr_format(rc->destination, rc->text);
+	return 0;
+}
+
+static int read_prefix_list(const struct call *c, const char *text, struct route_call *rc,
+			    struct fault *f)
+{
+	const struct doc *list;
+	int r = prefix_list_get(c, text, &list, f);
+
+	if (r < 0)
+		return r;
+	snprintf(rc->text, sizeof rc->text, "%s", list->id);
+	return 0;
+}
+
+/* What a route may have as its destination: exactly one of these. */
+static const struct {
+	const char *member;
+	int (*read)(const struct call *c, const char *text, struct route_call *rc, struct fault *f);
+} destinations[] = {
+	{"DestinationCidrBlock", read_block},
+	{"DestinationPrefixListId", read_prefix_list},
+};
+#define N_DESTINATIONS (sizeof destinations / sizeof *destinations)
+
+static int destination_read(const struct call *c, json_t *parameters, struct route_call *rc,
+			    struct fault *f)
+{
+	size_t at = N_DESTINATIONS;
+
+	for (size_t i = 0; i < N_DESTINATIONS; i++) {
+		if (!jstr(parameters, destinations[i].member))
+			continue;
+		if (at < N_DESTINATIONS)
+			return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+					 "The parameters %s and %s may not be used together",
+					 destinations[at].member, destinations[i].member);
+		at = i;
+	}
+	if (at == N_DESTINATIONS)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter destinationCidrBlock");
+	rc->member = destinations[at].member;
+	return destinations[at].read(c, jstr(parameters, rc->member), rc, f);
+}
+
+static int route_call_start(const struct call *c, json_t *parameters, struct route_call *rc,
+			    struct fault *f)
+{
+	int r;
+
+	*rc = (struct route_call){0};
+	r = kind_get_parameter(c, &kind_route_table, parameters, "RouteTableId", &rc->table, f);
+	if (r < 0)
+		return r;
+	if (jstr(parameters, "DestinationIpv6CidrBlock"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Routes have IPv4 destinations only so far");
+	r = destination_read(c, parameters, rc, f);
+	if (r < 0)
+		return r;
 	rc->json = doc_edit(rc->table);
 	return rc->json ? 0 : -ENOMEM;
 }
 
-static int route_find(const json_t *table, const char *destination, size_t *ret_at)
+static int route_find(const struct route_call *rc, size_t *ret_at)
 {
-	json_t *routes = json_object_get(table, "Routes"), *route;
+	json_t *routes = json_object_get(rc->json, "Routes"), *route;
 	size_t i;
 
 	json_array_foreach (routes, i, route)
-		if (jis(route, "DestinationCidrBlock", destination)) {
+		if (jis(route, rc->member, rc->text)) {
 			*ret_at = i;
 			return 1;
 		}
 	return 0;
+}
+
+static int is_block(const struct route_call *rc)
+{
+	return strcmp(rc->member, "DestinationCidrBlock") == 0;
 }
 
 static int has_local_route_over(const json_t *table, struct cidr destination)
@@ -113,7 +169,7 @@ static int is_subnet(const struct call *c, const char *vpc_id, const char *cidr)
 static int local_check(const struct call *c, const struct route_call *rc,
 		       const struct route_target *target, struct fault *f)
 {
-	if (!has_local_route_over(rc->json, rc->destination))
+	if (!is_block(rc) || !has_local_route_over(rc->json, rc->destination))
 		return 0;
 	if (!target->is_local_allowed)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
@@ -134,8 +190,7 @@ static int local_check(const struct call *c, const struct route_call *rc,
 static int append_target(const struct call *c, const struct route_call *rc,
 			 const struct route_target *target)
 {
-	json_t *route =
-		json_pack("{s:s s:s}", "DestinationCidrBlock", rc->text, "Origin", "CreateRoute");
+	json_t *route = json_pack("{s:s s:s}", rc->member, rc->text, "Origin", "CreateRoute");
 	int r = json_array_append_new(json_object_get(rc->json, "Routes"), route);
 
 	return r < 0 ? -ENOMEM : route_target_set(c, route, target);
@@ -155,13 +210,15 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	r = route_target_get(c, parameters, rc.table, &target, f);
 	if (r < 0)
 		return r;
-	if (route_find(json, rc.text, &at))
+	if (route_find(&rc, &at))
 		return fault_set(f, FAULT_ROUTE_ALREADY_EXISTS,
 				 "The route identified by %s already exists.", rc.text);
 	r = local_check(c, &rc, &target, f);
 	if (r < 0)
 		return r;
-	if (json_array_size(json_object_get(json, "Routes")) > LIMIT_ROUTES_PER_TABLE)
+	if (prefix_list_routes_count(c, json) +
+		    (is_block(&rc) ? 1 : prefix_list_weight(c, rc.text)) >
+	    LIMIT_ROUTES_PER_TABLE)
 		return fault_set(f, FAULT_ROUTE_LIMIT_EXCEEDED,
 				 "The maximum number of routes has been reached.");
 	r = append_target(c, &rc, &target);
@@ -174,10 +231,11 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 /* Finds a route that a customer may change. */
 static int route_get(const struct route_call *rc, size_t *ret_at, struct fault *f)
 {
-	if (!route_find(rc->json, rc->text, ret_at))
+	if (!route_find(rc, ret_at))
 		return fault_set(f, FAULT_INVALID_ROUTE_NOT_FOUND,
-				 "no route with destination-cidr-block %s in route table %s",
-				 rc->text, rc->table->id);
+				 "no route with destination-%s %s in route table %s",
+				 is_block(rc) ? "cidr-block" : "prefix-list-id", rc->text,
+				 rc->table->id);
 	if (jis(json_array_get(json_object_get(rc->json, "Routes"), *ret_at), "GatewayId", "local"))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "cannot remove local route %s in route table %s", rc->text,

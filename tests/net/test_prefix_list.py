@@ -96,6 +96,34 @@ def test_an_egress_rule_takes_a_list_too(guests, group, lists, netd):
     netd.ec2("RevokeSecurityGroupEgress", GroupId=locked, IpPermissions=[from_list(list_id)])
 
 
+def test_a_route_follows_its_list(guests, lists, netd):
+    list_id = lists("192.0.2.0/24")
+    guest, box = guests(), guests()
+    guest.dhcp(), box.dhcp()
+    (table,) = netd.ec2("DescribeRouteTables", Filters=[by("vpc-id", guest.vpc), by("association.main", "true")])["RouteTables"]
+    route = {"RouteTableId": table["RouteTableId"], "DestinationPrefixListId": list_id}
+    netd.ec2("CreateRoute", NetworkInterfaceId=box.eni, **route)
+    try:
+        refused("RouteAlreadyExists", netd.ec2, "CreateRoute", NetworkInterfaceId=box.eni, **route)
+        assert guest.ping("203.0.113.1") == 1
+        change(netd, list_id, add=["203.0.113.1/32"])
+        assert guest.ping("203.0.113.1") == 0
+        assert "203.0.113.1 via " + box.address in sh(f"ip -n {router(guest.vpc)} route show table all")
+        gateway = next(r["GatewayId"] for r in table["Routes"] if r["DestinationCidrBlock"] == "0.0.0.0/0")
+        netd.ec2("ReplaceRoute", GatewayId=gateway, **route)
+        assert guest.ping("203.0.113.1") == 1
+        users = netd.ec2("GetManagedPrefixListAssociations", PrefixListId=list_id)["PrefixListAssociations"]
+        assert [u["ResourceId"] for u in users] == [table["RouteTableId"]]
+        assert netd.ec2("ModifyManagedPrefixList", PrefixListId=list_id, MaxEntries=50)["PrefixList"]["State"] == "modify-failed"
+        big = lists(size=50)
+        refused("RouteLimitExceeded", netd.ec2, "CreateRoute", GatewayId=gateway, **{**route, "DestinationPrefixListId": big})
+    finally:
+        netd.ec2("DeleteRoute", **route)
+    refused("InvalidRoute.NotFound", netd.ec2, "DeleteRoute", **route)
+    refused("InvalidPrefixListID.NotFound", netd.ec2, "DeleteRoute", **{**route, "DestinationPrefixListId": "pl-0123456789abcdef0"})
+    refused("InvalidParameterCombination", netd.ec2, "DeleteRoute", DestinationCidrBlock="0.0.0.0/0", **route)
+
+
 # ---- the API ----
 
 
