@@ -195,6 +195,14 @@ CLOUD ?= .cloud
 image: $(B)/agent/gureum-agent ## build the default machine image
 	@scripts/build-image --agent $< $(B)/image
 
+image-debian: $(B)/agent/gureum-agent ## build the Debian image with cloud-init (a minute or three, once)
+	@scripts/deps debian
+	@scripts/build-debian-image --agent $< $(B)/debian
+
+test-debian: all image image-debian ## boot the Debian image once: cloud-init from our metadata (minutes where guests are emulated)
+	@scripts/deps run test
+	@GUREUM_BUILD=$(abspath $(B)) GUREUM_DEBIAN=$(abspath $(B))/debian $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/stack/debian.py
+
 run: ## start the cloud in a private host and launch a first VM
 	@scripts/deps build run
 	@$(MAKE) --no-print-directory -j$$(nproc) all image
@@ -213,7 +221,7 @@ IMAGE_FILES := $(wildcard scripts/image/*)
 
 install: all ## put everything in place below DESTDIR
 	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/bin $(DESTDIR)$(unitdir) $(DESTDIR)$(prefix)/lib/sysusers.d \
-		$(DESTDIR)$(prefix)/lib/tmpfiles.d $(DESTDIR)/etc/gureum $(DESTDIR)$(datadir)/image $(DESTDIR)$(mandir)/man5
+		$(DESTDIR)$(prefix)/lib/tmpfiles.d $(DESTDIR)/etc/gureum $(DESTDIR)$(datadir)/image $(DESTDIR)$(datadir)/debian-image $(DESTDIR)$(mandir)/man5
 	install -m755 $(foreach d,$(DAEMONS),$(B)/$(d)/$(d)) $(B)/agent/gureum-agent $(DESTDIR)$(libexecdir)/
 	install -m755 $(B)/cli/gureum $(DESTDIR)$(prefix)/bin/gureum
 	for u in $(UNITS); do sed 's|/usr/lib/gureum/|$(libexecdir)/|' systemd/$$u > $(DESTDIR)$(unitdir)/$$u && chmod 644 $(DESTDIR)$(unitdir)/$$u || exit 1; done
@@ -221,6 +229,8 @@ install: all ## put everything in place below DESTDIR
 	install -m644 systemd/gureum.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/gureum.conf
 	install -m755 scripts/build-image $(DESTDIR)$(datadir)/
 	install $(IMAGE_FILES) $(DESTDIR)$(datadir)/image/
+	install -m755 scripts/build-debian-image $(DESTDIR)$(datadir)/
+	install -m644 $(wildcard scripts/debian-image/*) $(DESTDIR)$(datadir)/debian-image/
 	awk -f scripts/config-man lib/config-table.h > $(DESTDIR)$(mandir)/man5/gureum.conf.5
 	for m in $(MAN); do install -D -m644 $$m $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/} || exit 1; done
 	test -e $(DESTDIR)/etc/gureum/gureum.conf || $(B)/cli/gureum config > $(DESTDIR)/etc/gureum/gureum.conf
@@ -237,6 +247,6 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all check test-programs test bench test-kvm lint deps image run stop install uninstall fuzz bench-codec clean help
+.PHONY: all check image-debian test-debian test-programs test bench test-kvm lint deps image run stop install uninstall fuzz bench-codec clean help
 
 -include $(shell find $(B) -name kvm -prune -o -type f -name '*.d' -print 2>/dev/null)
