@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include "copy.h"
 #include "direct.h"
 #include "files.h"
 #include "layer.h"
@@ -133,7 +134,9 @@ static int find_lost(struct daemon *d, struct txn *t)
 	int r = 0;
 
 	store_each (d->store, "snapshot", s)
-		if (r == 0 && !chain_is_there(d, jstr_or(s->json, "_Layer", ""), path))
+		/* A copy's file is made when it begins; what failed has none. */
+		if (r == 0 && jstr(s->json, "_Layer") && !json_object_get(s->json, "_Copy") &&
+		    !chain_is_there(d, jstr(s->json, "_Layer"), path))
 			r = mark_lost(t, s, path);
 	store_each (d->store, "volume", v) {
 		if (r < 0 || !jbool(v->json, "_Ready", 0) ||
@@ -219,5 +222,8 @@ int stord_reconcile(struct daemon *d)
 		return r;
 	finish_volumes(d);
 	resume_imports(d);
+	r = copy_resume(d);
+	if (r < 0)
+		return r;
 	return 0;
 }

@@ -194,6 +194,39 @@ int target_count(const struct target *t, uint64_t *ret_n, uint8_t ret_sum[static
 	return r;
 }
 
+/* Zeros were not written: their entries say so. */
+static int read_block(const struct target *t, uint64_t index, uint8_t *block)
+{
+	uint64_t entries[PER_BLOCK], first = index * PER_BLOCK;
+	size_t n = t->n_data - first < PER_BLOCK ? (size_t)(t->n_data - first) : PER_BLOCK;
+	int r = read_at(t->fd, entries, n * 8, t->l2 * CLUSTER + first * 8);
+
+	memset(block, 0, TARGET_BLOCK);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		uint64_t at = be64toh(entries[i]) & ~(COPIED | ZERO);
+
+		if (at == 0)
+			continue;
+		if (at != (t->data + first + i) * CLUSTER)
+			return -EBADMSG;
+		r = read_at(t->fd, block + i * CLUSTER, CLUSTER, at);
+	}
+	return r;
+}
+
+int target_verify(const struct target *t, uint64_t index, uint8_t *block)
+{
+	uint8_t sum[32], none[32] = {0}, got[32];
+	int r = read_at(t->fd, sum, 32, sums_offset(t) + index * 32);
+
+	if (r < 0 || memcmp(sum, none, 32) == 0)
+		return r;
+	r = read_block(t, index, block);
+	if (r == 0 && !EVP_Digest(block, TARGET_BLOCK, got, NULL, EVP_sha256(), NULL))
+		r = -ENOMEM;
+	return r < 0 ? r : memcmp(sum, got, 32) == 0 ? 1 : -EBADMSG;
+}
+
 /* Whether each cluster of the file is used, in order; the L2 table at hand is kept. */
 struct count {
 	const struct target *t;

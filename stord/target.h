@@ -45,5 +45,8 @@ int target_put(struct target *t, uint64_t index, const void *block, const uint8_
 	       int is_synced);
 /* How many blocks were put, and the SHA-256 of their checksums in order of the blocks. */
 int target_count(const struct target *t, uint64_t *ret_n, uint8_t ret_sum[static 32]);
+/* Reads a block back: 1: it is what was put, 0: it was not put; -EBADMSG: it is not what was put.
+ * `block` has room for it. */
+int target_verify(const struct target *t, uint64_t index, uint8_t *block);
 /* The file becomes the image, read-only for all. May be repeated. */
 int target_finish(struct target *t, int is_synced);
