@@ -8,6 +8,7 @@
 #include "guest.h"
 #include "imds.h"
 #include "instance-rooms.h"
+#include "layers.h"
 
 #define CMDLINE_DEFAULT "root=/dev/vda1 rw console=ttyS0 quiet panic=1"
 #define FAILURES_MAX	8 /* of a peer that is there and fails; one that is away is waited for */
@@ -19,6 +20,7 @@ struct start {
 	json_t *instance; /* as it was when the start began */
 	json_t *replies;  /* of the peers, kept for their texts */
 	struct domain_spec spec;
+	struct paths *paths;
 	char console[CONSOLE_PATH_BYTES];
 	char targets[DOMAIN_DISKS_MAX][8];
 	struct fault fault;
@@ -28,6 +30,7 @@ static void start_clear(struct start *s)
 {
 	json_decref(s->instance);
 	json_decref(s->replies);
+	own_paths_end(&s->paths);
 }
 
 static const struct doc *find(const struct live *l)
@@ -294,6 +297,8 @@ static int create(struct start *s)
 		return failed(s, r, "the console file cannot be made");
 	if ((r = domain_xml(&s->spec, &xml)) < 0)
 		return r;
+	if (!paths_enter(s->paths))
+		return 1; /* a volume has gone on in another file meanwhile */
 	s->live->has_ended = s->live->is_missed = s->live->is_terminated = 0;
 	r = virt_create(hvd_get()->virt, s->live->id, xml, error);
 	if (r == 0 || r == -EEXIST)
@@ -315,7 +320,8 @@ int instance_start(struct live *l)
 	const struct doc *d = find(l);
 	s.instance = json_incref(d->json);
 	instance_context(d, &s.ctx);
-	r = start_gather(&s);
+	s.paths = paths_begin(l->id);
+	r = s.paths ? start_gather(&s) : -ENOMEM;
 	if (!is_wanted(l))
 		return 1;
 	return r < 0 ? failed(&s, r, s.fault.message) : create(&s);

@@ -201,7 +201,29 @@ static int hand_file(const char *path, int flags, struct handed *h)
 	return h->fd < 0 ? -errno : 0;
 }
 
-static int restrict_files(const struct handed *source, const struct handed *target)
+/* What may be touched: the two handed files, or a chain's. */
+struct tie {
+	const struct handed *source, *target;
+	char *const *chain; /* "r/path" or "w/path" */
+	int n_chain;
+};
+
+static int landlock_allow_files(int ruleset, const struct tie *tie, uint64_t read_write)
+{
+	int r = 0;
+
+	if (tie->source && tie->source->fd >= 0)
+		r = landlock_allow_fd(ruleset, tie->source->fd, LANDLOCK_ACCESS_FS_READ_FILE);
+	if (r == 0 && tie->target && tie->target->fd >= 0)
+		r = landlock_allow_fd(ruleset, tie->target->fd, read_write);
+	for (int i = 0; r == 0 && i < tie->n_chain; i++)
+		r = landlock_allow(ruleset, tie->chain[i] + 1,
+				   tie->chain[i][0] == 'w' ? read_write
+							   : LANDLOCK_ACCESS_FS_READ_FILE);
+	return r;
+}
+
+static int restrict_files(const struct tie *tie)
 {
 	static const char *const programs[] = {"/usr", "/lib", "/lib64", "/bin"};
 	static const char *const readable[] = {"/etc/ld.so.cache", "/dev/urandom"};
@@ -224,10 +246,8 @@ static int restrict_files(const struct handed *source, const struct handed *targ
 		r = landlock_allow(ruleset, "/proc/self", LANDLOCK_READ);
 	if (r == 0)
 		r = landlock_allow(ruleset, "/dev/null", read_write);
-	if (r == 0 && source->fd >= 0)
-		r = landlock_allow_fd(ruleset, source->fd, LANDLOCK_ACCESS_FS_READ_FILE);
-	if (r == 0 && target->fd >= 0)
-		r = landlock_allow_fd(ruleset, target->fd, read_write);
+	if (r == 0)
+		r = landlock_allow_files(ruleset, tie, read_write);
 	return r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : r;
 }
 
@@ -244,7 +264,8 @@ static int leave_root(void)
 
 int confine_is(int argc, char **argv)
 {
-	return argc > 1 && strcmp(argv[1], "--confined") == 0;
+	return argc > 1 &&
+	       (strcmp(argv[1], "--confined") == 0 || strcmp(argv[1], "--confined-chain") == 0);
 }
 
 static int fail(const char *what, int error)
@@ -255,8 +276,7 @@ static int fail(const char *what, int error)
 
 /* Gives up everything but the files, in the order in which each step is still allowed. Returns what
  * failed, or NULL. */
-static const char *give_up(uint64_t max_file_bytes, const struct handed *source,
-			   const struct handed *target, int *ret_error)
+static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *ret_error)
 {
 	struct rlimit file = {max_file_bytes, max_file_bytes}, core = {0, 0};
 	struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}, cpu = {CPU_SEC_MAX, CPU_SEC_MAX};
@@ -266,13 +286,13 @@ static const char *give_up(uint64_t max_file_bytes, const struct handed *source,
 			     : 0;
 	if (*ret_error < 0)
 		return "limits of files";
-	*ret_error = leave_root();
+	*ret_error = tie->n_chain ? 0 : leave_root();
 	if (*ret_error < 0)
 		return "user";
 	*ret_error = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 	if (*ret_error < 0)
 		return "privileges";
-	*ret_error = restrict_files(source, target);
+	*ret_error = restrict_files(tie);
 	if (*ret_error < 0)
 		return "files";
 	*ret_error = restrict_system_calls();
@@ -284,11 +304,30 @@ static const char *give_up(uint64_t max_file_bytes, const struct handed *source,
 	return *ret_error < 0 ? "limits of memory and time" : NULL;
 }
 
+/* "stord --confined-chain N r/PATH w/PATH … PROGRAM ARGS…" */
+static int chain_main(int argc, char **argv)
+{
+	int n = argc > 2 ? atoi(argv[2]) : 0, r;
+	struct tie tie = {.chain = argv + 3, .n_chain = n};
+
+	if (n < 1 || argc < 4 + n)
+		return fail("usage", -EINVAL);
+	const char *failed = give_up(RLIM_INFINITY, &tie, &r);
+
+	if (failed)
+		return fail(failed, r);
+	execvp(argv[3 + n], argv + 3 + n);
+	return fail(argv[3 + n], -errno);
+}
+
 int confine_main(int argc, char **argv)
 {
 	struct handed source, target;
+	struct tie tie = {.source = &source, .target = &target};
 	int r;
 
+	if (argc > 1 && strcmp(argv[1], "--confined-chain") == 0)
+		return chain_main(argc, argv);
 	if (argc < 6)
 		return fail("usage", -EINVAL);
 	r = hand_file(argv[2], O_RDONLY, &source);
@@ -302,7 +341,7 @@ int confine_main(int argc, char **argv)
 		else if (target.fd >= 0 && strcmp(argv[i], argv[3]) == 0)
 			argv[i] = target.path;
 	}
-	const char *failed = give_up(strtoull(argv[4], NULL, 10), &source, &target, &r);
+	const char *failed = give_up(strtoull(argv[4], NULL, 10), &tie, &r);
 
 	if (failed)
 		return fail(failed, r);
@@ -323,6 +362,36 @@ int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max
 		argv[n++] = *arguments++;
 	if (*arguments)
 		return -E2BIG;
+	struct run run = {.argv = argv, .timeout_usec = TIMEOUT_USEC, .confine = 1};
+
+	return run_wait(&run, ret_result);
+}
+
+int confine_qemu_img_chain(const struct confined_file *files, size_t n_files,
+			   const char *const *arguments, struct run_result *ret_result)
+{
+	char number[16], (*paths)[512] = calloc(n_files, sizeof *paths);
+	OWN(free) void *owned = paths;
+	const char *argv[ARGUMENTS_MAX + CONFINE_CHAIN_MAX] = {"/proc/self/exe", "--confined-chain",
+							       number};
+	size_t n = 3;
+
+	if (!paths)
+		return -ENOMEM;
+	if (n_files > CONFINE_CHAIN_MAX)
+		return -E2BIG;
+	snprintf(number, sizeof number, "%zu", n_files);
+	for (size_t i = 0; i < n_files; i++) {
+		snprintf(paths[i], sizeof paths[i], "%c%s", files[i].is_written ? 'w' : 'r',
+			 files[i].path);
+		argv[n++] = paths[i];
+	}
+	argv[n++] = "qemu-img";
+	for (size_t i = 0; arguments[i]; i++) {
+		if (i == ARGUMENTS_MAX - 5)
+			return -E2BIG;
+		argv[n++] = arguments[i];
+	}
 	struct run run = {.argv = argv, .timeout_usec = TIMEOUT_USEC, .confine = 1};
 
 	return run_wait(&run, ret_result);

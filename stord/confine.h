@@ -22,6 +22,18 @@ int confine_is(int argc, char **argv);
 int confine_main(int argc, char **argv);
 
 struct run_result;
+
+#define CONFINE_CHAIN_MAX 64
+/* A file of ours that a tool works on. */
+struct confined_file {
+	const char *path;
+	int is_written;
+};
+/* (fiber) Runs qemu-img on layers of our own. They belong to us and to QEMU's user, so the child
+ * stays who we are; files (at most CONFINE_CHAIN_MAX), system calls and time are tied as for a
+ * stranger's image: a guest that took over its QEMU may have written these headers. */
+int confine_qemu_img_chain(const struct confined_file *files, size_t n_files,
+			   const char *const *arguments, struct run_result *ret_result);
 /* (fiber) Runs qemu-img with these arguments (NULL-terminated) on a worker. `read_path` and
  * `write_path` ("-": none) are all it may touch, and are opened before it starts; run as root, they
  * must belong to CONFINED_UID. 0 with its exit status in *ret_result, -errno. */

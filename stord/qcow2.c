@@ -14,7 +14,6 @@
 #define CLUSTER		   (1u << CLUSTER_BITS)
 #define L1_BYTES_MAX	   (32u << 20) /* QEMU's own limits */
 #define REFCOUNT_TABLE_MAX (8u << 20)
-#define BACKING_MAX	   1023
 
 enum incompatible { DIRTY = 1, CORRUPT = 2, EXTERNAL_DATA = 4, COMPRESSION = 8, EXTENDED_L2 = 16 };
 enum extension {
@@ -74,12 +73,13 @@ int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const ch
 	uint64_t per_entry = (uint64_t)CLUSTER * (CLUSTER / 8); /* what one L2 table maps */
 	uint64_t l1_entries = (bytes + per_entry - 1) / per_entry;
 	uint64_t n_clusters = 3 + (l1_entries * 8 + CLUSTER - 1) / CLUSTER;
-	char first[sizeof(struct header) + 64 + BACKING_MAX] = {0};
+	char first[sizeof(struct header) + 64 + QCOW2_BACKING_MAX] = {0};
 	uint16_t counts[3 + L1_BYTES_MAX / CLUSTER];
 	uint64_t block = htobe64(2 * CLUSTER);
 
 	if (bytes == 0 || bytes % 512 || l1_entries * 8 > L1_BYTES_MAX ||
-	    (backing_path && (strlen(backing_path) > BACKING_MAX || strlen(backing_format) > 16)))
+	    (backing_path &&
+	     (strlen(backing_path) > QCOW2_BACKING_MAX || strlen(backing_format) > 16)))
 		return -EINVAL;
 	struct header h = {
 		.magic = htobe32(MAGIC),
@@ -253,6 +253,29 @@ int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes,
 	if (r == 0)
 		*ret_bytes = h.size;
 	return r;
+}
+
+int qcow2_read_backing(int fd, char ret_path[static QCOW2_BACKING_MAX + 1])
+{
+	struct header h = {0};
+	ssize_t n = pread(fd, &h, sizeof h, 0);
+
+	if (n < 0)
+		return -errno;
+	if (n < V2_BYTES || be32toh(h.magic) != MAGIC)
+		return -EINVAL;
+	to_host(&h);
+	if (h.backing_bytes > QCOW2_BACKING_MAX)
+		return -EINVAL;
+	if (h.backing_offset == 0 || h.backing_bytes == 0) {
+		ret_path[0] = '\0';
+		return 0;
+	}
+	n = pread(fd, ret_path, h.backing_bytes, (off_t)h.backing_offset);
+	if (n != (ssize_t)h.backing_bytes)
+		return n < 0 ? -errno : -EINVAL;
+	ret_path[n] = '\0';
+	return 0;
 }
 
 int qcow2_is(int fd)

@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define QCOW2_REASON_MAX 160
+#define QCOW2_REASON_MAX  160
+#define QCOW2_BACKING_MAX 1023
 
 /* Writes a new, empty image of `bytes` to `fd` (an empty file), over `backing_path` unless NULL.
  * Nothing is flushed. 0 or -errno; -EINVAL for a size or path that the format cannot hold. */
@@ -22,6 +23,10 @@ int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const ch
  * sentence of why not; -errno of reading. */
 int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes,
 		       char ret_reason[static QCOW2_REASON_MAX]);
+
+/* The backing file that the header names, "" for none. 0; -EINVAL: no qcow2, or a name longer than
+ * that; -errno. */
+int qcow2_read_backing(int fd, char ret_path[static QCOW2_BACKING_MAX + 1]);
 
 /* The file begins as a qcow2 does. */
 int qcow2_is(int fd);

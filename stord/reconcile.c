@@ -22,6 +22,8 @@
 #include "files.h"
 #include "layer.h"
 #include "log.h"
+#include "merge.h"
+#include "switch.h"
 #include "zones.h"
 
 static int ends_with(const char *text, const char *end)
@@ -164,6 +166,14 @@ static void finish_volumes(struct daemon *d)
 	}
 }
 
+/* Snapshots that an end of the daemon cut short. */
+static void finish_switches(struct daemon *d)
+{
+	store_each (d->store, "volume", v)
+		if (jstr(v->json, "_NextLayer"))
+			switch_settle_later(d, v->id);
+}
+
 /* Ids first: resuming commits, and the set must not change while it is walked. */
 static void resume_imports(struct daemon *d)
 {
@@ -221,6 +231,8 @@ int stord_reconcile(struct daemon *d)
 	if (r < 0)
 		return r;
 	finish_volumes(d);
+	finish_switches(d);
+	merge_kick(d);
 	resume_imports(d);
 	r = copy_resume(d);
 	if (r < 0)

@@ -8,6 +8,7 @@
 #include "files.h"
 #include "layer.h"
 #include "log.h"
+#include "merge.h"
 
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f)
 {
@@ -149,6 +150,7 @@ int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	log_info("snapshot deleted", "SNAPSHOT_ID", jstr(parameters, "SnapshotId"), "REQUEST_ID",
 		 c->ctx->request);
 	unlink_marked(c->daemon);
+	merge_kick(c->daemon);
 	return 0;
 }
 

@@ -39,8 +39,9 @@ size_t count_of_caller(const struct call *c, const char *kind);
 int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
 	       struct fault *f);
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f);
-/* volume-file.c: (fiber) the volume's file is there and whole when it returns 0; the caller holds
- * the volume. -ENODATA: it was there once and is lost. */
+/* volume-file.c: (fiber) the volume's file is there, whole, and nobody else has it open or is about
+ * to change it, when it returns 0; the caller holds the volume. -ENODATA: it was there once and is
+ * lost. */
 int volume_prepare(struct daemon *d, const char *volume_id);
 /* Makes the file in the background, and the volume available if it was being created. */
 int volume_prepare_later(struct daemon *d, const char *volume_id);

@@ -7,11 +7,22 @@
 #include "hold.h"
 #include "layer.h"
 #include "log.h"
+#include "merge.h"
+#include "switch.h"
 
 int volume_prepare(struct daemon *d, const char *volume_id)
 {
 	const struct doc *doc = store_find(d->store, "volume", volume_id);
 
+	if (!doc)
+		return -ENOENT;
+	int r = switch_settle(d, volume_id);
+
+	doc = store_find(d->store, "volume", volume_id);
+	if (r < 0 || !doc)
+		return r < 0 ? r : -ENOENT;
+	merge_yield(d, volume_id);
+	doc = store_find(d->store, "volume", volume_id);
 	if (!doc)
 		return -ENOENT;
 	return layer_make(d, jstr_or(doc->json, "_Layer", ""), jbool(doc->json, "_Ready", 0));

@@ -7,6 +7,7 @@
 #include "hold.h"
 #include "layer.h"
 #include "log.h"
+#include "merge.h"
 #include "volume_type.h"
 #include "zones.h"
 
@@ -223,6 +224,7 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	log_info("volume deleted", "VOLUME_ID", jstr(parameters, "VolumeId"), "REQUEST_ID",
 		 c->ctx->request);
 	unlink_marked(c->daemon);
+	merge_kick(c->daemon);
 	return 0;
 }
 
@@ -305,6 +307,9 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r == -ENOSPC || r == -EDQUOT)
 		return fault_set(f, FAULT_INSUFFICIENT_VOLUME_CAPACITY,
 				 "There is no room for the volume.");
+	if (r == -EAGAIN)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+				 "A snapshot of the volume is still under way.");
 	if (r == -ENODATA)
 		return fault_set(f, FAULT_INCORRECT_STATE, "The data of volume '%s' is lost.",
 				 jstr(parameters, "VolumeId"));

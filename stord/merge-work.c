@@ -1,0 +1,390 @@
+/* One merge: by the guest's QEMU or by qemu-img, then the documents. */
+#include "merge-work.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "confine.h"
+#include "fiber.h"
+#include "layer.h"
+#include "log.h"
+#include "qcow2.h"
+#include "run.h"
+#include "stord.h"
+
+/* The paths of one merge. */
+struct ways {
+	char under[FILE_PATH_MAX], over[FILE_PATH_MAX];
+	char base[FILE_PATH_MAX]; /* what `over` stands on after a pull, "": nothing */
+	char base_format[8];
+	char child[FILE_NAME_MAX], child_path[FILE_PATH_MAX]; /* the first that stands on `over` */
+};
+
+static void find_ways(const struct daemon *d, const struct merge *m, struct ways *ret_ways)
+{
+	const struct doc *under = layer_find(d->store, m->under);
+	const char *base = m->is_long ? m->under : under ? jstr(under->json, "Backing") : NULL;
+	const struct doc *base_layer = layer_find(d->store, base);
+	struct ways w = {0};
+
+	file_path(d, m->under, w.under);
+	file_path(d, m->over, w.over);
+	if (base_layer) {
+		file_path(d, base, w.base);
+		snprintf(w.base_format, sizeof w.base_format, "%s",
+			 jstr_or(base_layer->json, "Format", "qcow2"));
+	}
+	store_each (d->store, LAYER_KIND, l)
+		if (!w.child[0] && strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0) {
+			snprintf(w.child, sizeof w.child, "%s", l->id);
+			file_path(d, l->id, w.child_path);
+		}
+	*ret_ways = w;
+}
+
+/* ---- headers and flushes, on a worker ---- */
+
+int header_stands_on(const char *path, const char *backing)
+{
+	char its[QCOW2_BACKING_MAX + 1];
+	OWN(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int r = fd < 0 ? -errno : qcow2_read_backing(fd, its);
+
+	return r < 0 ? r : strcmp(its, backing) == 0;
+}
+
+struct look {
+	const char *path, *backing;
+};
+
+static int look_work(void *arg)
+{
+	const struct look *l = arg;
+
+	return header_stands_on(l->path, l->backing);
+}
+
+/* (fiber) */
+static int stands_on(const char *path, const char *backing)
+{
+	struct look l = {path, backing};
+
+	return fiber_work(look_work, &l);
+}
+
+static int flush_work(void *arg)
+{
+	OWN(fd_close) int fd = open(arg, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* (fiber) What QEMU or qemu-img wrote is on the disk. */
+static int flush(const struct daemon *d, char *path)
+{
+	return files_are_synced(d) ? fiber_work(flush_work, path) : 0;
+}
+
+/* An imported layer is read-only by its mode; what is merged into is written. Where QEMU's user
+ * owns it, its mode is that of a volume already. */
+static int open_up_work(void *arg)
+{
+	struct stat st;
+
+	if (stat(arg, &st) < 0)
+		return -errno;
+	if ((st.st_mode & 0660) != 0660)
+		(void)chmod(arg, 0660); /* else the open fails, and says why */
+	return 0;
+}
+
+/* ---- documents ---- */
+
+/* The snapshots of `over` are `under`'s: their contents are the same now. */
+static int move_snapshots(struct txn *t, const char *kind, const struct merge *m)
+{
+	int r = 0;
+
+	store_each (txn_store(t), kind, s) {
+		if (r < 0 || strcmp(jstr_or(s->json, "_Layer", ""), m->over) != 0)
+			continue;
+		json_t *json = doc_edit(s);
+
+		if (json && jset(json, "_Layer", m->under) < 0) {
+			json_decref(json);
+			json = NULL;
+		}
+		r = txn_replace(t, s, json);
+	}
+	return r;
+}
+
+/* The volume that writes `over` goes on in `under`; only without a guest. */
+static int move_volume(struct txn *t, const struct merge *m)
+{
+	int r = 0;
+
+	store_each (txn_store(t), "volume", v) {
+		if (r < 0 || strcmp(jstr_or(v->json, "_Layer", ""), m->over) != 0)
+			continue;
+		json_t *json = doc_edit(v);
+
+		if (json && jset(json, "_Layer", m->under) < 0) {
+			json_decref(json);
+			json = NULL;
+		}
+		r = txn_replace(t, v, json);
+	}
+	return r;
+}
+
+static int set_bytes(struct txn *t, const struct doc *under, const struct doc *over)
+{
+	json_t *json = doc_edit(under);
+
+	if (json && jset_new(json, "Bytes", json_integer(jint(over->json, "Bytes", 0))) < 0) {
+		json_decref(json);
+		json = NULL;
+	}
+	return txn_replace(t, under, json);
+}
+
+/* After a commit: `children` (names) have been put on `under` in their headers. */
+static int commit_documents(struct daemon *d, const struct merge *m, const json_t *children)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	const struct doc *under = layer_find(d->store, m->under),
+			 *over = layer_find(d->store, m->over);
+	size_t i;
+	json_t *child;
+	int r = !t ? -ENOMEM : !under || !over ? -ECANCELED : set_bytes(t, under, over);
+
+	json_array_foreach (children, i, child) {
+		const struct doc *c = layer_find(d->store, json_string_value(child));
+
+		if (r == 0 && c)
+			r = layer_set_backing(t, c, m->under);
+	}
+	if (r == 0)
+		r = move_snapshots(t, "snapshot", m);
+	if (r == 0)
+		r = move_snapshots(t, "snapshot-in-bin", m);
+	if (r == 0 && !m->instance_id[0])
+		r = move_volume(t, m);
+	if (r == 0)
+		r = layer_release(t, m->over);
+	if (r == 0)
+		r = txn_commit(t);
+	if (r == 0)
+		unlink_marked(d);
+	return r;
+}
+
+static int pull_documents(struct daemon *d, const struct merge *m)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	const struct doc *under = layer_find(d->store, m->under),
+			 *over = layer_find(d->store, m->over);
+	int r = !t ? -ENOMEM : !under || !over ? -ECANCELED : 0;
+
+	if (r < 0)
+		return r;
+	const char *before = jstr(over->json, "Backing"),
+		   *base = m->is_long ? m->under : jstr(under->json, "Backing");
+
+	r = layer_set_backing(t, over, base);
+	if (r == 0 && before)
+		r = layer_release(t, before);
+	if (r == 0)
+		r = txn_commit(t);
+	if (r == 0)
+		unlink_marked(d);
+	return r;
+}
+
+/* (fiber) What an earlier attempt finished and did not write down. 1: it is now; 0: there is work
+ * to do. */
+static int finish_earlier(struct daemon *d, const struct merge *m, const struct ways *w)
+{
+	int r = stands_on(w->over, w->base);
+
+	if (r < 0)
+		return r;
+	if (r == 1) {
+		r = pull_documents(d, m);
+		return r < 0 ? r : 1;
+	}
+	if (m->is_long || !m->is_commit || !w->child[0] || !m->instance_id[0])
+		return 0;
+	r = stands_on(w->child_path, w->under);
+	if (r <= 0)
+		return r;
+	OWN(json_decref) json_t *children = json_pack("[s]", w->child);
+
+	r = children ? commit_documents(d, m, children) : -ENOMEM;
+	return r < 0 ? r : 1;
+}
+
+/* ---- by the guest's QEMU ---- */
+
+static int ask(const struct daemon *d, const struct merge *m, const char *method,
+	       json_t *parameters)
+{
+	const struct doc *v = store_find(d->store, "volume", m->volume_id);
+	OWN(json_decref) json_t *given = parameters, *reply = NULL;
+	struct context ctx = {.request = "layers"};
+	struct fault f = {0};
+
+	if (!v || !given)
+		return v ? -ENOMEM : -ECANCELED;
+	snprintf(ctx.account, sizeof ctx.account, "%s", v->account);
+	snprintf(ctx.region, sizeof ctx.region, "%s", v->region);
+	int r = rpc_call(daemon_peer("hvd"), &ctx, method, given, NULL, &reply, NULL, &f);
+
+	if (r < 0)
+		log_warning(r, "a guest's layers were not merged", "INSTANCE", m->instance_id,
+			    "CODE", f.code, "REASON", f.message);
+	return r;
+}
+
+static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
+{
+	int r = m->is_commit ? fiber_work(open_up_work, w->under) : 0;
+
+	if (r == 0 && m->is_commit)
+		r = ask(d, m, "gureum.CommitLayer",
+			json_pack("{s:s, s:s, s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
+				  m->volume_id, "Top", w->over, "Base", w->under));
+	else if (r == 0)
+		r = ask(d, m, "gureum.PullLayers",
+			json_pack("{s:s, s:s, s:s*}", "InstanceId", m->instance_id, "VolumeId",
+				  m->volume_id, "Base", w->base[0] ? w->base : NULL));
+	if (r < 0)
+		return r;
+	/* What hvd saw may be the end of a job that somebody stopped: the header tells. */
+	r = m->is_commit ? stands_on(w->child_path, w->under) : stands_on(w->over, w->base);
+	if (r == 0)
+		return -ECANCELED;
+	if (r > 0)
+		r = flush(d, m->is_commit ? w->under : w->over);
+	if (r == 0 && m->is_commit)
+		r = flush(d, w->child_path);
+	if (r < 0)
+		return r;
+	if (!m->is_commit)
+		return pull_documents(d, m);
+	OWN(json_decref) json_t *children = json_pack("[s]", w->child);
+
+	return children ? commit_documents(d, m, children) : -ENOMEM;
+}
+
+void merge_stop(struct daemon *d, const struct merge *m)
+{
+	if (m->instance_id[0])
+		/* when it fails, the merge ends by itself */
+		(void)ask(d, m, "gureum.StopMerge",
+			  json_pack("{s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
+				    m->volume_id));
+}
+
+/* ---- by qemu-img ---- */
+
+/* The files a command may touch: `first` for writing, and the chain from `name` down, of which the
+ * first n_written are written. */
+static int run_qemu_img(struct daemon *d, const char *name, unsigned n_written,
+			const char *const *arguments)
+{
+	char(*paths)[FILE_PATH_MAX] = calloc(CONFINE_CHAIN_MAX, sizeof *paths);
+	OWN(free) void *owned = paths;
+	OWN(free) struct confined_file *files = calloc(CONFINE_CHAIN_MAX, sizeof *files);
+	OWN(run_result_clear) struct run_result result = {0};
+	size_t n = 0;
+
+	if (!paths || !files)
+		return -ENOMEM;
+	for (; name && n < CONFINE_CHAIN_MAX; n++) {
+		const struct doc *l = layer_find(d->store, name);
+
+		file_path(d, name, paths[n]);
+		files[n] = (struct confined_file){paths[n], n < n_written};
+		name = l ? jstr(l->json, "Backing") : NULL;
+	}
+	int r = confine_qemu_img_chain(files, n, arguments, &result);
+
+	if (r == 0 && result.status != 0) {
+		log_warning(0, "qemu-img failed", "QEMU_IMG", result.err, "FILE", paths[0]);
+		r = strstr(result.err, "No space left") ? -ENOSPC : -EIO;
+	}
+	return r;
+}
+
+static int run_pull(struct daemon *d, const struct merge *m, struct ways *w)
+{
+	const char *const with_base[] = {"rebase", "-q", "-f",		 "qcow2", "-b",
+					 w->base,  "-F", w->base_format, w->over, NULL};
+	const char *const without[] = {"rebase", "-q", "-f", "qcow2", "-b", "", w->over, NULL};
+	int r = run_qemu_img(d, m->over, 1, w->base[0] ? with_base : without);
+
+	if (r == 0)
+		r = flush(d, w->over);
+	return r == 0 ? pull_documents(d, m) : r;
+}
+
+static int rebase_child(struct daemon *d, const char *child, const char *under)
+{
+	char path[FILE_PATH_MAX];
+	const char *const arguments[] = {"rebase", "-q", "-u",	  "-f", "qcow2", "-b",
+					 under,	   "-F", "qcow2", path, NULL};
+
+	file_path(d, child, path);
+	int r = run_qemu_img(d, child, 1, arguments);
+
+	return r == 0 ? flush(d, path) : r;
+}
+
+static int run_commit(struct daemon *d, const struct merge *m, struct ways *w)
+{
+	const char *const arguments[] = {"commit", "-q", "-d", "-f", "qcow2", w->over, NULL};
+	OWN(json_decref) json_t *children = json_array();
+	size_t i;
+	json_t *child;
+	int r = fiber_work(open_up_work, w->under);
+
+	store_each (d->store, LAYER_KIND, l)
+		if (strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0 &&
+		    json_array_append_new(children, json_string(l->id)) < 0)
+			return -ENOMEM;
+	if (r == 0)
+		r = fiber_work(open_up_work, w->over); /* qemu-img opens both for writing */
+	if (r == 0)
+		r = run_qemu_img(d, m->over, 2, arguments);
+	if (r == 0)
+		r = flush(d, w->under);
+	json_array_foreach (children, i, child)
+		if (r == 0)
+			r = rebase_child(d, json_string_value(child), w->under);
+	return r == 0 ? commit_documents(d, m, children) : r;
+}
+
+int merge_run(struct daemon *d, const struct merge *m)
+{
+	struct ways w;
+
+	find_ways(d, m, &w);
+	int r = finish_earlier(d, m, &w);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	if (m->instance_id[0])
+		return run_live(d, m, &w);
+	r = stands_on(w.over, w.under);
+	if (r == 0 && !m->is_long) {
+		log_error(0, "a layer's header does not say what its document says", "FILE",
+			  w.over);
+		return -EUCLEAN;
+	}
+	if (r < 0)
+		return r;
+	return m->is_commit && !m->is_long ? run_commit(d, m, &w) : run_pull(d, m, &w);
+}

@@ -1,0 +1,382 @@
+/* Which layers go, and when: the choice, and who must be asked before. */
+#include "merge.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "fiber.h"
+#include "hold.h"
+#include "layer.h"
+#include "log.h"
+#include "merge-work.h"
+#include "stord.h"
+#include "switch.h"
+
+#define LEAVES_MAX 8
+#define RETRY_USEC 10000000ull
+/* So much is pulled into a running guest's active layer even if that layer has less. */
+#define CHEAP_BYTES (INT64_C(256) << 20)
+/* More is not merged without its guest while an instance that is stopped may be started: it would
+ * wait for it. */
+#define OFFLINE_MAX_BYTES (INT64_C(4) << 30)
+
+enum outcome { DONE, NOTHING, LATER };
+
+static struct merger {
+	int is_running, is_kicked;
+	sd_event_source *timer;
+	struct merge current; /* while is_working */
+	int is_working;
+} self;
+
+/* ---- what there is ---- */
+
+/* Who needs each layer: {name: {"v": volumes, "s": snapshots, "l": layers, "c": one of these}}. */
+static json_t *census_entry(json_t *census, const char *name)
+{
+	json_t *e = json_object_get(census, name);
+
+	if (e || !name)
+		return e;
+	e = json_pack("{s:i, s:i, s:i, s:s}", "v", 0, "s", 0, "l", 0, "c", "");
+	return json_object_set_new(census, name, e) < 0 ? NULL : e;
+}
+
+static void census_add(json_t *census, const char *name, const char *what, const char *child)
+{
+	json_t *e = name ? census_entry(census, name) : NULL;
+
+	if (!e)
+		return; /* out of memory: the layer seems to be needed by fewer, and is looked at
+			   again before anything is done */
+	(void)json_integer_set(json_object_get(e, what), jint(e, what, 0) + 1);
+	if (child)
+		(void)jset(e, "c", child);
+}
+
+static json_t *census_new(const struct store *s)
+{
+	json_t *census = json_object();
+
+	store_each (s, "volume", v) {
+		census_add(census, jstr(v->json, "_Layer"), "v", NULL);
+		census_add(census, jstr(v->json, "_NextLayer"), "v", NULL);
+	}
+	store_each (s, "snapshot", d)
+		census_add(census, jstr(d->json, "_Layer"), "s", NULL);
+	store_each (s, "snapshot-in-bin", d)
+		census_add(census, jstr(d->json, "_Layer"), "s", NULL);
+	store_each (s, LAYER_KIND, l)
+		census_add(census, jstr(l->json, "Backing"), "l", l->id);
+	return census;
+}
+
+static const char *spare_child(const json_t *census, const char *name)
+{
+	const json_t *e = json_object_get(census, name);
+
+	return e && jint(e, "v", 0) == 0 && jint(e, "s", 0) == 0 && jint(e, "l", 0) == 1
+		       ? jstr(e, "c")
+		       : NULL;
+}
+
+static int stands_on(const struct store *s, const char *top, const char *name)
+{
+	for (unsigned n = 0; top && n < LAYERS_FOLLOWED; n++) {
+		const struct doc *l = layer_find(s, top);
+
+		if (strcmp(top, name) == 0)
+			return 1;
+		top = l ? jstr(l->json, "Backing") : NULL;
+	}
+	return 0;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+/* The volumes whose chains have this layer, in order of their ids. Their number, or -E2BIG. */
+static int find_leaves(const struct store *s, const char *name, char ret_ids[LEAVES_MAX][ID_MAX])
+{
+	int n = 0;
+
+	store_each (s, "volume", v) {
+		const char *next = jstr(v->json, "_NextLayer");
+
+		if (!stands_on(s, jstr(v->json, "_Layer"), name) && !stands_on(s, next, name))
+			continue;
+		if (n == LEAVES_MAX)
+			return -E2BIG;
+		snprintf(ret_ids[n++], ID_MAX, "%s", v->id);
+	}
+	qsort(ret_ids, (size_t)n, ID_MAX, compare_ids);
+	return n;
+}
+
+static int64_t bytes_of(const struct daemon *d, const char *name)
+{
+	char path[FILE_PATH_MAX];
+	struct stat st;
+
+	file_path(d, name, path);
+	return stat(path, &st) < 0 ? -1 : (int64_t)st.st_blocks * 512;
+}
+
+/* ---- one merge ---- */
+
+/* The volumes that would notice, held. */
+struct party {
+	char ids[LEAVES_MAX][ID_MAX];
+	struct hold *holds[LEAVES_MAX];
+	int n;
+	int n_live, n_attached;
+};
+
+static void party_leave(struct party *p)
+{
+	for (int i = LEAVES_MAX; i-- > 0;)
+		if (p->holds[i]) {
+			hold_leave(p->holds[i]);
+			p->holds[i] = NULL;
+		}
+}
+
+/* Holds them all and asks hvd which of them have a running guest. */
+static enum outcome party_gather(struct daemon *d, const char *top, struct party *p)
+{
+	struct party again = {0};
+
+	p->n = find_leaves(d->store, top, p->ids);
+	if (p->n < 0)
+		return NOTHING;
+	for (int i = 0; i < p->n; i++)
+		if (!(p->holds[i] = hold_enter(p->ids[i])))
+			return LATER;
+	again.n = find_leaves(d->store, top, again.ids);
+	if (again.n != p->n || memcmp(again.ids, p->ids, (size_t)p->n * ID_MAX) != 0)
+		return LATER;
+	for (int i = 0; i < p->n; i++) {
+		const struct doc *v = store_find(d->store, "volume", p->ids[i]);
+
+		if (!v || jstr(v->json, "_NextLayer") || !jbool(v->json, "_Ready", 0))
+			return LATER;
+		p->n_attached += json_array_size(json_object_get(v->json, "Attachments")) > 0;
+		int r = switch_is_live(v);
+
+		if (r < 0)
+			return LATER;
+		p->n_live += r;
+	}
+	return DONE;
+}
+
+static const struct doc *party_volume(const struct daemon *d, const struct party *p)
+{
+	return p->n == 1 ? store_find(d->store, "volume", p->ids[0]) : NULL;
+}
+
+static enum outcome work(struct daemon *d, const struct merge *m, struct party *p)
+{
+	self.current = *m;
+	self.is_working = 1;
+	/* A guest's own QEMU does it: its volume may be snapshotted, detached and deleted
+	 * meanwhile, and then the merge comes to nothing. */
+	if (m->instance_id[0])
+		party_leave(p);
+	int r = merge_run(d, &self.current);
+
+	self.is_working = 0;
+	if (r == 0)
+		log_info("layers merged", "UNDER", m->under, "OVER", m->over, "WAY",
+			 m->is_commit ? "commit" : "pull");
+	else if (r != -ECANCELED)
+		log_warning(r, "layers are not merged yet", "UNDER", m->under, "OVER", m->over);
+	return r == 0 ? DONE : LATER;
+}
+
+/* In a running guest. */
+static int plan_live(const struct daemon *d, const json_t *census, const struct doc *volume,
+		     struct merge *m)
+{
+	int64_t under = bytes_of(d, m->under), over = bytes_of(d, m->over);
+	int is_active = strcmp(jstr_or(volume->json, "_Layer", ""), m->over) == 0;
+	const char *format = jstr_or(layer_find(d->store, m->under)->json, "Format", "");
+
+	snprintf(m->volume_id, sizeof m->volume_id, "%s", volume->id);
+	snprintf(m->instance_id, sizeof m->instance_id, "%s",
+		 jstr_or(json_array_get(json_object_get(volume->json, "Attachments"), 0),
+			 "InstanceId", ""));
+	m->is_commit = !is_active;
+	if (is_active)
+		return under <= over || under <= CHEAP_BYTES;
+	return jint(json_object_get(census, m->over), "l", 0) == 1 && strcmp(format, "qcow2") == 0;
+}
+
+static enum outcome merge_pair(struct daemon *d, const char *under, const char *over)
+{
+	struct merge m = {0};
+	struct party p = {0};
+	enum outcome o = DONE;
+
+	snprintf(m.under, sizeof m.under, "%s", under);
+	snprintf(m.over, sizeof m.over, "%s", over);
+	if (layer_is_pinned(d->store, m.under))
+		return LATER;
+	o = party_gather(d, m.over, &p);
+	OWN(json_decref) json_t *census = census_new(d->store);
+	const char *child = spare_child(census, m.under);
+
+	if (o == DONE && (!child || strcmp(child, m.over) != 0))
+		o = LATER; /* changed while we waited: looked at anew */
+	if (o != DONE) {
+		party_leave(&p);
+		return o;
+	}
+	int64_t bytes_under = bytes_of(d, m.under), bytes_over = bytes_of(d, m.over);
+	const struct doc *volume = party_volume(d, &p);
+
+	if (bytes_under < 0 || bytes_over < 0 || (p.n_live && p.n > 1)) {
+		o = NOTHING;
+	} else if (p.n_live) {
+		o = plan_live(d, census, volume, &m) ? DONE : NOTHING;
+	} else {
+		const char *format = jstr_or(layer_find(d->store, m.under)->json, "Format", "");
+
+		m.is_commit = bytes_over <= bytes_under && strcmp(format, "qcow2") == 0;
+		if (p.n_attached && bytes_under + bytes_over > OFFLINE_MAX_BYTES)
+			o = NOTHING;
+	}
+	if (o == DONE)
+		o = work(d, &m, &p);
+	party_leave(&p);
+	return o;
+}
+
+/* Everything between a volume's active layer and the lowest of its chain goes into the active. */
+static enum outcome shorten(struct daemon *d, const char *volume_id)
+{
+	struct merge m = {.is_long = 1};
+	struct party p = {0};
+	const struct doc *v = store_find(d->store, "volume", volume_id);
+	enum outcome o;
+
+	if (!v)
+		return NOTHING;
+	snprintf(m.over, sizeof m.over, "%s", jstr_or(v->json, "_Layer", ""));
+	o = party_gather(d, m.over, &p);
+	v = party_volume(d, &p);
+	if (o == DONE && (!v || strcmp(jstr_or(v->json, "_Layer", ""), m.over) != 0 ||
+			  layer_depth(d->store, m.over) <= LAYERS_MAX))
+		o = NOTHING;
+	if (o == DONE) {
+		snprintf(m.under, sizeof m.under, "%s", layer_root(d->store, m.over));
+		snprintf(m.volume_id, sizeof m.volume_id, "%s", v->id);
+		if (p.n_live)
+			snprintf(m.instance_id, sizeof m.instance_id, "%s",
+				 jstr_or(json_array_get(json_object_get(v->json, "Attachments"), 0),
+					 "InstanceId", ""));
+		o = layer_is_pinned(d->store, m.over) ? LATER : work(d, &m, &p);
+	}
+	party_leave(&p);
+	return o;
+}
+
+/* ---- the fiber ---- */
+
+/* What may be worth a merge: [[under, over]] and [[volume]], new references. */
+static json_t *find_work(const struct store *s)
+{
+	OWN(json_decref) json_t *census = census_new(s), *list = json_array();
+
+	store_each (s, LAYER_KIND, l) {
+		const char *over = spare_child(census, l->id);
+
+		if (over)
+			(void)json_array_append_new(list, json_pack("[s, s]", l->id, over));
+	}
+	store_each (s, "volume", v)
+		if (layer_depth(s, jstr(v->json, "_Layer")) > LAYERS_MAX)
+			(void)json_array_append_new(list, json_pack("[s]", v->id));
+	return give(list); /* what is left out for want of memory is found the next time */
+}
+
+/* One round. DONE: something was merged, which may have made more possible. */
+static enum outcome round_of(struct daemon *d)
+{
+	OWN(json_decref) json_t *list = find_work(d->store);
+	enum outcome best = NOTHING;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach (list, i, item) {
+		const char *first = json_string_value(json_array_get(item, 0)),
+			   *second = json_string_value(json_array_get(item, 1));
+		enum outcome o = second ? merge_pair(d, first, second) : shorten(d, first);
+
+		if (o == DONE)
+			best = DONE;
+		else if (o == LATER && best == NOTHING)
+			best = LATER;
+	}
+	return best;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source, (void)usec;
+	self.timer = sd_event_source_disable_unref(self.timer);
+	merge_kick(userdata);
+	return 0;
+}
+
+static void run(void *arg)
+{
+	struct daemon *d = arg;
+	enum outcome o;
+
+	(void)fiber_sleep(0); /* what it is about is committed by then */
+	do {
+		self.is_kicked = 0;
+		o = round_of(d);
+	} while (o == DONE || self.is_kicked);
+	self.is_running = 0;
+	if (o == LATER && !self.timer)
+		/* out of memory: at the next kick */
+		(void)sd_event_add_time_relative(d->loop, &self.timer, CLOCK_MONOTONIC, RETRY_USEC,
+						 1000000, on_timer, d);
+}
+
+void merge_kick(struct daemon *d)
+{
+	self.is_kicked = 1;
+	if (self.is_running)
+		return;
+	self.is_running = 1;
+	if (fiber_spawn(run, d) < 0)
+		self.is_running = 0;
+}
+
+int merge_is_idle(void)
+{
+	return !self.is_running && !self.timer;
+}
+
+/* ---- who comes in between ---- */
+
+static int is_in_the_way(const struct daemon *d, const char *volume_id)
+{
+	const struct doc *v = store_find(d->store, "volume", volume_id);
+
+	return self.is_working && v && strcmp(self.current.volume_id, volume_id) != 0 &&
+	       stands_on(d->store, jstr(v->json, "_Layer"), self.current.under);
+}
+
+void merge_yield(struct daemon *d, const char *volume_id)
+{
+	if (is_in_the_way(d, volume_id))
+		merge_stop(d, &self.current);
+	while (is_in_the_way(d, volume_id))
+		(void)fiber_sleep(20000);
+}

@@ -1,0 +1,18 @@
+/*
+ * Merge: spare layers go, and chains stay short; doc/storage.md, "Merging", tells how. One fiber
+ * works through what there is to do, one merge at a time; nothing waits for it but who needs a
+ * layer that a merge has open.
+ */
+#pragma once
+
+#include "daemon.h"
+#include "store.h"
+
+/* Something changed that may have left a spare layer or made a chain too long. From anywhere on the
+ * loop's thread. */
+void merge_kick(struct daemon *d);
+/* (fiber) A guest is about to open this volume's chain: a merge that has part of it open for
+ * writing is ended first. */
+void merge_yield(struct daemon *d, const char *volume_id);
+/* Nothing is under way and nothing is left to do that could be done now. */
+int merge_is_idle(void);
