@@ -13,6 +13,14 @@ ROW(ec2, ModifyVpcTenancy, modify_vpc_tenancy, 0)
 ROW(ec2, AssociateVpcCidrBlock, associate_vpc_cidr_block, 0)
 ROW(ec2, DisassociateVpcCidrBlock, disassociate_vpc_cidr_block, 0)
 
+/* peering.c, peering-state.c */
+ROW(ec2, AcceptVpcPeeringConnection, accept_vpc_peering_connection, 0)
+ROW(ec2, CreateVpcPeeringConnection, create_vpc_peering_connection, 0)
+ROW(ec2, DeleteVpcPeeringConnection, delete_vpc_peering_connection, 0)
+ROW(ec2, DescribeVpcPeeringConnections, describe_vpc_peering_connections, 0)
+ROW(ec2, ModifyVpcPeeringConnectionOptions, modify_vpc_peering_connection_options, 0)
+ROW(ec2, RejectVpcPeeringConnection, reject_vpc_peering_connection, 0)
+
 /* dhcp_options.c */
 ROW(ec2, AssociateDhcpOptions, associate_dhcp_options, 0)
 ROW(ec2, CreateDhcpOptions, create_dhcp_options, 0)
@@ -116,7 +124,6 @@ ROW(ec2, DescribeNatGateways, describe_nothing, 0)
 ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
 ROW(ec2, DescribeVpcEndpoints, describe_nothing, 0)
-ROW(ec2, DescribeVpcPeeringConnections, describe_nothing, 0)
 
 /* doctor.c */
 ROW(gureum, Doctor, doctor, ACTION_INTERNAL)

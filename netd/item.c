@@ -169,6 +169,7 @@ static const char *const kind_names[ITEM_KINDS] = {
 	[ITEM_VETH] = "veth",
 	[ITEM_TAP] = "tap",
 	[ITEM_FDB] = "fdb",
+	[ITEM_PEERING] = "peering",
 	[ITEM_LEG] = "leg",
 	[ITEM_SYSCTL] = "sysctl",
 	[ITEM_UP] = "up",

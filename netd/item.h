@@ -25,10 +25,12 @@ enum item_kind {
 			in the router's namespace */
 	ITEM_TAP,    /* name; link: master, text: alias, mtu, flags */
 	ITEM_FDB,    /* name of the port, mac: static bridge entry */
-	ITEM_LEG,    /* name; mac, mtu: a veth end inside a router's namespace */
-	ITEM_SYSCTL, /* name: path below /proc/sys/net, text: value */
-	ITEM_UP,     /* name: a link that is up */
-	ITEM_ADDRESS,	/* name of the link, address, plen */
+	ITEM_PEERING, /* name; text: alias and the VPC at the other end, mac, mtu: a veth end inside
+			 a router's namespace, the other of the same name in another's */
+	ITEM_LEG,     /* name; mac, mtu: a veth end inside a router's namespace */
+	ITEM_SYSCTL,  /* name: path below /proc/sys/net, text: value */
+	ITEM_UP,      /* name: a link that is up */
+	ITEM_ADDRESS, /* name of the link, address, plen */
 	ITEM_NEIGHBOUR, /* name of the link, address; mac: permanent entry */
 	ITEM_PROXY,	/* name of the link, address: neighbour discovery is answered for it */
 	ITEM_ROUTE,	/* table, address (all zero but its family: everything), plen, metric; type,

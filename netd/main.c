@@ -15,7 +15,7 @@ static const struct action actions[] = {
 
 /* Of the ids that netd owns. */
 static const char *const prefixes[] = {"vpc", "subnet", "rtb",	    "igw",  "acl", "dopt", "sg",
-				       "sgr", "eni",	"eipalloc", "eigw", "pl",  NULL};
+				       "sgr", "eni",	"eipalloc", "eigw", "pl",  "pcx",  NULL};
 
 static int netd_open(struct daemon *d)
 {

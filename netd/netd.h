@@ -7,7 +7,8 @@
  *	vpc: _DefaultGroup, _DefaultAcl: ids of what was born with it and cannot be deleted
  *	security-group: _Rules: ids of its rules in order, so that nobody searches all rules
  *	network-interface: _PublicAtLaunch: it got its public address at launch, and gets a new one
- *		at each start; _IsReleased: its instance is stopped, and it has none. Tags are kept in "Tags" as everywhere and shown as AWS's TagSet.
+ *		at each start; _IsReleased: its instance is stopped, and it has none. Tags are kept
+ *in "Tags" as everywhere and shown as AWS's TagSet.
  */
 #pragma once
 
@@ -30,6 +31,8 @@ enum {
 	LIMIT_CIDRS_PER_VPC = 5,	     /* IPv4 */
 	LIMIT_DHCP_OPTIONS_PER_REGION = 500, /* ours: AWS names none */
 	LIMIT_GATEWAYS_PER_REGION = 5,
+	LIMIT_PEERINGS_PER_VPC = 50,
+	LIMIT_PEERING_REQUESTS = 25, /* that wait, of one VPC */
 	LIMIT_SUBNETS_PER_VPC = 200,
 	LIMIT_ROUTE_TABLES_PER_VPC = 200,
 	LIMIT_ROUTES_PER_TABLE = 50,
@@ -50,7 +53,7 @@ struct kind {
 };
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
-	kind_network_interface, kind_elastic_ip, kind_prefix_list;
+	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_peering_connection;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,

@@ -75,27 +75,46 @@ static int create_bridge(const struct netns *n, const struct item *i)
 	return netlink_request(n->route, m);
 }
 
-static int create_veth(const struct netns *n, const struct item *i, const struct netns *router)
+/* The kind and the far end of a veth pair. */
+static void put_veth(struct nl_msg *m, const char *far_name, uint32_t mtu, const struct netns *far)
 {
-	struct nl_msg *m = link_message(NLM_F_CREATE | NLM_F_EXCL, i->name);
 	struct ifinfomsg peer_header = {0};
 	struct nlattr *info, *data, *peer;
 
-	if (!m)
-		return -ENOMEM;
-	nla_put_u32(m, IFLA_GROUP, PLAN_GROUP);
-	nla_put_u32(m, IFLA_MTU, i->mtu);
 	info = nla_nest_start(m, IFLA_LINKINFO);
 	nla_put_string(m, IFLA_INFO_KIND, "veth");
 	data = nla_nest_start(m, IFLA_INFO_DATA);
 	peer = nla_nest_start(m, VETH_INFO_PEER);
 	nlmsg_append(m, &peer_header, sizeof peer_header, NLMSG_ALIGNTO);
-	nla_put_string(m, IFLA_IFNAME, item_veth_peer(i));
-	nla_put_u32(m, IFLA_MTU, i->mtu);
-	nla_put_u32(m, IFLA_NET_NS_FD, (uint32_t)router->fd);
+	nla_put_string(m, IFLA_IFNAME, far_name);
+	nla_put_u32(m, IFLA_MTU, mtu);
+	nla_put_u32(m, IFLA_NET_NS_FD, (uint32_t)far->fd);
 	nla_nest_end(m, peer);
 	nla_nest_end(m, data);
 	nla_nest_end(m, info);
+}
+
+static int create_veth(const struct netns *n, const struct item *i, const struct netns *router)
+{
+	struct nl_msg *m = link_message(NLM_F_CREATE | NLM_F_EXCL, i->name);
+
+	if (!m)
+		return -ENOMEM;
+	nla_put_u32(m, IFLA_GROUP, PLAN_GROUP);
+	nla_put_u32(m, IFLA_MTU, i->mtu);
+	put_veth(m, item_veth_peer(i), i->mtu, router);
+	return netlink_request(n->route, m);
+}
+
+/* A link between two routers; its ends have one name. */
+static int create_peering(const struct netns *n, const struct item *i, const struct netns *far)
+{
+	struct nl_msg *m = link_message(NLM_F_CREATE | NLM_F_EXCL, i->name);
+
+	if (!m)
+		return -ENOMEM;
+	nla_put_u32(m, IFLA_MTU, i->mtu);
+	put_veth(m, i->name, i->mtu, far);
 	return netlink_request(n->route, m);
 }
 
@@ -153,7 +172,7 @@ static int set_link(const struct netns *n, const struct item *i)
 
 	if (!m)
 		return -ENOMEM;
-	if (i->kind != ITEM_LEG)
+	if (i->kind != ITEM_LEG && i->kind != ITEM_PEERING)
 		nla_put_u32(m, IFLA_GROUP, PLAN_GROUP);
 	if (i->mtu)
 		nla_put_u32(m, IFLA_MTU, i->mtu);
@@ -186,6 +205,8 @@ static int make_link(const struct netns *n, const struct item *i, const struct n
 		r = create_veth(n, i, router);
 	else if (i->kind == ITEM_TAP)
 		r = create_tap(n, i);
+	else if (i->kind == ITEM_PEERING && router)
+		r = create_peering(n, i, router);
 	/* There already, and a guest may have it open: then only its attributes are wrong. */
 	return r < 0 && r != -EEXIST && r != -EBUSY ? r : set_link(n, i);
 }
@@ -206,6 +227,16 @@ static int doom(const struct netns *n, const char *name)
 
 	if (m)
 		nla_put_u32(m, IFLA_GROUP, DOOMED_GROUP);
+	return netlink_request(n->route, m);
+}
+
+static int remove_link(const struct netns *n, const char *name)
+{
+	struct ifinfomsg h = {0};
+	struct nl_msg *m = netlink_message(RTM_DELLINK, 0, &h, sizeof h);
+
+	if (m)
+		nla_put_string(m, IFLA_IFNAME, name);
 	return netlink_request(n->route, m);
 }
 
@@ -365,6 +396,7 @@ int netns_make(const struct netns *n, const struct item *i, const struct netns *
 	case ITEM_BRIDGE:
 	case ITEM_VETH:
 	case ITEM_TAP:
+	case ITEM_PEERING:
 		return make_link(n, i, router);
 	case ITEM_LEG:
 		return set_link(n, i);
@@ -399,6 +431,9 @@ int netns_remove(const struct netns *n, const struct item *i)
 	int r = 0;
 
 	switch (i->kind) {
+	case ITEM_PEERING:
+		r = remove_link(n, i->name);
+		break;
 	case ITEM_FDB:
 		r = change_fdb(n, i, RTM_DELNEIGH, 0);
 		break;

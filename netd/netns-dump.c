@@ -85,7 +85,10 @@ static uint32_t tap_flags(struct nlattr *data)
 static int kind_of_link(const struct dump *d, const char *kind, const char *name)
 {
 	if (!d->is_host)
-		return strcmp(name, "lo") == 0 || strcmp(kind, "veth") == 0 ? ITEM_LEG : -1;
+		return strcmp(name, "lo") == 0		? ITEM_LEG
+		       : strcmp(kind, "veth") != 0	? -1
+		       : name[0] == PLAN_PEERING_LETTER ? ITEM_PEERING
+							: ITEM_LEG;
 	if (strcmp(kind, "bridge") == 0)
 		return ITEM_BRIDGE;
 	return strcmp(kind, "veth") == 0 ? ITEM_VETH : strcmp(kind, "tun") == 0 ? ITEM_TAP : -1;
@@ -96,11 +99,11 @@ static void read_link(struct dump *d, struct item *i, struct nlattr **a, struct 
 	const char *master = a[IFLA_MASTER] ? name_of(d, (int)nla_get_u32(a[IFLA_MASTER])) : NULL;
 
 	i->mtu = a[IFLA_MTU] && strcmp(i->name, "lo") != 0 ? nla_get_u32(a[IFLA_MTU]) : 0;
-	if ((i->kind == ITEM_BRIDGE || i->kind == ITEM_LEG) && a[IFLA_ADDRESS] &&
-	    nla_len(a[IFLA_ADDRESS]) == 6 && strcmp(i->name, "igw") != 0 &&
+	if ((i->kind == ITEM_BRIDGE || i->kind == ITEM_PEERING || i->kind == ITEM_LEG) &&
+	    a[IFLA_ADDRESS] && nla_len(a[IFLA_ADDRESS]) == 6 && strcmp(i->name, "igw") != 0 &&
 	    strcmp(i->name, "eigw") != 0)
 		memcpy(i->mac, nla_data(a[IFLA_ADDRESS]), 6);
-	if (d->is_host && a[IFLA_IFALIAS])
+	if ((d->is_host || i->kind == ITEM_PEERING) && a[IFLA_IFALIAS])
 		snprintf(i->text, sizeof i->text, "%.*s", nla_len(a[IFLA_IFALIAS]),
 			 (const char *)nla_data(a[IFLA_IFALIAS]));
 	if (a[IFLA_MASTER])

@@ -15,8 +15,6 @@ static const struct {
 	{"ec2.DescribeSecurityGroupReferences", "SecurityGroupReferenceSet", NULL},
 	{"ec2.DescribeStaleSecurityGroups", "StaleSecurityGroupSet", NULL},
 	{"ec2.DescribeVpcEndpoints", "VpcEndpoints", "InvalidVpcEndpointId.NotFound"},
-	{"ec2.DescribeVpcPeeringConnections", "VpcPeeringConnections",
-	 "InvalidVpcPeeringConnectionID.NotFound"},
 };
 
 /* The first id that the request asks for, in whatever list of ids its action has. */

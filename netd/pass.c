@@ -1,5 +1,5 @@
 /* Pass: from what the kernel is to what the plans say. */
-#include "pass.h"
+#include "pass-internal.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -224,13 +224,15 @@ static int is_set_change_final(const struct changes *c)
  * are to be forgotten. */
 static void connect_router(struct pass *p, struct router *r, const struct items *sets)
 {
-	struct items wanted = items_slice(&r->plan->router, ITEM_LEG, ITEM_RULE);
+	OWN(items_free) struct items wanted = {0};
 	struct items wanted_sets = items_slice(&r->plan->router, ITEM_SET, ITEM_MEMBER);
 	OWN(changes_free) struct changes changes = {0}, set_changes = {0};
 	OWN(items_free) struct items there = {0};
 	struct stale stale = {r->plan, &set_changes, &changes};
 	int e = netns_dump(r->netns, &r->plan->router, &there);
 
+	if (e == 0)
+		e = peerings_wanted(r, &wanted);
 	if (e == 0)
 		e = items_compare(&wanted, &there, &changes);
 	if (e == 0)
@@ -421,6 +423,24 @@ static void prepare(struct router *r, struct prepared *ret)
 	ret->is_ready = e == 0;
 }
 
+/* Links between routers; both ends' namespaces are then looked at. */
+static void connect_peers(struct pass *p, struct prepared *prepared)
+{
+	for (size_t i = 0; i < p->n_routers; i++) {
+		struct router *r = p->routers[i];
+		const struct item *link = NULL;
+		int e = router_is_present(r) && r->netns && r->error == 0
+				? peerings_connect(p, r, &link)
+				: 0;
+
+		if (e < 0)
+			router_failed(r, e, link);
+	}
+	for (size_t i = 0; i < p->n_routers; i++)
+		if (!prepared[i].is_ready && p->routers[i]->error == 0)
+			prepare(p->routers[i], &prepared[i]);
+}
+
 static int connect_all(struct pass *p, const struct host_wants *w, struct prepared *prepared)
 {
 	OWN(items_free) struct items there = {0};
@@ -437,6 +457,7 @@ static int connect_all(struct pass *p, const struct host_wants *w, struct prepar
 		if (r->is_touched && !prepared[i].is_ready)
 			prepare(r, &prepared[i]);
 	}
+	connect_peers(p, prepared);
 	connect_own(p, &w->own, &there);
 	for (size_t i = 0; i < p->n_routers; i++)
 		if (prepared[i].is_ready)

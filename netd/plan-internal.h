@@ -1,6 +1,7 @@
 /*
  * What the rooms of the plan share while one is made: plan.c (the whole, names), plan-link.c (links
- * and interfaces), plan-route.c (route tables), plan-rules.c (the router's own chains),
+ * and interfaces), plan-route.c (route tables), plan-peering.c (links to other
+ * VPCs), plan-rules.c (the router's own chains),
  * plan-group.c, plan-acl.c, plan-nat.c (the chains of those).
  */
 #pragma once
@@ -51,6 +52,13 @@ struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uin
 /* The Linux table for what comes in by the link: the local routes, `route_table`'s (NULL: none),
  * and a blackhole for the rest. */
 int plan_table(struct making *m, uint32_t table, const char *link, const json_t *route_table);
+
+/* ---- plan-peering.c ---- */
+
+/* The links to the VPC's peers. */
+void plan_peerings(struct making *m);
+/* Makes a route lead to a peer. 0, or -1 if there is no such peer. */
+int plan_route_to_peer(const struct making *m, struct item *i, const char *peering_id);
 
 /* ---- plan-ipv6.c: the IPv6 side of each; nothing for a VPC without a block ---- */
 

@@ -50,7 +50,8 @@ static int route_to_interface(const struct making *m, struct item *i, const char
 static void plan_route(const struct making *m, uint32_t table, struct cidr destination,
 		       const json_t *doc)
 {
-	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId");
+	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId"),
+		   *peering = jstr(doc, "VpcPeeringConnectionId");
 	struct item *i = plan_route_add(&m->p->router, table, destination, RTN_BLACKHOLE);
 
 	if (gateway && strcmp(gateway, "local") == 0) {
@@ -59,7 +60,8 @@ static void plan_route(const struct making *m, uint32_t table, struct cidr desti
 		i->type = RTN_UNICAST;
 		i->via = ip4(plan_transit(m));
 		snprintf(i->link, sizeof i->link, "igw");
-	} else if (eni && route_to_interface(m, i, eni) == 0) {
+	} else if ((eni && route_to_interface(m, i, eni) == 0) ||
+		   (peering && plan_route_to_peer(m, i, peering) == 0)) {
 		i->type = RTN_UNICAST;
 	}
 }

@@ -135,6 +135,7 @@ static int plan_parts(struct making *m)
 	plan_router(m);
 	if (m->igw)
 		plan_gateway(m);
+	plan_peerings(m);
 	plan_ipv6_gateways(m);
 	json_array_foreach (m->in->subnets, i, subnet) {
 		int is_used = 0;
@@ -154,7 +155,7 @@ static int plan_parts(struct making *m)
 	json_array_foreach (m->in->network_interfaces, j, eni)
 		if (plan_is_active(eni) && (r = plan_interface(m, eni)) < 0)
 			return r;
-	m->p->is_idle = m->p->n_guests == 0;
+	m->p->is_idle = m->p->n_guests == 0 && json_array_size(m->in->peers) == 0;
 	return 0;
 }
 

@@ -21,8 +21,10 @@
 #define PLAN_GROUP    26485 /* marks our links in the host's namespace: "gu" */
 #define PLAN_TABLE_IGW                                                                             \
 	999 /* routes what comes from the internet gateway; subnets have PLAN_TABLE + _Index */
-#define PLAN_TABLE	  1000
-#define PLAN_TABLE_EGRESS 998 /* from the egress-only gateway, where nothing can begin */
+#define PLAN_TABLE	    1000
+#define PLAN_TABLE_EGRESS   998 /* from the egress-only gateway, where nothing can begin */
+#define PLAN_TABLE_PEERING  997 /* routes what comes from peers */
+#define PLAN_PEERING_LETTER 'p' /* in a router begins the names of links to peers */
 
 #define ADDRESS_IMDS 0xa9fea9feu /* 169.254.169.254 */
 #define ADDRESS_DNS  0xa9fea9fdu /* 169.254.169.253; also the VPC's base address + 2 */
@@ -48,6 +50,8 @@ struct plan_input {
 	json_t *egress_only_gateways;
 	json_t *prefix_lists; /* [{PrefixListId, AddressFamily, Entries[{Cidr}]}]: those referred to
 			       */
+	json_t *peers; /* active ones: [{VpcPeeringConnectionId, VpcId (of the peer), IsRequester}]
+			*/
 };
 
 /* One private address of one interface: what DHCP and DNS know of it. */
@@ -73,7 +77,7 @@ struct plan_guest6 {
 struct plan {
 	char vpc_id[ID_MAX];
 	char netns[ID_MAX + 8]; /* name below /run/netns */
-	int is_idle;		/* no interface in use: nothing need be in the kernel */
+	int is_idle;		/* no interface in use, no peer: nothing need be in the kernel */
 	struct items router;	/* inside the namespace */
 	struct items host;	/* in the host's namespace */
 	struct ruleset rules;	/* inside the namespace */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "peering.h"
+
 static int is_elsewhere(const struct doc *table, const struct doc *target, struct fault *f)
 {
 	if (jis(target->json, "VpcId", jstr(table->json, "VpcId")))
@@ -71,6 +73,29 @@ static int get_instance(const struct call *c, const char *id, const struct doc *
 	return 0;
 }
 
+/* A route may wait for its connection to be accepted. Source: VPC peering guide, "Update your route
+ * tables". */
+static int get_peering(const struct call *c, const char *id, const struct doc *table,
+		       struct route_target *t, struct fault *f)
+{
+	const struct doc *peering;
+	enum peering_side side;
+	int r = peering_get(c, id, &peering, f);
+
+	if (r < 0)
+		return r;
+	if (!peering_is_live(peering->json))
+		return fault_set(f, FAULT_INVALID_VPC_PEERING_CONNECTION_ID_NOT_FOUND,
+				 "The vpcPeeringConnection ID '%s' does not exist", id);
+	if (!peering_has_vpc(peering->json, jstr(table->json, "VpcId"), &side))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "route table %s and vpc peering connection %s belong to different "
+				 "networks",
+				 table->id, id);
+	t->state = peering_is(peering->json, "active") ? "active" : "blackhole";
+	return 0;
+}
+
 static const struct {
 	const char *parameter; /* and, unless it says otherwise, the member of the route */
 	int (*get)(const struct call *c, const char *id, const struct doc *table,
@@ -87,7 +112,7 @@ static const struct {
 	{"NatGatewayId", NULL},
 	{"TransitGatewayId", NULL},
 	{"VpcEndpointId", NULL},
-	{"VpcPeeringConnectionId", NULL},
+	{"VpcPeeringConnectionId", get_peering},
 };
 #define N_TARGETS (sizeof targets / sizeof *targets)
 

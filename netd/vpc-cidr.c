@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "peering.h"
+
 /* Never a VPC's: RFC 1122, RFC 3927, RFC 5771. */
 static const char *const reserved[] = {"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"};
 
@@ -183,8 +185,10 @@ static json_t *association_reply(const char *vpc_id, const json_t *association, 
 
 static int blocks_put(const struct call *c, const struct doc *vpc, json_t *json)
 {
+	int r = peerings_follow_blocks(c, json);
+
 	kernel_touch(vpc->id);
-	return txn_replace(c->txn, vpc, json_incref(json));
+	return r < 0 ? r : txn_replace(c->txn, vpc, json_incref(json));
 }
 
 int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_reply,
@@ -205,6 +209,8 @@ int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_re
 	r = blocks_check(vpc->json, cidr, text, f);
 	if (r == 0)
 		r = routes_check(c, vpc->id, cidr, text, f);
+	if (r == 0)
+		r = peerings_check_block(c, vpc->id, cidr, f);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = doc_edit(vpc);

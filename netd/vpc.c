@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "describe.h"
+#include "peering.h"
 #include "refresh.h"
 
 static const struct filter vpc_filters[] = {
@@ -204,6 +205,13 @@ static int is_in(const struct doc *d, const char *vpc_id)
 	       !(strcmp(d->kind, "route-table") == 0 && route_table_is_main(d->json));
 }
 
+static int is_peered(const struct doc *d, const char *vpc_id)
+{
+	enum peering_side side;
+
+	return peering_is_live(d->json) && peering_has_vpc(d->json, vpc_id, &side);
+}
+
 /* What keeps a VPC. */
 static const struct {
 	const char *kind;
@@ -216,6 +224,7 @@ static const struct {
 	{"route-table", is_in},
 	{"internet-gateway", is_attached},
 	{"egress-only-internet-gateway", is_attached},
+	{"vpc-peering-connection", is_peered},
 };
 
 /* Something of the customer's is still in the VPC: what it was born with does not count. */

@@ -25,6 +25,7 @@ static struct plan_input input_of(json_t *d)
 		.prefix_lists = json_object_get(d, "PrefixLists"),
 		.network_interfaces = json_object_get(d, "NetworkInterfaces"),
 		.egress_only_gateways = json_object_get(d, "EgressOnlyInternetGateways"),
+		.peers = json_object_get(d, "Peers"),
 	};
 }
 

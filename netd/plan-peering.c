@@ -1,0 +1,61 @@
+/* Plan, peering: a link from one VPC's router to another's, and what may come over it.
+ *
+ * Both ends have the same name, made of the connection's id. A router has no address on it: the far
+ * router is a neighbour that is known by its MAC alone, so that a VPC may have any number of such
+ * links. What comes in is for this VPC's own addresses and nothing else: neither the router itself,
+ * nor the gateway, nor another peer (peering is not transitive), and it must not claim to come from
+ * here. */
+#include "plan-internal.h"
+
+#include <linux/rtnetlink.h>
+#include <string.h>
+
+#define FAR_ROUTER 0xa9fe6401u /* 169.254.100.1: only ever a neighbour, never an address */
+
+static const uint8_t ends[2][6] = {{0x02, 0x67, 0x75, 0x00, 0x00, 0x03},
+				   {0x02, 0x67, 0x75, 0x00, 0x00, 0x04}};
+
+static const struct {
+	const char *path, *value;
+} link_sysctls[] = {
+	{"ipv4/conf/%s/rp_filter", "0"},
+	{"ipv4/conf/%s/send_redirects", "0"},
+	{"ipv6/conf/%s/disable_ipv6", "1"},
+};
+
+static void plan_peer(struct making *m, const json_t *peer)
+{
+	struct items *s = &m->p->router;
+	int is_requester = jbool(peer, "IsRequester", 0);
+	struct item *i;
+	char link[16];
+
+	id_link_name(PLAN_PEERING_LETTER, jstr_or(peer, "VpcPeeringConnectionId", ""), link);
+	memcpy(plan_link(s, ITEM_PEERING, link, PLAN_MTU, 0, jstr_or(peer, "VpcId", ""))->mac,
+	       ends[!is_requester], 6);
+	for (size_t k = 0; k < sizeof link_sysctls / sizeof *link_sysctls; k++)
+		plan_sysctl(s, link_sysctls[k].path, link, link_sysctls[k].value);
+	i = items_add(s, ITEM_NEIGHBOUR, link);
+	i->address = ip4(FAR_ROUTER);
+	memcpy(i->mac, ends[is_requester], 6);
+	(void)plan_table(m, PLAN_TABLE_PEERING, link,
+			 NULL); /* fails only for routes, and there are none */
+}
+
+void plan_peerings(struct making *m)
+{
+	const json_t *peer;
+	size_t i;
+
+	json_array_foreach (m->in->peers, i, peer)
+		plan_peer(m, peer);
+}
+
+int plan_route_to_peer(const struct making *m, struct item *i, const char *peering_id)
+{
+	if (!plan_find(m->in->peers, "VpcPeeringConnectionId", peering_id))
+		return -1;
+	i->via = ip4(FAR_ROUTER);
+	id_link_name(PLAN_PEERING_LETTER, peering_id, i->link);
+	return 0;
+}

@@ -1,0 +1,170 @@
+"""VPC peering: packets over the link between two routers, and what AWS says of the connection's states."""
+
+import signal
+
+import pytest
+from lab import PING, REGION, TCP_80, eventually, refused, router, sh
+
+
+class Side:
+    def __init__(self, netd, vpc, guests, cidr, **more):
+        self.netd, self.cidr = netd, cidr
+        self.vpc = vpc(cidr)
+        prefix = cidr.rsplit(".", 2)[0]
+        self.subnet = netd.ec2("CreateSubnet", VpcId=self.vpc, CidrBlock=f"{prefix}.1.0/24")["Subnet"]["SubnetId"]
+        filters = [{"Name": "vpc-id", "Values": [self.vpc]}]
+        self.table = netd.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+        self.group = netd.ec2("DescribeSecurityGroups", Filters=filters)["SecurityGroups"][0]["GroupId"]
+        netd.ec2("AuthorizeSecurityGroupIngress", GroupId=self.group, IpPermissions=[TCP_80, PING])
+        self.guest = guests(public=False, SubnetId=self.subnet)
+        self.guest.dhcp()
+
+    def route(self, to, peering):
+        self.netd.ec2("CreateRoute", RouteTableId=self.table, DestinationCidrBlock=to.cidr, VpcPeeringConnectionId=peering)
+
+    def route_states(self, peering):
+        routes = self.netd.ec2("DescribeRouteTables", RouteTableIds=[self.table])["RouteTables"][0]["Routes"]
+        return [r["State"] for r in routes if r.get("VpcPeeringConnectionId") == peering]
+
+
+@pytest.fixture
+def side(netd, vpc, guests):
+    return lambda cidr: Side(netd, vpc, guests, cidr)
+
+
+@pytest.fixture
+def peer(netd, vpc):
+    """Asks for a connection between two VPCs; it is deleted at the end."""
+    made = []
+
+    def make(one, two, accept=True, **more):
+        asked = netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId=two.vpc, **more)["VpcPeeringConnection"]
+        made.append(asked["VpcPeeringConnectionId"])
+        if accept:
+            netd.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=made[-1])
+        return made[-1]
+
+    yield make
+    for peering in made:
+        if state(netd, peering) in ("active", "pending-acceptance"):
+            netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peering)
+
+
+def shown(netd, peering):
+    return netd.ec2("DescribeVpcPeeringConnections", VpcPeeringConnectionIds=[peering])["VpcPeeringConnections"][0]
+
+
+def state(netd, peering):
+    return shown(netd, peering)["Status"]["Code"]
+
+
+def links(one):
+    return [line.split("@")[0] for line in sh(f"ip -n {router(one.vpc)} -br link").splitlines() if line.startswith("p")]
+
+
+def test_peers_reach_one_another_once_both_have_routes(netd, side, peer):
+    one, two = side("10.31.0.0/16"), side("10.32.0.0/16")
+    assert one.guest.ping(two.guest.address) == 0
+    pcx = peer(one, two, accept=False)
+    one.route(two, pcx)
+    assert one.route_states(pcx) == ["blackhole"] and links(one) == []
+    netd.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+    assert one.route_states(pcx) == ["active"] and links(one) == links(two) != []
+    assert one.guest.ping(two.guest.address) == 0  # no way back
+    two.route(one, pcx)
+    for here, there in ((one, two), (two, one)):
+        assert here.guest.ping(there.guest.address) == 1
+        assert here.guest.ping(there.guest.address, 1, 1, "-M do -s 8900") == 1
+        with there.guest.listen() as listener, here.guest.connect(there.guest.address):
+            assert listener.accept()[1][0] == here.guest.address
+
+    assert netd.call("gureum.Reconcile") == {"Changes": 0}
+
+    # The groups of either side decide; the far router and its services stay out of reach.
+    netd.ec2("RevokeSecurityGroupIngress", GroupId=two.group, IpPermissions=[PING])
+    assert one.guest.ping(two.guest.address) == 0
+    assert two.guest.ping(one.guest.address) == 1
+    assert one.guest.ping("10.32.1.1") == 0 and one.guest.ping("10.32.0.2") == 0
+
+    netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+    assert state(netd, pcx) == "deleted" and one.route_states(pcx) == two.route_states(pcx) == ["blackhole"]
+    assert links(one) == links(two) == [] and two.guest.ping(one.guest.address) == 0
+
+
+def test_peering_is_not_transitive(side, peer):
+    one, two, three = side("10.31.0.0/16"), side("10.32.0.0/16"), side("10.33.0.0/16")
+    first, second = peer(one, two), peer(two, three)
+    one.route(three, first)
+    two.route(one, first), two.route(three, second)
+    three.route(one, second)
+    one.route(two, first), three.route(two, second)
+    assert one.guest.ping(two.guest.address) == three.guest.ping(two.guest.address) == 1
+    assert one.guest.ping(three.guest.address) == three.guest.ping(one.guest.address) == 0
+
+
+def test_a_broken_link_is_made_again(netd, side, peer):
+    one, two = side("10.31.0.0/16"), side("10.32.0.0/16")
+    pcx = peer(one, two)
+    one.route(two, pcx), two.route(one, pcx)
+    assert one.guest.ping(two.guest.address) == 1
+    for far in (one, two):
+        sh(f"ip -n {router(far.vpc)} link del {links(far)[0]}")
+        eventually(lambda: one.guest.ping(two.guest.address) == 1)
+    sh(f"ip -n {router(two.vpc)} link set {links(two)[0]} down")
+    eventually(lambda: one.guest.ping(two.guest.address) == 1)
+
+    # One side's namespace is made anew while nobody looks.
+    netd.kill(signal.SIGKILL)
+    sh(f"umount /run/netns/{router(two.vpc)}; rm /run/netns/{router(two.vpc)}")
+    netd.start()
+    eventually(lambda: one.guest.ping(two.guest.address) == 1 and two.guest.ping(one.guest.address) == 1)
+
+
+def test_vpcs_with_the_same_addresses_cannot_be_peered(netd, side, vpc):
+    one = side("10.31.0.0/16")
+    other = vpc("10.31.128.0/17")
+    asked = netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId=other)["VpcPeeringConnection"]
+    assert asked["Status"]["Code"] == "failed" and "overlapping CIDR" in asked["Status"]["Message"]
+    for action in ("Accept", "Reject", "Delete"):
+        refused(
+            "InvalidStateTransition",
+            netd.ec2,
+            f"{action}VpcPeeringConnection",
+            VpcPeeringConnectionId=asked["VpcPeeringConnectionId"],
+        )
+    nobody = netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId="vpc-00000000000000000")["VpcPeeringConnection"]
+    assert nobody["Status"]["Code"] == "failed"
+
+
+def test_a_connection_goes_through_awss_states(netd, side, peer):
+    one, two = side("10.31.0.0/16"), side("10.32.0.0/16")
+    pcx = peer(one, two, accept=False)
+    pending = shown(netd, pcx)
+    assert pending["Status"]["Code"] == "pending-acceptance" and pending["ExpirationTime"]
+    assert pending["RequesterVpcInfo"]["CidrBlock"] == "10.31.0.0/16" and "CidrBlock" not in pending["AccepterVpcInfo"]
+    refused("VpcPeeringConnectionAlreadyExists", netd.ec2, "CreateVpcPeeringConnection", VpcId=two.vpc, PeerVpcId=one.vpc)
+    refused("DependencyViolation", netd.ec2, "DeleteVpc", VpcId=two.vpc)
+    netd.ec2("RejectVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+    assert state(netd, pcx) == "rejected"
+    refused("InvalidStateTransition", netd.ec2, "AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+
+    pcx = peer(one, two)
+    active = shown(netd, pcx)
+    assert active["AccepterVpcInfo"]["CidrBlockSet"] == [{"CidrBlock": "10.32.0.0/16"}]
+    assert active["AccepterVpcInfo"]["Region"] == REGION and "ExpirationTime" not in active
+    refused("InvalidVpc.Range", netd.ec2, "AssociateVpcCidrBlock", VpcId=one.vpc, CidrBlock="10.32.8.0/24")
+    netd.ec2("AssociateVpcCidrBlock", VpcId=one.vpc, CidrBlock="10.34.0.0/16")
+    assert {"CidrBlock": "10.34.0.0/16"} in shown(netd, pcx)["RequesterVpcInfo"]["CidrBlockSet"]
+    by_state = [{"Name": "status-code", "Values": ["active"]}, {"Name": "accepter-vpc-info.vpc-id", "Values": [two.vpc]}]
+    found = netd.ec2("DescribeVpcPeeringConnections", Filters=by_state)["VpcPeeringConnections"]
+    assert [f["VpcPeeringConnectionId"] for f in found] == [pcx]
+    refused("InvalidVpcPeeringConnectionState.DnsHostnamesDisabled", netd.ec2, "ModifyVpcPeeringConnectionOptions",
+            VpcPeeringConnectionId=pcx, AccepterPeeringConnectionOptions={"AllowDnsResolutionFromRemoteVpc": True})
+    netd.ec2("CreateTags", Resources=[pcx], Tags=[{"Key": "a", "Value": "b"}])
+    assert shown(netd, pcx)["Tags"] == [{"Key": "a", "Value": "b"}]
+    refused("InvalidVpcPeeringConnectionID.NotFound", netd.ec2, "AcceptVpcPeeringConnection",
+            VpcPeeringConnectionId="pcx-00000000000000000")
+    refused("InvalidVpcPeeringConnectionId.Malformed", netd.ec2, "DeleteVpcPeeringConnection", VpcPeeringConnectionId="pcx-1")
+    three = netd.ec2("DescribeRouteTables", Filters=[{"Name": "association.main", "Values": ["true"]}])["RouteTables"][0]
+    refused("InvalidParameterValue", netd.ec2, "CreateRoute", RouteTableId=three["RouteTableId"],
+            DestinationCidrBlock="10.32.0.0/16", VpcPeeringConnectionId=pcx)
