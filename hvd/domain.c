@@ -240,7 +240,7 @@ static void add_controllers(struct builder *b, xmlNode *devices)
 {
 	char bus[8];
 
-	snprintf(bus, sizeof(bus), "%u", DOMAIN_PLUG_BUS);
+	snprintf(bus, sizeof(bus), "%d", DOMAIN_PLUG_BUS);
 	add(b, devices, "controller", "type", "pci", "index", "0", "model", "pcie-root", NULL);
 	add(b, devices, "controller", "type", "pci", "index", "1", "model", "pcie-root-port", NULL);
 	on_bus(b,
