@@ -69,5 +69,7 @@ struct instance_type {
 
 /* NULL: no such type. Const rows, for ever. */
 const struct instance_type *instance_type_find(const char *name);
+/* How many volumes an instance with so many interfaces may have. */
+unsigned instance_type_max_volumes(const struct instance_type *type, unsigned n_interfaces);
 /* In the order of the table; NULL at its end. */
 const struct instance_type *instance_type_next(const struct instance_type *after);

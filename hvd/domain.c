@@ -9,6 +9,8 @@
 #include <libxml/tree.h>
 #include <openssl/sha.h>
 
+#include "jsonx.h"
+
 #define EC2_VENDOR "Amazon EC2"
 
 OWN_DEFINE(xmlDoc *, xmlFreeDoc);
@@ -185,11 +187,16 @@ static void add_disk(struct builder *b, xmlNode *devices, const struct domain_di
 
 	volume_serial(d->volume_id, serial);
 	xmlNode *disk = add(b, devices, "disk", "type", "file", "device", "disk", NULL);
+	/* What several guests write, no guest's page cache on the host may hold back. */
+	if (d->is_shared)
+		cache = "none";
 	add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", cache, "io",
 	    disk_io(cache), "discard", "unmap", NULL);
 	add(b, disk, "source", "file", d->path, NULL);
 	add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
 	text(b, add(b, disk, "serial", NULL), serial);
+	if (d->is_shared)
+		add(b, disk, "shareable", NULL);
 	if (slot)
 		on_bus(b, disk, bus, slot);
 }
@@ -356,6 +363,13 @@ void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES
 		else
 			ret_uuid[i] = rest[n_rest++];
 	}
+}
+
+void domain_disk_read(struct domain_disk *disk, const json_t *reply)
+{
+	disk->path = jstr(reply, "_Path");
+	disk->format = jstr_or(reply, "_Format", "qcow2");
+	disk->is_shared = jbool(reply, "_IsShared", 0);
 }
 
 int domain_target(const char *device_name, uint64_t *taken, char ret_target[static 8])

@@ -21,10 +21,12 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <jansson.h>
 #include "own.h"
 
-#define DOMAIN_DISKS_MAX 28 /* what a Nitro instance may have; with the interfaces no more either  \
-			     */
+#define DOMAIN_DISKS_MAX                                                                           \
+	28 /* what a Nitro instance may have; with the interfaces no more either                   \
+	    */
 #define DOMAIN_NICS_MAX	  8
 #define DOMAIN_PLUG_BUS	  2
 #define DOMAIN_PLUG_SLOTS 31 /* numbered from 1 */
@@ -37,6 +39,7 @@ struct domain_disk {
 	const char *format;    /* "qcow2", "raw" */
 	const char *target;    /* "vda": the order of the targets is the order on the bus */
 	const char *volume_id; /* "vol-0…" */
+	int is_shared;	       /* other guests have it too (Multi-Attach) */
 };
 
 struct domain_nic {
@@ -67,6 +70,10 @@ int domain_xml(const struct domain_spec *spec, char **ret_xml);
  * no place on a bus. 0 or -ENOMEM. */
 int domain_disk_xml(const struct domain_disk *disk, const char *cache, char **ret_xml);
 int domain_nic_xml(const struct domain_nic *nic, char **ret_xml);
+
+/* Path, format and so on from stord's answer to AttachVolume; borrowed from it. path NULL: it is
+ * not one. */
+void domain_disk_read(struct domain_disk *disk, const json_t *reply);
 
 /* The SMBIOS uuid of an instance: always the same for the same id, starts with "ec2", RFC 4122
  * version 4 in form. */

@@ -225,19 +225,51 @@ static json_t *mapping_find(const json_t *instance, const char *device_name)
 	return NULL;
 }
 
-/* Whether a volume goes with the instance is all that can be changed here. */
+/* The row of the document that one of the request means, and what it asks for. */
+static int mapping_given(struct change *m, const json_t *row, json_t **ret_mapping, json_t **ret_to)
+{
+	const char *device_name = jstr_or(row, "DeviceName", "");
+
+	*ret_mapping = mapping_find(m->instance, device_name);
+	*ret_to = json_object_get(json_object_get(row, "Ebs"), "DeleteOnTermination");
+	if (!*ret_mapping)
+		return fault_set(m->fault, FAULT_INVALID_INSTANCE_ATTRIBUTE_VALUE,
+				 "No device is currently mapped at %.64s", device_name);
+	return 0;
+}
+
+/* Whether a volume goes with the instance is all that can be changed here; stord shows it too, and
+ * is told first. */
 static int set_mappings(struct change *m)
 {
-	json_t *row;
+	json_t *row, *mapping, *to;
+	const struct doc *d;
 	size_t i;
+	int r = 0;
 
+	json_array_foreach (m->value, i, row)
+		if ((r = mapping_given(m, row, &mapping, &to)) < 0)
+			return r;
 	json_array_foreach (m->value, i, row) {
-		const char *device_name = jstr_or(row, "DeviceName", "");
-		json_t *mapping = mapping_find(m->instance, device_name);
-		json_t *to = json_object_get(json_object_get(row, "Ebs"), "DeleteOnTermination");
-		if (!mapping)
-			return fault_set(m->fault, FAULT_INVALID_INSTANCE_ATTRIBUTE_VALUE,
-					 "No device is currently mapped at %.64s", device_name);
+		if ((r = mapping_given(m, row, &mapping, &to)) < 0)
+			return r;
+		if (!to)
+			continue;
+		json_t *ask = json_pack("{s:s, s:s, s:s, s:b, s:O}", "VolumeId",
+					jpath_str(mapping, "Ebs.VolumeId"), "InstanceId", m->id,
+					"Device", jstr(mapping, "DeviceName"), "_Begin", 1,
+					"_DeleteOnTermination", to);
+		r = parts_call("stord", m->call->ctx, "ec2.AttachVolume", ask, m->fault);
+		if (r < 0)
+			return r;
+	}
+	if ((r = instance_get(m->call, m->id, &d, m->fault)) < 0)
+		return r;
+	json_decref(m->instance);
+	m->instance = doc_edit(d);
+	json_array_foreach (m->value, i, row) {
+		if ((r = mapping_given(m, row, &mapping, &to)) < 0)
+			return r;
 		if (to &&
 		    json_object_set(json_object_get(mapping, "Ebs"), "DeleteOnTermination", to) < 0)
 			return -ENOMEM;

@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "instance-rooms.h"
+#include "volume.h"
 
 #define RETRY_FIRST_USEC 1000000ull
 #define RETRY_LAST_USEC	 60000000ull
@@ -270,17 +271,21 @@ static int sweep_interface(const struct context *ctx, const json_t *instance,
 
 /* What the instance's document says of the volume; a volume that it does not know was attached
  * later, and stays. */
-static int volume_is_deleted(const json_t *instance, const json_t *volume)
+static int volume_is_deleted(const char *instance_id, const json_t *instance, const json_t *volume)
 {
 	const char *id = jstr_or(volume, "VolumeId", "");
-	const json_t *attachment = json_array_get(json_object_get(volume, "Attachments"), 0);
+	const json_t *attachment = volume_attachment(volume, instance_id);
 	json_t *mapping;
 	size_t i;
 
+	/* Other instances have it still. */
+	if (json_array_size(json_object_get(volume, "Attachments")) > 1)
+		return 0;
 	/* Born attached, a volume is `attaching` until the instance is durable and starts: only
 	 * such a one is a leftover. */
 	if (!instance)
-		return strcmp(jstr_or(attachment, "State", ""), "attached") != 0;
+		return jbool(attachment, "_Born", 0) &&
+		       strcmp(jstr_or(attachment, "State", ""), "attached") != 0;
 	json_array_foreach (json_object_get(instance, "BlockDeviceMappings"), i, mapping) {
 		const json_t *ebs = json_object_get(mapping, "Ebs");
 		if (strcmp(jstr_or(ebs, "VolumeId", ""), id) == 0)
@@ -289,13 +294,14 @@ static int volume_is_deleted(const json_t *instance, const json_t *volume)
 	return jbool(attachment, "DeleteOnTermination", 0);
 }
 
-static int sweep_volume(const struct context *ctx, const json_t *instance, const json_t *volume,
-			struct fault *f)
+static int sweep_volume(const struct context *ctx, const char *instance_id, const json_t *instance,
+			const json_t *volume, struct fault *f)
 {
-	json_t *ask = json_pack("{s:s, s:b}", "VolumeId", jstr(volume, "VolumeId"), "_Force", 1);
+	json_t *ask = json_pack("{s:s, s:s, s:b}", "VolumeId", jstr(volume, "VolumeId"),
+				"InstanceId", instance_id, "_Force", 1);
 	int r = parts_call("stord", ctx,
-			   volume_is_deleted(instance, volume) ? "ec2.DeleteVolume"
-							       : "ec2.DetachVolume",
+			   volume_is_deleted(instance_id, instance, volume) ? "ec2.DeleteVolume"
+									    : "ec2.DetachVolume",
 			   ask, f);
 
 	return f && fault_is(f, FAULT_INVALID_VOLUME_NOT_FOUND) ? 0 : r;
@@ -317,7 +323,7 @@ int parts_sweep(const struct context *ctx, const char *instance_id, const json_t
 			r = sweep_interface(ctx, instance, item, f);
 	json_array_foreach (volumes, i, item)
 		if (r == 0)
-			r = sweep_volume(ctx, instance, item, f);
+			r = sweep_volume(ctx, instance_id, instance, item, f);
 	return r;
 }
 
@@ -380,8 +386,8 @@ static void sweep_region(struct daemon *d, const struct context *ctx)
 	OWN(json_decref) json_t *unknown = json_object();
 	struct fault fault = {0};
 	const char *id;
-	json_t *item;
-	size_t i;
+	json_t *item, *attachment;
+	size_t i, k;
 	int r;
 
 	/* A launch that begins while we ask is claimed before it makes anything, and what it
@@ -395,8 +401,9 @@ static void sweep_region(struct daemon *d, const struct context *ctx)
 	json_array_foreach (interfaces, i, item)
 		collect_unknown(d, json_object_get(item, "Attachment"), unknown);
 	json_array_foreach (volumes, i, item)
-		collect_unknown(d, json_array_get(json_object_get(item, "Attachments"), 0),
-				unknown);
+		json_array_foreach (json_object_get(item, "Attachments"), k, attachment)
+			collect_unknown(d, attachment, unknown);
+	volumes_take_back(ctx, volumes);
 	json_object_foreach (unknown, id, item) {
 		if (json_is_false(item)) {
 			log_error(0,

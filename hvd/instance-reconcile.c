@@ -16,6 +16,7 @@
 #include "guest.h"
 #include "imds.h"
 #include "instance-rooms.h"
+#include "volume.h"
 
 #define ASK_AGAIN_USEC                                                                             \
 	5000000ull /* a guest that is still booting does not see the power button                  \
@@ -114,8 +115,12 @@ static int step_running(struct live *l)
 		l->is_life_known = 1;
 	if ((r = note_life(l)) < 0)
 		return r;
-	int msec = keep_channel(l);
-	if (msec < 0 || !l->reset_at_usec)
+	int msec = keep_channel(l), again = volumes_settle(l, 1);
+	if (msec < 0 || again < 0)
+		return msec < 0 ? msec : again;
+	if (again && (!msec || again < msec))
+		msec = again;
+	if (!l->reset_at_usec)
 		return msec;
 	uint64_t now = now_usec();
 	if (now < l->reset_at_usec)
@@ -159,7 +164,7 @@ static int finish_stop(struct live *l)
 	if (r < 0)
 		return r;
 	log_info("instance stopped", "INSTANCE", l->id);
-	return 0;
+	return volumes_settle(l, 0);
 }
 
 static int step_stopping(struct live *l)
@@ -257,6 +262,11 @@ static int step_shutting_down(struct live *l)
 	return terminated(l, find(l));
 }
 
+static int step_stopped(struct live *l)
+{
+	return volumes_settle(l, 0);
+}
+
 /* A crash between libvirt's and our own last step leaves nothing here that was not done before
  * the move. */
 static int step_none(struct live *l)
@@ -269,7 +279,7 @@ int instance_reconcile(struct live *l)
 {
 	static int (*const steps[INSTANCE_STATES])(struct live *) = {
 		[INSTANCE_PENDING] = instance_start,	       [INSTANCE_RUNNING] = step_running,
-		[INSTANCE_STOPPING] = step_stopping,	       [INSTANCE_STOPPED] = step_none,
+		[INSTANCE_STOPPING] = step_stopping,	       [INSTANCE_STOPPED] = step_stopped,
 		[INSTANCE_SHUTTING_DOWN] = step_shutting_down, [INSTANCE_TERMINATED] = step_none,
 	};
 	const struct doc *d = find(l);
@@ -287,7 +297,7 @@ int instance_is_over(const char *id)
 	const struct doc *d = store_find(daemon_get()->store, INSTANCE_KIND, id);
 	enum instance_state s = d ? instance_state_of(d->json) : INSTANCE_TERMINATED;
 
-	return s == INSTANCE_STOPPED || s == INSTANCE_TERMINATED;
+	return s == INSTANCE_TERMINATED || (s == INSTANCE_STOPPED && volumes_are_settled(d->json));
 }
 
 /* ---- what is told ---- */
@@ -298,6 +308,7 @@ void instance_on_event(const char *id, enum virt_event e)
 
 	if (!store_find(daemon_get()->store, INSTANCE_KIND, id) || !(l = live_get(id)))
 		return; /* not ours */
+	l->are_disks_known = 0;
 	if (e == VIRT_REBOOTED) {
 		l->reset_at_usec = 0;
 	} else if (e == VIRT_TERMINATED) {

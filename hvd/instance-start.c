@@ -9,6 +9,7 @@
 #include "imds.h"
 #include "instance-rooms.h"
 #include "layers.h"
+#include "volume.h"
 
 #define CMDLINE_DEFAULT "root=/dev/vda1 rw console=ttyS0 quiet panic=1"
 #define FAILURES_MAX	8 /* of a peer that is there and fails; one that is away is waited for */
@@ -120,11 +121,8 @@ static int get_volumes(struct start *s)
 		if (i == DOMAIN_DISKS_MAX ||
 		    domain_target(i == 0 ? "vda" : device, &taken, s->targets[i]) < 0)
 			return -E2BIG;
-		s->spec.disks[i] =
-			(struct domain_disk){.path = jstr(reply, "_Path"),
-					     .format = jstr_or(reply, "_Format", "qcow2"),
-					     .target = s->targets[i],
-					     .volume_id = id};
+		s->spec.disks[i] = (struct domain_disk){.target = s->targets[i], .volume_id = id};
+		domain_disk_read(&s->spec.disks[i], reply);
 		if (!s->spec.disks[i].path)
 			return -EPROTO;
 		s->spec.n_disks = i + 1;
@@ -219,8 +217,9 @@ static int begin_console(const struct start *s)
 	return console_begin(h->daemon, s->live->id, line);
 }
 
-/* The domain runs: so does the instance. */
-static int started(struct live *l)
+/* The domain runs: so does the instance. `gathered`: the document that it was made of; NULL: it was
+ * found running. */
+static int started(struct live *l, const json_t *gathered)
 {
 	const struct doc *d = find(l);
 	OWN(json_decref) json_t *instance = doc_edit(d);
@@ -242,9 +241,14 @@ static int started(struct live *l)
 	}
 	if (r == 0)
 		r = jset(instance, "_HostBoot", hvd_get()->host_boot);
-	json_array_foreach (json_object_get(instance, "BlockDeviceMappings"), i, mapping)
-		if (r == 0)
-			r = jset(json_object_get(mapping, "Ebs"), "Status", "attached");
+	/* Rows that came or were asked to go since then are volumes_settle()'s. */
+	json_array_foreach (json_object_get(gathered, "BlockDeviceMappings"), i, mapping) {
+		const char *id = jpath_str(mapping, "Ebs.VolumeId");
+		json_t *row = json_object_get(volume_mapping(instance, id ? id : ""), "Ebs");
+		if (r == 0 && strcmp(jstr_or(row, "Status", ""), "attaching") == 0)
+			r = jset(row, "Status", "attached");
+	}
+	l->are_disks_known = gathered != NULL;
 	if (r == 0)
 		r = instance_commit(d, give(instance));
 	if (r < 0)
@@ -302,7 +306,7 @@ static int create(struct start *s)
 	s->live->has_ended = s->live->is_missed = s->live->is_terminated = 0;
 	r = virt_create(hvd_get()->virt, s->live->id, xml, error);
 	if (r == 0 || r == -EEXIST)
-		return started(s->live);
+		return started(s->live, r == 0 ? s->instance : NULL);
 	return r == -ENOTCONN ? 0 : failed(s, r, error);
 }
 
@@ -313,10 +317,12 @@ int instance_start(struct live *l)
 	int r = virt_is_active(h->virt, l->id);
 
 	if (r == 1)
-		return started(l);
+		return started(l, NULL);
 	/* All are kicked when libvirt is there, and again when it is known how guests run. */
 	if (r < 0 || !h->domain_type)
 		return r == -ENOTCONN || r >= 0 ? 0 : r;
+	if ((r = volumes_settle(l, 0)) < 0)
+		return r;
 	const struct doc *d = find(l);
 	s.instance = json_incref(d->json);
 	instance_context(d, &s.ctx);

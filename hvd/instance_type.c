@@ -244,6 +244,15 @@ const struct instance_type *instance_type_find(const char *name)
 	return NULL;
 }
 
+unsigned instance_type_max_volumes(const struct instance_type *type, unsigned n_interfaces)
+{
+	unsigned n = (unsigned)type->family->n_attachments;
+
+	if (strcmp(type->family->attachment_limit, "shared") != 0 || !type->is_nitro)
+		return n;
+	return n > n_interfaces ? n - n_interfaces : 0;
+}
+
 const struct instance_type *instance_type_next(const struct instance_type *after)
 {
 	const struct instance_type *next = after ? after + 1 : types;

@@ -121,8 +121,13 @@ struct making {
 	char backing_path[FILE_PATH_MAX]; /* "": none */
 	char backing_format[8];
 	uint64_t bytes;
-	int is_synced;
+	int is_raw, is_synced;
 };
+
+static int make_raw(int fd, uint64_t bytes)
+{
+	return ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
+}
 
 /* On a worker. */
 static int make_file(void *arg)
@@ -138,8 +143,10 @@ static int make_file(void *arg)
 	int r = fd < 0 ? -errno : 0;
 
 	if (r == 0)
-		r = qcow2_write_empty(fd, m->bytes, m->backing_path[0] ? m->backing_path : NULL,
-				      m->backing_format);
+		r = m->is_raw ? make_raw(fd, m->bytes)
+			      : qcow2_write_empty(fd, m->bytes,
+						  m->backing_path[0] ? m->backing_path : NULL,
+						  m->backing_format);
 	if (r == 0 && m->is_synced && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0)
@@ -166,6 +173,7 @@ int layer_make(struct daemon *d, const char *name, int is_lost)
 	if (!backing && jstr(layer->json, "Backing"))
 		return -ENODATA;
 	m.bytes = (uint64_t)jint(layer->json, "Bytes", 0);
+	m.is_raw = strcmp(jstr_or(layer->json, "Format", ""), "raw") == 0;
 	if (backing) {
 		file_path(d, backing->id, m.backing_path);
 		snprintf(m.backing_format, sizeof m.backing_format, "%s",

@@ -38,6 +38,13 @@ size_t count_of_caller(const struct call *c, const char *kind);
 /* The caller's volume or snapshot by a parameter; MissingParameter, malformed, not found. */
 int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
 	       struct fault *f);
+/* (fiber) Everybody who changes a volume across a wait comes this way: holds it, then looks at it.
+ */
+struct hold;
+int volume_enter(struct call *c, json_t *parameters, struct hold **ret_hold,
+		 const struct doc **ret_doc, struct fault *f);
+/* The instance that a volume is attached to (the first, if it is several), NULL: none. */
+const char *volume_attached_to(const json_t *volume);
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f);
 /* volume-file.c: (fiber) the volume's file is there, whole, and nobody else has it open or is about
  * to change it, when it returns 0; the caller holds the volume. -ENODATA: it was there once and is

@@ -1,4 +1,4 @@
-/* Volumes: create, delete, attach, detach. */
+/* Volumes: create, delete. */
 #include "stord.h"
 
 #include <errno.h>
@@ -40,13 +40,12 @@ int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_
 	return 0;
 }
 
-static const char *attached_to(const json_t *volume)
+const char *volume_attached_to(const json_t *volume)
 {
 	return jstr(json_array_get(json_object_get(volume, "Attachments"), 0), "InstanceId");
 }
 
-/* Everybody who changes a volume across a wait comes this way: holds it, then looks at it. */
-static int enter(struct call *c, json_t *parameters, struct hold **ret_hold,
+int volume_enter(struct call *c, json_t *parameters, struct hold **ret_hold,
 		 const struct doc **ret_doc, struct fault *f)
 {
 	int r = volume_get(c, parameters, ret_doc, f);
@@ -116,9 +115,15 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Encrypted volumes are not supported here.");
-	if (jbool(parameters, "MultiAttachEnabled", 0))
+	const char *type = jstr_or(parameters, "VolumeType", "gp2");
+
+	if (jbool(parameters, "MultiAttachEnabled", 0) && strcmp(type, "io1") != 0 &&
+	    strcmp(type, "io2") != 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "Multi-Attach is supported for io1 and io2 volumes only.");
+	if (jbool(parameters, "MultiAttachEnabled", 0) && *jstr_or(parameters, "SnapshotId", ""))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Multi-Attach is not supported here.");
+				 "A Multi-Attach volume from a snapshot is not supported here.");
 	if (jstr(parameters, "OutpostArn"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Outposts are not supported here.");
@@ -136,27 +141,31 @@ static json_t *birth_attachments(const json_t *parameters, const char *id)
 
 	if (!instance)
 		return json_array();
-	return json_pack("[{s:s, s:s, s:s, s:s, s:o, s:b}]", "VolumeId", id, "InstanceId", instance,
-			 "Device", jstr_or(parameters, "_Device", "/dev/xvda"), "State",
+	return json_pack("[{s:s, s:s, s:s, s:s, s:o, s:b, s:b}]", "VolumeId", id, "InstanceId",
+			 instance, "Device", jstr_or(parameters, "_Device", "/dev/xvda"), "State",
 			 "attaching", "AttachTime", jtime_now(), "DeleteOnTermination",
-			 jbool(parameters, "_DeleteOnTermination", 0));
+			 jbool(parameters, "_DeleteOnTermination", 0), "_Born", 1);
 }
 
 static json_t *volume_new(const json_t *parameters, const char *id, const struct origin *o,
 			  const struct volume_shape *s, json_t *tags)
 {
 	OWN(json_decref)
-	json_t *v = json_pack(
-		"{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId", id, "Size",
-		(json_int_t)s->size_gib, "SnapshotId", o->snapshot ? o->snapshot->id : "",
-		"AvailabilityZone", jstr(parameters, "AvailabilityZone"), "State",
-		jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime", jtime_now(),
-		"VolumeType", s->type, "Encrypted", 0, "MultiAttachEnabled", 0, "Attachments",
-		birth_attachments(parameters, id), "Tags", tags);
+	json_t *v = json_pack("{s:s, s:I, s:s, s:s, s:s, s:o, s:s, s:b, s:b, s:o, s:O}", "VolumeId",
+			      id, "Size", (json_int_t)s->size_gib, "SnapshotId",
+			      o->snapshot ? o->snapshot->id : "", "AvailabilityZone",
+			      jstr(parameters, "AvailabilityZone"), "State",
+			      jstr(parameters, "_InstanceId") ? "in-use" : "creating", "CreateTime",
+			      jtime_now(), "VolumeType", s->type, "Encrypted", 0,
+			      "MultiAttachEnabled", jbool(parameters, "MultiAttachEnabled", 0),
+			      "Attachments", birth_attachments(parameters, id), "Tags", tags);
 	char name[FILE_NAME_MAX];
 	int r = v ? 0 : -ENOMEM;
 
 	file_volume_name(jstr(parameters, "AvailabilityZone"), id, 1, name);
+	/* Two QEMUs cannot share the tables of a qcow2: a volume for several guests is raw. */
+	if (jbool(parameters, "MultiAttachEnabled", 0))
+		strcpy(strrchr(name, '.'), ".raw");
 	if (r == 0)
 		r = jset(v, "_Layer", name);
 	if (r == 0)
@@ -189,7 +198,9 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	volume = volume_new(parameters, id, &origin, &shape, tags);
 	r = txn_put(c->txn, "volume", id, c->ctx->account, c->ctx->region, json_incref(volume));
 	if (r == 0)
-		r = layer_put(c->txn, jstr(volume, "_Layer"), "qcow2", shape.size_gib * GIB,
+		r = layer_put(c->txn, jstr(volume, "_Layer"),
+			      jbool(volume, "MultiAttachEnabled", 0) ? "raw" : "qcow2",
+			      shape.size_gib * GIB,
 			      origin.snapshot ? jstr(origin.snapshot->json, "_Layer") : NULL);
 	if (r == 0)
 		r = volume_prepare_later(c->daemon, id);
@@ -206,14 +217,14 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 {
 	OWN(hold_leave) struct hold *h = NULL;
 	const struct doc *d = NULL;
-	int r = enter(c, parameters, &h, &d, f);
+	int r = volume_enter(c, parameters, &h, &d, f);
 
 	(void)ret_reply; /* AWS answers nothing */
 	if (r < 0)
 		return r;
-	if (attached_to(d->json) && !jbool(parameters, "_Force", 0))
+	if (volume_attached_to(d->json) && !jbool(parameters, "_Force", 0))
 		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s",
-				 d->id, attached_to(d->json));
+				 d->id, volume_attached_to(d->json));
 	r = txn_delete(c->txn, "volume", d->id);
 	if (r == 0)
 		r = volume_release(c->txn, d);
@@ -226,137 +237,4 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	unlink_marked(c->daemon);
 	merge_kick(c->daemon);
 	return 0;
-}
-
-/* ---- attach and detach ---- */
-
-static int attach_reply(const struct call *c, const json_t *volume, json_t **ret_reply)
-{
-	char path[FILE_PATH_MAX];
-	OWN(json_decref)
-	json_t *reply = json_copy(json_array_get(json_object_get(volume, "Attachments"), 0));
-	int r;
-
-	file_path(c->daemon, jstr_or(volume, "_Layer", ""), path);
-	r = reply ? jset(reply, "_Path", path) : -ENOMEM;
-	if (r == 0)
-		r = jset(reply, "_Format", "qcow2");
-	if (r == 0)
-		*ret_reply = give(reply);
-	return r;
-}
-
-/* The volume's new JSON: attached to this instance. NULL out of memory. */
-static json_t *attached_new(const struct doc *d, const json_t *parameters)
-{
-	OWN(json_decref) json_t *v = doc_edit(d);
-	json_t *attachment = json_array_get(json_object_get(v, "Attachments"), 0);
-	int r = v ? 0 : -ENOMEM;
-
-	if (r == 0 && !attachment) {
-		json_t *list = json_pack("[{s:s, s:s, s:s, s:o, s:b}]", "VolumeId", d->id,
-					 "InstanceId", jstr(parameters, "InstanceId"), "Device",
-					 jstr(parameters, "Device"), "AttachTime", jtime_now(),
-					 "DeleteOnTermination",
-					 jbool(parameters, "_DeleteOnTermination", 0));
-
-		attachment = json_array_get(list, 0);
-		r = jset_new(v, "Attachments", list);
-	}
-	if (r == 0)
-		r = jset(attachment, "State", "attached");
-	if (r == 0)
-		r = jset(v, "State", "in-use");
-	if (r == 0)
-		r = jset_new(v, "_Ready", json_true());
-	return r == 0 ? give(v) : NULL;
-}
-
-static int attach_check(const struct doc *d, const json_t *parameters, struct fault *f)
-{
-	const char *instance = jstr(parameters, "InstanceId"),
-		   *state = jstr_or(d->json, "State", "");
-
-	if (!instance)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter instanceId");
-	if (strcmp(state, "error") == 0)
-		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the 'error' state.",
-				 d->id);
-	if (attached_to(d->json) && strcmp(attached_to(d->json), instance) != 0)
-		return fault_set(f, FAULT_VOLUME_IN_USE, "%s is already attached to an instance",
-				 d->id);
-	if (!attached_to(d->json) && !jstr(parameters, "Device"))
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter device");
-	return 0;
-}
-
-int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
-{
-	OWN(hold_leave) struct hold *h = NULL;
-	OWN(json_decref) json_t *volume = NULL;
-	const struct doc *d = NULL;
-	int r = enter(c, parameters, &h, &d, f);
-
-	if (r == 0)
-		r = attach_check(d, parameters, f);
-	if (r < 0)
-		return r;
-	r = volume_prepare(c->daemon, jstr(parameters, "VolumeId"));
-	if (r == -ENOSPC || r == -EDQUOT)
-		return fault_set(f, FAULT_INSUFFICIENT_VOLUME_CAPACITY,
-				 "There is no room for the volume.");
-	if (r == -EAGAIN)
-		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
-				 "A snapshot of the volume is still under way.");
-	if (r == -ENODATA)
-		return fault_set(f, FAULT_INCORRECT_STATE, "The data of volume '%s' is lost.",
-				 jstr(parameters, "VolumeId"));
-	if (r == 0)
-		r = volume_get(c, parameters, &d, f); /* held: still there; tags may have changed */
-	if (r < 0)
-		return r;
-	const json_t *old = json_array_get(json_object_get(d->json, "Attachments"), 0);
-
-	if (strcmp(jstr_or(old, "State", ""), "attached") == 0)
-		return attach_reply(c, d->json, ret_reply);
-	volume = attached_new(d, parameters);
-	r = volume ? attach_reply(c, volume, ret_reply) : -ENOMEM;
-	return r < 0 ? r : txn_replace(c->txn, d, give(volume));
-}
-
-int volume_detach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
-{
-	OWN(hold_leave) struct hold *h = NULL;
-	OWN(json_decref) json_t *volume = NULL, *reply = NULL;
-	const struct doc *d = NULL;
-	const char *instance = jstr(parameters, "InstanceId");
-	int r = enter(c, parameters, &h, &d, f);
-
-	if (r < 0)
-		return r;
-	if (!attached_to(d->json))
-		return fault_set(f, FAULT_INCORRECT_STATE, "Volume '%s' is in the '%s' state.",
-				 d->id, jstr_or(d->json, "State", ""));
-	if (instance && strcmp(attached_to(d->json), instance) != 0)
-		return fault_set(f, FAULT_INVALID_ATTACHMENT_NOT_FOUND,
-				 "The volume '%s' is not attached to instance '%.64s'.", d->id,
-				 instance);
-	reply = json_copy(json_array_get(json_object_get(d->json, "Attachments"), 0));
-	volume = doc_edit(d);
-	int is_ready = jbool(d->json, "_Ready", 0);
-
-	r = reply && volume ? jset(reply, "State", "detached") : -ENOMEM;
-	if (r == 0)
-		r = jset_new(volume, "Attachments", json_array());
-	if (r == 0)
-		r = jset(volume, "State", is_ready ? "available" : "creating");
-	if (r == 0)
-		r = txn_replace(c->txn, d, give(volume));
-	if (r == 0 && !is_ready)
-		r = volume_prepare_later(c->daemon, jstr(parameters, "VolumeId"));
-	if (r == 0)
-		*ret_reply = give(reply);
-	return r;
 }

@@ -1,0 +1,135 @@
+"""Volumes come to guests and go, while they run and while they do not."""
+import pytest
+
+from conftest import code_of, until
+
+QUICK = {"Delay": 1, "MaxAttempts": 60}
+ZONE = "us-east-1a"
+
+
+@pytest.fixture(scope="module")
+def pair(cloud):
+    """Two guests of our own in one zone."""
+    subnet = next(s["SubnetId"] for s in cloud.ec2.describe_subnets()["Subnets"] if s["AvailabilityZone"] == ZONE)
+    ids = [cloud.launch(SubnetId=subnet)[0] for _ in range(2)]
+    for i in ids:
+        cloud.wait_console(i, "GUREUM-READY")
+    yield ids
+    cloud.terminate(*ids)
+
+
+def make(cloud, **more):
+    settings = {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3", **more}
+    volume = cloud.ec2.create_volume(**settings)["VolumeId"]
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+    return volume
+
+
+def attachments(cloud, volume):
+    return {(a["InstanceId"], a["Device"], a["State"]) for a in cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"]}
+
+
+def wait_attached(cloud, volume, instance):
+    until(lambda: any(a[0] == instance and a[2] == "attached" for a in attachments(cloud, volume)), told=f"{volume} at {instance}")
+
+
+def disk(cloud, instance, volume):
+    """The guest's name for a volume, "" if it has none: by its serial, as /dev/disk/by-id has it."""
+    return cloud.ssh(instance, f"grep -l '^{volume.replace('-', '')}' /sys/block/*/serial 2>/dev/null | cut -d/ -f4 || true").strip()
+
+
+def detach(cloud, volume, **more):
+    assert cloud.ec2.detach_volume(VolumeId=volume, **more)["State"] == "detaching"
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+
+
+def test_a_volume_goes_from_one_running_guest_to_another(cloud, pair):
+    first, second = pair
+    volume = make(cloud)
+    answer = cloud.ec2.attach_volume(VolumeId=volume, InstanceId=first, Device="/dev/sdf")
+    assert (answer["State"], answer["Device"], answer["DeleteOnTermination"]) == ("attaching", "/dev/sdf", False)
+    cloud.ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+    wait_attached(cloud, volume, first)
+    row = next(m for m in cloud.describe(first)["BlockDeviceMappings"] if m["DeviceName"] == "/dev/sdf")
+    assert (row["Ebs"]["VolumeId"], row["Ebs"]["DeleteOnTermination"]) == (volume, False)
+    assert code_of(cloud.ec2.attach_volume, VolumeId=volume, InstanceId=second, Device="/dev/sdf") == "VolumeInUse"
+    assert code_of(cloud.ec2.delete_volume, VolumeId=volume) == "VolumeInUse"
+    name = disk(cloud, first, volume)
+    cloud.ssh(first, f"echo all of it is here | dd of=/dev/{name} bs=512 seek=9 conv=sync 2>/dev/null && sync")
+    detach(cloud, volume)
+    assert disk(cloud, first, volume) == ""
+    assert all(m["Ebs"]["VolumeId"] != volume for m in cloud.describe(first)["BlockDeviceMappings"])
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=second, Device="/dev/sdg")
+    wait_attached(cloud, volume, second)
+    assert cloud.ssh(second, f"dd if=/dev/{disk(cloud, second, volume)} bs=512 skip=9 count=1 2>/dev/null").startswith("all of it is here")
+    detach(cloud, volume, InstanceId=second, Device="/dev/sdg")
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_two_guests_share_a_volume(cloud, pair):
+    volume = make(cloud, VolumeType="io2", Size=4, Iops=100, MultiAttachEnabled=True)
+    for i in pair:
+        cloud.ec2.attach_volume(VolumeId=volume, InstanceId=i, Device="/dev/sdh")
+    for i in pair:
+        wait_attached(cloud, volume, i)
+    names = [disk(cloud, i, volume) for i in pair]
+    cloud.ssh(pair[0], f"echo seen by both | dd of=/dev/{names[0]} bs=4096 conv=sync 2>/dev/null && sync")
+    read = f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/{names[1]} bs=4096 count=1 2>/dev/null"
+    assert cloud.ssh(pair[1], read).startswith("seen by both")
+    assert code_of(cloud.ec2.detach_volume, VolumeId=volume) == "MissingParameter"
+    cloud.ec2.detach_volume(VolumeId=volume, InstanceId=pair[0])
+    until(lambda: {a[0] for a in attachments(cloud, volume)} == {pair[1]}, told="one guest has it still")
+    detach(cloud, volume, InstanceId=pair[1])
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_hvd_killed_in_the_midst_goes_on(cloud, pair):
+    volume = make(cloud)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdi")
+    cloud.kill("hvd")
+    wait_attached(cloud, volume, pair[0])
+    assert disk(cloud, pair[0], volume)
+    cloud.ec2.detach_volume(VolumeId=volume)
+    cloud.kill("hvd")
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+    assert disk(cloud, pair[0], volume) == ""
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_a_stopped_instance_has_its_volumes_when_it_starts(cloud, pair):
+    instance = pair[1]
+    volume, gone = make(cloud), make(cloud)
+    cloud.ec2.stop_instances(InstanceIds=[instance], Force=True)
+    cloud.wait_state(instance, "stopped")
+    for v, device in ((volume, "/dev/sdj"), (gone, "/dev/sdk")):
+        cloud.ec2.attach_volume(VolumeId=v, InstanceId=instance, Device=device)
+        wait_attached(cloud, v, instance)
+    detach(cloud, gone)
+    cloud.ec2.start_instances(InstanceIds=[instance])
+    cloud.wait_state(instance, "running")
+    assert disk(cloud, instance, volume) and not disk(cloud, instance, gone)
+    cloud.ec2.modify_instance_attribute(InstanceId=instance, BlockDeviceMappings=[{"DeviceName": "/dev/sdj", "Ebs": {"DeleteOnTermination": True}}])
+    assert cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"][0]["DeleteOnTermination"] is True
+    cloud.terminate(instance)
+    assert code_of(cloud.ec2.describe_volumes, VolumeIds=[volume]) == "InvalidVolume.NotFound"
+    cloud.ec2.delete_volume(VolumeId=gone)
+
+
+@pytest.mark.parametrize("parameters, code", [
+    ({"Device": "/dev/sdf", "VolumeId": "vol-0123456789abcdef0"}, "InvalidVolume.NotFound"),
+    ({"Device": "/dev/sdf", "VolumeId": "vol-x"}, "InvalidVolumeID.Malformed"),
+    ({"Device": "/dev/sdf", "InstanceId": "i-0123456789abcdef0"}, "InvalidInstanceID.NotFound"),
+    ({"Device": "/dev/xvda"}, "InvalidParameterValue"),
+    ({"Device": "/dev/null"}, "InvalidParameterValue"),
+    ({"Device": "/dev/sdf", "VolumeId": "elsewhere"}, "InvalidVolume.ZoneMismatch"),
+])
+def test_bad_attachments_get_the_errors_of_aws(cloud, pair, parameters, code):
+    volume = make(cloud, AvailabilityZone="us-east-1b" if parameters.get("VolumeId") == "elsewhere" else ZONE)
+    settings = {"VolumeId": volume, "InstanceId": pair[0], **parameters}
+    if settings["VolumeId"] == "elsewhere":
+        settings["VolumeId"] = volume
+    assert code_of(cloud.ec2.attach_volume, **settings) == code
+    assert code_of(cloud.ec2.detach_volume, VolumeId=volume) == "IncorrectState"
+    root = cloud.describe(pair[0])["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    assert code_of(cloud.ec2.detach_volume, VolumeId=root) == "OperationNotPermitted"
+    cloud.ec2.delete_volume(VolumeId=volume)
