@@ -113,6 +113,11 @@ ROW(ec2, ModifyAddressAttribute, modify_address_attribute, 0)
 ROW(ec2, ReleaseAddress, release_address, 0)
 ROW(ec2, ResetAddressAttribute, reset_address_attribute, 0)
 
+/* nat-gateway.c */
+ROW(ec2, CreateNatGateway, create_nat_gateway, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteNatGateway, delete_nat_gateway, 0)
+ROW(ec2, DescribeNatGateways, describe_nat_gateways, 0)
+
 /* tag.c */
 ROW(ec2, CreateTags, create_tags, 0)
 ROW(ec2, DeleteTags, delete_tags, 0)
@@ -120,7 +125,6 @@ ROW(ec2, DescribeTags, describe_tags, 0)
 
 /* nothing.c */
 ROW(ec2, DescribeFlowLogs, describe_nothing, 0)
-ROW(ec2, DescribeNatGateways, describe_nothing, 0)
 ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
 ROW(ec2, DescribeVpcEndpoints, describe_nothing, 0)

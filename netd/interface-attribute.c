@@ -138,6 +138,8 @@ int modify_network_interface_attribute(struct call *c, json_t *parameters, json_
 	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
 				   f);
 
+	if (r == 0)
+		r = interface_is_customers(d, f);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < N_ATTRIBUTES; i++)
@@ -169,6 +171,8 @@ int reset_network_interface_attribute(struct call *c, json_t *parameters, json_t
 	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
 				   f);
 
+	if (r == 0)
+		r = interface_is_customers(d, f);
 	if (r < 0)
 		return r;
 	if (!jstr(parameters, "SourceDestCheck"))

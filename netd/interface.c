@@ -396,6 +396,73 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	return 0;
 }
 
+int interface_is_customers(const struct doc *interface, struct fault *f)
+{
+	if (!jbool(interface->json, "RequesterManaged", 0))
+		return 0;
+	return fault_set(f, FAULT_OPERATION_NOT_PERMITTED,
+			 "You are not allowed to manage the interface %s: %s", interface->id,
+			 jstr_or(interface->json, "Description", ""));
+}
+
+static json_t *node_attachment(const struct node_birth *b)
+{
+	char id[ID_MAX];
+
+	id_new("ela-attach", id);
+	return json_pack("{s:s s:s s:s s:i s:i s:s s:b s:o}", "AttachmentId", id, b->owner,
+			 b->owner_id, "InstanceOwnerId", "amazon-aws", "DeviceIndex", 1,
+			 "NetworkCardIndex", 0, "Status", "attached", "DeleteOnTermination", 0,
+			 "AttachTime", jtime_now());
+}
+
+static int node_json(const struct node_birth *n, json_t *json)
+{
+	const struct {
+		const char *member;
+		json_t *value;
+	} members[] = {
+		{"Attachment", node_attachment(n)}, {"InterfaceType", json_string(n->type)},
+		{"RequesterManaged", json_true()},  {"RequesterId", json_string("amazon-aws")},
+		{"SourceDestCheck", json_false()},  {"Status", json_string("in-use")},
+		{"_Node", json_string(n->node)},
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+		if (jset_new(json, members[i].member, members[i].value) < 0)
+			r = -ENOMEM;
+	return r;
+}
+
+int interface_make_node(const struct call *c, struct node_birth *n, struct fault *f)
+{
+	struct birth b = {.subnet = n->subnet, .vpc = n->vpc};
+	OWN(json_decref) json_t *groups = json_array();
+	OWN(json_decref) json_t *tags = json_array();
+	OWN(json_decref)
+	json_t *wanted = json_pack("{s:s*}", "PrivateIpAddress", n->private_ip);
+
+	b.groups = groups;
+	b.tags = tags;
+	if (taken_interfaces(c->ctx->account, c->ctx->region) >= LIMIT_INTERFACES_PER_REGION)
+		return fault_set(f, FAULT_NETWORK_INTERFACE_LIMIT_EXCEEDED,
+				 "The maximum number of network interfaces has been reached.");
+	mac_new(b.mac);
+	int r = addresses_take(wanted, &b, f);
+	OWN(json_decref) json_t *addresses = b.addresses;
+
+	if (r < 0)
+		return r;
+	id_new("eni", n->interface_id);
+	snprintf(n->address, sizeof n->address, "%s",
+		 json_string_value(json_array_get(addresses, 0)));
+	OWN(json_decref) json_t *json = interface_json(c, &b, n->interface_id, n->description);
+
+	r = json ? node_json(n, json) : -ENOMEM;
+	return r < 0 ? r : put_new(c, &kind_network_interface, n->interface_id, give(json));
+}
+
 int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_reply,
 			     struct fault *f)
 {
@@ -405,6 +472,9 @@ int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
 				   f);
 
+	if (r < 0)
+		return r;
+	r = interface_is_customers(d, f);
 	if (r < 0)
 		return r;
 	int was_attached = json_object_get(d->json, "Attachment") != NULL;

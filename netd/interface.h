@@ -16,6 +16,24 @@ json_t *interface_shown(const json_t *json);
 int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch,
 		     json_t **ret_groups, struct fault *f);
 
+/* An interface that netd makes for something of its own, and that lives in a namespace (see node in
+ * plan-internal.h): attached from birth, without groups and without a check of addresses. The
+ * customer sees it, and cannot change it. */
+struct node_birth {
+	const struct doc *subnet, *vpc;
+	const char *node; /* its kind: "nat" */
+	const char *type; /* InterfaceType */
+	const char *description;
+	const char *owner,
+		*owner_id;	   /* member of its Attachment that says whose it is, and the id */
+	const char *private_ip;	   /* NULL: any */
+	char interface_id[ID_MAX]; /* out */
+	char address[IP_TEXT_MAX]; /* out */
+};
+int interface_make_node(const struct call *c, struct node_birth *b, struct fault *f);
+/* 0, or OperationNotPermitted: the interface is one of those. */
+int interface_is_customers(const struct doc *interface, struct fault *f);
+
 /* Gives the interface's primary address a public one; `json` is the caller's editable copy. */
 int interface_set_public(const struct call *c, const json_t *vpc, json_t *json,
 			 const char *address);

@@ -157,6 +157,8 @@ int items_compare(const struct items *wanted, const struct items *actual,
 
 const char *item_veth_peer(const struct item *veth)
 {
+	if (veth->flags & ITEM_GUEST_PORT)
+		return "eth0";
 	if (veth->link[0])
 		return veth->name;
 	return veth->name[0] == 'x' ? "eigw" : "igw";

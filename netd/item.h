@@ -103,7 +103,8 @@ int items_compare(const struct items *wanted, const struct items *actual,
 		  struct changes *ret_changes);
 
 /* The name of a veth's end in the router's namespace: its own name, so that people see what belongs
- * together; but gateways are always "igw" and "eigw". */
+ * together; but gateways are always "igw" and "eigw", and behind a guest's port it is "eth0", as in a
+ * guest. */
 const char *item_veth_peer(const struct item *veth);
 
 /* One line for people and golden tests, without a newline. */

@@ -28,8 +28,10 @@
 #define RETRY_MAX_USEC	 60000000
 #define METADATA_BACKLOG 128
 
+/* A VPC, or a node of one: then it has no documents, and nobody asks it for DHCP or DNS. */
 struct vpc {
-	struct router router;	       /* first: passes know only this */
+	struct router router; /* first: passes know only this */
+	int is_node;
 	uint64_t touched, begun, done; /* touches so far; those the running pass covers; those that
 					  a pass has covered */
 	int error;		       /* of the last pass */
@@ -66,7 +68,7 @@ static struct {
 static struct vpc *vpc_find(const char *vpc_id)
 {
 	for (size_t i = 0; i < k.n_vpcs; i++)
-		if (strcmp(k.vpcs[i]->router.vpc_id, vpc_id) == 0)
+		if (strcmp(k.vpcs[i]->router.id, vpc_id) == 0)
 			return k.vpcs[i];
 	return NULL;
 }
@@ -87,7 +89,7 @@ static struct vpc *vpc_new(const char *vpc_id)
 	v = calloc(1, sizeof *v);
 	if (!v)
 		return NULL;
-	snprintf(v->router.vpc_id, sizeof v->router.vpc_id, "%s", vpc_id);
+	snprintf(v->router.id, sizeof v->router.id, "%s", vpc_id);
 	k.vpcs[k.n_vpcs++] = v;
 	return v;
 }
@@ -180,6 +182,58 @@ static int on_unlink(sd_event_source *s, const struct inotify_event *e, void *ar
 
 /* ---- one pass ---- */
 
+static void plan_replace(struct vpc *v, struct plan *plan)
+{
+	plan_free(v->router.plan);
+	v->router.plan = plan;
+}
+
+/* The node of the plan with this id is taken out of it; NULL if there is none. */
+static struct plan *node_take(struct plan *plan, const char *id)
+{
+	for (size_t i = 0; plan && i < plan->n_nodes; i++)
+		if (strcmp(plan->nodes[i]->node_id, id) == 0) {
+			struct plan *node = plan->nodes[i];
+
+			plan->nodes[i] = plan->nodes[--plan->n_nodes];
+			return node;
+		}
+	return NULL;
+}
+
+/* A node whose plan is the same has nothing to do. */
+static void node_follow(struct vpc *v, struct plan *node)
+{
+	if (node && plan_is_same(node, v->router.plan)) {
+		plan_free(node);
+		return;
+	}
+	if (!node)
+		vpc_quiet(v);
+	plan_replace(v, node);
+	v->touched++;
+}
+
+/* The nodes of the VPC's new plan (NULL: none) become what passes know; its others end. */
+static int nodes_anew(const char *vpc_id, struct plan *plan)
+{
+	for (size_t i = 0; i < k.n_vpcs; i++) {
+		struct vpc *v = k.vpcs[i];
+
+		if (v->is_node && v->router.plan && strcmp(v->router.plan->vpc_id, vpc_id) == 0)
+			node_follow(v, node_take(plan, v->router.id));
+	}
+	while (plan && plan->n_nodes) {
+		struct vpc *v = vpc_new(plan->nodes[0]->node_id);
+
+		if (!v)
+			return -ENOMEM;
+		v->is_node = 1;
+		node_follow(v, node_take(plan, v->router.id));
+	}
+	return 0;
+}
+
 /* A document that cannot be understood must not take the VPC down: its last plan stays, or what is
  * in the kernel. */
 static void plan_anew(struct vpc *v)
@@ -187,13 +241,19 @@ static void plan_anew(struct vpc *v)
 	OWN(documents_clear) struct documents documents = {0};
 	struct plan *plan = NULL;
 	char what[ID_MAX] = "";
-	int r = documents_gather(k.daemon->store, v->router.vpc_id, &documents);
+	int r = documents_gather(k.daemon->store, v->router.id, &documents);
 
 	if (r == 0)
 		r = plan_make(&k.plan_settings, &documents.input, &plan, what);
+	if (r == 0 || r == -ENOENT) {
+		int e = nodes_anew(v->router.id, plan);
+
+		r = e < 0 ? e : r;
+	}
 	v->error = r == -ENOENT ? 0 : r;
 	if (v->error < 0) {
-		log_error(r, "the VPC's documents cannot be understood", "VPC", v->router.vpc_id,
+		plan_free(plan);
+		log_error(r, "the VPC's documents cannot be understood", "VPC", v->router.id,
 			  "RESOURCE", what);
 		return;
 	}
@@ -204,16 +264,33 @@ static void plan_anew(struct vpc *v)
 		dns_set_plan(v->dns, plan);
 	if (!plan)
 		vpc_quiet(v);
-	plan_free(v->router.plan);
-	v->router.plan = plan;
+	plan_replace(v, plan);
+}
+
+/* Plans come before the list: a VPC's may bring nodes. */
+static void plan_all(void)
+{
+	for (size_t i = 0, n = k.n_vpcs; i < n; i++) {
+		struct vpc *v = k.vpcs[i];
+
+		if (v->touched <= v->done)
+			continue;
+		v->is_suspect = 0;
+		if (v->is_node)
+			v->error = 0;
+		else
+			plan_anew(v);
+	}
 }
 
 /* Whether there is something to do. Then the pass has its plans and its list. */
 static int begin(void)
 {
 	int n = k.is_host_touched;
-	struct router **routers = realloc(k.pass.routers, (k.n_vpcs + 1) * sizeof *routers);
+	struct router **routers;
 
+	plan_all();
+	routers = realloc(k.pass.routers, (k.n_vpcs + 1) * sizeof *routers);
 	if (!routers) {
 		schedule_later(RETRY_MIN_USEC);
 		return 0;
@@ -229,11 +306,7 @@ static int begin(void)
 		routers[i] = &v->router;
 		v->begun = v->touched;
 		v->router.is_touched = v->touched > v->done;
-		if (v->router.is_touched) {
-			v->is_suspect = 0;
-			plan_anew(v);
-			n++;
-		}
+		n += v->router.is_touched;
 		k.pass.is_incomplete |= v->error < 0 && !v->router.plan;
 	}
 	return n;
@@ -253,9 +326,9 @@ static int serve(struct vpc *v)
 
 	if (!r->netns)
 		return 0;
-	if (!v->dhcp)
+	if (!v->dhcp && !v->is_node)
 		e = dhcp_new(loop, r->netns, r->plan, &v->dhcp);
-	if (e == 0 && !v->dns && r->plan->has_dns)
+	if (e == 0 && !v->dns && r->plan->has_dns && !v->is_node)
 		e = dns_new(loop, r->netns, r->plan, upstream, &v->dns);
 	if (e == 0 && v->dns && !r->plan->has_dns) {
 		dns_free(v->dns);
@@ -277,11 +350,11 @@ static void finish_vpc(struct vpc *v)
 		v->error = serve(v);
 	v->done = v->begun;
 	if (v->error < 0)
-		log_error(v->error, "the VPC is not as it should be, trying again", "VPC",
-			  r->vpc_id, "REASON", r->reason[0] ? r->reason : k.pass.reason);
+		log_error(v->error, "the VPC is not as it should be, trying again", "VPC", r->id,
+			  "REASON", r->reason[0] ? r->reason : k.pass.reason);
 	snprintf(n_changes, sizeof n_changes, "%u", r->n_changes);
 	if (r->n_changes)
-		log_debug("the VPC was brought in line", "VPC", r->vpc_id, "CHANGES", n_changes);
+		log_debug("the VPC was brought in line", "VPC", r->id, "CHANGES", n_changes);
 }
 
 /* VPCs that came while the pass ran are not its concern. */
@@ -512,7 +585,7 @@ int kernel_reconcile(unsigned *ret_changes, struct fault *f)
 	for (size_t i = 0; i < k.n_vpcs; i++)
 		if (k.vpcs[i]->error < 0)
 			return fault_set(f, FAULT_INTERNAL_ERROR, "The network of %s is not ready",
-					 k.vpcs[i]->router.vpc_id);
+					 k.vpcs[i]->router.id);
 	*ret_changes = k.n_changes;
 	return 0;
 }

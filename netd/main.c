@@ -1,6 +1,7 @@
 /* netd: VPCs, their subnets, interfaces, groups and routes; and all of it in the kernel. */
 #include "netd.h"
 #include "log.h"
+#include "nat-gateway.h"
 #include "refresh.h"
 #include "taken.h"
 
@@ -14,8 +15,8 @@ static const struct action actions[] = {
 };
 
 /* Of the ids that netd owns. */
-static const char *const prefixes[] = {"vpc", "subnet", "rtb",	    "igw",  "acl", "dopt", "sg",
-				       "sgr", "eni",	"eipalloc", "eigw", "pl",  "pcx",  NULL};
+static const char *const prefixes[] = {"vpc", "subnet",	  "rtb",  "igw", "acl", "dopt", "sg", "sgr",
+				       "eni", "eipalloc", "eigw", "pl",	 "pcx", "nat",	NULL};
 
 static int netd_open(struct daemon *d)
 {
@@ -28,8 +29,10 @@ static int netd_open(struct daemon *d)
 	r = defaults_open(d);
 	if (r == 0)
 		r = kernel_open(d);
-	if (r == 0)
+	if (r == 0) {
 		refresh_start_all(d->store, NULL);
+		nat_gateways_open(d->store);
+	}
 	return r;
 }
 

@@ -42,6 +42,7 @@ enum {
 	LIMIT_ENTRIES_PER_ACL = 20,	/* each way, IPv4 and IPv6 counted apart */
 	LIMIT_ADDRESSES_PER_REGION = 5, /* elastic ones */
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
+	LIMIT_NAT_GATEWAYS_PER_ZONE = 5,
 };
 
 /* A kind of document and how AWS speaks of it. */
@@ -53,7 +54,8 @@ struct kind {
 };
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
-	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_peering_connection;
+	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_peering_connection,
+	kind_nat_gateway;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,

@@ -11,7 +11,6 @@ static const struct {
 	const char *not_found; /* AWS's code for an id of this kind */
 } nothings[] = {
 	{"ec2.DescribeFlowLogs", "FlowLogs", "InvalidFlowLogId.NotFound"},
-	{"ec2.DescribeNatGateways", "NatGateways", "NatGatewayNotFound"},
 	{"ec2.DescribeSecurityGroupReferences", "SecurityGroupReferenceSet", NULL},
 	{"ec2.DescribeStaleSecurityGroups", "StaleSecurityGroupSet", NULL},
 	{"ec2.DescribeVpcEndpoints", "VpcEndpoints", "InvalidVpcEndpointId.NotFound"},

@@ -11,7 +11,7 @@ static struct router *far_router(const struct pass *p, const struct item *link)
 	for (size_t i = 0; i < p->n_routers; i++) {
 		struct router *r = p->routers[i];
 
-		if (strcmp(r->vpc_id, link->text) == 0)
+		if (strcmp(r->id, link->text) == 0)
 			return r->plan && r->netns && r->error == 0 ? r : NULL;
 	}
 	return NULL;

@@ -161,6 +161,10 @@ static void remove_all(struct router *r, const struct changes *changes)
  * that no longer holds. */
 static int is_translation(const struct plan *p, struct address private, struct address public)
 {
+	struct address all = ip4(p->translated);
+
+	if (p->translated)
+		return ip_is(&all, &public);
 	for (size_t i = 0; i < p->n_guests; i++) {
 		struct address ours = ip4(p->guests[i].address),
 			       shown = ip4(p->guests[i].public_address);
@@ -294,14 +298,19 @@ static int is_known(const struct pass *p, const char *netns)
 	return 0;
 }
 
+static int is_ours(const char *netns)
+{
+	return strncmp(netns, "gureum-vpc-", 11) == 0 || strncmp(netns, "gureum-eni-", 11) == 0;
+}
+
 /* Namespaces that an earlier process left: of known VPCs they are taken over, others end. */
 static void find_namespaces(struct pass *p, int is_removing)
 {
 	OWN(free) char **names = NULL;
-	int e = netns_list("gureum-vpc-", &names);
+	int e = netns_list("gureum-", &names);
 
 	for (char **name = names; e == 0 && *name; name++) {
-		if (is_known(p, *name) == is_removing)
+		if (!is_ours(*name) || is_known(p, *name) == is_removing)
 			continue;
 		p->n_changes += (unsigned)is_removing;
 		if (is_removing)
@@ -324,7 +333,7 @@ static void end_router(struct pass *p, struct router *r)
 
 	if (!r->netns)
 		return;
-	plan_netns_name(r->vpc_id, name);
+	plan_netns_name(r->id, name);
 	e = netns_delete(name);
 	if (e < 0)
 		pass_failed(p, e, NULL);

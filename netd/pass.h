@@ -12,10 +12,11 @@
 #include "host.h"
 #include "plan.h"
 
-/* One VPC's router, and what became of it. */
+/* One VPC's router, or the namespace of one of its interfaces (a node: a router with one leg, after
+ * its VPC in the list), and what became of it. */
 struct router {
-	char vpc_id[ID_MAX];
-	struct plan *plan;   /* NULL: the VPC is no more */
+	char id[ID_MAX];     /* of the VPC or the interface */
+	struct plan *plan;   /* NULL: it is no more */
 	struct netns *netns; /* NULL: nothing of it is in the kernel */
 	int is_touched; /* in: look at its namespace in this pass. Its links in the host's namespace
 			   are always looked at */

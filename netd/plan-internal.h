@@ -44,6 +44,31 @@ void plan_gateway(struct making *m);
 /* An interface that is in use: its tap, and plan_guest rows for its addresses. */
 int plan_interface(struct making *m, const json_t *eni);
 
+/* The MAC of every router's leg. */
+extern const uint8_t plan_leg_mac[6];
+/* A static entry of the bridge: frames to `mac` leave by this port. */
+void plan_fdb(struct items *s, const char *port, const uint8_t mac[static 6]);
+
+/* ---- plan-node.c ---- */
+
+/*
+ * An interface with the member _Node lives in a namespace of its own instead of a guest, on an
+ * ordinary port of its subnet's bridge: groups, ACLs and the check of addresses are the same as a
+ * guest's, and nothing but its packets leads out of it. _Node is the kind, a row in plan-node.c,
+ * whose function writes the rules inside; what else is there is the same for all: eth0 with the
+ * interface's MAC and addresses, everything goes to the router's leg. The namespace is called
+ * gureum-eni-…, comes with the interface's document and goes with it.
+ */
+struct node {
+	struct plan *plan;   /* of the node */
+	const json_t *eni;   /* its document */
+	const char *primary; /* its address */
+	uint32_t address;    /* the same */
+};
+int plan_node(struct making *m, const json_t *eni, const struct plan_guest *like);
+/* The rules inside a NAT gateway (plan-nat.c). */
+void plan_node_nat(struct node *n);
+
 /* ---- plan-route.c ---- */
 
 /* The table that a subnet uses: its own, or the VPC's main one. */
@@ -98,3 +123,4 @@ const json_t *plan_prefix_entries(const struct plan_input *in, const char *id);
 int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family);
 int plan_acls(const struct plan_input *in, struct plan *p, enum rules_family family);
 int plan_nat(const struct plan_input *in, struct plan *p);
+void plan_ungrouped(const struct plan_input *in, struct plan *p);

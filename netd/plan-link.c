@@ -7,13 +7,16 @@
 
 /* Every router leg and bridge has the same addresses: each is alone on its bridge, and a guest that
  * moves between hosts keeps its gateway. */
-static const uint8_t leg_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x01};
+const uint8_t plan_leg_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x01};
 static const uint8_t bridge_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x02};
 
-/* proxy_delay: by default ARP is answered after up to 0.8 s. */
+/* proxy_delay: by default ARP is answered after up to 0.8 s. accept_local: a middlebox passes on what
+ * the router says of its packets (too big, unreachable), in the router's own name; that a guest does
+ * not make such packets up is held by the check of addresses. */
 static const struct {
 	const char *path, *value;
 } leg_sysctls[] = {
+	{"ipv4/conf/%s/accept_local", "1"},
 	{"ipv4/conf/%s/proxy_arp_pvlan", "1"},
 	{"ipv4/conf/%s/rp_filter", "0"},
 	{"ipv4/conf/%s/send_redirects", "0"},
@@ -76,7 +79,7 @@ void plan_address_add(struct items *s, const char *link, uint32_t a, uint32_t pl
 	i->plen = plen;
 }
 
-static void fdb(struct items *s, const char *port, const uint8_t mac[static 6])
+void plan_fdb(struct items *s, const char *port, const uint8_t mac[static 6])
 {
 	memcpy(items_add(s, ITEM_FDB, port)->mac, mac, 6);
 }
@@ -100,10 +103,10 @@ int plan_subnet(struct making *m, const json_t *subnet)
 		plan_sysctl(&p->host, bridge_sysctls[s].path, bridge, bridge_sysctls[s].value);
 	i = plan_link(&p->host, ITEM_VETH, leg, PLAN_MTU, ITEM_ROUTER_PORT, id);
 	snprintf(i->link, sizeof i->link, "%s", bridge);
-	fdb(&p->host, leg, leg_mac);
+	plan_fdb(&p->host, leg, plan_leg_mac);
 	plan_sysctl(&p->host, "ipv6/conf/%s/disable_ipv6", leg, "1");
 
-	memcpy(plan_link(&p->router, ITEM_LEG, leg, PLAN_MTU, 0, NULL)->mac, leg_mac, 6);
+	memcpy(plan_link(&p->router, ITEM_LEG, leg, PLAN_MTU, 0, NULL)->mac, plan_leg_mac, 6);
 	for (size_t s = 0; s < sizeof leg_sysctls / sizeof *leg_sysctls; s++)
 		plan_sysctl(&p->router, leg_sysctls[s].path, leg, leg_sysctls[s].value);
 	plan_address_add(&p->router, leg, cidr_first(cidr) + 1, 32);
@@ -177,6 +180,17 @@ static int plan_guest(struct making *m, const json_t *eni, const json_t *private
 	return 0;
 }
 
+static void plan_tap(struct making *m, const json_t *eni, const struct plan_guest *like)
+{
+	const char *tap = jstr(eni, "_Tap");
+	struct item *i = plan_link(&m->p->host, ITEM_TAP, tap, PLAN_MTU,
+				   ITEM_GUEST_PORT | ITEM_OWNED, jstr(eni, "NetworkInterfaceId"));
+
+	id_link_name('b', jstr_or(eni, "SubnetId", ""), i->link);
+	plan_fdb(&m->p->host, tap, like->mac);
+	plan_sysctl(&m->p->host, "ipv6/conf/%s/disable_ipv6", tap, "1");
+}
+
 int plan_interface(struct making *m, const json_t *eni)
 {
 	const char *id = jstr(eni, "NetworkInterfaceId"), *tap = jstr(eni, "_Tap"),
@@ -184,8 +198,8 @@ int plan_interface(struct making *m, const json_t *eni)
 	const json_t *subnet = plan_find(m->in->subnets, "SubnetId", subnet_id), *private_address;
 	struct plan_guest like = {0};
 	struct cidr cidr;
-	struct item *i;
 	size_t a;
+	int r = 0;
 
 	if (!id || !subnet || mac_parse(jstr(eni, "MacAddress"), like.mac) < 0 ||
 	    strlen(tap) > 15 || cidr_parse(jstr(subnet, "CidrBlock"), &cidr) < 0)
@@ -193,10 +207,12 @@ int plan_interface(struct making *m, const json_t *eni)
 	like.gateway = cidr_first(cidr) + 1;
 	like.plen = cidr.bits;
 	id_link_name('l', subnet_id, like.leg);
-	i = plan_link(&m->p->host, ITEM_TAP, tap, PLAN_MTU, ITEM_GUEST_PORT | ITEM_OWNED, id);
-	id_link_name('b', subnet_id, i->link);
-	fdb(&m->p->host, tap, like.mac);
-	plan_sysctl(&m->p->host, "ipv6/conf/%s/disable_ipv6", tap, "1");
+	if (jstr(eni, "_Node"))
+		r = plan_node(m, eni, &like);
+	else
+		plan_tap(m, eni, &like);
+	if (r < 0)
+		return r == -EINVAL ? plan_bad(m, eni, "NetworkInterfaceId") : r;
 	json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, private_address)
 		if (plan_guest(m, eni, private_address, &like) < 0)
 			return plan_bad(m, eni, "NetworkInterfaceId");

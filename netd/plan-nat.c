@@ -28,3 +28,42 @@ int plan_nat(const struct plan_input *in, struct plan *p)
 			}
 	return 0;
 }
+
+/* AWS forgets a flow that says nothing for 350 seconds; a guest behind a NAT gateway should find
+ * out here, not there. */
+#define NAT_IDLE_SEC "350"
+
+/* New flows come from the VPC only: what a public address brings in is for the gateway itself, and
+ * it listens to nobody. */
+void plan_node_nat(struct node *n)
+{
+	struct ruleset *s = &n->plan->rules;
+
+	n->plan->translated = n->address;
+	plan_sysctl(&n->plan->router, "ipv4/ip_forward", "", "1");
+	plan_sysctl(&n->plan->router, "netfilter/nf_conntrack_tcp_timeout_established", "",
+		    NAT_IDLE_SEC);
+	ruleset_chain(s, "filter", "INPUT", "DROP");
+	ruleset_chain(s, "filter", "FORWARD", "DROP");
+	ruleset_chain(s, "filter", "OUTPUT", "ACCEPT");
+	ruleset_rule(s, "filter", "FORWARD", "-m conntrack --ctstate INVALID -j DROP");
+	ruleset_rule(s, "filter", "FORWARD", "-i eth0 -o eth0 -j ACCEPT");
+	ruleset_chain(s, "nat", "PREROUTING", "ACCEPT");
+	ruleset_chain(s, "nat", "POSTROUTING", "ACCEPT");
+	ruleset_rule(s, "nat", "POSTROUTING", "! -s %s/32 -o eth0 -j SNAT --to-source %s",
+		     n->primary, n->primary);
+}
+
+/* An interface without groups, of a NAT gateway: it may send anywhere, and lets nothing in but
+ * answers. */
+void plan_ungrouped(const struct plan_input *in, struct plan *p)
+{
+	const json_t *eni, *address;
+	size_t i, a;
+
+	json_array_foreach (in->network_interfaces, i, eni)
+		if (plan_is_active(eni) && json_array_size(json_object_get(eni, "Groups")) == 0)
+			json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, address)
+				ruleset_rule(&p->rules, "filter", "egress", "-s %s/32 -g ingress",
+					     jstr_or(address, "PrivateIpAddress", ""));
+}

@@ -34,10 +34,8 @@ struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uin
 }
 
 /* Through an interface: to its address on its subnet's leg (a middlebox, a NAT instance). */
-static int route_to_interface(const struct making *m, struct item *i, const char *id)
+static int route_to_interface(struct item *i, const json_t *eni)
 {
-	const json_t *eni = plan_find(m->in->network_interfaces, "NetworkInterfaceId", id);
-
 	if (!eni || !plan_is_active(eni) ||
 	    ip_any_parse(jstr(eni, "PrivateIpAddress"), &i->via) < 0)
 		return -ENOENT;
@@ -45,12 +43,33 @@ static int route_to_interface(const struct making *m, struct item *i, const char
 	return 0;
 }
 
+static const json_t *interface_of_nat_gateway(const struct making *m, const char *id)
+{
+	const json_t *eni;
+	size_t i;
+
+	json_array_foreach (m->in->network_interfaces, i, eni)
+		if (strcmp(jpath_str(eni, "Attachment.NatGatewayId") ?: "", id) == 0)
+			return eni;
+	return NULL;
+}
+
+/* The interface that the route leads to, NULL if to none, or it is gone. */
+static const json_t *interface_of_route(const struct making *m, const json_t *doc)
+{
+	const char *eni = jstr(doc, "NetworkInterfaceId"), *nat = jstr(doc, "NatGatewayId");
+
+	if (nat)
+		return interface_of_nat_gateway(m, nat);
+	return plan_find(m->in->network_interfaces, "NetworkInterfaceId", eni);
+}
+
 /* A target that is gone or that we do not have swallows its packets: AWS calls the route a
  * blackhole. */
 static void plan_route(const struct making *m, uint32_t table, struct cidr destination,
 		       const json_t *doc)
 {
-	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId"),
+	const char *gateway = jstr(doc, "GatewayId"),
 		   *peering = jstr(doc, "VpcPeeringConnectionId");
 	struct item *i = plan_route_add(&m->p->router, table, destination, RTN_BLACKHOLE);
 
@@ -60,7 +79,7 @@ static void plan_route(const struct making *m, uint32_t table, struct cidr desti
 		i->type = RTN_UNICAST;
 		i->via = ip4(plan_transit(m));
 		snprintf(i->link, sizeof i->link, "igw");
-	} else if ((eni && route_to_interface(m, i, eni) == 0) ||
+	} else if (route_to_interface(i, interface_of_route(m, doc)) == 0 ||
 		   (peering && plan_route_to_peer(m, i, peering) == 0)) {
 		i->type = RTN_UNICAST;
 	}

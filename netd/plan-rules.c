@@ -176,6 +176,7 @@ int plan_rules(const struct plan_input *in, struct plan *p)
 	plan_spoof_chain(in, p);
 	plan_input_chain(p);
 	plan_forward_chain(p);
+	plan_ungrouped(in, p);
 	if ((r = plan_nat(in, p)) < 0 || (r = plan_acls(in, p, RULES_IPV4)) < 0 ||
 	    (r = plan_groups(in, p, RULES_IPV4)) < 0)
 		return r;

@@ -19,13 +19,14 @@ static const struct {
 
 int plan_is_active(const json_t *network_interface)
 {
-	return jpath_str(network_interface, "Attachment.InstanceId") != NULL &&
+	return (jpath_str(network_interface, "Attachment.InstanceId") ||
+		jstr(network_interface, "_Node")) &&
 	       jstr(network_interface, "_Tap") != NULL;
 }
 
-void plan_netns_name(const char *vpc_id, char ret_name[static ID_MAX + 8])
+void plan_netns_name(const char *id, char ret_name[static ID_MAX + 8])
 {
-	snprintf(ret_name, ID_MAX + 8, "gureum-%s", vpc_id);
+	snprintf(ret_name, ID_MAX + 8, "gureum-%s", id);
 }
 
 int plan_bad(struct making *m, const json_t *doc, const char *id_member)
@@ -203,6 +204,9 @@ void plan_free(struct plan *p)
 	items_free(&p->host);
 	ruleset_free(&p->rules);
 	ruleset_free(&p->rules6);
+	for (size_t i = 0; i < p->n_nodes; i++)
+		plan_free(p->nodes[i]);
+	free(p->nodes);
 	free(p->guests);
 	free(p->guests6);
 	free(p);
@@ -234,4 +238,33 @@ void plan_print(const struct plan *p, FILE *out)
 		fprintf(out, "guest %s on %s%s%s%s\n", p->guests[i].host_name, p->guests[i].leg,
 			p->guests[i].is_primary ? " primary" : "",
 			p->guests[i].public_name[0] ? " " : "", p->guests[i].public_name);
+	for (size_t i = 0; i < p->n_nodes; i++) {
+		fputc('\n', out);
+		plan_print(p->nodes[i], out);
+	}
+}
+
+/* What is printed is all there is. */
+static char *plan_text(const struct plan *p)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *out = open_memstream(&text, &n);
+
+	if (!out)
+		return NULL;
+	plan_print(p, out);
+	if (fclose(out) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+int plan_is_same(const struct plan *a, const struct plan *b)
+{
+	if (!a || !b)
+		return a == b;
+	OWN(free) char *one = plan_text(a), *two = plan_text(b);
+
+	return one && two && strcmp(one, two) == 0;
 }

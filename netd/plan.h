@@ -94,7 +94,14 @@ struct plan {
 	uint32_t dns_servers[4], ntp_servers[4], netbios_servers[4];
 	size_t n_dns_servers, n_ntp_servers, n_netbios_servers;
 	uint8_t netbios_node; /* RFC 2132, 8.7; 0: not said */
+	struct plan **nodes; /* the VPC's ENI namespaces; each one's id is its interface's */
+	size_t n_nodes;
+	char node_id[ID_MAX]; /* of a node's plan: its interface; "" in a VPC's */
+	uint32_t translated;  /* of a node's plan: the address of all that it passes on; 0: none */
 };
+
+/* An ENI namespace (plan-node.c) has a plan, too: its port in the host's namespace, and what is
+ * inside. */
 
 /* 0; -EINVAL when a document is not as its contract says (then *ret_what names it); -ENOMEM. */
 int plan_make(const struct plan_settings *settings, const struct plan_input *in,
@@ -102,7 +109,10 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 void plan_free(struct plan *p);
 OWN_DEFINE(struct plan *, plan_free);
 
-void plan_netns_name(const char *vpc_id, char ret_name[static ID_MAX + 8]);
+/* "gureum-" and the id of a VPC or of a node's interface. */
+void plan_netns_name(const char *id, char ret_name[static ID_MAX + 8]);
+/* They mean the same in the kernel (NULL: nothing). */
+int plan_is_same(const struct plan *a, const struct plan *b);
 /* Everything, for people and golden tests. */
 void plan_print(const struct plan *p, FILE *out);
 

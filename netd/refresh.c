@@ -144,7 +144,7 @@ static void start(const struct doc *d)
 
 int refresh_mark(json_t *json)
 {
-	return json_object_get(json, "Attachment") ? jset_new(json, MARK, json_true()) : 0;
+	return jpath_str(json, "Attachment.InstanceId") ? jset_new(json, MARK, json_true()) : 0;
 }
 
 void refresh_start(const struct store *s, const char *interface_id)

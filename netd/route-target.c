@@ -1,5 +1,6 @@
 /* What routes lead to. */
 #include "route-target.h"
+#include "nat-gateway.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -96,6 +97,24 @@ static int get_peering(const struct call *c, const char *id, const struct doc *t
 	return 0;
 }
 
+static int get_nat_gateway(const struct call *c, const char *id, const struct doc *table,
+			   struct route_target *t, struct fault *f)
+{
+	const struct doc *nat;
+	int r = kind_get(c, &kind_nat_gateway, "NatGatewayId", id, &nat, f);
+
+	if (r == 0 && !nat_gateway_is_there(nat))
+		return fault_set(f, FAULT_NAT_GATEWAY_NOT_FOUND,
+				 "The NatGateway '%s' does not exist", id);
+	if (r == 0)
+		r = is_elsewhere(table, nat, f);
+	if (r < 0)
+		return r;
+	t->state = "active";
+	t->is_local_allowed = 1;
+	return 0;
+}
+
 static const struct {
 	const char *parameter; /* and, unless it says otherwise, the member of the route */
 	int (*get)(const struct call *c, const char *id, const struct doc *table,
@@ -103,13 +122,13 @@ static const struct {
 } targets[] = {
 	{"GatewayId", get_gateway},
 	{"InstanceId", get_instance},
+	{"NatGatewayId", get_nat_gateway},
 	{"NetworkInterfaceId", get_interface},
 	{"CarrierGatewayId", NULL},
 	{"CoreNetworkArn", NULL},
 	{"EgressOnlyInternetGatewayId", NULL},
 	{"LocalGatewayId", NULL},
 	{"LocalTarget", NULL},
-	{"NatGatewayId", NULL},
 	{"TransitGatewayId", NULL},
 	{"VpcEndpointId", NULL},
 	{"VpcPeeringConnectionId", get_peering},

@@ -10,6 +10,7 @@ static const struct tags_kind kinds[] = {
 	{"network-interface", "network-interface", "eni",
 	 FAULT_INVALID_NETWORK_INTERFACE_ID_NOT_FOUND},
 	{"prefix-list", "prefix-list", "pl", FAULT_INVALID_PREFIX_LIST_ID_NOT_FOUND},
+	{"natgateway", "natgateway", "nat", FAULT_NAT_GATEWAY_NOT_FOUND},
 	{"route-table", "route-table", "rtb", FAULT_INVALID_ROUTE_TABLE_ID_NOT_FOUND},
 	{"security-group", "security-group", "sg", FAULT_INVALID_GROUP_NOT_FOUND},
 	{"security-group-rule", "security-group-rule", "sgr",

@@ -50,7 +50,7 @@ static void count_device(const struct doc *d, int by)
 	const json_t *a = json_object_get(d->json, "Attachment");
 	char key[KEY_MAX];
 
-	if (!a)
+	if (!jstr(a, "InstanceId"))
 		return;
 	device_key(jstr_or(a, "InstanceId", ""), (int)jint(a, "DeviceIndex", -1), key);
 	if (by > 0 && json_object_set_new(t.devices, key, json_string(d->id)) < 0)

@@ -1,0 +1,251 @@
+"""NAT gateways: the way out of a private subnet, and no way in."""
+
+import socket
+
+import pytest
+from lab import Refused, eventually, ours, router, sh
+
+TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+DEFAULT = {"DestinationCidrBlock": "0.0.0.0/0"}
+
+
+def refused(code, call, *args, **parameters):
+    with pytest.raises(Refused) as why:
+        call(*args, **parameters)
+    assert why.value.code == code, why.value
+
+
+class Site:
+    """A VPC with a public and a private subnet, and what is made in it."""
+
+    def __init__(self, netd, cidr, has_gateway=True):
+        self.netd, self.nats, self.elastics = netd, [], []
+        block = cidr.rsplit(".", 2)[0]
+        self.vpc = netd.ec2("CreateVpc", CidrBlock=cidr)["Vpc"]["VpcId"]
+        self.public, self.private = (
+            netd.ec2("CreateSubnet", VpcId=self.vpc, CidrBlock=f"{block}.{n}.0/24")["Subnet"]["SubnetId"] for n in (1, 2)
+        )
+        self.tables = [netd.ec2("CreateRouteTable", VpcId=self.vpc)["RouteTable"]["RouteTableId"] for _ in range(2)]
+        self.associations = [
+            netd.ec2("AssociateRouteTable", SubnetId=s, RouteTableId=t)["AssociationId"]
+            for s, t in zip((self.public, self.private), self.tables)
+        ]
+        self.gateway = None
+        if has_gateway:
+            self.gateway = netd.ec2("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+            netd.ec2("AttachInternetGateway", InternetGatewayId=self.gateway, VpcId=self.vpc)
+            netd.ec2("CreateRoute", RouteTableId=self.tables[0], GatewayId=self.gateway, **DEFAULT)
+
+    def elastic(self):
+        self.elastics.append(self.netd.ec2("AllocateAddress"))
+        return self.elastics[-1]
+
+    def nat(self, wait="available", **parameters):
+        nat = self.netd.ec2("CreateNatGateway", **{"SubnetId": self.public, **parameters})["NatGateway"]
+        assert nat["State"] == "pending"
+        self.nats.append(nat["NatGatewayId"])
+        return self.wait(nat["NatGatewayId"], wait)
+
+    def show(self, nat_id):
+        return self.netd.ec2("DescribeNatGateways", NatGatewayIds=[nat_id])["NatGateways"][0]
+
+    def wait(self, nat_id, state):
+        eventually(lambda: self.show(nat_id)["State"] == state)
+        return self.show(nat_id)
+
+    def delete(self):
+        for nat in self.nats:
+            self.netd.ec2("DeleteNatGateway", NatGatewayId=nat)
+        for address in self.elastics:
+            self.netd.ec2("ReleaseAddress", AllocationId=address["AllocationId"])
+        for association, table in zip(self.associations, self.tables):
+            self.netd.ec2("DisassociateRouteTable", AssociationId=association)
+            self.netd.ec2("DeleteRouteTable", RouteTableId=table)
+        if self.gateway:
+            self.netd.ec2("DetachInternetGateway", InternetGatewayId=self.gateway, VpcId=self.vpc)
+            self.netd.ec2("DeleteInternetGateway", InternetGatewayId=self.gateway)
+        for subnet in (self.public, self.private):
+            self.netd.ec2("DeleteSubnet", SubnetId=subnet)
+        self.netd.ec2("DeleteVpc", VpcId=self.vpc)
+
+
+@pytest.fixture
+def site(netd, request):
+    made = []
+
+    def make(*args, **more):
+        made.append(Site(netd, *args, **more))
+        return made[-1]
+
+    yield make
+    # after the guests of the test, which this fixture's user names first
+    for s in made:
+        for eni in netd.ec2("DescribeNetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [s.vpc]}])["NetworkInterfaces"]:
+            if not eni["RequesterManaged"]:
+                netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni["NetworkInterfaceId"], _Force=True)
+        s.delete()
+
+
+def goes_out_as(guest, port=8084):
+    with socket.create_server(("203.0.113.1", port)) as outside:
+        outside.settimeout(1)
+        return outside.accept()[1][0] if guest.can_connect("203.0.113.1", port) else None
+
+
+def test_a_private_subnet_gets_out_and_nobody_gets_in(site, guests, netd):
+    place = site("10.41.0.0/16")
+    inner = guests(SubnetId=place.private)
+    inner.dhcp()
+    assert goes_out_as(inner) is None
+    address = place.elastic()
+    nat = place.nat(AllocationId=address["AllocationId"])
+    (shown,) = nat["NatGatewayAddresses"]
+    assert shown["PublicIp"] == address["PublicIp"] and nat["ConnectivityType"] == "public" and nat["VpcId"] == place.vpc
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], **DEFAULT)
+    assert goes_out_as(inner) == address["PublicIp"]
+    assert inner.ping("203.0.113.1") == 1
+    # What is too big for the internet gateway is told so, through the NAT gateway.
+    assert inner.ping("203.0.113.1", 1, 1, "-M do -s 4000") == 0
+    assert "mtu 1500" in inner.sh("ip route get 203.0.113.1")
+    # Neither from outside nor from inside the VPC is there anything to talk to.
+    sh(f"ping -n -c1 -W1 {address['PublicIp']} && false || true")
+    with pytest.raises(OSError), inner.listen():
+        socket.create_connection((address["PublicIp"], 80), 0.7)
+    assert inner.ping(shown["PrivateIp"]) == 0
+
+
+def test_its_interface_is_shown_and_not_the_customers(site, netd):
+    place = site("10.42.0.0/16")
+    address = place.elastic()
+    nat = place.nat(AllocationId=address["AllocationId"], PrivateIpAddress="10.42.1.77")
+    (eni,) = netd.ec2(
+        "DescribeNetworkInterfaces", Filters=[{"Name": "attachment.nat-gateway-id", "Values": [nat["NatGatewayId"]]}]
+    )["NetworkInterfaces"]
+    assert (eni["InterfaceType"], eni["RequesterManaged"], eni["SourceDestCheck"]) == ("nat_gateway", True, False)
+    assert eni["PrivateIpAddress"] == "10.42.1.77" and eni["Status"] == "in-use" and eni["Groups"] == []
+    assert eni["Association"]["AllocationId"] == address["AllocationId"]
+    which = {"NetworkInterfaceId": eni["NetworkInterfaceId"]}
+    refused("OperationNotPermitted", netd.ec2, "DeleteNetworkInterface", **which)
+    refused("OperationNotPermitted", netd.ec2, "ModifyNetworkInterfaceAttribute", SourceDestCheck={"Value": True}, **which)
+    refused("AuthFailure", netd.ec2, "DisassociateAddress", PublicIp=address["PublicIp"])
+    refused("InvalidIPAddress.InUse", netd.ec2, "ReleaseAddress", AllocationId=address["AllocationId"])
+    refused("DependencyViolation", netd.ec2, "DetachInternetGateway", InternetGatewayId=place.gateway, VpcId=place.vpc)
+
+
+def test_states_are_awss(site, netd):
+    place = site("10.43.0.0/16")
+    address = place.elastic()
+    nat = place.nat(AllocationId=address["AllocationId"], TagSpecifications=[{"ResourceType": "natgateway", "Tags": [{"Key": "k", "Value": "v"}]}])
+    nat_id = nat["NatGatewayId"]
+    assert nat["Tags"] == [{"Key": "k", "Value": "v"}]
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat_id, **DEFAULT)
+    assert netd.ec2("DeleteNatGateway", NatGatewayId=nat_id) == {"NatGatewayId": nat_id}
+    gone = place.wait(nat_id, "deleted")
+    assert gone["DeleteTime"] and gone["NatGatewayAddresses"] == nat["NatGatewayAddresses"]
+    (table,) = netd.ec2("DescribeRouteTables", RouteTableIds=[place.tables[1]])["RouteTables"]
+    assert table["Routes"][-1]["NatGatewayId"] == nat_id and table["Routes"][-1]["State"] == "blackhole"
+    assert "AssociationId" not in netd.ec2("DescribeAddresses", AllocationIds=[address["AllocationId"]])["Addresses"][0]
+    by_state = [{"Name": "state", "Values": ["deleted"]}, {"Name": "vpc-id", "Values": [place.vpc]}]
+    assert [n["NatGatewayId"] for n in netd.ec2("DescribeNatGateways", Filter=by_state)["NatGateways"]] == [nat_id]
+    refused("NatGatewayNotFound", netd.ec2, "CreateRoute", RouteTableId=place.tables[0], NatGatewayId=nat_id, DestinationCidrBlock="192.0.2.0/24")
+
+
+def test_without_an_internet_gateway_it_fails(site, netd):
+    place = site("10.44.0.0/16", has_gateway=False)
+    nat = place.nat(wait="failed", AllocationId=place.elastic()["AllocationId"])
+    assert nat["FailureCode"] == "Gateway.NotAttached" and place.vpc in nat["FailureMessage"]
+    assert not netd.ec2("DescribeNetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [place.vpc]}])["NetworkInterfaces"]
+    unknown = "nat-00000000000000000"
+    refused("NatGatewayNotFound", netd.ec2, "DeleteNatGateway", NatGatewayId=unknown)
+    refused("NatGatewayMalformed", netd.ec2, "DescribeNatGateways", NatGatewayIds=["nat-gateway"])
+    create = {"SubnetId": place.public}
+    refused("MissingParameter", netd.ec2, "CreateNatGateway", **create)
+    refused("InvalidAllocationID.NotFound", netd.ec2, "CreateNatGateway", AllocationId="eipalloc-00000000000000000", **create)
+    refused("InvalidSubnetID.NotFound", netd.ec2, "CreateNatGateway", SubnetId="subnet-00000000000000000", ConnectivityType="private")
+    refused("InvalidParameterValue", netd.ec2, "CreateNatGateway", ConnectivityType="private", PrivateIpAddress="10.44.9.9", **create)
+
+
+def test_a_private_one_speaks_for_its_subnet(site, guests, netd, group):
+    """Between two subnets: a route for a whole subnet leads through it, and the other side sees its address."""
+    place = site("10.45.0.0/16", has_gateway=False)
+    open_group = netd.ec2("CreateSecurityGroup", GroupName="open", Description="of a test", VpcId=place.vpc)["GroupId"]
+    netd.ec2("AuthorizeSecurityGroupIngress", GroupId=open_group, IpPermissions=[TCP_80])
+    inner, outer = guests(SubnetId=place.private, groups=[open_group]), guests(SubnetId=place.public, groups=[open_group])
+    inner.dhcp(), outer.dhcp()
+    nat = place.nat(ConnectivityType="private")
+    (address,) = nat["NatGatewayAddresses"]
+    assert "PublicIp" not in address and "AllocationId" not in address
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], DestinationCidrBlock="10.45.1.0/24")
+    with outer.listen() as listener, inner.connect(outer.address):
+        assert listener.accept()[1][0] == address["PrivateIp"]
+    for guest in (inner, outer):
+        guest.delete()
+    netd.ec2("DeleteSecurityGroup", GroupId=open_group)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ip link del {port}",
+        "ip netns exec {node} iptables-nft -F",
+        "ip netns exec {node} iptables-nft -t nat -F",
+        "ip -n {node} addr flush dev eth0",
+        "ip -n {node} route del default",
+        "ip -n {node} link set eth0 down",
+        "ip netns del {node}",
+        "bridge link set dev {port} isolated off",
+    ],
+)
+def test_what_a_person_breaks_of_it_is_mended(site, guests, netd, damage):
+    place = site("10.46.0.0/16")
+    inner = guests(SubnetId=place.private)
+    inner.dhcp()
+    nat = place.nat(AllocationId=place.elastic()["AllocationId"])
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], **DEFAULT)
+    assert inner.ping("203.0.113.1") == 1
+    eni = nat["NatGatewayAddresses"][0]["NetworkInterfaceId"]
+    node = f"gureum-{eni}"
+    (port,) = [line.split(":")[0].split("@")[0] for line in ours() if eni in line]
+
+    def state():
+        return [
+            sh(f"ip netns exec {node} iptables-nft-save | grep -v '^#' | sed 's/ \\[.*//'", check=False),
+            sh(f"ip -n {node} route; ip -n {node} -o -4 addr show eth0 | cut -d' ' -f2-; ip -n {node} neigh show nud permanent", check=False),
+            sh(f"bridge -d link show dev {port} | sed 's/^[0-9]*: //; s/@[^:]*//'", check=False),
+        ]
+
+    whole = state()
+    sh(damage.format(node=node, port=port))
+    eventually(lambda: state() == whole)
+    assert inner.ping("203.0.113.1") == 1
+
+
+def test_kill_9_interrupts_no_flow_and_finishes_what_was_begun(site, guests, netd):
+    place = site("10.47.0.0/16")
+    inner = guests(SubnetId=place.private)
+    inner.dhcp()
+    address = place.elastic()
+    nat = netd.ec2("CreateNatGateway", SubnetId=place.public, AllocationId=address["AllocationId"])["NatGateway"]["NatGatewayId"]
+    place.nats.append(nat)
+    netd.kill()
+    netd.start()
+    place.wait(nat, "available")
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat, **DEFAULT)
+    with socket.create_server(("203.0.113.1", 8085)) as outside, inner.connect("203.0.113.1", 8085) as client:
+        server, peer = outside.accept()
+        assert peer[0] == address["PublicIp"]
+        before = netd.changes()
+        netd.kill()
+        netd.start()
+        assert netd.changes() == before, "the second pass found something to do"
+        client.sendall(b"x")
+        server.settimeout(2)
+        assert server.recv(1) == b"x"
+        server.close()
+    netd.ec2("DeleteNatGateway", NatGatewayId=nat)
+    netd.kill()
+    netd.start()
+    place.wait(nat, "deleted")
+    eni = place.show(nat)["NatGatewayAddresses"][0]["NetworkInterfaceId"]
+    assert f"gureum-{eni}" not in sh("ls /run/netns") and not [line for line in ours() if eni in line]
+    assert router(place.vpc) in sh("ls /run/netns")
