@@ -74,9 +74,11 @@ void plan_node_nat(struct node *n);
 /* The table that a subnet uses: its own, or the VPC's main one. */
 const json_t *plan_table_of_subnet(const struct making *m, const char *subnet_id);
 struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uint32_t type);
-/* The Linux table for what comes in by the link: the local routes, `route_table`'s (NULL: none),
+/* The Linux table for what comes in by the link: the way to its own subnet (`own`, NULL: none), the
+ * local routes, `route_table`'s (NULL: none),
  * and a blackhole for the rest. */
-int plan_table(struct making *m, uint32_t table, const char *link, const json_t *route_table);
+int plan_table(struct making *m, uint32_t table, const char *link, const struct cidr *own,
+	       const json_t *route_table);
 
 /* ---- plan-peering.c ---- */
 

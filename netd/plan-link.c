@@ -115,7 +115,7 @@ int plan_subnet(struct making *m, const json_t *subnet)
 	snprintf(i->text, sizeof i->text, "bitmap:ip,mac");
 	i->via = ip4(cidr_first(cidr));
 	i->type = cidr.bits;
-	r = plan_table(m, PLAN_TABLE + index, leg, plan_table_of_subnet(m, id));
+	r = plan_table(m, PLAN_TABLE + index, leg, &cidr, plan_table_of_subnet(m, id));
 	return r < 0 ? r : plan_ipv6_subnet(m, subnet, leg, PLAN_TABLE + index);
 }
 
@@ -133,7 +133,7 @@ void plan_gateway(struct making *m)
 	plan_address_add(&p->host, link, plan_transit(m), 31);
 	(void)plan_link(&p->router, ITEM_LEG, "igw", PLAN_MTU_IGW, 0, NULL);
 	plan_address_add(&p->router, "igw", plan_transit(m) + 1, 31);
-	(void)plan_table(m, PLAN_TABLE_IGW, "igw",
+	(void)plan_table(m, PLAN_TABLE_IGW, "igw", NULL,
 			 NULL); /* fails only for routes, and there are none */
 }
 

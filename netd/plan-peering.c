@@ -38,7 +38,7 @@ static void plan_peer(struct making *m, const json_t *peer)
 	i = items_add(s, ITEM_NEIGHBOUR, link);
 	i->address = ip4(FAR_ROUTER);
 	memcpy(i->mac, ends[is_requester], 6);
-	(void)plan_table(m, PLAN_TABLE_PEERING, link,
+	(void)plan_table(m, PLAN_TABLE_PEERING, link, NULL,
 			 NULL); /* fails only for routes, and there are none */
 }
 

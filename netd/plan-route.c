@@ -130,20 +130,43 @@ static void plan_prefix_route(const struct making *m, uint32_t table, size_t fir
 	}
 }
 
-static void plan_local(const struct making *m, uint32_t table)
+/* A customer may have led a local route elsewhere: then it stands already. */
+static void plan_local(const struct making *m, uint32_t table, size_t first)
 {
 	const json_t *association;
 	struct cidr cidr;
 	size_t i;
 
 	json_array_foreach (json_object_get(m->in->vpc, "CidrBlockAssociationSet"), i, association)
-		if (cidr_parse(jstr(association, "CidrBlock"), &cidr) == 0)
+		if (cidr_parse(jstr(association, "CidrBlock"), &cidr) == 0 &&
+		    !is_planned(m, first, cidr))
 			(void)plan_route_add(&m->p->router, table, cidr, RTN_THROW);
-	if (cidr_parse(jstr(m->in->vpc, "CidrBlock"), &cidr) == 0)
+	if (cidr_parse(jstr(m->in->vpc, "CidrBlock"), &cidr) == 0 && !is_planned(m, first, cidr))
 		(void)plan_route_add(&m->p->router, table, cidr, RTN_THROW);
 }
 
-int plan_table(struct making *m, uint32_t table, const char *link, const json_t *route_table)
+/* Routes to blocks. */
+static int plan_block_routes(const struct making *m, uint32_t table, const json_t *routes,
+			     const struct cidr *own)
+{
+	const json_t *doc;
+	struct cidr block;
+	size_t i;
+
+	json_array_foreach (routes, i, doc) {
+		const char *text = jstr(doc, "DestinationCidrBlock");
+
+		if (text && cidr_parse(text, &block) < 0)
+			return -EINVAL;
+		if (text && !(own && cidr_has_cidr(*own, block)))
+			plan_route(m, table, block, doc);
+	}
+	return 0;
+}
+
+/* In AWS what stays within a subnet is not routed: no route table is asked. */
+int plan_table(struct making *m, uint32_t table, const char *link, const struct cidr *own,
+	       const json_t *route_table)
 {
 	struct item *rule = items_add(&m->p->router, ITEM_RULE, link);
 	const json_t *routes = json_object_get(route_table, "Routes"), *doc;
@@ -153,15 +176,11 @@ int plan_table(struct making *m, uint32_t table, const char *link, const json_t 
 	rule->address.family = AF_INET;
 	rule->table = table;
 	rule->metric = RULE_PRIORITY;
-	plan_local(m, table);
-	json_array_foreach (routes, i, doc) {
-		const char *text = jstr(doc, "DestinationCidrBlock");
-
-		if (text && cidr_parse(text, &block) < 0)
-			return plan_bad(m, route_table, "RouteTableId");
-		if (text)
-			plan_route(m, table, block, doc);
-	}
+	if (own)
+		(void)plan_route_add(&m->p->router, table, *own, RTN_THROW);
+	if (plan_block_routes(m, table, routes, own) < 0)
+		return plan_bad(m, route_table, "RouteTableId");
+	plan_local(m, table, first);
 	json_array_foreach (routes, i, doc)
 		plan_prefix_route(m, table, first, doc);
 	block = (struct cidr){0, 0};

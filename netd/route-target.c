@@ -20,16 +20,27 @@ static int is_elsewhere(const struct doc *table, const struct doc *target, struc
 static int get_gateway(const struct call *c, const char *id, const struct doc *table,
 		       struct route_target *t, struct fault *f)
 {
-	const struct doc *gateway;
-	int r = kind_get(c, &kind_internet_gateway, "GatewayId", id, &gateway, f);
+	const struct doc *gateway = store_get(c->store, c->ctx, "internet-gateway", id);
 
-	if (r < 0)
-		return r;
+	if (!gateway)
+		return fault_set(f, FAULT_INVALID_GATEWAY_ID_NOT_FOUND,
+				 "The gateway ID '%.64s' does not exist", id);
 	if (gateway_of(c, jstr(table->json, "VpcId")) != gateway)
 		return fault_set(
 			f, FAULT_INVALID_PARAMETER_VALUE,
 			"route table %s and network gateway %s belong to different networks",
 			table->id, gateway->id);
+	t->state = "active";
+	return 0;
+}
+
+/* Only ReplaceRoute has it. */
+static int get_local(const struct call *c, const char *id, const struct doc *table,
+		     struct route_target *t, struct fault *f)
+{
+	(void)c, (void)id, (void)table, (void)f;
+	t->member = "GatewayId";
+	snprintf(t->id, sizeof t->id, "local");
 	t->state = "active";
 	return 0;
 }
@@ -128,7 +139,7 @@ static const struct {
 	{"CoreNetworkArn", NULL},
 	{"EgressOnlyInternetGatewayId", NULL},
 	{"LocalGatewayId", NULL},
-	{"LocalTarget", NULL},
+	{"LocalTarget", get_local},
 	{"TransitGatewayId", NULL},
 	{"VpcEndpointId", NULL},
 	{"VpcPeeringConnectionId", get_peering},
@@ -142,7 +153,8 @@ int route_target_get(const struct call *c, json_t *parameters, const struct doc 
 	const char *id;
 
 	for (size_t i = 0; i < N_TARGETS; i++)
-		if (json_object_get(parameters, targets[i].parameter)) {
+		if (json_object_get(parameters, targets[i].parameter) &&
+		    !json_is_false(json_object_get(parameters, targets[i].parameter))) {
 			chosen = i;
 			n++;
 		}

@@ -1,6 +1,7 @@
 /* Routes: destinations and targets within a route table. */
 #include "prefix-list.h"
 #include "route-target.h"
+#include "vpc.h"
 
 #include <errno.h>
 #include <string.h>
@@ -125,35 +126,18 @@ static int is_block(const struct route_call *rc)
 	return strcmp(rc->member, "DestinationCidrBlock") == 0;
 }
 
-static int has_local_route_over(const json_t *table, struct cidr destination)
+/* A route that the table was born with, wherever it leads by now. */
+static int is_local(const json_t *route)
 {
-	json_t *routes = json_object_get(table, "Routes"), *route;
-	struct cidr local;
-	size_t i;
-
-	json_array_foreach (routes, i, route)
-		if (jis(route, "GatewayId", "local") &&
-		    cidr_parse(jstr(route, "DestinationCidrBlock"), &local) == 0 &&
-		    cidr_has_cidr(local, destination))
-			return 1;
-	return 0;
+	return jis(route, "Origin", "CreateRouteTable");
 }
 
 /* Commits the changed table; packets take the new way when the answer is sent. */
 static int route_commit(const struct call *c, const struct doc *table, json_t *json)
 {
-	char vpc_id[ID_MAX];
 	int r = txn_replace(c->txn, table, json);
 
-	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(table->json, "VpcId", ""));
-	if (r == 0)
-		r = txn_commit(c->txn);
-	if (r < 0)
-		return r;
-	kernel_touch(vpc_id);
-	/* The change is durable: the kernel room logs a failure and tries again. */
-	(void)kernel_sync(vpc_id, NULL);
-	return 0;
+	return r < 0 ? r : call_apply(c, jstr_or(table->json, "VpcId", ""));
 }
 
 static int is_subnet(const struct call *c, const char *vpc_id, const char *cidr)
@@ -169,7 +153,9 @@ static int is_subnet(const struct call *c, const char *vpc_id, const char *cidr)
 static int local_check(const struct call *c, const struct route_call *rc,
 		       const struct route_target *target, struct fault *f)
 {
-	if (!is_block(rc) || !has_local_route_over(rc->json, rc->destination))
+	const struct doc *vpc = store_find(c->store, "vpc", jstr_or(rc->json, "VpcId", ""));
+
+	if (!is_block(rc) || !vpc || !vpc_has_cidr(vpc->json, rc->destination))
 		return 0;
 	if (!target->is_local_allowed)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
@@ -228,17 +214,17 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	return route_commit(c, rc.table, give(json));
 }
 
-/* Finds a route that a customer may change. */
+static json_t *route_at(const struct route_call *rc, size_t at)
+{
+	return json_array_get(json_object_get(rc->json, "Routes"), at);
+}
+
 static int route_get(const struct route_call *rc, size_t *ret_at, struct fault *f)
 {
 	if (!route_find(rc, ret_at))
 		return fault_set(f, FAULT_INVALID_ROUTE_NOT_FOUND,
 				 "no route with destination-%s %s in route table %s",
 				 is_block(rc) ? "cidr-block" : "prefix-list-id", rc->text,
-				 rc->table->id);
-	if (jis(json_array_get(json_object_get(rc->json, "Routes"), *ret_at), "GatewayId", "local"))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "cannot remove local route %s in route table %s", rc->text,
 				 rc->table->id);
 	return 0;
 }
@@ -256,9 +242,31 @@ int delete_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	r = route_get(&rc, &at, f);
 	if (r < 0)
 		return r;
+	if (is_local(route_at(&rc, at)))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "cannot remove local route %s in route table %s", rc.text,
+				 rc.table->id);
 	json_array_remove(json_object_get(json, "Routes"), at);
 	*ret_reply = reply_true();
 	return route_commit(c, rc.table, give(json));
+}
+
+/* A local route may be led through a middlebox, and back; no other may become local. Source: VPC
+ * user guide, "Replace or restore the target for a local route". */
+static int replace_check(const struct call *c, const struct route_call *rc, const json_t *route,
+			 const struct route_target *target, struct fault *f)
+{
+	const int to_local = strcmp(target->id, "local") == 0;
+
+	if (!is_local(route) && to_local)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The route %s in route table %s is not a local one", rc->text,
+				 rc->table->id);
+	if (is_local(route) && !to_local && !target->is_local_allowed)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "cannot replace local route %s in route table %s with this target",
+				 rc->text, rc->table->id);
+	return is_local(route) ? 0 : local_check(c, rc, target, f);
 }
 
 int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -276,10 +284,9 @@ int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r == 0)
 		r = route_get(&rc, &at, f);
 	if (r == 0)
-		r = local_check(c, &rc, &target, f);
+		r = replace_check(c, &rc, route_at(&rc, at), &target, f);
 	if (r == 0)
-		r = route_target_set(c, json_array_get(json_object_get(json, "Routes"), at),
-				     &target);
+		r = route_target_set(c, route_at(&rc, at), &target);
 	if (r < 0)
 		return r;
 	*ret_reply = reply_true();
