@@ -1,7 +1,7 @@
 /* The catalog's rows, joined. */
 #include "catalog.h"
 
-#include "catalog-rooms.h"
+#include "image-work.h"
 
 const struct action catalog_actions[] = {
 #define ACTION(name, handler, flags) {name, handler, flags},
@@ -12,7 +12,9 @@ const struct action catalog_actions[] = {
 
 int catalog_open(struct daemon *d)
 {
-	return image_leave_start(d);
+	int r = image_leave_start(d);
+
+	return r == 0 ? image_work_resume(d) : r;
 }
 
 void catalog_close(struct daemon *d)

@@ -7,7 +7,8 @@
  *members of ours:
  *
  *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel
- *command line of a direct boot) key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
+ *command line of a direct boot), _Work (in the making, image-work.h), _PartOf (copied for that
+ *image) key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
  *
  * and kinds "image-arriving", "image-leaving": images on their way, see image-move.c.
  *

@@ -7,6 +7,7 @@
 
 #include "console.h"
 #include "imds.h"
+#include "image-work.h"
 #include "instance-rooms.h"
 
 #define CONSOLES_USEC	    60000000ull
@@ -39,6 +40,7 @@ static void on_lost(void *userdata)
 static void on_event(void *userdata, const char *name, enum virt_event event)
 {
 	(void)userdata;
+	image_on_event(name, event);
 	instance_on_event(name, event);
 }
 

@@ -1,6 +1,6 @@
 /* Images on their way in and out: what keeps hvd and stord agreed on which snapshots are in use
  * (why: catalog-rooms.h). */
-#include "catalog-rooms.h"
+#include "image-work.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,10 +13,9 @@
 #define LEAVING	   "image-leaving"
 #define RETRY_USEC (10 * 1000000ull)
 
-/* (fiber) Tells stord that the image uses, or no longer uses, its snapshots. A snapshot that is
- * gone needs no release. */
-static int protect(const struct context *ctx, const char *image_id, const json_t *image,
-		   int is_used, struct fault *f)
+/* A snapshot that is gone needs no release. */
+int image_protect(const struct context *ctx, const char *image_id, const json_t *image, int is_used,
+		  struct fault *f)
 {
 	json_t *mappings = json_object_get(image, "BlockDeviceMappings"), *m;
 	size_t i;
@@ -66,7 +65,7 @@ static int release(struct daemon *d, const char *image_id)
 		return 0;
 	snprintf(ctx.account, sizeof ctx.account, "%s", leaving->account);
 	snprintf(ctx.region, sizeof ctx.region, "%s", leaving->region);
-	r = protect(&ctx, image_id, image, 0, NULL);
+	r = image_protect(&ctx, image_id, image, 0, NULL);
 	if (r == 0)
 		r = t ? txn_delete(t, LEAVING, image_id) : -ENOMEM;
 	return r == 0 ? txn_commit(t) : r;
@@ -111,7 +110,7 @@ int image_arrive(struct call *c, const char *image_id, json_t *image, struct fau
 		r = txn_commit(c->txn);
 	if (r < 0)
 		return fault_set(f, FAULT_INTERNAL_ERROR, "The image could not be recorded");
-	r = protect(c->ctx, image_id, image, 1, f);
+	r = image_protect(c->ctx, image_id, image, 1, f);
 	if (r < 0)
 		image_arrive_undo(c, image_id);
 	return r;
@@ -155,4 +154,28 @@ int image_leave_start(struct daemon *d)
 	if (r == 0)
 		r = txn_commit(t);
 	return r == 0 ? fiber_spawn(release_all, d) : r;
+}
+
+void image_delete_snapshots(const struct context *ctx, const json_t *image)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach (json_object_get(image, "BlockDeviceMappings"), i, m) {
+		const char *snapshot = jpath_str(m, "Ebs.SnapshotId");
+		OWN(json_decref) json_t *ask = NULL, *reply = NULL;
+		struct fault f = {0};
+
+		if (!snapshot)
+			continue;
+		ask = json_pack("{s:s}", "SnapshotId", snapshot);
+		int r = rpc_call(daemon_peer("stord"), ctx, "ec2.DeleteSnapshot", ask, NULL, &reply,
+				 NULL, &f);
+
+		/* In use by another image, gone already, stord away: it stays, and its owner sees
+		 * it. */
+		if (r < 0)
+			log_info("an image's snapshot stays", "SNAPSHOT_ID", snapshot, "CODE",
+				 f.code);
+	}
 }

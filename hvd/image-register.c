@@ -1,5 +1,5 @@
 /* RegisterImage: checks what a new image is made of, and makes it. */
-#include "catalog-rooms.h"
+#include "image-work.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -64,6 +64,13 @@ static int duplicate_check(const struct call *c, const char *name, struct fault 
 		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d images", IMAGES_MAX);
 	return 0;
+}
+
+int image_name_check(const struct call *c, const char *name, struct fault *f)
+{
+	int r = name_check(name, f);
+
+	return r == 0 ? duplicate_check(c, name, f) : r;
 }
 
 /* What has one possible value here. */
@@ -207,7 +214,7 @@ static int volume_check(json_t *ebs, int64_t snapshot_gib, struct fault *f)
 }
 
 /* (fiber) One row, checked and filled in. */
-static int mapping_check(const struct call *c, json_t *mapping, struct fault *f)
+int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f)
 {
 	const char *device = jstr(mapping, "DeviceName"), *snapshot;
 	json_t *ebs = json_object_get(mapping, "Ebs");
@@ -253,7 +260,7 @@ static int mappings_check(const struct call *c, json_t *mappings, const char *ro
 		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
 				 "At most %d devices can be mapped", MAPPINGS_MAX);
 	json_array_foreach (mappings, i, m) {
-		int r = mapping_check(c, m, f);
+		int r = image_mapping_check(c, m, f);
 
 		if (r < 0)
 			return r;

@@ -1,5 +1,5 @@
 /* Images: who may see and use which, and DescribeImages. */
-#include "catalog-rooms.h"
+#include "image-work.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +10,7 @@
 
 #define OWNER_FILTER	  "_owner"
 #define EXECUTABLE_FILTER "_executable-by"
+#define CURRENT_FILTER	  "_current"
 
 /* Any of the values is the owner's account or alias. */
 static int owner_match(const struct doc *d, const json_t *values)
@@ -75,6 +76,7 @@ static const struct filter filters[] = {
 	FILTER_TAGS,
 	{OWNER_FILTER, NULL, owner_match},
 	{EXECUTABLE_FILTER, NULL, executable_match},
+	{CURRENT_FILTER, NULL, image_current_match},
 	{NULL},
 };
 
@@ -199,6 +201,27 @@ static int list_to_filter(const struct call *c, json_t *copy, const char *parame
 	return json_object_set(copy, "Filters", more) < 0 ? -ENOMEM : 0;
 }
 
+/* Disabled images, and other people's deprecated ones, are shown when they are asked for: by the
+ * parameters for that, or by their ids. */
+static int current_to_filter(const struct call *c, json_t *copy)
+{
+	OWN(json_decref) json_t *values = json_pack("[s]", c->ctx->account);
+	json_t *all = json_object_get(copy, "Filters");
+	OWN(json_decref) json_t *more = all ? json_copy(all) : json_array();
+	int r = values && more ? 0 : -ENOMEM;
+
+	if (json_array_size(json_object_get(copy, "ImageIds")) > 0)
+		return r;
+	if (r == 0 && jbool(copy, "IncludeDisabled", 0))
+		r = json_array_append_new(values, json_string("disabled"));
+	if (r == 0 && jbool(copy, "IncludeDeprecated", 0))
+		r = json_array_append_new(values, json_string("deprecated"));
+	if (r == 0)
+		r = json_array_append_new(
+			more, json_pack("{s:s, s:O}", "Name", CURRENT_FILTER, "Values", values));
+	return r == 0 && json_object_set(copy, "Filters", more) == 0 ? 0 : -ENOMEM;
+}
+
 int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const struct describe d = {.kind = IMAGE_KIND,
@@ -221,23 +244,67 @@ int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struc
 	r = copy ? list_to_filter(c, copy, "Owners", OWNER_FILTER) : -ENOMEM;
 	if (r == 0)
 		r = list_to_filter(c, copy, "ExecutableUsers", EXECUTABLE_FILTER);
+	if (r == 0)
+		r = current_to_filter(c, copy);
 	return r == 0 ? describe_run(c, &d, copy, ret_reply, f) : r;
+}
+
+/* Another image boots with this kernel or ramdisk. */
+static const struct doc *user_of(const struct store *s, const char *id)
+{
+	store_each (s, IMAGE_KIND, other)
+		if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
+		    strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
+			return other;
+	return NULL;
+}
+
+/* (fiber) What was copied for the image that left, unless another one uses it by now. */
+static int leave_parts(struct call *c, const char *image_id, struct fault *f)
+{
+	OWN(json_decref) json_t *ids = json_array();
+	size_t i;
+	json_t *id;
+	int r = 0;
+
+	store_each (c->store, IMAGE_KIND, other)
+		if (strcmp(jstr_or(other->json, "_PartOf", ""), image_id) == 0 &&
+		    !user_of(c->store, other->id) &&
+		    json_array_append_new(ids, json_string(other->id)) < 0)
+			return -ENOMEM;
+	json_array_foreach (ids, i, id) {
+		const struct doc *part = store_find(c->store, IMAGE_KIND, json_string_value(id));
+		OWN(json_decref) json_t *json = part ? json_incref(part->json) : NULL;
+
+		if (r == 0 && part)
+			r = image_leave(c, part, f);
+		if (r == 0 && part) /* nobody else knows of it */
+			image_delete_snapshots(c->ctx, json);
+	}
+	return r;
 }
 
 int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const char *id = jstr(parameters, "ImageId");
-	const struct doc *d = NULL;
+	const struct doc *d = NULL, *user;
 	int r = image_own(c, id, &d, f);
 
+	if (r == 0)
+		r = image_protection_check(d, f);
 	if (r < 0)
 		return r;
-	store_each (c->store, IMAGE_KIND, other)
-		if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
-		    strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
-			return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
-					 "The image %s is used by the image %s", id, other->id);
+	user = user_of(c->store, id);
+	if (user)
+		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+				 "The image %s is used by the image %s", id, user->id);
+	OWN(json_decref) json_t *image = json_incref(d->json);
+
 	r = image_leave(c, d, f);
+	if (r == 0)
+		r = leave_parts(c, id, f);
+	if (r == 0 && jbool(parameters, "DeleteAssociatedSnapshots", 0))
+		image_delete_snapshots(c->ctx, image);
 	if (r == 0)
 		*ret_reply = json_pack("{s:b}", "Return", 1);
 	return r;

@@ -351,6 +351,10 @@ static int source_get(const struct call *c, const json_t *p, struct context *ctx
 				 "Value (%.64s) for parameter sourceRegion is invalid.", region);
 	*ctx = *c->ctx;
 	snprintf(ctx->region, sizeof ctx->region, "%s", region);
+	/* Only daemons can say this (doc/messages.md): hvd, of an image that it lets the caller
+	 * copy. */
+	if (jstr(p, "_SourceAccount"))
+		snprintf(ctx->account, sizeof ctx->account, "%.12s", jstr(p, "_SourceAccount"));
 	there.ctx = ctx;
 	int r = snapshot_get(&there, jstr(p, "SourceSnapshotId"), ret_source, f);
 

@@ -1,0 +1,51 @@
+/*
+ * Images in the making: `pending` until every snapshot of theirs is completed, then `available`, or
+ * `failed` with a reason. CreateImage and CopyImage answer when the document is durable; the rest
+ *is done by a fiber for each image, and after any end begun again by the next start: `_Work` says
+ * what.
+ *	Kind	"create": Instance, Reboot | "copy": Region, Account (of the source)
+ * In the mappings of such an image, until its SnapshotId is known: Ebs._Volume, or Ebs._Source (a
+ * snapshot there).
+ */
+#pragma once
+
+#include "catalog-rooms.h"
+#include "virt.h"
+
+/* (fiber) Makes what is missing of the image's snapshots, by image_edit(). 0, or -errno with `f`
+ * filled: ServiceUnavailable is tried again, -ECANCELED: the image is gone, anything else fails it.
+ */
+int image_create_work(struct daemon *d, const char *image_id, struct fault *f);
+int image_copy_work(struct daemon *d, const char *image_id, struct fault *f);
+
+/* The fiber for a pending image, once its document is committed. */
+int image_work_start(struct daemon *d, const char *image_id);
+/* At start, for all of them. 0 or -errno. */
+int image_work_resume(struct daemon *d);
+
+/* The image's document while it is pending; NULL: it is gone, or has ended. */
+const struct doc *image_pending(const struct daemon *d, const char *image_id);
+/* Account and region of an image, to ask others in its name. */
+struct context image_context(const struct doc *image);
+/* The mapping's snapshot is known: durable, and stord knows that the image uses it. (fiber) */
+int image_set_snapshot(struct daemon *d, const char *image_id, size_t mapping,
+		       const char *snapshot_id, struct fault *f);
+/* (fiber) The id of a snapshot that has this description: what an earlier try made. "" if none. */
+int image_find_snapshot(const struct context *ctx, const char *description, const char *volume_id,
+			char ret_id[static 40], struct fault *f);
+
+/* image-register.c: the rules of names, and that no other image of the caller has it. */
+int image_name_check(const struct call *c, const char *name, struct fault *f);
+/* image-move.c: (fiber) tells stord that the image uses, or no longer uses, its snapshots. */
+int image_protect(const struct context *ctx, const char *image_id, const json_t *image, int is_used,
+		  struct fault *f);
+/* image-register.c: (fiber) one row of a block device mapping, checked and filled in. */
+int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f);
+/* (fiber) The snapshots of an image that has left, as far as nobody else needs them. */
+void image_delete_snapshots(const struct context *ctx, const json_t *image);
+/* image-create.c: what happened to a domain. Not a fiber. */
+void image_on_event(const char *instance_id, enum virt_event event);
+/* image-state.c: the match of DescribeImages' filter of what is left out unless asked for; and
+ * whether the image may be deregistered (OperationNotPermitted). */
+int image_current_match(const struct doc *d, const json_t *values);
+int image_protection_check(const struct doc *d, struct fault *f);
