@@ -56,18 +56,59 @@ int iptables_dump(struct netns *n, enum rules_family family, int (*keep)(const s
 	return 0;
 }
 
+/* One per table. */
+static uint32_t count_transactions(const char *text)
+{
+	uint32_t n = 0;
+
+	for (const char *c = text; (c = strstr(c, "COMMIT\n")); c++)
+		n++;
+	return n;
+}
+
 int iptables_restore(struct netns *n, enum rules_family family, const char *text)
 {
-	uint32_t ours = generation(n);
+	uint32_t ours = generation(n) + count_transactions(text);
 	int r;
 
-	/* One transaction per table. The watch may hear of them before the command has ended. */
-	for (const char *c = text; (c = strstr(c, "COMMIT\n")); c++)
-		ours++;
 	n->generation[family] = 0;
+	/* The watch may hear of them before the command has ended. */
 	__atomic_store_n(&n->own_generation, ours, __ATOMIC_RELAXED);
 	r = netns_command(n, restore[family], text, NULL);
 	if (r < 0)
 		__atomic_store_n(&n->own_generation, generation(n), __ATOMIC_RELAXED);
+	return r;
+}
+
+/* What our own transactions have made need not be read again. One of somebody else, before or in
+ * between, shows in the number, and then it is. */
+static void remember(struct netns *n, enum rules_family family, uint32_t before, uint32_t after,
+		     const struct ruleset *wanted)
+{
+	if (!before || generation(n) != after || ruleset_follow(&n->chains[family], wanted) < 0)
+		return;
+	for (size_t f = 0; f < RULES_FAMILIES; f++)
+		if (f == (size_t)family || n->generation[f] == before)
+			n->generation[f] = after;
+}
+
+int iptables_apply(struct netns *n, enum rules_family family, const struct ruleset *wanted,
+		   size_t *ret_n, int *ret_is_nat)
+{
+	OWN(free) char *text = NULL;
+	uint32_t before;
+	int r = iptables_dump(n, family, NULL);
+
+	*ret_n = 0;
+	*ret_is_nat = 0;
+	if (r == 0)
+		r = ruleset_transaction(wanted, &n->chains[family], &text, ret_n);
+	if (r < 0 || !text)
+		return r;
+	*ret_is_nat = strstr(text, "*nat\n") != NULL;
+	before = n->generation[family];
+	r = iptables_restore(n, family, text);
+	if (r == 0)
+		remember(n, family, before, before + count_transactions(text), wanted);
 	return r;
 }

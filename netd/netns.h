@@ -73,6 +73,11 @@ int ipset_change(struct netns *n, const struct changes *c, int is_removing);
 int iptables_dump(struct netns *n, enum rules_family family, int (*keep)(const struct chain *c));
 /* Runs a transaction. */
 int iptables_restore(struct netns *n, enum rules_family family, const char *text);
+/* Makes all chains of the family what is wanted, by the smallest transaction that does, and
+ * remembers them: nothing is read again until somebody else changes something. *ret_n: chains that
+ * were not so; *ret_is_nat: the table nat was among them. */
+int iptables_apply(struct netns *n, enum rules_family family, const struct ruleset *wanted,
+		   size_t *ret_n, int *ret_is_nat);
 
 /* Connections (conntrack.c): forgets every tracked flow for which is_stale() is not 0. How many, or
  * -errno. */

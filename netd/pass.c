@@ -52,17 +52,12 @@ static void host_failed(struct pass *p, int error, const struct item *i)
 
 static int protect_family(struct router *r, enum rules_family family, const struct ruleset *wanted)
 {
-	OWN(free) char *text = NULL;
-	size_t n_chains = 0;
-	int e = iptables_dump(r->netns, family, NULL);
+	size_t n_chains;
+	int is_nat, e = iptables_apply(r->netns, family, wanted, &n_chains, &is_nat);
 
-	if (e == 0)
-		e = ruleset_transaction(wanted, &r->netns->chains[family], &text, &n_chains);
 	r->n_changes += (unsigned)n_chains;
-	if (e < 0 || !text)
-		return e;
-	r->is_nat_changed |= strstr(text, "*nat\n") != NULL;
-	return iptables_restore(r->netns, family, text);
+	r->is_nat_changed |= is_nat;
+	return e;
 }
 
 static int protect(struct router *r, struct items *ret_sets)

@@ -21,23 +21,51 @@ static void set_name(enum rules_family family, const char *group_id, char ret_na
 	snprintf(ret_name, 32, "%.28s%s", group_id, family == RULES_IPV6 ? "-6" : "");
 }
 
-static int has_members(const struct plan_input *in, enum rules_family family, const char *group_id)
+/* What is asked for every rule, by a group's id: its rules; whether it has members. */
+struct index {
+	json_t *rules, *members;
+};
+
+static void own_index_clear(struct index *x)
+{
+	json_decref(x->rules);
+	json_decref(x->members);
+}
+
+static int index_rules(const struct plan_input *in, struct index *x)
+{
+	json_t *group, *rule, *list;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (in->security_groups, i, group)
+		r |= json_object_set_new(x->rules, jstr_or(group, "GroupId", ""), json_array());
+	json_array_foreach (in->security_group_rules, i, rule) {
+		list = json_object_get(x->rules, jstr_or(rule, "GroupId", ""));
+		if (list)
+			r |= json_array_append(list, rule);
+	}
+	return r < 0 ? -ENOMEM : 0;
+}
+
+static int index_members(const struct plan_input *in, enum rules_family family, struct index *x)
 {
 	const json_t *eni, *group;
 	size_t i, g;
+	int r = 0;
 
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni) && json_array_size(addresses_of(eni, family)))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
-				if (strcmp(jstr_or(group, "GroupId", ""), group_id) == 0)
-					return 1;
-	return 0;
+				r |= json_object_set_new(x->members, jstr_or(group, "GroupId", ""),
+							 json_true());
+	return r < 0 ? -ENOMEM : 0;
 }
 
 /* A rule that names a group without members fits nothing, and is left out; so is what only the
  * other family could fit. */
 static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rules_family family,
-			   const char *chain, const json_t *rule)
+			   const struct index *x, const char *chain, const json_t *rule)
 {
 	int is_egress = jbool(rule, "IsEgress", 0);
 	const char *cidr = jstr(rule, family == RULES_IPV6 ? "CidrIpv6" : "CidrIpv4"),
@@ -50,7 +78,7 @@ static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rul
 				sizeof protocol) < 0)
 		return 0;
 	if (group || list) {
-		int r = group ? (has_members(in, family, group) ? 0 : -ENOENT)
+		int r = group ? (json_object_get(x->members, group) ? 0 : -ENOENT)
 			      : plan_prefix_set(in, p, family, list);
 
 		if (r < 0)
@@ -70,7 +98,7 @@ static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rul
 }
 
 static int plan_group(const struct plan_input *in, struct plan *p, enum rules_family family,
-		      const char *id)
+		      const struct index *x, const char *id)
 {
 	struct ruleset *s = plan_chains(p, family);
 	char in_chain[32], out_chain[32], name[32];
@@ -88,26 +116,19 @@ static int plan_group(const struct plan_input *in, struct plan *p, enum rules_fa
 	ruleset_rule(s, "filter", "ingress", "-m set --match-set %s dst -j %s", name, in_chain);
 	ruleset_chain(s, "filter", in_chain, "-");
 	ruleset_chain(s, "filter", out_chain, "-");
-	json_array_foreach (in->security_group_rules, i, rule)
-		if (strcmp(jstr_or(rule, "GroupId", ""), id) == 0 &&
-		    plan_group_rule(in, p, family,
+	json_array_foreach (json_object_get(x->rules, id), i, rule)
+		if (plan_group_rule(in, p, family, x,
 				    jbool(rule, "IsEgress", 0) ? out_chain : in_chain, rule) < 0)
 			return -EINVAL;
 	return 0;
 }
 
-int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
+static int plan_members(const struct plan_input *in, struct plan *p, enum rules_family family)
 {
 	const json_t *group, *eni, *address;
 	char name[32];
 	size_t i, g, a;
 
-	json_array_foreach (in->security_groups, i, group) {
-		const char *id = jstr(group, "GroupId");
-
-		if (id && has_members(in, family, id) && plan_group(in, p, family, id) < 0)
-			return -EINVAL;
-	}
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
@@ -121,4 +142,22 @@ int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family f
 						return -EINVAL;
 				}
 	return 0;
+}
+
+int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
+{
+	OWN(index_clear) struct index x = {json_object(), json_object()};
+	const json_t *group;
+	size_t i;
+	int r;
+
+	if ((r = index_rules(in, &x)) < 0 || (r = index_members(in, family, &x)) < 0)
+		return r;
+	json_array_foreach (in->security_groups, i, group) {
+		const char *id = jstr(group, "GroupId");
+
+		if (id && json_object_get(x.members, id) && plan_group(in, p, family, &x, id) < 0)
+			return -EINVAL;
+	}
+	return plan_members(in, p, family);
 }

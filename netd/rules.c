@@ -130,22 +130,37 @@ static void append_line(struct ruleset *s, struct chain *c, const char *line, si
 	append(s, c, line, n);
 }
 
+/* The word at `p`, cut to fit. sscanf() would measure all that follows at every call. */
+static void copy_word(const char *p, char *ret_word, size_t n_word)
+{
+	size_t n = strcspn(p, " \n");
+
+	snprintf(ret_word, n_word, "%.*s", (int)(n < n_word ? n : n_word - 1), p);
+}
+
 int ruleset_parse(const char *saved, struct ruleset *ret_set)
 {
 	OWN(ruleset_free) struct ruleset s = {0};
 	char table[8] = "", name[32], policy[8];
 
 	for (const char *line = saved, *end; *line; line = end) {
+		struct chain *c;
+
 		end = strchr(line, '\n');
 		end = end ? end + 1 : line + strlen(line);
-		if (*line == '*')
-			(void)sscanf(
-				line, "*%7[^ \n]",
-				table); /* an unreadable line leaves a table that nobody wants */
-		else if (*line == ':' && sscanf(line, ":%31[^ \n]%*[ ]%7[^ \n]", name, policy) == 2)
-			ruleset_chain(&s, table, name, policy);
-		else if (sscanf(line, "-A%*[ ]%31[^ \n]", name) == 1 && find(&s, table, name))
-			append_line(&s, find(&s, table, name), line, (size_t)(end - line));
+		copy_word(*line ? line + 1 : line, name, sizeof name);
+		if (*line == '*') {
+			snprintf(table, sizeof table, "%.7s", name);
+		} else if (*line == ':' && name[0] && line[1 + strlen(name)] == ' ') {
+			copy_word(line + 2 + strlen(name), policy, sizeof policy);
+			if (policy[0])
+				ruleset_chain(&s, table, name, policy);
+		} else if (strncmp(line, "-A ", 3) == 0) {
+			copy_word(line + 3, name, sizeof name);
+			c = find(&s, table, name);
+			if (c)
+				append_line(&s, c, line, (size_t)(end - line));
+		}
 	}
 	if (ruleset_sort(&s) < 0)
 		return s.error;
@@ -193,38 +208,148 @@ static const struct chain *lookup(const struct ruleset *s, const struct chain *k
 	return s->n ? bsearch(key, s->at, s->n, sizeof *s->at, compare) : NULL;
 }
 
+/* ---- what differs within a chain ---- */
+
+/* Two texts of the same chain: how many of their lines are the same at the beginning, and what is
+ * left of both in the middle. */
+struct edit {
+	size_t n_before; /* lines */
+	const char *was, *will;
+	size_t n_was, n_will; /* bytes */
+};
+
+static size_t count_lines(const char *text, size_t n)
+{
+	size_t n_lines = 0;
+
+	for (size_t i = 0; i < n; i++)
+		n_lines += text[i] == '\n';
+	return n_lines;
+}
+
+static struct edit compare_texts(const char *was, const char *will)
+{
+	size_t n_was = strlen(was), n_will = strlen(will), n = 0, line = 0, tail = 0;
+
+	while (n < n_was && n < n_will && was[n] == will[n])
+		if (was[n++] == '\n')
+			line = n;
+	n_was -= line;
+	n_will -= line;
+	/* Backwards, and then only whole lines of it. */
+	while (tail < n_was && tail < n_will &&
+	       was[line + n_was - 1 - tail] == will[line + n_will - 1 - tail])
+		tail++;
+	while (tail && ((tail < n_was && was[line + n_was - tail - 1] != '\n') ||
+			(tail < n_will && will[line + n_will - tail - 1] != '\n')))
+		tail--;
+	return (struct edit){.n_before = count_lines(was, line),
+			     .was = was + line,
+			     .will = will + line,
+			     .n_was = n_was - tail,
+			     .n_will = n_will - tail};
+}
+
+/* A chain whose rules mostly stay is edited by line numbers, so that a change costs as much as what
+ * changes and not as much as what is there; any other is emptied and filled. */
+static int is_editable(const struct chain *was, const struct chain *will, struct edit *ret_edit)
+{
+	size_t n_edited, n_all;
+
+	if (strcmp(was->policy, will->policy) != 0)
+		return 0;
+	*ret_edit = compare_texts(text_of(was), text_of(will));
+	n_edited = count_lines(ret_edit->was, ret_edit->n_was) +
+		   count_lines(ret_edit->will, ret_edit->n_will);
+	n_all = count_lines(text_of(will), will->n_text);
+	return 2 * n_edited < n_all;
+}
+
+/* From the last to the first, so that numbers hold; new lines go before the first that stays. */
+static void print_edit(const struct chain *c, const struct edit *e, FILE *out)
+{
+	size_t n_removed = count_lines(e->was, e->n_was), at = e->n_before + 1;
+	int is_last = e->will[e->n_will] == '\0';
+
+	for (size_t i = n_removed; i-- > 0;)
+		fprintf(out, "-D %s %zu\n", c->name, at + i);
+	for (const char *line = e->will, *end; line < e->will + e->n_will; line = end) {
+		const char *rule = line + 3 + strlen(c->name); /* after "-A NAME" */
+
+		end = strchr(line, '\n') + 1;
+		if (is_last)
+			fprintf(out, "%.*s", (int)(end - line), line);
+		else
+			fprintf(out, "-I %s %zu%.*s", c->name, at++, (int)(end - rule), rule);
+	}
+}
+
+/* ---- the whole transaction ---- */
+
+/* Empty, and with its policy. */
+static void print_declaration(const struct chain *c, FILE *out)
+{
+	fprintf(out, ":%s %s [0:0]\n", c->name, c->policy);
+	if (is_builtin(c))
+		fprintf(out, "-F %s\n", c->name);
+}
+
+static size_t print_wanted(const char *table, const struct ruleset *wanted,
+			   const struct ruleset *actual, int is_filling, FILE *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < wanted->n; i++) {
+		const struct chain *c = &wanted->at[i];
+		const struct chain *was = strcmp(c->table, table) == 0 ? lookup(actual, c) : NULL;
+		struct edit edit;
+
+		if (strcmp(c->table, table) != 0 || (was && is_same(c, was)))
+			continue;
+		n++;
+		if (was && is_editable(was, c, &edit)) {
+			if (is_filling)
+				print_edit(c, &edit, out);
+		} else if (is_filling) {
+			fprintf(out, "%s", text_of(c));
+		} else {
+			print_declaration(c, out);
+		}
+	}
+	return n;
+}
+
+static size_t print_unwanted(const char *table, const struct ruleset *wanted,
+			     const struct ruleset *actual, int is_removing, FILE *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < actual->n; i++) {
+		const struct chain *c = &actual->at[i];
+
+		if (strcmp(c->table, table) != 0 || lookup(wanted, c) || is_idle(c))
+			continue;
+		n++;
+		if (is_removing && !is_builtin(c))
+			fprintf(out, "-X %s\n", c->name);
+		else if (!is_removing && is_builtin(c))
+			fprintf(out, ":%s ACCEPT [0:0]\n-F %s\n", c->name, c->name);
+		else if (!is_removing)
+			fprintf(out, "-F %s\n", c->name);
+	}
+	return n;
+}
+
 /* One table's part. Chains are declared first (that empties ours), then filled, then the unwanted
  * go: so no line speaks of a chain that is not there. */
 static size_t print_table(const char *table, const struct ruleset *wanted,
 			  const struct ruleset *actual, FILE *out)
 {
-	size_t n = 0;
+	size_t n = print_wanted(table, wanted, actual, 0, out);
 
-	for (int step = 0; step < 4; step++) {
-		const struct ruleset *from = step == 0 || step == 2 ? wanted : actual;
-
-		for (size_t i = 0; i < from->n; i++) {
-			const struct chain *c = &from->at[i],
-					   *other = lookup(from == wanted ? actual : wanted, c);
-
-			if (strcmp(c->table, table) != 0 ||
-			    (from == wanted ? other && is_same(c, other) : other || is_idle(c)))
-				continue;
-			n++;
-			if (step == 0)
-				fprintf(out, ":%s %s [0:0]\n%s%s%s", c->name, c->policy,
-					is_builtin(c) ? "-F " : "", is_builtin(c) ? c->name : "",
-					is_builtin(c) ? "\n" : "");
-			else if (step == 1 && is_builtin(c))
-				fprintf(out, ":%s ACCEPT [0:0]\n-F %s\n", c->name, c->name);
-			else if (step == 1)
-				fprintf(out, "-F %s\n", c->name);
-			else if (step == 2)
-				fprintf(out, "%s", text_of(c));
-			else if (!is_builtin(c))
-				fprintf(out, "-X %s\n", c->name);
-		}
-	}
+	n += print_unwanted(table, wanted, actual, 0, out);
+	(void)print_wanted(table, wanted, actual, 1, out);   /* the same ones again */
+	(void)print_unwanted(table, wanted, actual, 1, out); /* likewise */
 	return n;
 }
 
@@ -257,6 +382,34 @@ int ruleset_transaction(const struct ruleset *wanted, const struct ruleset *actu
 	*ret_text = n ? give(text) : NULL;
 	if (ret_n)
 		*ret_n = n;
+	return 0;
+}
+
+int ruleset_follow(struct ruleset *actual, const struct ruleset *wanted)
+{
+	OWN(ruleset_free) struct ruleset s = {.at = calloc(wanted->n + 1, sizeof *s.at)};
+
+	if (!s.at)
+		return -ENOMEM;
+	s.n_room = wanted->n + 1;
+	for (; s.n < wanted->n; s.n++) {
+		const struct chain *c = &wanted->at[s.n];
+		struct chain *was = (struct chain *)lookup(actual, c);
+
+		s.at[s.n] = *c;
+		s.at[s.n].text = NULL;
+		if (was && is_same(was, c)) {
+			s.at[s.n].text = was->text;
+			was->text = NULL;
+			was->n_text = 0;
+		} else if (c->text && !(s.at[s.n].text = strdup(c->text))) {
+			s.n++;
+			return -ENOMEM;
+		}
+	}
+	ruleset_free(actual);
+	*actual = s;
+	s = (struct ruleset){0};
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * Rules: iptables chains as values. A ruleset is a list of chains with their rules in the very
  * words that iptables-save prints, so that what is wanted and what is there compare as text. The
- * difference is one iptables-restore --noflush input: only chains that differ are in it, each table
- * changes at once or not at all.
+ * difference is one iptables-restore --noflush input: only chains that differ are in it, and of
+ * those that mostly stay only the lines that differ; each table changes at once or not at all.
  */
 #pragma once
 
@@ -52,6 +52,10 @@ void ruleset_keep(struct ruleset *s, int (*keep)(const struct chain *c));
  * done; *ret_n (may be NULL) counts the chains. 0 or -ENOMEM. */
 int ruleset_transaction(const struct ruleset *wanted, const struct ruleset *actual, char **ret_text,
 			size_t *ret_n);
+
+/* Makes `actual` what the transaction has led to: a copy of `wanted`. Both sorted; what is the same
+ * is not copied. -ENOMEM: `actual` is of no more use. */
+int ruleset_follow(struct ruleset *actual, const struct ruleset *wanted);
 
 /* In iptables-save's form, for people and golden tests. */
 void ruleset_print(const struct ruleset *s, FILE *out);
