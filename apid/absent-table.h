@@ -58,5 +58,8 @@ ABSENT("DescribeTrunkInterfaceAssociations", "InterfaceAssociations", "Associati
 ABSENT("DescribeVerifiedAccessInstances", "VerifiedAccessInstances", "VerifiedAccessInstanceIds", "InvalidVerifiedAccessInstanceId.NotFound")
 ABSENT("DescribeVpcClassicLink", "Vpcs", NULL, NULL)
 ABSENT("DescribeVpcClassicLinkDnsSupport", "Vpcs", NULL, NULL)
+ABSENT("DescribeVpcEndpointConnectionNotifications", "ConnectionNotificationSet", NULL, NULL)
+ABSENT("DescribeVpcEndpointConnections", "VpcEndpointConnections", NULL, NULL)
+ABSENT("DescribeVpcEndpointServiceConfigurations", "ServiceConfigurations", "ServiceIds", "InvalidVpcEndpointServiceId.NotFound")
 ABSENT("DescribeVpnConnections", "VpnConnections", "VpnConnectionIds", "InvalidVpnConnectionID.NotFound")
 ABSENT("DescribeVpnGateways", "VpnGateways", "VpnGatewayIds", "InvalidVpnGatewayID.NotFound")

@@ -13,6 +13,13 @@ ROW(ec2, ModifyVpcTenancy, modify_vpc_tenancy, 0)
 ROW(ec2, AssociateVpcCidrBlock, associate_vpc_cidr_block, 0)
 ROW(ec2, DisassociateVpcCidrBlock, disassociate_vpc_cidr_block, 0)
 
+/* endpoint.c */
+ROW(ec2, CreateVpcEndpoint, create_vpc_endpoint, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteVpcEndpoints, delete_vpc_endpoints, 0)
+ROW(ec2, DescribeVpcEndpoints, describe_vpc_endpoints, 0)
+ROW(ec2, DescribeVpcEndpointServices, describe_vpc_endpoint_services, 0)
+ROW(ec2, ModifyVpcEndpoint, modify_vpc_endpoint, 0)
+
 /* peering.c, peering-state.c */
 ROW(ec2, AcceptVpcPeeringConnection, accept_vpc_peering_connection, 0)
 ROW(ec2, CreateVpcPeeringConnection, create_vpc_peering_connection, 0)
@@ -127,7 +134,6 @@ ROW(ec2, DescribeTags, describe_tags, 0)
 ROW(ec2, DescribeFlowLogs, describe_nothing, 0)
 ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
-ROW(ec2, DescribeVpcEndpoints, describe_nothing, 0)
 
 /* doctor.c */
 ROW(gureum, Doctor, doctor, ACTION_INTERNAL)

@@ -36,6 +36,9 @@ const struct kind kind_elastic_ip = {"elastic-ip", "eipalloc", "allocation ID",
 const struct kind kind_prefix_list = {"prefix-list", "pl", "prefix list ID",
 				      FAULT_INVALID_PREFIX_LIST_ID_MALFORMED,
 				      FAULT_INVALID_PREFIX_LIST_ID_NOT_FOUND};
+const struct kind kind_vpc_endpoint = {"vpc-endpoint", "vpce", "Vpc Endpoint Id",
+				       FAULT_INVALID_VPC_ENDPOINT_ID_MALFORMED,
+				       FAULT_INVALID_VPC_ENDPOINT_ID_NOT_FOUND};
 const struct kind kind_vpc_peering_connection = {"vpc-peering-connection", "pcx",
 						 "vpcPeeringConnection ID",
 						 FAULT_INVALID_VPC_PEERING_CONNECTION_ID_MALFORMED,

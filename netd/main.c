@@ -15,8 +15,9 @@ static const struct action actions[] = {
 };
 
 /* Of the ids that netd owns. */
-static const char *const prefixes[] = {"vpc", "subnet",	  "rtb",  "igw", "acl", "dopt", "sg", "sgr",
-				       "eni", "eipalloc", "eigw", "pl",	 "pcx", "nat",	NULL};
+static const char *const prefixes[] = {"vpc", "subnet", "rtb", "igw",	   "acl",  "dopt",
+				       "sg",  "sgr",	"eni", "eipalloc", "eigw", "pl",
+				       "pcx", "vpce",	"nat", NULL};
 
 static int netd_open(struct daemon *d)
 {

@@ -31,6 +31,7 @@ enum {
 	LIMIT_CIDRS_PER_VPC = 5,	     /* IPv4 */
 	LIMIT_DHCP_OPTIONS_PER_REGION = 500, /* ours: AWS names none */
 	LIMIT_GATEWAYS_PER_REGION = 5,
+	LIMIT_ENDPOINTS_PER_REGION = 20, /* of the type Gateway */
 	LIMIT_PEERINGS_PER_VPC = 50,
 	LIMIT_PEERING_REQUESTS = 25, /* that wait, of one VPC */
 	LIMIT_SUBNETS_PER_VPC = 200,
@@ -54,8 +55,8 @@ struct kind {
 };
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
-	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_peering_connection,
-	kind_nat_gateway;
+	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_endpoint,
+	kind_vpc_peering_connection, kind_nat_gateway;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,

@@ -13,7 +13,6 @@ static const struct {
 	{"ec2.DescribeFlowLogs", "FlowLogs", "InvalidFlowLogId.NotFound"},
 	{"ec2.DescribeSecurityGroupReferences", "SecurityGroupReferenceSet", NULL},
 	{"ec2.DescribeStaleSecurityGroups", "StaleSecurityGroupSet", NULL},
-	{"ec2.DescribeVpcEndpoints", "VpcEndpoints", "InvalidVpcEndpointId.NotFound"},
 };
 
 /* The first id that the request asks for, in whatever list of ids its action has. */

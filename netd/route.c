@@ -229,6 +229,16 @@ static int route_get(const struct route_call *rc, size_t *ret_at, struct fault *
 	return 0;
 }
 
+/* An endpoint's routes come and go with it. */
+static int endpoint_check(const struct route_call *rc, const json_t *route, struct fault *f)
+{
+	if (!id_is(jstr_or(route, "GatewayId", ""), "vpce"))
+		return 0;
+	return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+			 "cannot remove or replace VPC endpoint route %s in route table %s",
+			 rc->text, rc->table->id);
+}
+
 int delete_route(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	struct route_call rc;
@@ -246,6 +256,9 @@ int delete_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "cannot remove local route %s in route table %s", rc.text,
 				 rc.table->id);
+	r = endpoint_check(&rc, route_at(&rc, at), f);
+	if (r < 0)
+		return r;
 	json_array_remove(json_object_get(json, "Routes"), at);
 	*ret_reply = reply_true();
 	return route_commit(c, rc.table, give(json));
@@ -257,6 +270,10 @@ static int replace_check(const struct call *c, const struct route_call *rc, cons
 			 const struct route_target *target, struct fault *f)
 {
 	const int to_local = strcmp(target->id, "local") == 0;
+	int r = endpoint_check(rc, route, f);
+
+	if (r < 0)
+		return r;
 
 	if (!is_local(route) && to_local)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "describe.h"
+#include "endpoint.h"
 
 static const struct filter route_table_filters[] = {
 	{"association.gateway-id", "Associations.GatewayId"},
@@ -141,6 +142,9 @@ int delete_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
 				 "The routeTable '%s' has dependencies and cannot be deleted.",
 				 table->id);
+	r = endpoints_forget_table(c, table->id);
+	if (r < 0)
+		return r;
 	*ret_reply = reply_true();
 	return txn_delete(c->txn, "route-table", table->id);
 }

@@ -17,6 +17,7 @@ static const struct tags_kind kinds[] = {
 	 FAULT_INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND},
 	{"subnet", "subnet", "subnet", FAULT_INVALID_SUBNET_ID_NOT_FOUND},
 	{"vpc", "vpc", "vpc", FAULT_INVALID_VPC_ID_NOT_FOUND},
+	{"vpc-endpoint", "vpc-endpoint", "vpce", FAULT_INVALID_VPC_ENDPOINT_ID_NOT_FOUND},
 	{"vpc-peering-connection", "vpc-peering-connection", "pcx",
 	 FAULT_INVALID_VPC_PEERING_CONNECTION_ID_NOT_FOUND},
 	{NULL},

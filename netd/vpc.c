@@ -224,6 +224,7 @@ static const struct {
 	{"route-table", is_in},
 	{"internet-gateway", is_attached},
 	{"egress-only-internet-gateway", is_attached},
+	{"vpc-endpoint", is_in},
 	{"vpc-peering-connection", is_peered},
 };
 
