@@ -98,10 +98,14 @@ static int know_reverse(const struct plan *p, const char *name, struct knowledge
 	return is_private(address); /* nobody outside knows of those (RFC 6303) */
 }
 
-/* "ec2-198-18-0-5.compute-1.amazonaws.com": the private address for those of this VPC, else the
+/* "ec2-198-18-0-5.compute-1.amazonaws.com": the private address for those of this VPC and of peers
+ * that allow it, else the
  * address that the name spells. */
 static int know_public(const struct plan *p, const char *name, struct knowledge *k)
 {
+	const char *peer_name;
+	json_t *value;
+	uint32_t address;
 	unsigned b[4];
 	int n = 0;
 
@@ -109,6 +113,12 @@ static int know_public(const struct plan *p, const char *name, struct knowledge 
 		if (p->guests[i].public_name[0] &&
 		    strcasecmp(p->guests[i].public_name, name) == 0) {
 			know_address(k, p->guests[i].address);
+			return 1;
+		}
+	json_object_foreach (p->peer_names, peer_name, value)
+		if (strcasecmp(peer_name, name) == 0 &&
+		    ip_parse(json_string_value(value), &address) == 0) {
+			know_address(k, address);
 			return 1;
 		}
 	if (sscanf(name, "ec2-%3u-%3u-%3u-%3u.%n", &b[0], &b[1], &b[2], &b[3], &n) != 4 || n == 0 ||

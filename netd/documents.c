@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 #include "jsonx.h"
-#include "peering.h"
 #include "prefix-list.h"
 
 void documents_clear(struct documents *d)
@@ -21,7 +20,9 @@ void documents_clear(struct documents *d)
 			 in->network_interfaces,
 			 in->egress_only_gateways,
 			 in->prefix_lists,
-			 in->peers};
+			 in->peers,
+			 in->peer_groups,
+			 in->peer_names};
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		json_decref(all[i]);
@@ -127,28 +128,6 @@ static int gather_prefix_lists(const struct store *s, struct plan_input *in)
 	return r;
 }
 
-/* The VPC's active peerings, from its side. */
-static int gather_peers(const struct store *s, const char *vpc_id, struct plan_input *in)
-{
-	in->peers = json_array();
-	if (!in->peers)
-		return -ENOMEM;
-	store_each (s, "vpc-peering-connection", d) {
-		enum peering_side side;
-
-		if (!peering_is(d->json, "active") || !peering_has_vpc(d->json, vpc_id, &side))
-			continue;
-		if (json_array_append_new(
-			    in->peers,
-			    json_pack("{s:s s:s s:b}", "VpcPeeringConnectionId", d->id, "VpcId",
-				      jstr_or(peering_info(d->json, (enum peering_side) !side),
-					      "VpcId", ""),
-				      "IsRequester", side == PEERING_REQUESTER)) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 int documents_gather(const struct store *s, const char *vpc_id, struct documents *ret_documents)
 {
 	const struct doc *vpc = store_find(s, "vpc", vpc_id), *options;
@@ -172,7 +151,7 @@ int documents_gather(const struct store *s, const char *vpc_id, struct documents
 	    (r = gather(s, "egress-only-internet-gateway", is_attached_to, vpc_id,
 			&in->egress_only_gateways)) < 0 ||
 	    (r = gather_rules(s, in)) < 0 || (r = gather_prefix_lists(s, in)) < 0 ||
-	    (r = gather_peers(s, vpc_id, in)) < 0)
+	    (r = documents_gather_peers(s, vpc_id, in)) < 0)
 		return r;
 	*ret_documents = d;
 	ret_documents->input.region = ret_documents->region;

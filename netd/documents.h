@@ -16,3 +16,7 @@ static inline void own_documents_clear(struct documents *d)
 
 /* -ENOENT: there is no such VPC. */
 int documents_gather(const struct store *s, const char *vpc_id, struct documents *ret_documents);
+
+/* What the VPC sees of its peers (documents-peers.c), after its rules were gathered. 0 or -ENOMEM.
+ */
+int documents_gather_peers(const struct store *s, const char *vpc_id, struct plan_input *in);

@@ -19,6 +19,7 @@
 #include "dns.h"
 #include "documents.h"
 #include "fiber.h"
+#include "jsonx.h"
 #include "log.h"
 #include "pass.h"
 #include "watch.h"
@@ -525,7 +526,7 @@ void kernel_close(struct daemon *d)
 	memset(&k, 0, sizeof k);
 }
 
-void kernel_touch(const char *vpc_id)
+static void touch(const char *vpc_id)
 {
 	struct vpc *v = vpc_find(vpc_id);
 
@@ -537,6 +538,18 @@ void kernel_touch(const char *vpc_id)
 	}
 	v->touched++;
 	schedule();
+}
+
+/* What it has of other VPCs in its plan is to follow them. */
+void kernel_touch(const char *vpc_id)
+{
+	touch(vpc_id);
+	for (size_t i = 0; i < k.n_vpcs; i++) {
+		const struct plan *plan = k.vpcs[i]->router.plan;
+
+		if (plan && jarray_has(plan->watched, vpc_id))
+			k.vpcs[i]->touched++;
+	}
 }
 
 /* (fiber) Until the next pass has ended. */

@@ -51,9 +51,14 @@ static int index_rules(const struct plan_input *in, struct index *x)
 static int index_members(const struct plan_input *in, enum rules_family family, struct index *x)
 {
 	const json_t *eni, *group;
+	const char *id;
+	json_t *list;
 	size_t i, g;
 	int r = 0;
 
+	json_object_foreach (in->peer_groups, id, list)
+		if (family == RULES_IPV4 && json_array_size(list))
+			r |= json_object_set_new(x->members, id, json_true());
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni) && json_array_size(addresses_of(eni, family)))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
@@ -159,5 +164,7 @@ int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family f
 		if (id && json_object_get(x.members, id) && plan_group(in, p, family, &x, id) < 0)
 			return -EINVAL;
 	}
+	if (family == RULES_IPV4 && (r = plan_peer_groups(in, p)) < 0)
+		return r;
 	return plan_members(in, p, family);
 }

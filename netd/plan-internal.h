@@ -83,7 +83,9 @@ int plan_table(struct making *m, uint32_t table, const char *link, const struct 
 /* ---- plan-peering.c ---- */
 
 /* The links to the VPC's peers. */
-void plan_peerings(struct making *m);
+int plan_peerings(struct making *m);
+/* The sets of peers' groups that rules name. */
+int plan_peer_groups(const struct plan_input *in, struct plan *p);
 /* Makes a route lead to a peer. 0, or -1 if there is no such peer. */
 int plan_route_to_peer(const struct making *m, struct item *i, const char *peering_id);
 

@@ -10,16 +10,14 @@
 const uint8_t plan_leg_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x01};
 static const uint8_t bridge_mac[6] = {0x02, 0x67, 0x75, 0x00, 0x00, 0x02};
 
-/* proxy_delay: by default ARP is answered after up to 0.8 s. accept_local: a middlebox passes on what
- * the router says of its packets (too big, unreachable), in the router's own name; that a guest does
- * not make such packets up is held by the check of addresses. */
+/* proxy_delay: by default ARP is answered after up to 0.8 s. accept_local: a middlebox passes on
+ * what the router says of its packets (too big, unreachable), in the router's own name; that a
+ * guest does not make such packets up is held by the check of addresses. */
 static const struct {
 	const char *path, *value;
 } leg_sysctls[] = {
-	{"ipv4/conf/%s/accept_local", "1"},
-	{"ipv4/conf/%s/proxy_arp_pvlan", "1"},
-	{"ipv4/conf/%s/rp_filter", "0"},
-	{"ipv4/conf/%s/send_redirects", "0"},
+	{"ipv4/conf/%s/accept_local", "1"}, {"ipv4/conf/%s/proxy_arp_pvlan", "1"},
+	{"ipv4/conf/%s/rp_filter", "0"},    {"ipv4/conf/%s/send_redirects", "0"},
 	{"ipv4/neigh/%s/proxy_delay", "0"},
 };
 

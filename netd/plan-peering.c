@@ -7,6 +7,7 @@
  * here. */
 #include "plan-internal.h"
 
+#include <errno.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 
@@ -42,13 +43,42 @@ static void plan_peer(struct making *m, const json_t *peer)
 			 NULL); /* fails only for routes, and there are none */
 }
 
-void plan_peerings(struct making *m)
+int plan_peerings(struct making *m)
 {
 	const json_t *peer;
 	size_t i;
 
-	json_array_foreach (m->in->peers, i, peer)
+	m->p->peer_names = json_incref(m->in->peer_names);
+	m->p->watched = json_array();
+	json_array_foreach (m->in->peers, i, peer) {
 		plan_peer(m, peer);
+		if (jbool(peer, "IsWatched", 0) &&
+		    json_array_append(m->p->watched, json_object_get(peer, "VpcId")) < 0)
+			return -ENOMEM;
+	}
+	return m->p->watched ? 0 : -ENOMEM;
+}
+
+int plan_peer_groups(const struct plan_input *in, struct plan *p)
+{
+	const char *id;
+	json_t *list, *address;
+	size_t i;
+
+	json_object_foreach (in->peer_groups, id, list) {
+		if (json_array_size(list) == 0)
+			continue;
+		struct item *set = items_add(&p->router, ITEM_SET, id);
+
+		snprintf(set->text, sizeof set->text, "hash:ip");
+		json_array_foreach (list, i, address) {
+			struct item *member = items_add(&p->router, ITEM_MEMBER, id);
+
+			if (ip_any_parse(json_string_value(address), &member->address) < 0)
+				return -EINVAL;
+		}
+	}
+	return 0;
 }
 
 int plan_route_to_peer(const struct making *m, struct item *i, const char *peering_id)

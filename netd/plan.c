@@ -136,7 +136,8 @@ static int plan_parts(struct making *m)
 	plan_router(m);
 	if (m->igw)
 		plan_gateway(m);
-	plan_peerings(m);
+	if ((r = plan_peerings(m)) < 0)
+		return r;
 	plan_ipv6_gateways(m);
 	json_array_foreach (m->in->subnets, i, subnet) {
 		int is_used = 0;
@@ -207,6 +208,8 @@ void plan_free(struct plan *p)
 	for (size_t i = 0; i < p->n_nodes; i++)
 		plan_free(p->nodes[i]);
 	free(p->nodes);
+	json_decref(p->peer_names);
+	json_decref(p->watched);
 	free(p->guests);
 	free(p->guests6);
 	free(p);

@@ -50,8 +50,11 @@ struct plan_input {
 	json_t *egress_only_gateways;
 	json_t *prefix_lists; /* [{PrefixListId, AddressFamily, Entries[{Cidr}]}]: those referred to
 			       */
-	json_t *peers; /* active ones: [{VpcPeeringConnectionId, VpcId (of the peer), IsRequester}]
-			*/
+	/* Active ones: [{VpcPeeringConnectionId, VpcId (of the peer), IsRequester, IsWatched: what
+	 * is here of its members or names is to follow it}] */
+	json_t *peers;
+	json_t *peer_groups; /* groups of peers that rules name: {"sg-…": [addresses]} */
+	json_t *peer_names;  /* public names of peers that lead inside: {name: private address} */
 };
 
 /* One private address of one interface: what DHCP and DNS know of it. */
@@ -94,7 +97,9 @@ struct plan {
 	uint32_t dns_servers[4], ntp_servers[4], netbios_servers[4];
 	size_t n_dns_servers, n_ntp_servers, n_netbios_servers;
 	uint8_t netbios_node; /* RFC 2132, 8.7; 0: not said */
-	struct plan **nodes; /* the VPC's ENI namespaces; each one's id is its interface's */
+	json_t *peer_names;   /* as in the input */
+	json_t *watched;      /* ids of VPCs whose changes change this plan */
+	struct plan **nodes;  /* the VPC's ENI namespaces; each one's id is its interface's */
 	size_t n_nodes;
 	char node_id[ID_MAX]; /* of a node's plan: its interface; "" in a VPC's */
 	uint32_t translated;  /* of a node's plan: the address of all that it passes on; 0: none */

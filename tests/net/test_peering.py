@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from lab import PING, REGION, TCP_80, eventually, refused, router, sh
+from lab import PING, REGION, TCP_80, dns, eventually, refused, router, sh
 
 
 class Side:
@@ -168,3 +168,25 @@ def test_a_connection_goes_through_awss_states(netd, side, peer):
     three = netd.ec2("DescribeRouteTables", Filters=[{"Name": "association.main", "Values": ["true"]}])["RouteTables"][0]
     refused("InvalidParameterValue", netd.ec2, "CreateRoute", RouteTableId=three["RouteTableId"],
             DestinationCidrBlock="10.32.0.0/16", VpcPeeringConnectionId=pcx)
+
+
+def test_public_names_of_a_peer_lead_inside_once_it_allows(netd, side, peer, guests):
+    one, two = side("10.31.0.0/16"), side("10.32.0.0/16")
+    for here in (one, two):
+        netd.ec2("ModifyVpcAttribute", VpcId=here.vpc, EnableDnsHostnames={"Value": True})
+    pcx = peer(one, two)
+    named = guests(public=True, SubnetId=two.subnet)
+    eni = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[named.eni])["NetworkInterfaces"][0]
+    name = eni["Association"]["PublicDnsName"]
+    assert dns(one.guest, "10.31.0.2", name) == (0, [named.public])
+    netd.ec2(
+        "ModifyVpcPeeringConnectionOptions",
+        VpcPeeringConnectionId=pcx,
+        AccepterPeeringConnectionOptions={"AllowDnsResolutionFromRemoteVpc": True},
+    )
+    assert shown(netd, pcx)["AccepterVpcInfo"]["PeeringOptions"]["AllowDnsResolutionFromRemoteVpc"] is True
+    assert dns(one.guest, "10.31.0.2", name.upper()) == (0, [named.address])
+    later = guests(public=True, SubnetId=two.subnet)
+    eni = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[later.eni])["NetworkInterfaces"][0]
+    netd.call("gureum.Reconcile")
+    assert dns(one.guest, "10.31.0.2", eni["Association"]["PublicDnsName"]) == (0, [later.address])

@@ -26,6 +26,7 @@ static struct plan_input input_of(json_t *d)
 		.network_interfaces = json_object_get(d, "NetworkInterfaces"),
 		.egress_only_gateways = json_object_get(d, "EgressOnlyInternetGateways"),
 		.peers = json_object_get(d, "Peers"),
+		.peer_groups = json_object_get(d, "PeerGroups"),
 	};
 }
 
