@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libxml/tree.h>
 #include "fiber.h"
 #include "virt-internal.h"
@@ -151,6 +152,28 @@ int virt_layer_pull(struct virt *v, const char *name, const char *target, const 
 		    char ret_error[static VIRT_ERROR_BYTES])
 {
 	struct layer_work w = {.name = name, .target = target, .base = base, .run = run_pull};
+
+	return layer_do(v, &w, ret_error);
+}
+
+/* The monitor answers in words: only an empty answer is a success. */
+static int run_flush(virDomainPtr d, const struct layer_work *w)
+{
+	OWN(free) char *answer = NULL;
+	char command[160];
+
+	snprintf(command, sizeof(command),
+		 "qemu-io -d /machine/peripheral/%s/virtio-backend \"flush\"", w->target);
+	if (virDomainQemuMonitorCommand(d, command, &answer, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP) <
+	    0)
+		return -1;
+	return answer && answer[strspn(answer, "\r\n ")] ? -1 : 0;
+}
+
+int virt_layer_flush(struct virt *v, const char *name, const char *alias,
+		     char ret_error[static VIRT_ERROR_BYTES])
+{
+	struct layer_work w = {.name = name, .target = alias, .run = run_flush};
 
 	return layer_do(v, &w, ret_error);
 }

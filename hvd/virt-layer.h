@@ -23,6 +23,11 @@ int virt_layer_commit(struct virt *v, const char *name, const char *target, cons
 /* Starts to pull everything above `base` (NULL: everything) up into the active layer. */
 int virt_layer_pull(struct virt *v, const char *name, const char *target, const char *base,
 		    char ret_error[static VIRT_ERROR_BYTES]);
+/* QEMU's own memory of the disk's active layer is in the file, and the file on the disk. After a
+ * pull QEMU changes the header at once, and keeps the tables of what it pulled in memory until a
+ * guest flushes; libvirt has no call that flushes without a pause, so the monitor is asked. */
+int virt_layer_flush(struct virt *v, const char *name, const char *alias,
+		     char ret_error[static VIRT_ERROR_BYTES]);
 /* 1: one of these is under way; 0: none. */
 int virt_layer_job(struct virt *v, const char *name, const char *target);
 /* Ends it; when it returns 0 there is none. */

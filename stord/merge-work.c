@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include "confine.h"
 #include "fiber.h"
+#include "header.h"
 #include "layer.h"
 #include "log.h"
-#include "qcow2.h"
 #include "run.h"
 #include "stord.h"
 
@@ -43,35 +43,7 @@ static void find_ways(const struct daemon *d, const struct merge *m, struct ways
 	*ret_ways = w;
 }
 
-/* ---- headers and flushes, on a worker ---- */
-
-int header_stands_on(const char *path, const char *backing)
-{
-	char its[QCOW2_BACKING_MAX + 1];
-	OWN(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int r = fd < 0 ? -errno : qcow2_read_backing(fd, its);
-
-	return r < 0 ? r : strcmp(its, backing) == 0;
-}
-
-struct look {
-	const char *path, *backing;
-};
-
-static int look_work(void *arg)
-{
-	const struct look *l = arg;
-
-	return header_stands_on(l->path, l->backing);
-}
-
-/* (fiber) */
-static int stands_on(const char *path, const char *backing)
-{
-	struct look l = {path, backing};
-
-	return fiber_work(look_work, &l);
-}
+/* ---- flushes and modes ---- */
 
 static int flush_work(void *arg)
 {
@@ -203,29 +175,6 @@ static int pull_documents(struct daemon *d, const struct merge *m)
 	return r;
 }
 
-/* (fiber) What an earlier attempt finished and did not write down. 1: it is now; 0: there is work
- * to do. */
-static int finish_earlier(struct daemon *d, const struct merge *m, const struct ways *w)
-{
-	int r = stands_on(w->over, w->base);
-
-	if (r < 0)
-		return r;
-	if (r == 1) {
-		r = pull_documents(d, m);
-		return r < 0 ? r : 1;
-	}
-	if (m->is_long || !m->is_commit || !w->child[0] || !m->instance_id[0])
-		return 0;
-	r = stands_on(w->child_path, w->under);
-	if (r <= 0)
-		return r;
-	OWN(json_decref) json_t *children = json_pack("[s]", w->child);
-
-	r = children ? commit_documents(d, m, children) : -ENOMEM;
-	return r < 0 ? r : 1;
-}
-
 /* ---- by the guest's QEMU ---- */
 
 static int ask(const struct daemon *d, const struct merge *m, const char *method,
@@ -248,25 +197,18 @@ static int ask(const struct daemon *d, const struct merge *m, const char *method
 	return r;
 }
 
-static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
+/* The guest's QEMU has done its part, which the headers tell, and all of it is on the disk. */
+static int end_live(struct daemon *d, const struct merge *m, struct ways *w)
 {
-	int r = m->is_commit ? fiber_work(open_up_work, w->under) : 0;
+	int r = m->is_commit ? header_is(w->child_path, w->under) : header_is(w->over, w->base);
 
-	if (r == 0 && m->is_commit)
-		r = ask(d, m, "gureum.CommitLayer",
-			json_pack("{s:s, s:s, s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
-				  m->volume_id, "Top", w->over, "Base", w->under));
-	else if (r == 0)
-		r = ask(d, m, "gureum.PullLayers",
-			json_pack("{s:s, s:s, s:s*}", "InstanceId", m->instance_id, "VolumeId",
-				  m->volume_id, "Base", w->base[0] ? w->base : NULL));
-	if (r < 0)
-		return r;
-	/* What hvd saw may be the end of a job that somebody stopped: the header tells. */
-	r = m->is_commit ? stands_on(w->child_path, w->under) : stands_on(w->over, w->base);
 	if (r == 0)
 		return -ECANCELED;
 	if (r > 0)
+		r = ask(d, m, "gureum.FlushVolume",
+			json_pack("{s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
+				  m->volume_id));
+	if (r == 0)
 		r = flush(d, m->is_commit ? w->under : w->over);
 	if (r == 0 && m->is_commit)
 		r = flush(d, w->child_path);
@@ -277,6 +219,29 @@ static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
 	OWN(json_decref) json_t *children = json_pack("[s]", w->child);
 
 	return children ? commit_documents(d, m, children) : -ENOMEM;
+}
+
+static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
+{
+	/* An earlier stord may have asked for it already. */
+	int r = end_live(d, m, w);
+
+	if (r != -ECANCELED)
+		return r;
+	if (!m->is_commit) {
+		r = ask(d, m, "gureum.PullLayers",
+			json_pack("{s:s, s:s, s:s*}", "InstanceId", m->instance_id, "VolumeId",
+				  m->volume_id, "Base", w->base[0] ? w->base : NULL));
+	} else {
+		r = fiber_work(open_up_work, w->under);
+		if (r == 0)
+			r = ask(d, m, "gureum.CommitLayer",
+				json_pack("{s:s, s:s, s:s, s:s}", "InstanceId", m->instance_id,
+					  "VolumeId", m->volume_id, "Top", w->over, "Base",
+					  w->under));
+	}
+	/* What hvd saw may be the end of a job that somebody stopped. */
+	return r == 0 ? end_live(d, m, w) : r;
 }
 
 void merge_stop(struct daemon *d, const struct merge *m)
@@ -367,23 +332,23 @@ static int run_commit(struct daemon *d, const struct merge *m, struct ways *w)
 	return r == 0 ? commit_documents(d, m, children) : r;
 }
 
+/* The headers of all that a merge touches say what their documents say. */
+static int restore_headers(struct daemon *d, const struct merge *m, const struct ways *w)
+{
+	int r = headers_restore(d, m->over);
+
+	return r == 0 && w->child[0] ? header_restore(d, w->child) : r;
+}
+
 int merge_run(struct daemon *d, const struct merge *m)
 {
 	struct ways w;
 
 	find_ways(d, m, &w);
-	int r = finish_earlier(d, m, &w);
-
-	if (r != 0)
-		return r < 0 ? r : 0;
 	if (m->instance_id[0])
 		return run_live(d, m, &w);
-	r = stands_on(w.over, w.under);
-	if (r == 0 && !m->is_long) {
-		log_error(0, "a layer's header does not say what its document says", "FILE",
-			  w.over);
-		return -EUCLEAN;
-	}
+	int r = restore_headers(d, m, &w);
+
 	if (r < 0)
 		return r;
 	return m->is_commit && !m->is_long ? run_commit(d, m, &w) : run_pull(d, m, &w);

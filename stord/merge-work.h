@@ -1,7 +1,7 @@
 /*
  * One merge: the data's way and, when it is there, the documents'. merge.c chooses it and holds who
- * would notice. Everything here can be cut off and begun again; what an earlier attempt finished is
- * seen in the files' headers.
+ * would notice. Everything here can be cut off and begun again: the documents change last, when all
+ * is on the disk, and header.h puts back what was half done.
  */
 #pragma once
 
@@ -22,5 +22,3 @@ struct merge {
 int merge_run(struct daemon *d, const struct merge *m);
 /* (fiber) Ends the guest's part of one that is under way. */
 void merge_stop(struct daemon *d, const struct merge *m);
-/* (worker) The file's header says that it stands on `backing` ("": on nothing). Also -errno. */
-int header_stands_on(const char *path, const char *backing);

@@ -81,7 +81,11 @@ static int take_hold(struct call *c, struct taking *t, struct fault *f)
 			return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
 					 "An earlier snapshot of '%s' is still under way.",
 					 volume_id);
-		if (volume_prepare(c->daemon, volume_id) < 0)
+		r = volume_prepare(c->daemon, volume_id);
+		if (r == -EAGAIN)
+			return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+					 "The volume '%s' is still being let go of.", volume_id);
+		if (r < 0)
 			return fault_set(f, FAULT_INCORRECT_STATE,
 					 "The data of volume '%s' is not there.", volume_id);
 	}

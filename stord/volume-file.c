@@ -4,11 +4,31 @@
 #include <errno.h>
 #include <string.h>
 #include "fiber.h"
+#include "header.h"
 #include "hold.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
 #include "switch.h"
+
+/* A guest that died with a merge on its disk may have left headers that the documents do not agree
+ * with; while it runs, they are its own affair. */
+static int restore_chain(struct daemon *d, const char *volume_id)
+{
+	const struct doc *doc = store_find(d->store, "volume", volume_id);
+	char layer[FILE_NAME_MAX];
+
+	snprintf(layer, sizeof layer, "%s", doc ? jstr_or(doc->json, "_Layer", "") : "");
+	int r = headers_agree(d, layer);
+
+	doc = store_find(d->store, "volume", volume_id);
+	if (r != 0 || !doc)
+		return r < 0 ? r : 0;
+	r = switch_is_live(doc);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	return headers_restore(d, layer);
+}
 
 int volume_prepare(struct daemon *d, const char *volume_id)
 {
@@ -25,7 +45,8 @@ int volume_prepare(struct daemon *d, const char *volume_id)
 	doc = store_find(d->store, "volume", volume_id);
 	if (!doc)
 		return -ENOENT;
-	return layer_make(d, jstr_or(doc->json, "_Layer", ""), jbool(doc->json, "_Ready", 0));
+	r = layer_make(d, jstr_or(doc->json, "_Layer", ""), jbool(doc->json, "_Ready", 0));
+	return r == 0 ? restore_chain(d, volume_id) : r;
 }
 
 struct later {

@@ -1,0 +1,143 @@
+/* What a layer's file says it stands on, against its document. */
+#include "header.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include "confine.h"
+#include "fiber.h"
+#include "layer.h"
+#include "log.h"
+#include "qcow2.h"
+#include "run.h"
+#include "stord.h"
+
+#define TRIES	 30
+#define TRY_USEC 100000
+
+struct look {
+	const char *path, *backing;
+};
+
+static int look_work(void *arg)
+{
+	const struct look *l = arg;
+	char its[QCOW2_BACKING_MAX + 1];
+	OWN(fd_close) int fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int r = fd < 0 ? -errno : qcow2_read_backing(fd, its);
+
+	return r < 0 ? r : strcmp(its, l->backing) == 0;
+}
+
+int header_is(const char *path, const char *backing_path)
+{
+	struct look l = {path, backing_path};
+
+	return fiber_work(look_work, &l);
+}
+
+/* What the document says: its path, "" for none, and its format. */
+static void documented(const struct daemon *d, const struct doc *layer,
+		       char ret_path[static FILE_PATH_MAX], char ret_format[static 8])
+{
+	const struct doc *backing = layer_find(d->store, jstr(layer->json, "Backing"));
+
+	ret_path[0] = '\0';
+	if (backing)
+		file_path(d, backing->id, ret_path);
+	snprintf(ret_format, 8, "%s",
+		 backing ? jstr_or(backing->json, "Format", "qcow2") : "qcow2");
+}
+
+static int agrees(struct daemon *d, const struct doc *layer)
+{
+	char path[FILE_PATH_MAX], backing[FILE_PATH_MAX], format[8];
+
+	if (strcmp(jstr_or(layer->json, "Format", ""), "qcow2") != 0)
+		return 1;
+	file_path(d, layer->id, path);
+	documented(d, layer, backing, format);
+	int r = header_is(path, backing);
+
+	return r == -ENOENT ? 1 : r; /* not made yet */
+}
+
+/* One attempt. -EBUSY: a QEMU that is ending has it open still. */
+static int rewrite(const char *path, const char *backing, const char *format)
+{
+	const char *const with[] = {"rebase", "-q", "-u",   "-f", "qcow2", "-b",
+				    backing,  "-F", format, path, NULL};
+	const char *const without[] = {"rebase", "-q", "-u", "-f", "qcow2", "-b", "", path, NULL};
+	OWN(run_result_clear) struct run_result result = {0};
+	struct confined_file file = {path, 1};
+	int r = confine_qemu_img_chain(&file, 1, backing[0] ? with : without, &result);
+
+	if (r < 0 || result.status == 0)
+		return r;
+	if (strstr(result.err, "lock"))
+		return -EBUSY;
+	log_warning(0, "qemu-img failed", "QEMU_IMG", result.err, "FILE", path);
+	return -EIO;
+}
+
+int header_restore(struct daemon *d, const char *name)
+{
+	char path[FILE_PATH_MAX], backing[FILE_PATH_MAX], format[8];
+	int r = -EBUSY;
+
+	for (int i = 0; r == -EBUSY && i < TRIES; i++) {
+		const struct doc *layer = layer_find(d->store, name);
+		int is_right = layer ? agrees(d, layer) : -ENOENT;
+
+		if (is_right != 0)
+			return is_right < 0 ? is_right : 0;
+		layer = layer_find(d->store, name);
+		if (!layer)
+			return -ENOENT;
+		file_path(d, name, path);
+		documented(d, layer, backing, format);
+		if (i > 0)
+			(void)fiber_sleep(TRY_USEC); /* a shorter wait is no harm */
+		r = rewrite(path, backing, format);
+	}
+	if (r == 0)
+		log_info("a merge that was cut off is taken back", "FILE", path);
+	return r == -EBUSY ? -EAGAIN : r;
+}
+
+/* Calls `what` down the chain until one does not return 0. Names are copied: documents may change
+ * across waits. */
+static int each_down(struct daemon *d, const char *name, int (*what)(struct daemon *, const char *))
+{
+	char at[FILE_NAME_MAX];
+	int r = 0;
+
+	snprintf(at, sizeof at, "%s", name);
+	for (unsigned n = 0; r == 0 && at[0] && n < LAYERS_FOLLOWED; n++) {
+		r = what(d, at);
+		const struct doc *layer = layer_find(d->store, at);
+
+		snprintf(at, sizeof at, "%s", layer ? jstr_or(layer->json, "Backing", "") : "");
+	}
+	return r;
+}
+
+static int disagrees(struct daemon *d, const char *name)
+{
+	const struct doc *layer = layer_find(d->store, name);
+	int r = layer ? agrees(d, layer) : 1;
+
+	return r < 0 ? r : r == 0;
+}
+
+int headers_agree(struct daemon *d, const char *name)
+{
+	int r = each_down(d, name, disagrees);
+
+	return r < 0 ? r : r == 0;
+}
+
+int headers_restore(struct daemon *d, const char *name)
+{
+	return each_down(d, name, header_restore);
+}

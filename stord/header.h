@@ -1,0 +1,19 @@
+/*
+ * Headers: what a layer's file itself says it stands on. The documents are the truth; QEMU and
+ * qemu-img change a header when a merge ends, before all else that belongs to the merge is safe. So
+ * a file whose header differs is one whose merge was cut off: what the documents say is whole, and
+ * the header is put back before anybody opens it.
+ */
+#pragma once
+
+#include "daemon.h"
+
+/* (fiber) The header names `backing_path` ("": none). 1, 0 or -errno. */
+int header_is(const char *path, const char *backing_path);
+/* (fiber) The layer's header says what its document says when it returns 0. No guest has the layer
+ * open. */
+int header_restore(struct daemon *d, const char *name);
+/* (fiber) The chain from this layer down has none to put back: 1; 0 or -errno. */
+int headers_agree(struct daemon *d, const char *name);
+/* (fiber) All of the chain. */
+int headers_restore(struct daemon *d, const char *name);

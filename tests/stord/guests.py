@@ -1,0 +1,264 @@
+"""hvd's part in block storage without guests: an "instance" is a qemu-storage-daemon, which is QEMU's block layer with QMP and NBD.
+
+What hvd does by libvirt this does by QMP: a disk goes on in a new layer, layers are committed and pulled. It keeps hvd's promise
+about paths (hvd/layers.h) as well.
+"""
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+
+class Refused(Exception):
+    pass
+
+
+class Qemu:
+    """One instance's block layer."""
+
+    def __init__(self, directory, name):
+        self.socket = os.path.join(directory, f"{name}.qmp")
+        self.nbd = os.path.join(directory, f"{name}.nbd")
+        self.disks, self.n_nodes, self.old = {}, 0, set()
+        self.process = subprocess.Popen(
+            ["qemu-storage-daemon", "--chardev", f"socket,path={self.socket},server=on,wait=off,id=q", "--monitor", "chardev=q",
+             "--nbd-server", f"addr.type=unix,addr.path={self.nbd},max-connections=0"], stderr=subprocess.DEVNULL)
+        self.connection = None
+        while self.connection is None:
+            assert self.process.poll() is None
+            try:
+                s = socket.socket(socket.AF_UNIX)
+                s.connect(self.socket)
+                self.connection = s.makefile("rw")
+            except OSError:
+                s.close()
+                time.sleep(0.005)
+        self.connection.readline()
+        self.lock = threading.Lock()
+        self.qmp("qmp_capabilities")
+
+    def qmp(self, command, **arguments):
+        with self.lock:
+            self.connection.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+            self.connection.flush()
+            while True:
+                answer = json.loads(self.connection.readline())
+                if "error" in answer:
+                    raise Refused(answer["error"]["desc"])
+                if "return" in answer:
+                    return answer["return"]
+
+    def node(self, path):
+        self.n_nodes += 1
+        name = f"n{self.n_nodes}"
+        self.qmp("blockdev-add", **{"driver": "qcow2", "node-name": name, "file": {"driver": "file", "filename": path}})
+        return name
+
+    def plug(self, volume, path):
+        node = self.node(path)
+        self.qmp("block-export-add", **{"type": "nbd", "id": f"e-{volume}", "node-name": node, "name": volume, "writable": True})
+        self.disks[volume] = [node, path]
+
+    def unplug(self, volume):
+        self.stop_job(volume)
+        node, _ = self.disks.pop(volume)
+        self.qmp("block-export-del", id=f"e-{volume}", mode="hard")
+        while any(e["id"] == f"e-{volume}" for e in self.qmp("query-block-exports")):
+            time.sleep(0.005)
+        self.old.add(node)
+        self.wait_job(volume)
+
+    def switch(self, wanted):
+        """{volume: path}: all at one instant."""
+        for volume in wanted:
+            self.stop_job(volume)
+        nodes = {}
+        for volume in wanted:
+            self.n_nodes += 1
+            nodes[volume] = f"n{self.n_nodes}"
+        # Not blockdev-snapshot: its "backing": null is parsed in one thread of QEMU 7.2 and freed in another, and so often that counts.
+        self.qmp("transaction", actions=[{"type": "blockdev-snapshot-sync", "data": {
+            "node-name": self.disks[v][0], "snapshot-file": wanted[v], "snapshot-node-name": n, "format": "qcow2", "mode": "existing"}}
+            for v, n in nodes.items()])
+        for volume, node in nodes.items():
+            self.old.add(self.disks[volume][0])
+            self.disks[volume] = [node, wanted[volume]]
+
+    def job(self, volume):
+        return any(j["id"] == f"j-{volume}" for j in self.qmp("query-jobs"))
+
+    def stop_job(self, volume):
+        try:
+            self.qmp("job-cancel", id=f"j-{volume}")
+        except Refused:
+            pass
+        self.wait_job(volume)
+
+    def wait_job(self, volume):
+        while self.job(volume):
+            time.sleep(0.005)
+        # What a job took out of the chain is ours to close, as libvirt does.
+        for node in sorted(self.old):
+            try:
+                self.qmp("blockdev-del", **{"node-name": node})
+                self.old.discard(node)
+            except Refused:
+                pass  # still in a chain, or closed by another thread
+
+    def commit(self, volume, top, base):
+        self.qmp("block-commit", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], "top": top, "base": base})
+
+    def pull(self, volume, base):
+        more = {"base": base} if base else {}
+        self.qmp("block-stream", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], **more})
+
+    def url(self, volume):
+        return f"nbd+unix:///{volume}?socket={self.nbd}"
+
+    def flush_and_end(self):
+        self.process.terminate()
+        self.process.wait()
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Guests:
+    """The daemon at hvd.sock, and its instances."""
+
+    def __init__(self, stord):
+        self.stord, self.instances, self.epoch = stord, {}, {}
+        self.directory = os.path.join(stord.root, "guests")
+        os.makedirs(self.directory, exist_ok=True)
+        self.lock = threading.RLock()
+        self.n_starts, self.refuse = 0, False
+        self.server, self.open = None, []
+        self.listen()
+
+    # ---- what a test does ----
+
+    def start(self, instance):
+        self.n_starts += 1
+        self.instances[instance] = Qemu(self.directory, f"{instance}.{self.n_starts}")
+
+    def plug(self, instance, volume, device="/dev/sdf"):
+        """As hvd does: ask for the path, and use it only if nothing has changed since."""
+        while True:
+            with self.lock:
+                epoch = self.epoch.get(instance, 0)
+            path = self.stord("ec2.AttachVolume", VolumeId=volume, InstanceId=instance, Device=device)["_Path"]
+            with self.lock:
+                if epoch == self.epoch.get(instance, 0):
+                    if volume not in self.instances[instance].disks:
+                        self.instances[instance].plug(volume, path)
+                    return
+
+    def unplug(self, instance, volume):
+        with self.lock:
+            if instance in self.instances and volume in self.instances[instance].disks:
+                self.instances[instance].unplug(volume)
+
+    def end(self, instance, how="flush_and_end"):
+        """The instance's QEMU ends, orderly or by kill -9; its volumes stay attached."""
+        with self.lock:
+            getattr(self.instances.pop(instance), how)()
+
+    def close(self):
+        self.hang_up()
+        for instance in list(self.instances):
+            self.end(instance)
+
+    # ---- the daemon ----
+
+    def listen(self):
+        path = os.path.join(self.stord.root, "run", "hvd.sock")
+        if os.path.exists(path):
+            os.unlink(path)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(path)
+        self.server.listen(64)
+        threading.Thread(target=self.accept, args=(self.server,), daemon=True).start()
+
+    def hang_up(self):
+        """hvd dies: calls under way have no answer, and what it knew of paths is forgotten."""
+        if self.server.fileno() >= 0:
+            self.server.shutdown(socket.SHUT_RDWR)
+            self.server.close()
+        for s in self.open:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.open = []
+
+    def accept(self, server):
+        while True:
+            try:
+                s, _ = server.accept()
+            except OSError:
+                return
+            self.open.append(s)
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    def serve(self, s):
+        buffer = b""
+        with s:
+            while True:
+                try:
+                    data = s.recv(65536)
+                except OSError:
+                    return
+                if not data:
+                    return
+                buffer += data
+                while b"\0" in buffer:
+                    message, buffer = buffer.split(b"\0", 1)
+                    call = json.loads(message)
+                    try:
+                        reply = {"parameters": self.answer(call["method"], call["parameters"])}
+                    except Exception as e:  # an instance that a test killed in the middle of it fails in many ways
+                        reply = {"error": "IncorrectState", "parameters": {"status": 400, "message": str(e)}}
+                    try:
+                        s.sendall(json.dumps(reply).encode() + b"\0")
+                    except OSError:
+                        return
+
+    def answer(self, method, p):
+        if method == "ec2.DescribeInstances":
+            return {"Reservations": [{"Instances": [{"InstanceId": p["InstanceIds"][0], "RootDeviceName": "/dev/xvda"}]}]}
+        if method == "gureum.SwitchLayers":
+            return self.switch(p)
+        volume, qemu = p["VolumeId"], self.instances.get(p["InstanceId"])
+        if not qemu or volume not in qemu.disks:
+            raise Refused("no running guest")
+        if method == "gureum.StopMerge":
+            qemu.stop_job(volume)
+            return {}
+        qemu.wait_job(volume)
+        if method == "gureum.FlushVolume":
+            subprocess.run(["qemu-io", "-f", "raw", "-c", "flush", qemu.url(volume)], check=True, stdout=subprocess.DEVNULL)
+            return {}
+        if method == "gureum.CommitLayer":
+            qemu.commit(volume, p["Top"], p["Base"])
+        else:
+            qemu.pull(volume, p.get("Base"))
+        qemu.wait_job(volume)
+        return {}
+
+    def switch(self, p):
+        with self.lock:
+            qemu, instance = self.instances.get(p["InstanceId"]), p["InstanceId"]
+            disks = {d["VolumeId"]: d.get("Path") for d in p["Disks"]}
+            live = {v: path for v, path in disks.items() if qemu and v in qemu.disks}
+            wanted = {v: path for v, path in live.items() if path and qemu.disks[v][1] != path}
+            if wanted and self.refuse:
+                raise Refused("as the test wants")
+            if wanted:
+                qemu.switch(wanted)
+            if len(live) < len(disks):
+                self.epoch[instance] = self.epoch.get(instance, 0) + 1
+            return {"Live": bool(live)}

@@ -1,0 +1,287 @@
+"""Random operations beside a model of what each volume and snapshot holds; the same with kill -9 of stord, hvd and QEMU."""
+import os
+import random
+import subprocess
+import threading
+
+import pytest
+
+from conftest import Fault, Gone, until
+from guests import Guests
+
+SPOTS = [n * 11 * 65536 + n % 3 * 4096 for n in range(24)]  # some within a cluster, some at its beginning
+BYTES = 3 * 32768
+ZONES = ["us-east-1a", "us-east-1b"]
+INSTANCES = ["i-0123456789abcdef0", "i-00000000000000001"]
+
+
+def qemu_io(target, *commands, mode=()):
+    arguments = [a for c in commands for a in ("-c", c)]
+    r = subprocess.run(["qemu-io", *mode, *arguments, target], capture_output=True, text=True)
+    said = "\n".join(line for line in (r.stdout + r.stderr).split("\n") if "bytes at" not in line and "ops;" not in line or "failed" in line)
+    if r.returncode != 0 or "failed" in said:
+        raise AssertionError(f"{target}: {said}")
+
+
+class World:
+    """stord, its guests, and the model: for each id what is at each spot."""
+
+    def __init__(self, stord, seed):
+        self.stord, self.random, self.guests = stord, random.Random(seed), Guests(stord)
+        self.volumes, self.snapshots, self.attached, self.sizes = {}, {}, {}, {}
+        self.n_done, self.counts = 0, {}
+        for i in INSTANCES:
+            self.guests.start(i)
+
+    # ---- operations ----
+
+    def step(self):
+        names = ["create"] * 2 + ["write"] * 6 + ["snapshot"] * 5 + ["forget"] * 4 + ["restore"] * 3 + ["attach"] * 4 + ["detach"] * 2 + \
+            ["delete"] * 2 + ["together"] + ["reboot"]
+        name = self.random.choice(names)
+        if getattr(self, name)() is not False:
+            self.n_done += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def some(self, of):
+        return self.random.choice(sorted(of)) if of else None
+
+    def create(self):
+        if len(self.volumes) > 8:
+            return False
+        v = self.stord.create(Size=1, AvailabilityZone=self.random.choice(ZONES))
+        self.volumes[v], self.sizes[v] = [0] * len(SPOTS), 1
+
+    def restore(self):
+        s = self.some(self.snapshots)
+        if not s or len(self.volumes) > 8:
+            return False
+        size = self.random.choice([self.sizes[s], self.sizes[s] + 1])
+        v = self.stord.create(SnapshotId=s, AvailabilityZone=self.random.choice(ZONES), Size=size)
+        self.volumes[v], self.sizes[v] = list(self.snapshots[s]), size
+
+    def write(self):
+        v = self.some(self.attached)
+        if not v:
+            return False
+        spots = self.random.sample(range(len(SPOTS)), 4)
+        pattern = self.random.randrange(1, 256)
+        zero = self.random.random() < 0.2
+        command = "write -z" if zero else f"write -P {pattern}"
+        qemu_io(self.guests.instances[self.attached[v]].url(v), *[f"{command} {SPOTS[s]} {BYTES}" for s in spots], "flush", mode=("-f", "raw"))
+        for s in spots:
+            self.volumes[v][s] = 0 if zero else pattern
+
+    def snapshot(self):
+        v = self.some(self.volumes)
+        if not v or len(self.snapshots) > 30:
+            return False
+        if v not in self.attached:
+            self.stord.available(v)
+        s = self.stord("ec2.CreateSnapshot", VolumeId=v)
+        assert s["State"] == "completed"
+        self.snapshots[s["SnapshotId"]], self.sizes[s["SnapshotId"]] = list(self.volumes[v]), self.sizes[v]
+
+    def together(self):
+        i = self.random.choice(INSTANCES)
+        if i not in self.attached.values():
+            return False
+        for s in self.stord("ec2.CreateSnapshots", InstanceSpecification={"InstanceId": i})["Snapshots"]:
+            self.snapshots[s["SnapshotId"]] = list(self.volumes[s["VolumeId"]])
+            self.sizes[s["SnapshotId"]] = self.sizes[s["VolumeId"]]
+
+    def forget(self):
+        s = self.some(self.snapshots)
+        if not s:
+            return False
+        del self.snapshots[s]
+        self.stord("ec2.DeleteSnapshot", SnapshotId=s)
+
+    def attach(self):
+        v = self.some(set(self.volumes) - set(self.attached))
+        if not v:
+            return False
+        self.stord.available(v)
+        i = self.random.choice(INSTANCES)
+        self.guests.plug(i, v)
+        self.attached[v] = i
+
+    def detach(self):
+        v = self.some(self.attached)
+        if not v:
+            return False
+        i = self.attached.pop(v)
+        self.guests.unplug(i, v)
+        self.stord("ec2.DetachVolume", VolumeId=v, InstanceId=i)
+
+    def delete(self):
+        v = self.some(set(self.volumes) - set(self.attached))
+        if not v:
+            return False
+        self.stord.available(v)
+        del self.volumes[v]
+        self.stord("ec2.DeleteVolume", VolumeId=v)
+
+    def reboot(self, how=None):
+        """An instance's QEMU ends, orderly or not, and is started again."""
+        i = self.random.choice(INSTANCES)
+        self.guests.end(i, how or self.random.choice(["kill", "flush_and_end"]))
+        self.guests.start(i)
+        for v in sorted(v for v, its in self.attached.items() if its == i):
+            self.guests.plug(i, v)
+
+    # ---- comparing ----
+
+    def compare(self):
+        shown = {v["VolumeId"]: v for v in self.stord("ec2.DescribeVolumes")["Volumes"]}
+        assert set(shown) == set(self.volumes)
+        for v, contents in self.volumes.items():
+            assert shown[v]["Size"] == self.sizes[v]
+            reads = [f"read -P {p} {SPOTS[n]} {BYTES}" for n, p in enumerate(contents)]
+            if v in self.attached:
+                qemu_io(self.guests.instances[self.attached[v]].url(v), *reads, mode=("-f", "raw", "-r"))
+            else:
+                self.stord.available(v)
+                self.read_layer(lambda v=v: self.stord.volume(v), reads)
+        for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]:
+            reads = [f"read -P {p} {SPOTS[n]} {BYTES}" for n, p in enumerate(self.snapshots[s["SnapshotId"]])]
+            self.read_layer(lambda s=s: self.stord("ec2.DescribeSnapshots", SnapshotIds=[s["SnapshotId"]])["Snapshots"][0], reads)
+
+    def read_layer(self, show, reads):
+        """By path; a merge may take the file away between the question and the opening: then it is another file by now."""
+        while True:
+            layer = show()["_Layer"]
+            try:
+                return qemu_io(os.path.join(self.stord.state, layer), *reads, mode=("-r", "-U"))
+            except AssertionError:
+                if show()["_Layer"] == layer:
+                    raise
+
+    def all_go(self):
+        """Nothing is left when all is deleted, in any order."""
+        for i in INSTANCES:
+            self.guests.end(i)
+        things = [("ec2.DeleteVolume", {"VolumeId": v, "_Force": True}) for v in self.volumes] + \
+            [("ec2.DeleteSnapshot", {"SnapshotId": s}) for s in self.snapshots]
+        self.random.shuffle(things)
+        for method, parameters in things:
+            self.stord(method, **parameters)
+        until(lambda: self.stord.files() == set())
+
+    def files_are_sound(self, allowed=(0,)):
+        for name in self.stord.files():
+            if name.endswith(".qcow2"):
+                r = subprocess.run(["qemu-img", "check", "-U", os.path.join(self.stord.state, name)], capture_output=True, text=True)
+                assert r.returncode in allowed, r.stdout + r.stderr
+
+
+@pytest.fixture
+def world(stord):
+    made = World(stord, int(os.environ.get("SEED", "7")))
+    yield made
+    made.guests.close()
+
+
+def test_200_random_operations_agree_with_the_model(world):
+    while world.n_done < 200:
+        world.step()
+        if world.n_done % 40 == 0:
+            world.compare()
+    world.compare()
+    for i in INSTANCES:
+        world.guests.end(i)
+    world.files_are_sound((0, 3))  # QEMU that was killed leaves clusters that nobody uses
+    for i in INSTANCES:
+        world.guests.start(i)
+    world.all_go()
+
+
+class Life(threading.Thread):
+    """Steps until stord dies."""
+
+    def __init__(self, world):
+        super().__init__()
+        self.world, self.wrong = world, None
+
+    def run(self):
+        try:
+            while True:
+                self.world.step()
+        except Gone:
+            pass
+        except Fault as e:
+            if e.code != "ServiceUnavailable":
+                self.wrong = e
+        except Exception as e:
+            self.wrong = e
+
+
+def adopt(world):
+    """What was asked for and not answered may have happened or not."""
+    volumes = {v["VolumeId"]: v for v in world.stord("ec2.DescribeVolumes")["Volumes"]}
+    snapshots = {s["SnapshotId"]: s for s in world.stord("ec2.DescribeSnapshots")["Snapshots"]}
+    for v in set(volumes) - set(world.volumes):
+        origin = volumes[v]["SnapshotId"]
+        world.volumes[v] = list(world.snapshots[origin]) if origin in world.snapshots else world.lost.get(v) or [0] * len(SPOTS)
+        world.sizes[v] = volumes[v]["Size"]
+    assert set(world.volumes) == set(volumes), "a volume that was answered is there"
+    assert set(world.snapshots) <= set(snapshots), "a snapshot that was answered is there"
+    for s in set(snapshots) - set(world.snapshots):
+        v = snapshots[s]["VolumeId"]
+        world.snapshots[s] = world.lost.get(s) or list(world.volumes[v])
+        world.sizes[s] = snapshots[s]["VolumeSize"]
+    for v, row in volumes.items():
+        if row["Attachments"] and v not in world.attached:
+            i = row["Attachments"][0]["InstanceId"]
+            world.guests.unplug(i, v)
+            world.stord("ec2.DetachVolume", VolumeId=v)
+        elif v in world.attached and not row["Attachments"]:
+            world.guests.unplug(world.attached.pop(v), v)
+
+
+def remember(world):
+    """Deletions forget in the model first: a deletion that did not happen brings its contents back."""
+    forget, delete = world.forget, world.delete
+
+    def keep(of, action):
+        before = {k: list(v) for k, v in of.items()}
+        result = action()
+        return before, result
+
+    def forget_kept():
+        world.lost.update({k: list(v) for k, v in world.snapshots.items()})
+        return forget()
+
+    def delete_kept():
+        world.lost.update({k: list(v) for k, v in world.volumes.items()})
+        return delete()
+    world.forget, world.delete, world.lost = forget_kept, delete_kept, {}
+
+
+def test_kill_9_of_stord_hvd_and_qemu_at_any_moment_loses_nothing(world):
+    remember(world)
+    stord, rng = world.stord, random.Random(5)
+    for number in range(int(os.environ.get("ROUNDS", "12"))):
+        life = Life(world)
+        life.start()
+        threading.Event().wait(rng.random() * 1.2)  # the moment is what is tested
+        if number % 3 == 1:
+            world.guests.hang_up()
+            threading.Event().wait(rng.random() * 0.1)
+        stord.kill()
+        life.join()
+        assert life.wrong is None, repr(life.wrong)
+        if number % 3 == 1:
+            world.guests.listen()
+        if number % 3 == 2:
+            world.guests.end(INSTANCES[0], "kill")
+        stord.start()
+        until(lambda: all(s["State"] == "completed" for s in stord("ec2.DescribeSnapshots")["Snapshots"]))
+        until(lambda: not [v for v in stord("ec2.DescribeVolumes")["Volumes"] if v["State"] == "creating" or "_NextLayer" in v])
+        if number % 3 == 2:
+            world.guests.start(INSTANCES[0])
+        adopt(world)
+        for v, i in sorted(world.attached.items()):
+            world.guests.plug(i, v)
+        world.compare()
+    world.all_go()
