@@ -84,6 +84,7 @@ static json_t *interface_of(const json_t *eni)
 					      "VpcId",
 					      "InterfaceType",
 					      "_Tap",
+					      "_PrivateDnsNameOptions",
 					      NULL};
 	static const char *const attachment[] = {
 		"AttachTime",  "AttachmentId", "DeleteOnTermination",
@@ -132,7 +133,8 @@ int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 					      "SourceDestCheck"};
 	json_t *list = interfaces_of(interfaces);
 	const json_t *first = json_array_get(list, 0);
-	json_t *groups = json_object_get(first, "Groups");
+	json_t *groups = json_object_get(first, "Groups"),
+	       *options = json_object_get(first, "_PrivateDnsNameOptions");
 	int r = jset_new(instance, "NetworkInterfaces", list);
 
 	for (size_t i = 0; r == 0 && i < sizeof(members) / sizeof(members[0]); i++)
@@ -142,6 +144,8 @@ int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 				  jpath(first, "Association.PublicIp"));
 	if (r == 0)
 		r = jset(instance, "PrivateDnsName", jstr_or(first, "PrivateDnsName", ""));
+	if (r == 0 && options)
+		r = jset_new(instance, "PrivateDnsNameOptions", json_deep_copy(options));
 	if (r == 0) {
 		const char *name = jpath_str(first, "Association.PublicDnsName");
 		r = jset(instance, "PublicDnsName", name ? name : "");

@@ -263,7 +263,7 @@ static int interfaces_check(const struct launch *l, const json_t *given, struct 
 	return 0;
 }
 
-int launch_read_interfaces(struct call *c, json_t *parameters, struct launch *l, struct fault *f)
+static int read_interfaces(struct call *c, json_t *parameters, struct launch *l, struct fault *f)
 {
 	static const char *const instead[][2] = {{"SubnetId", "subnet ID"},
 						 {"SecurityGroupIds", "security groups"},
@@ -290,4 +290,18 @@ int launch_read_interfaces(struct call *c, json_t *parameters, struct launch *l,
 		if ((r = read_interface(interface, l, f)) < 0)
 			return r;
 	return interfaces_check(l, given, f);
+}
+
+/* netd makes the names: what the launch does not say, the subnet says. */
+int launch_read_interfaces(struct call *c, json_t *parameters, struct launch *l, struct fault *f)
+{
+	json_t *options = json_object_get(parameters, "PrivateDnsNameOptions"), *spec;
+	size_t i;
+	int r = read_interfaces(c, parameters, l, f);
+
+	json_array_foreach (l->interfaces, i, spec)
+		if (r == 0 && options &&
+		    json_object_set(spec, "_PrivateDnsNameOptions", options) < 0)
+			r = -ENOMEM;
+	return r;
 }

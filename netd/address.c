@@ -119,16 +119,22 @@ static void dashed(const char *address, char ret_text[static IP_TEXT_MAX])
 		*p = '-';
 }
 
+void address_zone(const char *region, char ret_zone[static ADDRESS_NAME_MAX])
+{
+	if (strcmp(region, "us-east-1") == 0)
+		snprintf(ret_zone, ADDRESS_NAME_MAX, "ec2.internal");
+	else
+		snprintf(ret_zone, ADDRESS_NAME_MAX, "%s.compute.internal", region);
+}
+
 void address_private_name(const char *region, const char *address,
 			  char ret_name[static ADDRESS_NAME_MAX])
 {
-	char ip[IP_TEXT_MAX];
+	char ip[IP_TEXT_MAX], zone[ADDRESS_NAME_MAX];
 
 	dashed(address, ip);
-	if (strcmp(region, "us-east-1") == 0)
-		snprintf(ret_name, ADDRESS_NAME_MAX, "ip-%s.ec2.internal", ip);
-	else
-		snprintf(ret_name, ADDRESS_NAME_MAX, "ip-%s.%s.compute.internal", ip, region);
+	address_zone(region, zone);
+	snprintf(ret_name, ADDRESS_NAME_MAX, "ip-%s.%.70s", ip, zone);
 }
 
 void address_public_name(const char *region, const char *address,

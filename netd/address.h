@@ -28,6 +28,8 @@ int address_take_public(const struct call *c, char ret_text[static IP_TEXT_MAX],
 /* "ip-172-31-0-5.ec2.internal", "ip-172-31-0-5.ap-northeast-2.compute.internal" */
 void address_private_name(const char *region, const char *address,
 			  char ret_name[static ADDRESS_NAME_MAX]);
+/* "ec2.internal", "ap-northeast-2.compute.internal": what private names end with. */
+void address_zone(const char *region, char ret_zone[static ADDRESS_NAME_MAX]);
 /* "ec2-198-18-0-5.compute-1.amazonaws.com",
  * "ec2-198-18-0-5.ap-northeast-2.compute.amazonaws.com" */
 void address_public_name(const char *region, const char *address,

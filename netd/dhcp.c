@@ -197,13 +197,14 @@ static void write_configuration(struct writer *w, const struct plan *plan,
 				const struct plan_guest *g)
 {
 	uint32_t mask = g->plen ? ~0u << (32 - g->plen) : 0;
+	const char *host_name = g->is_resource_named ? g->instance : g->host_name;
 	const uint8_t mtu[2] = {PLAN_MTU >> 8, PLAN_MTU & 255};
 
 	option32(w, OPTION_MASK, mask);
 	option32(w, OPTION_ROUTER, g->gateway);
 	option_list(w, OPTION_DNS, plan->dns_servers, plan->n_dns_servers);
 	option(w, OPTION_MTU, mtu, sizeof mtu);
-	option(w, OPTION_HOST_NAME, g->host_name, strlen(g->host_name));
+	option(w, OPTION_HOST_NAME, host_name, strlen(host_name));
 	option(w, OPTION_DOMAIN, plan->domain, strlen(plan->domain));
 	option32(w, OPTION_BROADCAST, g->gateway | ~mask);
 	option_list(w, OPTION_NTP, plan->ntp_servers, plan->n_ntp_servers);

@@ -33,12 +33,21 @@ static int is_private(uint32_t a)
 	return a >> 24 == 10 || a >> 20 == (172u << 4 | 1) || a >> 16 == (192u << 8 | 168);
 }
 
+static int is_name(const char *name, const char *host, size_t n_host)
+{
+	return strlen(name) == n_host && strncasecmp(name, host, n_host) == 0;
+}
+
+/* By address, or by instance where that is asked for. */
 static const struct plan_guest *guest_by_name(const struct plan *p, const char *host, size_t n_host)
 {
-	for (size_t i = 0; i < p->n_guests; i++)
-		if (strlen(p->guests[i].host_name) == n_host &&
-		    strncasecmp(p->guests[i].host_name, host, n_host) == 0)
-			return &p->guests[i];
+	for (size_t i = 0; i < p->n_guests; i++) {
+		const struct plan_guest *g = &p->guests[i];
+
+		if (is_name(g->host_name, host, n_host) ||
+		    (g->has_resource_record && is_name(g->instance, host, n_host)))
+			return g;
+	}
 	return NULL;
 }
 
@@ -86,7 +95,10 @@ static int know_reverse(const struct plan *p, const char *name, struct knowledge
 	for (size_t i = 0; i < p->n_guests; i++)
 		if (p->guests[i].address == address) {
 			k->type = LDNS_RR_TYPE_PTR;
-			snprintf(k->data, sizeof k->data, "%s.%s.", p->guests[i].host_name,
+			snprintf(k->data, sizeof k->data, "%s.%s.",
+				 p->guests[i].is_resource_named && p->guests[i].has_resource_record
+					 ? p->guests[i].instance
+					 : p->guests[i].host_name,
 				 p->zone);
 			return 1;
 		} else if (p->guests[i].public_address == address && p->guests[i].ptr_record[0]) {

@@ -48,3 +48,9 @@ void interface_clear_association(json_t *json, json_t *private);
 /* {AttachmentId, InstanceId, …}: a new attachment as of now. */
 json_t *attachment_json(const struct call *c, const char *instance_id, int device_index,
 			int is_deleted_with_instance);
+
+/* interface-name.c: the interface, attached at its birth, gets the names that its instance is
+ * launched with: _PrivateDnsNameOptions {HostnameType, EnableResourceNameDnsARecord,
+ * EnableResourceNameDnsAAAARecord} and PrivateDnsName. 0 or -ENOMEM. */
+int interface_name_at_launch(const struct call *c, json_t *parameters, const json_t *subnet,
+			     json_t *json);

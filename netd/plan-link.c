@@ -137,6 +137,18 @@ void plan_gateway(struct making *m)
 
 /* ---- interfaces ---- */
 
+static void name_by_instance(const json_t *eni, struct plan_guest *g)
+{
+	const json_t *options = json_object_get(eni, "_PrivateDnsNameOptions");
+
+	if (!options)
+		return;
+	snprintf(g->instance, sizeof g->instance, "%s",
+		 jpath_str(eni, "Attachment.InstanceId") ?: "");
+	g->is_resource_named = strcmp(jstr_or(options, "HostnameType", ""), "resource-name") == 0;
+	g->has_resource_record = jbool(options, "EnableResourceNameDnsARecord", 0);
+}
+
 static int plan_guest(struct making *m, const json_t *eni, const json_t *private_address,
 		      const struct plan_guest *like)
 {
@@ -149,6 +161,8 @@ static int plan_guest(struct making *m, const json_t *eni, const json_t *private
 	if (ip_parse(jstr(private_address, "PrivateIpAddress"), &g->address) < 0)
 		return -EINVAL;
 	g->is_primary = jbool(private_address, "Primary", 0);
+	if (g->is_primary)
+		name_by_instance(eni, g);
 	snprintf(g->host_name, sizeof g->host_name, "ip-%u-%u-%u-%u", g->address >> 24,
 		 g->address >> 16 & 255, g->address >> 8 & 255, g->address & 255);
 	snprintf(g->public_name, sizeof g->public_name, "%s",

@@ -64,9 +64,12 @@ struct plan_guest {
 	uint32_t address, gateway, plen;
 	uint32_t public_address; /* 0: none */
 	int is_primary;
-	char host_name[64];    /* "ip-10-0-1-10" */
-	char public_name[128]; /* "ec2-….amazonaws.com", "" if none */
-	char ptr_record[256];  /* what the public address is called in reverse, "" if not said */
+	char host_name[64];	 /* "ip-10-0-1-10" */
+	char instance[ID_MAX];	 /* "i-…" of a primary address at an instance's first interface */
+	int is_resource_named;	 /* the instance is called by its id */
+	int has_resource_record; /* the id is resolved, too */
+	char public_name[128];	 /* "ec2-….amazonaws.com", "" if none */
+	char ptr_record[256];	 /* what the public address is called in reverse, "" if not said */
 };
 
 /* One IPv6 address of one interface. Those of one interface follow one another. */

@@ -356,12 +356,13 @@ int delete_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 static const struct {
 	const char *member;
 	int is_settable;
+	const char *option; /* what it is called in PrivateDnsNameOptionsOnLaunch */
 } subnet_attributes[] = {
 	{"MapPublicIpOnLaunch", 1},
 	{"AssignIpv6AddressOnCreation", 0},
 	{"EnableDns64", 0},
 	{"MapCustomerOwnedIpOnLaunch", 0},
-	{"EnableResourceNameDnsARecordOnLaunch", 0},
+	{"EnableResourceNameDnsARecordOnLaunch", 1, "EnableResourceNameDnsARecord"},
 	{"EnableResourceNameDnsAAAARecordOnLaunch", 0},
 	{"DisableLniAtDeviceIndex", 0},
 };
@@ -375,6 +376,7 @@ int modify_subnet_attribute(struct call *c, json_t *parameters, json_t **ret_rep
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = doc_edit(subnet);
+	json_t *options = json_object_get(json, "PrivateDnsNameOptionsOnLaunch");
 
 	for (size_t i = 0; i < sizeof subnet_attributes / sizeof *subnet_attributes; i++) {
 		const char *member = subnet_attributes[i].member;
@@ -386,14 +388,16 @@ int modify_subnet_attribute(struct call *c, json_t *parameters, json_t **ret_rep
 		if (!subnet_attributes[i].is_settable && json_is_true(value))
 			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
 					 member);
-		if (subnet_attributes[i].is_settable && json_object_set(json, member, value) < 0)
+		if (!subnet_attributes[i].is_settable)
+			continue;
+		if (json_object_set(subnet_attributes[i].option ? options : json,
+				    subnet_attributes[i].option ?: member, value) < 0)
 			return -ENOMEM;
 	}
 	const char *hostname_type = jstr(parameters, "PrivateDnsHostnameTypeOnLaunch");
 
-	if (hostname_type && strcmp(hostname_type, "ip-name") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Instances are named by address only");
+	if (hostname_type && jset(options, "HostnameType", hostname_type) < 0)
+		return -ENOMEM;
 	n += !!hostname_type;
 	if (n != 1)
 		return fault_set(f,

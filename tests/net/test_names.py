@@ -81,3 +81,27 @@ def test_metadata_is_answered_through_a_passed_socket(guests, netd):
             assert client.recv(9) == b"hello"
             server.close()
     assert guest.ping("169.254.169.254") == 1
+
+
+def test_instances_can_be_named_by_their_ids(netd, vpc, guests):
+    vpc_id = vpc("10.61.0.0/16")
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.61.1.0/24")["Subnet"]["SubnetId"]
+    netd.ec2("ModifySubnetAttribute", SubnetId=subnet, PrivateDnsHostnameTypeOnLaunch="resource-name")
+    plain = guests(public=False, SubnetId=subnet)
+    assert plain.dhcp()["hostname"] == plain.instance
+    assert plain.private_name == f"{plain.instance}.ec2.internal"
+    assert dns(plain, "10.61.0.2", plain.private_name) == (3, [])  # no record is asked for
+    netd.ec2("ModifySubnetAttribute", SubnetId=subnet, EnableResourceNameDnsARecordOnLaunch={"Value": True})
+    (shown,) = netd.ec2("DescribeSubnets", SubnetIds=[subnet])["Subnets"]
+    assert shown["PrivateDnsNameOptionsOnLaunch"]["EnableResourceNameDnsARecord"] is True
+
+    named = guests(public=False, SubnetId=subnet)
+    by_address = "ip-" + named.address.replace(".", "-") + ".ec2.internal"
+    assert dns(plain, "10.61.0.2", named.private_name) == dns(plain, "10.61.0.2", by_address) == (0, [named.address])
+    reverse = ".".join(reversed(named.address.split("."))) + ".in-addr.arpa"
+    code, (pointer,) = dns(plain, "10.61.0.2", reverse, kind=12)
+    assert code == 0 and named.instance.encode() in pointer
+
+    # A launch may say otherwise.
+    other = guests(public=False, SubnetId=subnet, _PrivateDnsNameOptions={"HostnameType": "ip-name"})
+    assert other.private_name.startswith("ip-10-61-1-") and other.dhcp()["hostname"] == other.private_name.split(".")[0]
