@@ -15,6 +15,12 @@
 
 OWN_DEFINE(xmlDoc *, xmlFreeDoc);
 
+const char *const domain_limit_names[DOMAIN_LIMITS] = {
+	"total_bytes_sec",	     "total_iops_sec", "total_bytes_sec_max",
+	"total_iops_sec_max",	     "size_iops_sec",  "total_bytes_sec_max_length",
+	"total_iops_sec_max_length",
+};
+
 /* The tree under construction. A failed allocation is remembered, so that builders need not
  * check each step. */
 struct builder {
@@ -179,6 +185,21 @@ static void volume_serial(const char *volume_id, char ret_serial[static 24])
 	ret_serial[n] = '\0';
 }
 
+static void add_limits(struct builder *b, xmlNode *disk, const struct domain_limits *limits)
+{
+	xmlNode *tune = NULL;
+	char value[24];
+
+	for (size_t i = 0; i < DOMAIN_LIMITS; i++) {
+		if (limits->of[i] <= 0)
+			continue;
+		if (!tune)
+			tune = add(b, disk, "iotune", NULL);
+		snprintf(value, sizeof(value), "%lld", (long long)limits->of[i]);
+		text(b, add(b, tune, domain_limit_names[i], NULL), value);
+	}
+}
+
 /* Slot 0 of the bus for what comes and goes: the place is not for us to say. */
 static void add_disk(struct builder *b, xmlNode *devices, const struct domain_disk *d,
 		     const char *cache, unsigned bus, unsigned slot)
@@ -197,6 +218,7 @@ static void add_disk(struct builder *b, xmlNode *devices, const struct domain_di
 	text(b, add(b, disk, "serial", NULL), serial);
 	if (d->is_shared)
 		add(b, disk, "shareable", NULL);
+	add_limits(b, disk, &d->limits);
 	if (slot)
 		on_bus(b, disk, bus, slot);
 }
@@ -365,11 +387,18 @@ void domain_uuid(const char *instance_id, char ret_uuid[static DOMAIN_UUID_BYTES
 	}
 }
 
+void domain_limits_read(struct domain_limits *limits, const json_t *given)
+{
+	for (size_t i = 0; i < DOMAIN_LIMITS; i++)
+		limits->of[i] = jint(given, domain_limit_names[i], 0);
+}
+
 void domain_disk_read(struct domain_disk *disk, const json_t *reply)
 {
 	disk->path = jstr(reply, "_Path");
 	disk->format = jstr_or(reply, "_Format", "qcow2");
 	disk->is_shared = jbool(reply, "_IsShared", 0);
+	domain_limits_read(&disk->limits, json_object_get(reply, "_Limits"));
 }
 
 int domain_target(const char *device_name, uint64_t *taken, char ret_target[static 8])

@@ -34,12 +34,22 @@
 #define DOMAIN_UUID_BYTES 37
 #define DOMAIN_AGENT_PORT "io.gureum.agent.0"
 
+/* libvirt's iotune, in the order of domain_limit_names; 0: no such limit. */
+#define DOMAIN_LIMITS 7
+struct domain_limits {
+	int64_t of[DOMAIN_LIMITS];
+};
+extern const char *const domain_limit_names[DOMAIN_LIMITS];
+/* From stord's _Limits: an object with those names. */
+void domain_limits_read(struct domain_limits *limits, const json_t *given);
+
 struct domain_disk {
 	const char *path;
 	const char *format;    /* "qcow2", "raw" */
 	const char *target;    /* "vda": the order of the targets is the order on the bus */
 	const char *volume_id; /* "vol-0…" */
 	int is_shared;	       /* other guests have it too (Multi-Attach) */
+	struct domain_limits limits;
 };
 
 struct domain_nic {

@@ -65,6 +65,17 @@ void paths_again(struct paths *p)
 	p->epoch = p->of->epoch;
 }
 
+void paths_hold(struct paths *p)
+{
+	fiber_lock(&p->of->lock);
+	p->is_entered = 1;
+}
+
+void paths_expire(struct paths *p)
+{
+	p->of->epoch++;
+}
+
 void paths_end(struct paths *p)
 {
 	struct instance_paths **slot = &all, *of = p->of;

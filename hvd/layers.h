@@ -25,5 +25,9 @@ struct paths *paths_begin(const char *instance_id);
 int paths_enter(struct paths *p);
 /* (fiber) The same once more: what is asked of stord from now on counts. */
 void paths_again(struct paths *p);
+/* (fiber) Nobody hands a path of this instance to libvirt until paths_end(). */
+void paths_hold(struct paths *p);
+/* (held) What anybody was told before does not count any more. */
+void paths_expire(struct paths *p);
 void paths_end(struct paths *p);
 OWN_DEFINE(struct paths *, paths_end);

@@ -125,18 +125,6 @@ static int forget(struct settle *s, const char *volume_id)
 
 /* ---- plugging ---- */
 
-/* The live disk of a volume: by its serial, "vol0…". */
-static const struct virt_device *live_disk(const struct settle *s, const char *volume_id)
-{
-	for (size_t i = 0; i < s->devices.n; i++) {
-		const struct virt_device *d = &s->devices.list[i];
-		if (d->kind == VIRT_DISK && strncmp(volume_id, "vol-", 4) == 0 &&
-		    strncmp(d->serial, "vol", 3) == 0 && strcmp(d->serial + 3, volume_id + 4) == 0)
-			return d;
-	}
-	return NULL;
-}
-
 static int plug(struct settle *s, const char *volume_id, const char *device, const json_t *reply)
 {
 	const struct hvd *h = hvd_get();
@@ -183,7 +171,7 @@ static int reserve_and_plug(struct settle *s, const char *volume_id, const char 
 
 static int attach_one(struct settle *s, const char *volume_id, const char *device, int is_attached)
 {
-	int is_live = live_disk(s, volume_id) != NULL;
+	int is_live = volume_live_disk(&s->devices, volume_id) != NULL;
 
 	if (is_attached && (is_live || !s->has_domain))
 		return 0;
@@ -218,7 +206,7 @@ static int is_booting(const struct settle *s)
 
 static int detach_one(struct settle *s, const char *volume_id)
 {
-	const struct virt_device *disk = live_disk(s, volume_id);
+	const struct virt_device *disk = volume_live_disk(&s->devices, volume_id);
 	char error[VIRT_ERROR_BYTES];
 	int r = 0;
 

@@ -19,6 +19,9 @@
 int volumes_settle(struct live *l, int has_domain);
 /* Every row is what it shall be. */
 int volumes_are_settled(const json_t *instance);
+/* The disk that a running domain has of a volume, by its serial; NULL: none. */
+const struct virt_device *volume_live_disk(const struct virt_devices *devices,
+					   const char *volume_id);
 /* The row of a volume; NULL: none. Borrowed. */
 json_t *volume_mapping(const json_t *instance, const char *volume_id);
 

@@ -23,5 +23,7 @@ SETTING(Network, Ipv6Pool, STRING, "fd67:7572:6500::/40", "IPv6 blocks of VPCs (
 SETTING(Network, TransitPool, STRING, "100.127.0.0/16", "Link addresses between the host and each VPC's router.")
 SETTING(Network, DnsUpstream, STRING, "", "Where names outside the cloud are asked: an address. Empty: the host's resolv.conf.")
 SETTING(Network, Uplink, STRING, "auto", "Guests' traffic to the outside is masqueraded: auto by the default route, an interface's name, or none.")
+SETTING(Storage, EnforceLimits, BOOL, "yes", "Volumes do what their type promises at AWS and no more (IOPS, throughput, bursts). no: what the disk can do.")
 SETTING(Storage, MaxImportGiB, INTEGER, "64", "Largest virtual size of an imported image.")
+SETTING(Storage, ModificationCooldownSec, INTEGER, "21600", "A volume may be modified again after so long: 6 hours, as at AWS. 0: at once.")
 SETTING(Storage, Sync, BOOL, "yes", "fsync files before acknowledging. no is for tests of speed only.")

@@ -231,6 +231,7 @@ int stord_reconcile(struct daemon *d)
 	if (r < 0)
 		return r;
 	finish_volumes(d);
+	volume_modify_resume(d);
 	finish_switches(d);
 	merge_kick(d);
 	resume_imports(d);

@@ -55,6 +55,11 @@ int volume_prepare_later(struct daemon *d, const char *volume_id);
 /* After the volume's deletion in this transaction: the layers that nobody else needs go too. */
 int volume_release(struct txn *t, const struct doc *volume);
 
+/* The configuration has volumes' limits kept (Storage.EnforceLimits). */
+int volume_is_limited(const struct daemon *d);
+/* volume-modify.c: modifications that were under way when the daemon ended go on. */
+void volume_modify_resume(struct daemon *d);
+
 /* unlink.c: puts the mark. */
 int unlink_mark(struct txn *t, const char *name);
 /* (fiber) Deletes what is marked. Failures are logged; the mark stays for the next start. */

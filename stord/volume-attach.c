@@ -11,7 +11,9 @@
 #include <string.h>
 #include "files.h"
 #include "hold.h"
+#include "config.h"
 #include "layer.h"
+#include "volume_type.h"
 
 #define ATTACHMENTS_MAX 16 /* EBS user guide, "Attach an EBS volume to multiple instances" */
 
@@ -29,6 +31,11 @@ static json_t *attachment_find(const json_t *volume, const char *instance, size_
 	return NULL;
 }
 
+int volume_is_limited(const struct daemon *d)
+{
+	return config_bool(d->config, "Storage", "EnforceLimits");
+}
+
 static int attach_reply(const struct call *c, const json_t *volume, const char *instance,
 			json_t **ret_reply)
 {
@@ -42,6 +49,8 @@ static int attach_reply(const struct call *c, const json_t *volume, const char *
 
 	if (r == 0)
 		r = jset(reply, "_Format", layer ? jstr(layer->json, "Format") : "qcow2");
+	if (r == 0 && volume_is_limited(c->daemon))
+		r = jset_new(reply, "_Limits", volume_limits(volume));
 	if (r == 0 && jbool(volume, "MultiAttachEnabled", 0))
 		r = jset_new(reply, "_IsShared", json_true());
 	if (r == 0)

@@ -226,6 +226,8 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s",
 				 d->id, volume_attached_to(d->json));
 	r = txn_delete(c->txn, "volume", d->id);
+	if (r == 0 && store_find(c->store, "volume-modification", d->id))
+		r = txn_delete(c->txn, "volume-modification", d->id);
 	if (r == 0)
 		r = volume_release(c->txn, d);
 	if (r == 0)

@@ -1,4 +1,6 @@
 """Volumes come to guests and go, while they run and while they do not."""
+import re
+
 import pytest
 
 from conftest import code_of, until
@@ -93,6 +95,25 @@ def test_hvd_killed_in_the_midst_goes_on(cloud, pair):
     cloud.kill("hvd")
     cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
     assert disk(cloud, pair[0], volume) == ""
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_a_volume_grows_and_gets_faster_under_its_guest(cloud, pair):
+    volume = make(cloud, Iops=3000)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdl")
+    wait_attached(cloud, volume, pair[0])
+    name = disk(cloud, pair[0], volume)
+    cloud.ec2.modify_volume(VolumeId=volume, Size=10, Iops=4000, Throughput=200)
+
+    def done():
+        return cloud.ec2.describe_volumes_modifications(VolumeIds=[volume])["VolumesModifications"][0]["ModificationState"] == "completed"
+    until(done, told="the modification is completed")
+    assert int(cloud.ssh(pair[0], f"cat /sys/block/{name}/size")) * 512 == 10 << 30
+    target = re.search(rf"(vd\w+) +\S*{volume}", cloud.out("virsh", "domblklist", pair[0]))[1]
+    tune = cloud.out("virsh", "blkdeviotune", pair[0], target)
+    assert re.search(r"total_iops_sec *: 4000\n", tune) and re.search(rf"total_bytes_sec *: {200 << 20}\n", tune), tune
+    cloud.ssh(pair[0], f"echo in the new part | dd of=/dev/{name} bs=1M seek=9000 conv=sync 2>/dev/null && sync")
+    detach(cloud, volume)
     cloud.ec2.delete_volume(VolumeId=volume)
 
 
