@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "confine.h"
 #include "fiber.h"
 #include "files.h"
+#include "foreign.h"
 #include "log.h"
 #include "own.h"
 #include "qcow2.h"
@@ -22,6 +24,31 @@ static int refuse(struct import *i, const char *text)
 {
 	snprintf(i->reason, sizeof i->reason, "%s", text);
 	return -EINVAL;
+}
+
+const char *import_layer_format(const char *format)
+{
+	return strcmp(format, "raw") == 0 ? "raw" : "qcow2";
+}
+
+static void tell(const struct import *i, unsigned percent, const char *word)
+{
+	if (i->told)
+		i->told(i->userdata, percent, word);
+}
+
+/* What a stranger's file is not, whatever he calls it. */
+static int is_disguised(int fd)
+{
+	static const char *const magics[] = {"KDMV", "COWD", "conectix", "vhdxfile"};
+	char magic[8] = "";
+
+	if (qcow2_is(fd) || pread(fd, magic, sizeof magic, 0) < 0)
+		return 1;
+	for (size_t k = 0; k < sizeof magics / sizeof *magics; k++)
+		if (memcmp(magic, magics[k], strlen(magics[k])) == 0)
+			return 1;
+	return 0;
 }
 
 int import_check(struct import *i, int fd)
@@ -38,10 +65,12 @@ int import_check(struct import *i, int fd)
 		return refuse(i, "the file is empty");
 	if ((uint64_t)st.st_size > i->max_bytes + (is_raw ? 0 : FILE_SLACK))
 		return refuse(i, "the file is larger than the limit for imports");
-	if (!is_raw)
+	if (strcmp(i->format, "qcow2") == 0)
 		return qcow2_check_header(fd, i->max_bytes, &i->bytes, i->reason);
-	if (qcow2_is(fd))
-		return refuse(i, "it is a qcow2 image, not a raw one");
+	if (!is_raw)
+		return foreign_check(fd, i->format, i->max_bytes, i->reason);
+	if (is_disguised(fd))
+		return refuse(i, "it is an image of another format, not a raw one");
 	i->bytes = (uint64_t)st.st_size;
 	return 0;
 }
@@ -136,11 +165,42 @@ static int check_contents(struct step *s)
 		      "the image's tables contradict one another or point outside of the file");
 }
 
+/* How large the disk is to QEMU, for what it will write: other formats have several answers (a
+ * VHD's geometry). */
+static int find_size(struct step *s)
+{
+	const char *const arguments[] = {"info", "--output=json", "-f", s->import->format, s->copy,
+					 NULL};
+	OWN(run_result_clear) struct run_result result = {0};
+	int r = confine_qemu_img(s->copy, "-", 0, arguments, &result);
+	OWN(json_decref)
+	json_t *info = r == 0 && result.status == 0
+			       ? json_loads(result.out, JSON_REJECT_DUPLICATES, NULL)
+			       : NULL;
+	json_int_t bytes = json_integer_value(json_object_get(info, "virtual-size"));
+
+	if (r < 0)
+		return r;
+	if (bytes <= 0) {
+		log_warning(0, "an image was refused", "QEMU_IMG", result.err, "FILE", s->copy);
+		return refuse(s->import, "the image's header cannot be read");
+	}
+	if (json_object_get(info, "backing-filename"))
+		return refuse(s->import, "the image needs another file");
+	if ((uint64_t)bytes > s->import->max_bytes)
+		return refuse(s->import, "the disk is larger than the limit for imports");
+	s->import->bytes = ((uint64_t)bytes + 511) / 512 * 512;
+	return 0;
+}
+
 static int convert_contents(struct step *s)
 {
-	const char *const arguments[] = {"convert", "-q",    "-n", "--target-is-zero",
-					 "-f",	    "qcow2", "-O", "qcow2",
-					 s->copy,   s->made, NULL};
+	const char *const arguments[] = {"convert", "-q",
+					 "-n",	    "--target-is-zero",
+					 "-f",	    s->import->format,
+					 "-O",	    "qcow2",
+					 s->copy,   s->made,
+					 NULL};
 	OWN(run_result_clear) struct run_result result = {0};
 	int r = confine_qemu_img(s->copy, s->made, s->import->bytes + FILE_SLACK, arguments,
 				 &result);
@@ -157,6 +217,9 @@ static int convert_contents(struct step *s)
 
 static int run_steps(struct step *s)
 {
+	int is_qcow2 = strcmp(s->import->format, "qcow2") == 0;
+
+	tell(s->import, 5, "copying");
 	int r = fiber_work(copy_source, s);
 
 	if (r < 0)
@@ -165,11 +228,18 @@ static int run_steps(struct step *s)
 		snprintf(s->made, sizeof s->made, "%s", s->copy);
 		return fiber_work(finish, s);
 	}
-	r = check_contents(s);
+	tell(s->import, 30, "validating");
+	r = is_qcow2 ? check_contents(s) : find_size(s);
+	if (r == 0)
+		tell(s->import, 40, "validated");
 	if (r == 0)
 		r = fiber_work(make_target, s);
 	if (r == 0)
+		tell(s->import, 45, "converting");
+	if (r == 0)
 		r = convert_contents(s);
+	if (r == 0)
+		tell(s->import, 95, "updating");
 	return r == 0 ? fiber_work(finish, s) : r;
 }
 

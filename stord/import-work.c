@@ -54,26 +54,54 @@ static json_t *task_ended(const struct doc *task, const char *message)
 	return r == 0 ? give(json) : NULL;
 }
 
+static int is_active(const struct doc *task)
+{
+	return strcmp(jstr_or(json_object_get(task->json, "SnapshotTaskDetail"), "Status", ""),
+		      "active") == 0;
+}
+
 /* Done with `made`, or failed (NULL) with this message. */
 static int record_end(struct daemon *d, const char *task_id, const struct import *made,
 		      const char *message)
 {
 	const struct doc *task = store_find(d->store, KIND, task_id);
 	OWN(txn_free) struct txn *t = txn_new(d->store);
-	int r = !t ? -ENOMEM : !task ? -ENOENT : 0;
+	int r = !t ? -ENOMEM : !task || !is_active(task) ? -ECANCELED : 0;
 
 	if (r == 0)
 		r = txn_replace(t, task, task_ended(task, message));
 	if (r == 0 && made) {
 		char name[FILE_NAME_MAX];
 
-		file_snapshot_name(jstr_or(task->json, "_SnapshotId", ""), made->format, name);
-		r = layer_put(t, name, made->format, (int64_t)made->bytes, NULL);
+		const char *format = import_layer_format(made->format);
+
+		file_snapshot_name(jstr_or(task->json, "_SnapshotId", ""), format, name);
+		r = layer_put(t, name, format, (int64_t)made->bytes, NULL);
 		if (r == 0)
 			r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account,
 				    task->region, snapshot_new(task, made, name));
 	}
 	return r == 0 ? txn_commit(t) : r;
+}
+
+/* What the customer is shown on the way. */
+struct telling {
+	struct daemon *daemon;
+	const char *task_id;
+};
+
+static void told(void *userdata, unsigned percent, const char *word)
+{
+	const struct telling *w = userdata;
+	const struct doc *task = store_find(w->daemon->store, KIND, w->task_id);
+	OWN(txn_free) struct txn *t = txn_new(w->daemon->store);
+	OWN(json_decref) json_t *json = task && is_active(task) ? doc_edit(task) : NULL;
+	json_t *detail = json_object_get(json, "SnapshotTaskDetail");
+
+	/* A step that is not shown is no reason to fail. */
+	if (t && detail && jset_new(detail, "Progress", json_sprintf("%u", percent)) == 0 &&
+	    jset(detail, "StatusMessage", word) == 0 && txn_replace(t, task, give(json)) == 0)
+		(void)txn_commit(t);
 }
 
 static void run_task(struct daemon *d, const char *task_id, int fd)
@@ -83,14 +111,18 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 		message[IMPORT_REASON_MAX + 64];
 	struct import i = {.final_path = path, .work_path = work, .is_synced = files_are_synced(d)};
 
-	if (!task)
-		return; /* its creation never became durable */
+	struct telling telling = {d, task_id};
+
+	if (!task || !is_active(task))
+		return; /* its creation never became durable, or it was canceled in the queue */
+	i.told = told;
+	i.userdata = &telling;
 	OWN(json_decref)
 	json_t *json = json_incref(task->json); /* format and ids are read across waits */
 
 	i.format = jstr_or(json, "_Format", "raw");
 	i.max_bytes = (uint64_t)(config_integer(d->config, "Storage", "MaxImportGiB") * GIB);
-	file_snapshot_name(jstr_or(json, "_SnapshotId", ""), i.format, name);
+	file_snapshot_name(jstr_or(json, "_SnapshotId", ""), import_layer_format(i.format), name);
 	file_path(d, name, path);
 	snprintf(name, sizeof name, "tmp/%s", task_id);
 	file_path(d, name, work);
@@ -107,7 +139,10 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 		log_info("snapshot imported", "TASK_ID", task_id, "SNAPSHOT_ID",
 			 jstr(json, "_SnapshotId"));
 	r = record_end(d, task_id, r < 0 ? NULL : &i, r < 0 ? message : NULL);
-	if (r < 0)
+	if (r == -ECANCELED) {
+		(void)file_remove(path, 0); /* a leftover goes at the next start */
+		log_info("an import was canceled", "TASK_ID", task_id);
+	} else if (r < 0)
 		log_warning(r,
 			    "an import's end is not recorded; it is tried again at the next start",
 			    "TASK_ID", task_id);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include "describe.h"
 #include "fiber.h"
+#include "foreign.h"
 #include "import.h"
 #include "log.h"
 
@@ -38,7 +39,7 @@ static int source_get(struct call *c, const json_t *container, struct fault *f)
 
 	if (fd >= 0)
 		return fd;
-	if (json_object_get(container, "UserBucket"))
+	if (json_object_get(container, "UserBucket") || (url && strncasecmp(url, "s3:", 3) == 0))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Importing from a bucket is not supported here.");
 	if (!url)
@@ -54,11 +55,17 @@ static int source_get(struct call *c, const json_t *container, struct fault *f)
 
 static const char *format_parse(const json_t *container)
 {
-	const char *text = jstr_or(container, "Format", "");
+	return foreign_format(jstr_or(container, "Format", ""));
+}
 
-	return strcasecmp(text, "qcow2") == 0 ? "qcow2"
-	       : strcasecmp(text, "raw") == 0 ? "raw"
-					      : NULL;
+/* As the customer sees it. */
+static const char *format_word(const char *format)
+{
+	return strcmp(format, "vpc") == 0     ? "VHD"
+	       : strcmp(format, "vhdx") == 0  ? "VHDX"
+	       : strcmp(format, "vmdk") == 0  ? "VMDK"
+	       : strcmp(format, "qcow2") == 0 ? "QCOW2"
+					      : "RAW";
 }
 
 static int parameters_check(const struct call *c, const json_t *parameters, struct fault *f)
@@ -73,9 +80,10 @@ static int parameters_check(const struct call *c, const json_t *parameters, stru
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter DiskContainer.Format");
 	if (!format_parse(container))
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "The format '%.32s' is not supported: qcow2 or raw",
-				 jstr(container, "Format"));
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"The format '%.32s' is not supported: RAW, QCOW2, VMDK, VHD or VHDX",
+			jstr(container, "Format"));
 	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Encrypted snapshots are not supported here.");
@@ -127,9 +135,9 @@ static json_t *task_new(const json_t *parameters, const char *task_id, const cha
 	OWN(json_decref)
 	json_t *detail =
 		json_pack("{s:f, s:s, s:s, s:s, s:s, s:s*, s:s*}", "DiskImageSize", (double)bytes,
-			  "Format", strcmp(format, "raw") == 0 ? "RAW" : "QCOW2", "Progress", "3",
-			  "Status", "active", "StatusMessage", "pending", "Url",
-			  jstr(container, "Url"), "Description", jstr(container, "Description"));
+			  "Format", format_word(format), "Progress", "3", "Status", "active",
+			  "StatusMessage", "pending", "Url", jstr(container, "Url"), "Description",
+			  jstr(container, "Description"));
 	OWN(json_decref)
 	json_t *task =
 		json_pack("{s:s, s:s, s:O, s:O, s:s, s:s}", "ImportTaskId", task_id, "Description",
@@ -205,4 +213,38 @@ int import_describe(struct call *c, json_t *parameters, json_t **ret_reply, stru
 					      .filters = filters};
 
 	return describe_run(c, &tasks, parameters, ret_reply, f);
+}
+
+/* What is under way goes on and finds that nobody wants it; nothing of it stays. */
+int import_cancel(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const char *id = jstr_or(parameters, "ImportTaskId", "");
+	const struct doc *task = store_get(c->store, c->ctx, KIND, id);
+	const char *status;
+
+	if (!id_is(id, "import-snap"))
+		return fault_set(f, FAULT_INVALID_CONVERSION_TASK_ID_MALFORMED,
+				 "Invalid id: \"%.64s\" (expecting \"import-snap-...\")", id);
+	if (!task)
+		return fault_set(f, FAULT_INVALID_CONVERSION_TASK_ID,
+				 "The import task '%s' does not exist.", id);
+	OWN(json_decref) json_t *json = doc_edit(task);
+	json_t *detail = json_object_get(json, "SnapshotTaskDetail");
+
+	status = jstr_or(json_object_get(task->json, "SnapshotTaskDetail"), "Status", "");
+	if (strcmp(status, "active") != 0)
+		return fault_set(f, FAULT_INCORRECT_STATE, "The import task '%s' is %s.", id,
+				 status);
+	int r = detail ? jset(detail, "Status", "deleted") : -ENOMEM;
+
+	if (r == 0)
+		r = jset(detail, "StatusMessage", jstr_or(parameters, "CancelReason", "canceled"));
+	if (r == 0)
+		r = jset(detail, "Progress", NULL);
+	if (r == 0)
+		r = txn_replace(c->txn, task, give(json));
+	if (r == 0)
+		*ret_reply = json_pack("{s:s, s:s, s:s}", "ImportTaskId", id, "PreviousState",
+				       "active", "State", "deleted");
+	return r;
 }
