@@ -209,8 +209,12 @@ static int check(const struct import *i)
 	const struct command *c = &image_command;
 	if (!i->name || strlen(i->name) > 110)
 		return cli_misuse(c, "image import: --name is needed, at most 110 characters");
-	if (strcmp(i->format, "qcow2") != 0 && strcmp(i->format, "raw") != 0)
-		return cli_misuse(c, "image import: --format is qcow2 or raw");
+	static const char *const formats[] = {"qcow2", "raw", "vmdk", "vhd", "vhdx"};
+	size_t k = 0;
+	while (k < sizeof(formats) / sizeof(*formats) && strcmp(i->format, formats[k]) != 0)
+		k++;
+	if (k == sizeof(formats) / sizeof(*formats))
+		return cli_misuse(c, "image import: --format is qcow2, raw, vmdk, vhd or vhdx");
 	if ((i->initrd || i->cmdline) && !i->kernel)
 		return cli_misuse(c, "image import: --initrd and --cmdline need --kernel");
 	if (i->region && !has_region(i->cli, i->region))
@@ -274,7 +278,7 @@ const struct command image_command = {
 	"image", "import --name NAME [OPTION…] FILE", "Makes an AMI of a disk file",
 	"  --name NAME        of the AMI; if there is one already, its id is printed and nothing "
 	"is done\n"
-	"  --format FORMAT    of FILE: qcow2 (default) or raw\n"
+	"  --format FORMAT    of FILE: qcow2 (default), raw, vmdk, vhd, vhdx\n"
 	"  --kernel FILE      boot this kernel directly instead of what the disk has\n"
 	"  --initrd FILE      with this initial ramdisk\n"
 	"  --cmdline TEXT     and this command line\n"

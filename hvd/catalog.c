@@ -14,7 +14,9 @@ int catalog_open(struct daemon *d)
 {
 	int r = image_leave_start(d);
 
-	return r == 0 ? image_work_resume(d) : r;
+	if (r == 0)
+		r = image_work_resume(d);
+	return r == 0 ? import_image_resume(d) : r;
 }
 
 void catalog_close(struct daemon *d)

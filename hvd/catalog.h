@@ -10,7 +10,8 @@
  *command line of a direct boot), _Work (in the making, image-work.h), _PartOf (copied for that
  *image) key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
  *
- * and kinds "image-arriving", "image-leaving": images on their way, see image-move.c.
+ * "import-image-task" (import-image.c), and kinds "image-arriving", "image-leaving": images on
+ *their way, see image-move.c.
  *
  * Zones are in lib/zones.h, which all daemons share.
  */

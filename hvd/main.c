@@ -7,7 +7,7 @@
 
 #define ACTIONS_MAX 128
 
-static const char *const prefixes[] = {"i", "ami", "aki", "ari", "key", NULL};
+static const char *const prefixes[] = {"i", "ami", "aki", "ari", "key", "import-ami", NULL};
 
 /* The rooms' rows, one after the other; action_dispatch() wants one table. */
 static const struct action *join(struct action *to, const struct action *const *blocks)

@@ -1,10 +1,13 @@
 """Images as users make and move them: from a running instance, to the other region, by blocks."""
 import base64
 import hashlib
+import json
+import os
+import subprocess
 
 import pytest
 
-from conftest import code_of, until
+from conftest import TOP, code_of, until
 
 FAST = {"Delay": 1, "MaxAttempts": 120}
 BLOCK = 512 * 1024
@@ -77,3 +80,69 @@ def test_a_backup_by_blocks_over_http(cloud):
     with pytest.raises(ebs.exceptions.ResourceNotFoundException):
         ebs.list_snapshot_blocks(SnapshotId="snap-0123456789abcdef0")
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
+CALL = """
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/gureum/hvd.sock")
+s.sendall(sys.argv[1].encode() + b"\\0")
+reply = b""
+while not reply.endswith(b"\\0"):
+    reply += s.recv(65536) or sys.exit("gone")
+print(reply[:-1].decode())
+"""
+
+
+def administrator(cloud, method, **parameters):
+    """As the machine's administrator asks a daemon: over its socket, for nobody else."""
+    context = {"account": cloud.sts.get_caller_identity()["Account"], "region": "us-east-1", "principal": "", "request": "test"}
+    r = cloud.run("/usr/bin/python3", "-c", CALL, json.dumps({"method": method, "parameters": parameters, "context": context}))
+    assert r.returncode == 0, r.stderr
+    return json.loads(r.stdout)
+
+
+def test_disks_of_another_hypervisor_become_an_image(cloud, tmp_path):
+    disk = str(tmp_path / "disk.vmdk")
+    subprocess.run(["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", os.path.join(TOP, "build", "image", "disk.qcow2"), disk], check=True)
+    (tmp_path / "empty.raw").write_bytes(b"data" + bytes(1 << 20))
+    containers = [{"Format": "VMDK", "Url": f"file://{disk}"}, {"Format": "RAW", "Url": f"file://{tmp_path}/empty.raw", "DeviceName": "/dev/sdf"}]
+    begun = administrator(cloud, "ec2.ImportImage", DiskContainers=containers, Description="moved in", ClientToken="t")["parameters"]
+    assert begun["Status"] == "active" and begun["ImportTaskId"].startswith("import-ami-")
+    task = until(lambda: (t := cloud.ec2.describe_import_image_tasks(ImportTaskIds=[begun["ImportTaskId"]])["ImportImageTasks"][0])["Status"] != "active" and t)
+    assert task["Status"] == "completed" and [d["Status"] for d in task["SnapshotDetails"]] == ["completed"] * 2, task
+    image = cloud.ec2.describe_images(ImageIds=[task["ImageId"]])["Images"][0]
+    assert image["Name"] == begun["ImportTaskId"] and image["Description"] == "moved in" and image["RootDeviceName"] == "/dev/sda1"
+    assert [m["Ebs"]["SnapshotId"] for m in image["BlockDeviceMappings"]] == [d["SnapshotId"] for d in task["SnapshotDetails"]]
+    assert code_of(cloud.ec2.cancel_import_task, ImportTaskId=begun["ImportTaskId"]) == "IncorrectState"
+    cloud.ec2.deregister_image(ImageId=task["ImageId"])
+    for d in task["SnapshotDetails"]:
+        cloud.ec2.delete_snapshot(SnapshotId=d["SnapshotId"])
+
+
+def test_a_bad_disk_is_no_image(cloud, tmp_path):
+    (tmp_path / "bad.vhdx").write_bytes(b"vhdxfile" + bytes(1 << 20))
+    begun = administrator(cloud, "ec2.ImportImage", DiskContainers=[{"Format": "VHDX", "Url": f"file://{tmp_path}/bad.vhdx"}])["parameters"]
+    task = until(lambda: (t := cloud.ec2.describe_import_image_tasks(ImportTaskIds=[begun["ImportTaskId"]])["ImportImageTasks"][0])["Status"] != "active" and t)
+    assert task["Status"] == "deleted" and task["StatusMessage"].startswith("ClientError: Disk validation failed ["), task
+    (tmp_path / "bad.vmdk").write_bytes(b"# Disk DescriptorFile\nRW 1 FLAT \"/etc/shadow\" 0\n")
+    refused = administrator(cloud, "ec2.ImportImage", DiskContainers=[{"Format": "VMDK", "Url": f"file://{tmp_path}/bad.vmdk"}])
+    assert refused["error"] == "InvalidParameterValue" and "descriptor of other files" in refused["parameters"]["message"]
+
+
+@pytest.mark.parametrize("call, parameters, code", [
+    ("import_image", {"DiskContainers": [{"Format": "raw", "Url": "file:///etc/shadow"}]}, "UnauthorizedOperation"),
+    ("import_image", {"DiskContainers": [{"Format": "raw", "UserBucket": {"S3Bucket": "b", "S3Key": "k"}}]}, "UnsupportedOperation"),
+    ("import_image", {}, "MissingParameter"),
+    ("export_image", {"ImageId": "ami-0123456789abcdef0", "DiskImageFormat": "RAW", "S3ExportLocation": {"S3Bucket": "b"}}, "UnsupportedOperation"),
+    ("create_store_image_task", {"ImageId": "ami-0123456789abcdef0", "Bucket": "b"}, "UnsupportedOperation"),
+    ("cancel_import_task", {"ImportTaskId": "import-ami-0123456789abcdef0"}, "InvalidConversionTaskId"),
+    ("cancel_import_task", {"ImportTaskId": "import-snap-0123456789abcdef0"}, "InvalidConversionTaskId"),
+    ("describe_import_image_tasks", {"ImportTaskIds": ["import-ami-0123456789abcdef0"]}, "InvalidConversionTaskId"),
+    ("copy_image", {"Name": "abc", "SourceImageId": "ami-0123456789abcdef0", "SourceRegion": "us-east-1"}, "InvalidAMIID.NotFound"),
+    ("create_image", {"Name": "abc", "InstanceId": "i-0123456789abcdef0"}, "InvalidInstanceID.NotFound"),
+    ("create_image", {"Name": "abc", "InstanceId": "i-0123456789abcdef0", "DryRun": True}, "DryRunOperation"),
+    ("copy_snapshot", {"SourceRegion": "us-east-1", "SourceSnapshotId": "snap-0123456789abcdef0"}, "InvalidSnapshot.NotFound"),
+])
+def test_bad_requests_get_the_errors_of_aws(cloud, call, parameters, code):
+    assert code_of(getattr(cloud.ec2, call), **parameters) == code
