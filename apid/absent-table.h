@@ -36,6 +36,7 @@ ABSENT("DescribeLocalGateways", "LocalGateways", "LocalGatewayIds", "InvalidLoca
 ABSENT("DescribeMovingAddresses", "MovingAddressStatuses", NULL, NULL)
 ABSENT("DescribeNetworkInsightsAnalyses", "NetworkInsightsAnalyses", "NetworkInsightsAnalysisIds", "InvalidNetworkInsightsAnalysisId.NotFound")
 ABSENT("DescribeNetworkInsightsPaths", "NetworkInsightsPaths", "NetworkInsightsPathIds", "InvalidNetworkInsightsPathId.NotFound")
+ABSENT("DescribeNetworkInterfacePermissions", "NetworkInterfacePermissions", "NetworkInterfacePermissionIds", "InvalidPermissionID.NotFound")
 ABSENT("DescribePlacementGroups", "PlacementGroups", "GroupNames", "InvalidPlacementGroup.Unknown")
 ABSENT("DescribePublicIpv4Pools", "PublicIpv4Pools", "PoolIds", "InvalidPublicIpv4PoolID.NotFound")
 ABSENT("DescribeReservedInstances", "ReservedInstances", "ReservedInstancesIds", "InvalidReservedInstancesId")

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "instance-rooms.h"
+#include "interface.h"
 
 const struct action instance_actions[] = {
 #define ACTION(name, handler, flags) {name, handler, flags},
@@ -224,5 +225,7 @@ int instance_refresh(struct call *c, json_t *parameters, json_t **ret_reply, str
 		return r;
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	r = instance_set_interfaces(instance, interfaces);
+	if (r == 0 && !interfaces_are_settled(instance))
+		instance_kick(id); /* somebody who began it did not live to say so */
 	return r < 0 ? r : txn_replace(c->txn, d, give(instance));
 }

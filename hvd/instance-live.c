@@ -12,6 +12,7 @@
 
 #include "guest.h"
 #include "instance-rooms.h"
+#include "interface.h"
 #include "volume.h"
 
 #define AGAIN_FIRST_MSEC 500
@@ -183,7 +184,7 @@ void instance_kick_all(struct store *s)
 	store_each (s, INSTANCE_KIND, d)
 		switch (instance_state_of(d->json)) {
 		case INSTANCE_STOPPED: /* there is nothing else of them outside the store */
-			if (!volumes_are_settled(d->json))
+			if (!volumes_are_settled(d->json) || !interfaces_are_settled(d->json))
 				instance_kick(d->id);
 			break;
 		case INSTANCE_TERMINATED:

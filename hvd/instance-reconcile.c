@@ -16,6 +16,7 @@
 #include "guest.h"
 #include "imds.h"
 #include "instance-rooms.h"
+#include "interface.h"
 #include "volume.h"
 
 #define ASK_AGAIN_USEC                                                                             \
@@ -100,6 +101,16 @@ static int keep_channel(struct live *l)
 	return r == -EAGAIN || r == -EIO ? NO_PORT_MSEC : 0;
 }
 
+/* What came or is to go while it lives: both are looked at, whatever becomes of the first. */
+static int settle(struct live *l, int has_domain)
+{
+	int disks = volumes_settle(l, has_domain), nics = interfaces_settle(l, has_domain);
+
+	if (disks < 0 || nics < 0)
+		return disks < 0 ? disks : nics;
+	return !disks || (nics && nics < disks) ? nics : disks;
+}
+
 static int step_running(struct live *l)
 {
 	struct virt *v = hvd_get()->virt;
@@ -115,7 +126,7 @@ static int step_running(struct live *l)
 		l->is_life_known = 1;
 	if ((r = note_life(l)) < 0)
 		return r;
-	int msec = keep_channel(l), again = volumes_settle(l, 1);
+	int msec = keep_channel(l), again = settle(l, 1);
 	if (msec < 0 || again < 0)
 		return msec < 0 ? msec : again;
 	if (again && (!msec || again < msec))
@@ -164,7 +175,7 @@ static int finish_stop(struct live *l)
 	if (r < 0)
 		return r;
 	log_info("instance stopped", "INSTANCE", l->id);
-	return volumes_settle(l, 0);
+	return settle(l, 0);
 }
 
 static int step_stopping(struct live *l)
@@ -264,7 +275,7 @@ static int step_shutting_down(struct live *l)
 
 static int step_stopped(struct live *l)
 {
-	return volumes_settle(l, 0);
+	return settle(l, 0);
 }
 
 /* A crash between libvirt's and our own last step leaves nothing here that was not done before
@@ -297,7 +308,8 @@ int instance_is_over(const char *id)
 	const struct doc *d = store_find(daemon_get()->store, INSTANCE_KIND, id);
 	enum instance_state s = d ? instance_state_of(d->json) : INSTANCE_TERMINATED;
 
-	return s == INSTANCE_TERMINATED || (s == INSTANCE_STOPPED && volumes_are_settled(d->json));
+	return s == INSTANCE_TERMINATED || (s == INSTANCE_STOPPED && volumes_are_settled(d->json) &&
+					    interfaces_are_settled(d->json));
 }
 
 /* ---- what is told ---- */
@@ -308,7 +320,7 @@ void instance_on_event(const char *id, enum virt_event e)
 
 	if (!store_find(daemon_get()->store, INSTANCE_KIND, id) || !(l = live_get(id)))
 		return; /* not ours */
-	l->are_disks_known = 0;
+	l->are_disks_known = l->are_nics_known = 0;
 	if (e == VIRT_REBOOTED) {
 		l->reset_at_usec = 0;
 	} else if (e == VIRT_TERMINATED) {

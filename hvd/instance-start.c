@@ -8,6 +8,7 @@
 #include "guest.h"
 #include "imds.h"
 #include "instance-rooms.h"
+#include "interface.h"
 #include "layers.h"
 #include "volume.h"
 
@@ -248,7 +249,7 @@ static int started(struct live *l, const json_t *gathered)
 		if (r == 0 && strcmp(jstr_or(row, "Status", ""), "attaching") == 0)
 			r = jset(row, "Status", "attached");
 	}
-	l->are_disks_known = gathered != NULL;
+	l->are_disks_known = l->are_nics_known = gathered != NULL;
 	if (r == 0)
 		r = instance_commit(d, give(instance));
 	if (r < 0)
@@ -321,7 +322,7 @@ int instance_start(struct live *l)
 	/* All are kicked when libvirt is there, and again when it is known how guests run. */
 	if (r < 0 || !h->domain_type)
 		return r == -ENOTCONN || r >= 0 ? 0 : r;
-	if ((r = volumes_settle(l, 0)) < 0)
+	if ((r = volumes_settle(l, 0)) < 0 || (r = interfaces_settle(l, 0)) < 0)
 		return r;
 	const struct doc *d = find(l);
 	s.instance = json_incref(d->json);

@@ -161,6 +161,7 @@ struct live {
 	int is_missed;
 	int has_life, has_agent; /* seen, and not in the document yet */
 	int is_life_known;	 /* it is */
+	int are_nics_known;	 /* likewise its network devices */
 	int are_disks_known;	 /* compared with the document since the last news of them */
 };
 

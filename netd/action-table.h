@@ -97,7 +97,8 @@ ROW(ec2, RevokeSecurityGroupIngress, revoke_ingress, 0)
 ROW(ec2, UpdateSecurityGroupRuleDescriptionsEgress, update_egress_descriptions, 0)
 ROW(ec2, UpdateSecurityGroupRuleDescriptionsIngress, update_ingress_descriptions, 0)
 
-/* interface.c, attachment.c */
+/* interface.c, interface-address.c, interface-attribute.c, attachment.c */
+ROW(ec2, AssignPrivateIpAddresses, assign_private_ip_addresses, 0)
 ROW(ec2, AttachNetworkInterface, attach_network_interface, ACTION_INTERNAL)
 ROW(ec2, CreateNetworkInterface, create_network_interface, ACTION_CLIENT_TOKEN)
 ROW(ec2, DeleteNetworkInterface, delete_network_interface, 0)
@@ -106,6 +107,7 @@ ROW(ec2, DescribeNetworkInterfaces, describe_network_interfaces, 0)
 ROW(ec2, DetachNetworkInterface, detach_network_interface, ACTION_INTERNAL)
 ROW(ec2, ModifyNetworkInterfaceAttribute, modify_network_interface_attribute, 0)
 ROW(ec2, ResetNetworkInterfaceAttribute, reset_network_interface_attribute, 0)
+ROW(ec2, UnassignPrivateIpAddresses, unassign_private_ip_addresses, 0)
 ROW(gureum, Assign, assign_public_address, ACTION_INTERNAL)
 ROW(gureum, OpenMetadata, open_metadata, ACTION_INTERNAL)
 ROW(gureum, Release, release_public_address, ACTION_INTERNAL)

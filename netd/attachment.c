@@ -158,6 +158,44 @@ int instance_interface(const struct call *c, const char *instance_id,
 	return 0;
 }
 
+/* Interfaces that the instance has. */
+static int64_t count_of(const struct call *c, const char *instance_id)
+{
+	int64_t n = 0;
+
+	store_each (c->store, "network-interface", d)
+		n += jis(json_object_get(d->json, "Attachment"), "InstanceId", instance_id);
+	return n;
+}
+
+static int limit_check(const struct call *c, json_t *parameters, const char *instance_id,
+		       struct fault *f)
+{
+	int64_t limit = jint(parameters, "_Limit", INT64_MAX), n = count_of(c, instance_id);
+
+	if (n < limit)
+		return 0;
+	return fault_set(f, FAULT_ATTACHMENT_LIMIT_EXCEEDED,
+			 "Interface count %lld exceeds the limit for the instance %.64s",
+			 (long long)n + 1, instance_id);
+}
+
+/* One that was begun (_Begin) is attached when its caller says so for the second time. */
+static int attach_finish(const struct call *c, json_t *parameters, const struct doc *d)
+{
+	if (jbool(parameters, "_Begin", 0) ||
+	    !jis(json_object_get(d->json, "Attachment"), "Status", "attaching"))
+		return 0;
+	OWN(json_decref) json_t *json = doc_edit(d);
+	int r = jset(json_object_get(json, "Attachment"), "Status", "attached");
+
+	if (r == 0)
+		r = refresh_mark(json);
+	if (r == 0)
+		r = txn_replace(c->txn, d, give(json));
+	return r < 0 ? r : txn_commit(c->txn);
+}
+
 /* Attaches it in the transaction unless it is already where it should be. */
 static int attach(const struct call *c, json_t *parameters, const struct doc *d, struct fault *f)
 {
@@ -168,8 +206,8 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 	if (!instance_id)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter instanceId");
-	if (old && jis(old, "InstanceId", instance_id))
-		return 0;
+	if (old && jis(old, "InstanceId", instance_id) && jint(old, "DeviceIndex", 0) == index)
+		return attach_finish(c, parameters, d);
 	if (old)
 		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE,
 				 "Interface: [%s] in use.", d->id);
@@ -178,11 +216,20 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 			f, FAULT_INVALID_PARAMETER_VALUE,
 			"Instance '%.64s' already has an interface attached at device index '%d'.",
 			instance_id, index);
-	OWN(json_decref) json_t *json = doc_edit(d);
-	int r = jset_new(json, "Attachment",
-			 attachment_json(c, instance_id, index,
-					 jbool(parameters, "_DeleteOnTermination", 0)));
+	int r = limit_check(c, parameters, instance_id, f);
 
+	if (r < 0)
+		return r;
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	r = jset_new(json, "Attachment",
+		     attachment_json(c, instance_id, index,
+				     jbool(parameters, "_DeleteOnTermination", 0)));
+	if (r == 0 && jbool(parameters, "_Begin", 0)) {
+		r = jset(json_object_get(json, "Attachment"), "Status", "attaching");
+		if (r == 0)
+			r = refresh_mark(json);
+	}
 	if (r == 0)
 		r = jset(json, "Status", "in-use");
 	if (r == 0)
@@ -208,6 +255,7 @@ int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	r = attach(c, parameters, d, f);
 	if (r < 0)
 		return r;
+	refresh_start(c->store, id);
 	kernel_touch(vpc_id);
 	r = kernel_sync(vpc_id, f);
 	if (r < 0)
@@ -221,6 +269,25 @@ int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 			       jpath_str(d->json, "Attachment.AttachmentId"), "NetworkCardIndex", 0,
 			       "_Tap", jstr(d->json, "_Tap"), "_Mtu", (int)kernel_mtu());
 	return *ret_reply ? 0 : -ENOMEM;
+}
+
+/* It is to go: hvd takes it from the guest first. */
+static int detach_begin(struct call *c, const struct doc *d)
+{
+	OWN(json_decref) json_t *json = doc_edit(d);
+	char id[ID_MAX];
+	int r = jset(json_object_get(json, "Attachment"), "Status", "detaching");
+
+	snprintf(id, sizeof id, "%s", d->id);
+	if (r == 0)
+		r = refresh_mark(json);
+	if (r == 0)
+		r = txn_replace(c->txn, d, give(json));
+	if (r == 0)
+		r = txn_commit(c->txn);
+	if (r == 0)
+		refresh_start(c->store, id);
+	return r;
 }
 
 int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_reply,
@@ -238,6 +305,8 @@ int detach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	/* Whoever asked before may not have lived to see the tap go. */
 	if (!json_object_get(d->json, "Attachment"))
 		return kernel_sync(vpc_id, f);
+	if (jbool(parameters, "_Begin", 0))
+		return detach_begin(c, d);
 	OWN(json_decref) json_t *json = doc_edit(d);
 
 	json_object_del(json, "Attachment");

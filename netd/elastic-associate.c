@@ -9,7 +9,7 @@
 #include "interface.h"
 #include "refresh.h"
 
-static void note(struct moved *m, const char *interface_id)
+void moved_note(struct moved *m, const char *interface_id)
 {
 	for (size_t i = 0; i < m->n; i++)
 		if (strcmp(m->interface_ids[i], interface_id) == 0)
@@ -119,7 +119,7 @@ int elastic_part(const struct call *c, const struct doc *elastic, struct moved *
 		r = refresh_mark(json);
 	if (r == 0)
 		r = txn_replace(c->txn, interface, give(json));
-	note(m, interface->id);
+	moved_note(m, interface->id);
 	return r;
 }
 
@@ -184,7 +184,7 @@ int elastic_join(const struct call *c, const struct doc *elastic, const char *in
 		r = txn_replace(c->txn, interface, give(json));
 	else if (r == 0)
 		r = put_new(c, &kind_network_interface, interface_id, give(json));
-	note(m, interface_id);
+	moved_note(m, interface_id);
 	return r;
 }
 

@@ -13,9 +13,12 @@
 
 /* The interfaces that a call's transaction changed. */
 struct moved {
-	char interface_ids[4][ID_MAX];
+	char interface_ids[LIMIT_ADDRESSES_PER_INTERFACE + 2][ID_MAX];
 	size_t n;
 };
+
+/* The transaction changed this one, too. */
+void moved_note(struct moved *m, const char *interface_id);
 
 /* The caller's elastic address of this public address, NULL if none. */
 const struct doc *elastic_by_address(const struct call *c, const char *public_ip);

@@ -167,12 +167,8 @@ static int primary_parameter(json_t *parameters, const char **ret_text, struct f
 	return 0;
 }
 
-static int address_add(const struct birth *b, const char *wanted, json_t *taken, json_t *addresses,
-		       struct fault *f)
+int interface_address_fault(int r, const char *wanted, const char *subnet_id, struct fault *f)
 {
-	char text[IP_TEXT_MAX];
-	int r = address_take(b->subnet->json, wanted, taken, text);
-
 	if (r == -EINVAL)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Value (%.64s) for parameter privateIpAddress is invalid. Invalid "
@@ -188,9 +184,18 @@ static int address_add(const struct birth *b, const char *wanted, json_t *taken,
 		return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
 				 "The specified subnet does not have enough free addresses to "
 				 "satisfy the request. (%s)",
-				 b->subnet->id);
+				 subnet_id);
+	return r;
+}
+
+static int address_add(const struct birth *b, const char *wanted, json_t *taken, json_t *addresses,
+		       struct fault *f)
+{
+	char text[IP_TEXT_MAX];
+	int r = address_take(b->subnet->json, wanted, taken, text);
+
 	if (r < 0)
-		return r;
+		return interface_address_fault(r, wanted, b->subnet->id, f);
 	return json_array_append_new(addresses, json_string(text)) < 0 ||
 			       json_array_append_new(taken, json_string(text)) < 0
 		       ? -ENOMEM
@@ -242,21 +247,25 @@ static void mac_new(char ret_mac[static 18])
 	} while (taken_mac(ret_mac));
 }
 
+json_t *interface_address(const struct call *c, const char *address, int is_primary)
+{
+	char name[ADDRESS_NAME_MAX];
+
+	address_private_name(c->ctx->region, address, name);
+	return json_pack("{s:s s:s s:b}", "PrivateIpAddress", address, "PrivateDnsName", name,
+			 "Primary", is_primary);
+}
+
 static json_t *addresses_json(const struct call *c, const json_t *addresses)
 {
 	OWN(json_decref) json_t *list = json_array();
 	json_t *a;
 	size_t i;
 
-	json_array_foreach (addresses, i, a) {
-		char name[ADDRESS_NAME_MAX];
-
-		address_private_name(c->ctx->region, json_string_value(a), name);
+	json_array_foreach (addresses, i, a)
 		if (json_array_append_new(list,
-					  json_pack("{s:O s:s s:b}", "PrivateIpAddress", a,
-						    "PrivateDnsName", name, "Primary", i == 0)) < 0)
+					  interface_address(c, json_string_value(a), i == 0)) < 0)
 			return NULL;
-	}
 	return give(list);
 }
 

@@ -16,6 +16,11 @@ json_t *interface_shown(const json_t *json);
 int interface_groups(const struct call *c, const json_t *vpc, json_t *group_ids, int is_launch,
 		     json_t **ret_groups, struct fault *f);
 
+/* What address_take() refused, in AWS's words; other errors as they are. */
+int interface_address_fault(int r, const char *wanted, const char *subnet_id, struct fault *f);
+/* An element of PrivateIpAddresses (a new reference). */
+json_t *interface_address(const struct call *c, const char *address, int is_primary);
+
 /* An interface that netd makes for something of its own, and that lives in a namespace (see node in
  * plan-internal.h): attached from birth, without groups and without a check of addresses. The
  * customer sees it, and cannot change it. */
