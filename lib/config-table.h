@@ -18,6 +18,7 @@ SETTING(Compute, MaxInstances, INTEGER, "256", "Instances that may exist (not te
 SETTING(Compute, MemoryPercent, INTEGER, "200", "Instances may be promised this share of the host's memory together; 0: no limit.")
 SETTING(Compute, StopTimeoutSec, INTEGER, "60", "After so long a guest that does not power off by itself is cut off.")
 SETTING(Compute, TerminatedVisibleSec, INTEGER, "3600", "How long terminated instances stay in DescribeInstances.")
+SETTING(Network, FlowLogMiB, INTEGER, "64", "Each flow log keeps this much of the newest lines, in StateDirectory/netd/flow-logs.")
 SETTING(Network, PublicPool, STRING, "198.18.0.0/16", "Public addresses are taken from here.")
 SETTING(Network, Ipv6Pool, STRING, "fd67:7572:6500::/40", "IPv6 blocks of VPCs (/56 each) are taken from here: own unique local addresses, masqueraded outside.")
 SETTING(Network, TransitPool, STRING, "100.127.0.0/16", "Link addresses between the host and each VPC's router.")

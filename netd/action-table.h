@@ -127,13 +127,18 @@ ROW(ec2, CreateNatGateway, create_nat_gateway, ACTION_CLIENT_TOKEN)
 ROW(ec2, DeleteNatGateway, delete_nat_gateway, 0)
 ROW(ec2, DescribeNatGateways, describe_nat_gateways, 0)
 
+/* flow_log.c */
+ROW(ec2, CreateFlowLogs, create_flow_logs, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteFlowLogs, delete_flow_logs, 0)
+ROW(ec2, DescribeFlowLogs, describe_flow_logs, 0)
+ROW(gureum, FlushFlowLogs, flush_flow_logs, ACTION_INTERNAL)
+
 /* tag.c */
 ROW(ec2, CreateTags, create_tags, 0)
 ROW(ec2, DeleteTags, delete_tags, 0)
 ROW(ec2, DescribeTags, describe_tags, 0)
 
 /* nothing.c */
-ROW(ec2, DescribeFlowLogs, describe_nothing, 0)
 ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
 

@@ -22,7 +22,8 @@ void documents_clear(struct documents *d)
 			 in->prefix_lists,
 			 in->peers,
 			 in->peer_groups,
-			 in->peer_names};
+			 in->peer_names,
+			 in->flow_logs};
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		json_decref(all[i]);
@@ -34,6 +35,11 @@ static int is_of_vpc(const struct doc *d, const char *vpc_id)
 	const char *id = jstr(d->json, "VpcId");
 
 	return id && strcmp(id, vpc_id) == 0;
+}
+
+static int is_of_vpc_privately(const struct doc *d, const char *vpc_id)
+{
+	return strcmp(jstr_or(d->json, "_VpcId", ""), vpc_id) == 0;
 }
 
 static int is_attached_to(const struct doc *d, const char *vpc_id)
@@ -150,6 +156,7 @@ int documents_gather(const struct store *s, const char *vpc_id, struct documents
 	    (r = gather(s, "network-interface", is_of_vpc, vpc_id, &in->network_interfaces)) < 0 ||
 	    (r = gather(s, "egress-only-internet-gateway", is_attached_to, vpc_id,
 			&in->egress_only_gateways)) < 0 ||
+	    (r = gather(s, "flow-log", is_of_vpc_privately, vpc_id, &in->flow_logs)) < 0 ||
 	    (r = gather_rules(s, in)) < 0 || (r = gather_prefix_lists(s, in)) < 0 ||
 	    (r = documents_gather_peers(s, vpc_id, in)) < 0)
 		return r;

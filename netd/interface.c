@@ -498,6 +498,8 @@ int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	if (r == 0)
 		r = routes_follow_interface(c, vpc_id, d->id, NULL);
 	if (r == 0)
+		r = flow_logs_drop(c, d->id);
+	if (r == 0)
 		r = txn_delete(c->txn, "network-interface", d->id);
 	if (r == 0)
 		r = txn_commit(c->txn);

@@ -15,10 +15,13 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include "dhcp.h"
 #include "dns.h"
 #include "documents.h"
 #include "fiber.h"
+#include "flow-file.h"
+#include "flow.h"
 #include "jsonx.h"
 #include "log.h"
 #include "pass.h"
@@ -39,6 +42,7 @@ struct vpc {
 	int is_suspect;		       /* somebody else changed something in its namespace */
 	struct dhcp *dhcp;
 	struct dns *dns;
+	struct flows *flows;
 	struct watch *watch;
 };
 
@@ -51,6 +55,7 @@ struct waiter {
 static struct {
 	struct daemon *daemon;
 	struct plan_settings plan_settings;
+	struct flow_place flow_place;
 	struct vpc **vpcs;
 	size_t n_vpcs, n_room;
 	struct pass pass; /* a worker's while it runs: its list of routers is its own */
@@ -100,13 +105,21 @@ static void vpc_quiet(struct vpc *v)
 {
 	if (v->watch)
 		watch_free(v->watch);
+	flows_free(v->flows);
 	if (v->dns)
 		dns_free(v->dns);
 	if (v->dhcp)
 		dhcp_free(v->dhcp);
 	v->watch = NULL;
+	v->flows = NULL;
 	v->dns = NULL;
 	v->dhcp = NULL;
+}
+
+static void flows_stop(struct vpc *v)
+{
+	flows_free(v->flows);
+	v->flows = NULL;
 }
 
 static void vpc_free(struct vpc *v)
@@ -263,6 +276,10 @@ static void plan_anew(struct vpc *v)
 		dhcp_set_plan(v->dhcp, plan);
 	if (plan && v->dns)
 		dns_set_plan(v->dns, plan);
+	if (plan && v->flows && plan->flows)
+		flows_set(v->flows, plan->flows);
+	else if (plan && v->flows)
+		flows_stop(v);
 	if (!plan)
 		vpc_quiet(v);
 	plan_replace(v, plan);
@@ -335,6 +352,8 @@ static int serve(struct vpc *v)
 		dns_free(v->dns);
 		v->dns = NULL;
 	}
+	if (e == 0 && !v->flows && r->plan->flows)
+		e = flows_new(loop, r->netns, r->plan->flows, &k.flow_place, &v->flows);
 	if (e == 0 && !v->watch)
 		e = watch_new(loop, r->netns, k.pass.host, on_foreign_change, v, &v->watch);
 	return e;
@@ -463,6 +482,24 @@ static int read_settings(struct daemon *d)
 	return 0;
 }
 
+static int is_flow_log(const char *id, void *arg)
+{
+	return store_find(arg, "flow-log", id) != NULL;
+}
+
+static int open_flows(struct daemon *d)
+{
+	int64_t mib = config_integer(d->config, "Network", "FlowLogMiB");
+
+	snprintf(k.flow_place.directory, sizeof k.flow_place.directory, "%s/flow-logs",
+		 d->state_dir);
+	k.flow_place.n_max = (uint64_t)(mib > 0 ? mib : 1) << 20;
+	if (mkdir(k.flow_place.directory, 0750) < 0 && errno != EEXIST)
+		return -errno;
+	flow_file_clean(k.flow_place.directory, is_flow_log, d->store);
+	return 0;
+}
+
 static int open_loop(struct daemon *d)
 {
 	int r = sd_event_add_defer(d->loop, &k.soon, on_soon, NULL);
@@ -491,6 +528,8 @@ int kernel_open(struct daemon *d)
 		return r;
 	r = netns_start(&k.pass.host);
 	if (r == 0)
+		r = open_flows(d);
+	if (r == 0)
 		r = open_loop(d);
 	if (r < 0) {
 		log_error(r, "cannot work on the network");
@@ -512,8 +551,11 @@ void kernel_close(struct daemon *d)
 	k.is_closing = 1;
 	if (k.is_running)
 		return; /* a worker has it all in hands; the process ends with it */
-	for (size_t i = 0; i < k.n_vpcs; i++)
+	for (size_t i = 0; i < k.n_vpcs; i++) {
+		if (k.vpcs[i]->flows)
+			flows_end(k.vpcs[i]->flows);
 		vpc_free(k.vpcs[i]);
+	}
 	free(k.vpcs);
 	free(k.pass.routers);
 	if (k.watch)
@@ -601,6 +643,19 @@ int kernel_reconcile(unsigned *ret_changes, struct fault *f)
 					 k.vpcs[i]->router.id);
 	*ret_changes = k.n_changes;
 	return 0;
+}
+
+int kernel_flush_flows(const char *vpc_id, struct fault *f)
+{
+	int r = kernel_sync(vpc_id, f);
+	struct vpc *v = vpc_find(vpc_id);
+
+	if (r < 0)
+		return r;
+	r = v && v->flows ? flows_flush(v->flows) : 0;
+	return r < 0 ? fault_set(f, FAULT_INTERNAL_ERROR, "Lines of flow logs were lost: %s",
+				 strerror(-r))
+		     : 0;
 }
 
 static int bind_metadata(int fd)

@@ -53,6 +53,10 @@ int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f);
  * to be changed in the kernel: 0 when all was as it should be. 0 or -errno with `f`. */
 int kernel_reconcile(unsigned *ret_changes, struct fault *f);
 
+/* (fiber) Flow logs of the VPC: what was counted so far is in their files when it returns. 0 or
+ * -errno with `f`. */
+int kernel_flush_flows(const char *vpc_id, struct fault *f);
+
 /* Bytes of payload of a frame inside every VPC: what guests are told as MTU. */
 unsigned kernel_mtu(void);
 

@@ -47,6 +47,10 @@ const struct kind kind_vpc_peering_connection = {"vpc-peering-connection", "pcx"
 const struct kind kind_nat_gateway = {"natgateway", "nat", "NatGateway",
 				      FAULT_NAT_GATEWAY_MALFORMED, FAULT_NAT_GATEWAY_NOT_FOUND};
 
+const struct kind kind_flow_log = {"flow-log", "fl", "flow log ID",
+				   FAULT_INVALID_FLOW_LOG_ID_NOT_FOUND,
+				   FAULT_INVALID_FLOW_LOG_ID_NOT_FOUND};
+
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
 	     const struct doc **ret_doc, struct fault *f)
 {

@@ -42,6 +42,7 @@ enum {
 	LIMIT_ACLS_PER_VPC = 200,
 	LIMIT_ENTRIES_PER_ACL = 20,	/* each way, IPv4 and IPv6 counted apart */
 	LIMIT_ADDRESSES_PER_REGION = 5, /* elastic ones */
+	LIMIT_FLOW_LOGS_PER_RESOURCE = 2,
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
 	LIMIT_NAT_GATEWAYS_PER_ZONE = 5,
 };
@@ -56,7 +57,7 @@ struct kind {
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
 	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_endpoint,
-	kind_vpc_peering_connection, kind_nat_gateway;
+	kind_vpc_peering_connection, kind_nat_gateway, kind_flow_log;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
@@ -131,6 +132,9 @@ int gateway_make(const struct call *c, const char *vpc_id, json_t *tags,
 		 char ret_id[static ID_MAX]);
 /* The gateway attached to the VPC, NULL if none. */
 const struct doc *gateway_of(const struct call *c, const char *vpc_id);
+
+/* flow_log.c: drops the flow logs of a resource that is about to go. */
+int flow_logs_drop(const struct call *c, const char *resource_id);
 
 /* acl.c: puts the VPC's default ACL; appends an association to it. */
 int acl_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX]);

@@ -10,7 +10,6 @@ static const struct {
 	const char *method, *result;
 	const char *not_found; /* AWS's code for an id of this kind */
 } nothings[] = {
-	{"ec2.DescribeFlowLogs", "FlowLogs", "InvalidFlowLogId.NotFound"},
 	{"ec2.DescribeSecurityGroupReferences", "SecurityGroupReferenceSet", NULL},
 	{"ec2.DescribeStaleSecurityGroups", "StaleSecurityGroupSet", NULL},
 };

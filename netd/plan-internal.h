@@ -102,6 +102,11 @@ int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, ui
 int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_guest *like);
 int plan_rules6(const struct plan_input *in, struct plan *p);
 
+/* ---- plan-flow.c ---- */
+
+/* Flow logs; after all chains are made. */
+int plan_flows(const struct plan_input *in, struct plan *p);
+
 /* ---- chains, for either family ---- */
 
 static inline struct ruleset *plan_chains(struct plan *p, enum rules_family family)

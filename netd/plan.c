@@ -188,7 +188,8 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 	json_array_foreach (in->egress_only_gateways, i, egress)
 		m.egress = jstr(egress, "EgressOnlyInternetGatewayId");
 	id_link_name('g', p->vpc_id, m.igw_link);
-	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0 || (r = plan_rules6(in, p)) < 0)
+	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0 || (r = plan_rules6(in, p)) < 0 ||
+	    (r = plan_flows(in, p)) < 0)
 		return r;
 	if ((r = items_sort(&p->router)) < 0 || (r = items_sort(&p->host)) < 0 ||
 	    (r = ruleset_sort(&p->rules)) < 0 || (r = ruleset_sort(&p->rules6)) < 0)
@@ -211,6 +212,7 @@ void plan_free(struct plan *p)
 	json_decref(p->peer_names);
 	json_decref(p->watched);
 	free(p->guests);
+	flow_setup_unref(p->flows);
 	free(p->guests6);
 	free(p);
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <jansson.h>
+#include "flow-line.h"
 #include "id.h"
 #include "item.h"
 #include "rules.h"
@@ -55,6 +56,7 @@ struct plan_input {
 	json_t *peers;
 	json_t *peer_groups; /* groups of peers that rules name: {"sg-…": [addresses]} */
 	json_t *peer_names;  /* public names of peers that lead inside: {name: private address} */
+	json_t *flow_logs;   /* of the VPC, its subnets and interfaces */
 };
 
 /* One private address of one interface: what DHCP and DNS know of it. */
@@ -82,11 +84,12 @@ struct plan_guest6 {
 
 struct plan {
 	char vpc_id[ID_MAX];
-	char netns[ID_MAX + 8]; /* name below /run/netns */
-	int is_idle;		/* no interface in use, no peer: nothing need be in the kernel */
-	struct items router;	/* inside the namespace */
-	struct items host;	/* in the host's namespace */
-	struct ruleset rules;	/* inside the namespace */
+	char netns[ID_MAX + 8];	  /* name below /run/netns */
+	int is_idle;		  /* no interface in use, no peer: nothing need be in the kernel */
+	struct items router;	  /* inside the namespace */
+	struct items host;	  /* in the host's namespace */
+	struct ruleset rules;	  /* inside the namespace */
+	struct flow_setup *flows; /* NULL: nothing is logged */
 	int has_ipv6;
 	struct ruleset rules6; /* ip6tables', likewise */
 	struct plan_guest6 *guests6;

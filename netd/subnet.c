@@ -343,6 +343,8 @@ int delete_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r == 0)
 		r = route_table_forget_subnet(c, subnet->id);
 	if (r == 0)
+		r = flow_logs_drop(c, subnet->id);
+	if (r == 0)
 		r = txn_delete(c->txn, "subnet", subnet->id);
 	if (r < 0)
 		return r;

@@ -4,6 +4,7 @@
 static const struct tags_kind kinds[] = {
 	{"dhcp-options", "dhcp-options", "dopt", FAULT_INVALID_DHCP_OPTIONS_ID_NOT_FOUND},
 	{"elastic-ip", "elastic-ip", "eipalloc", FAULT_INVALID_ALLOCATION_ID_NOT_FOUND},
+	{"flow-log", "vpc-flow-log", "fl", FAULT_INVALID_FLOW_LOG_ID_NOT_FOUND},
 	{"internet-gateway", "internet-gateway", "igw",
 	 FAULT_INVALID_INTERNET_GATEWAY_ID_NOT_FOUND},
 	{"network-acl", "network-acl", "acl", FAULT_INVALID_NETWORK_ACL_ID_NOT_FOUND},

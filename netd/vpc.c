@@ -257,6 +257,8 @@ int delete_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 		if (r == 0 && jis(d->json, "VpcId", vpc->id))
 			r = txn_delete(c->txn, "route-table", d->id);
 	if (r == 0)
+		r = flow_logs_drop(c, vpc->id);
+	if (r == 0)
 		r = txn_delete(c->txn, "vpc", vpc->id);
 	if (r < 0)
 		return r;

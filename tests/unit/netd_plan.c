@@ -27,6 +27,7 @@ static struct plan_input input_of(json_t *d)
 		.egress_only_gateways = json_object_get(d, "EgressOnlyInternetGateways"),
 		.peers = json_object_get(d, "Peers"),
 		.peer_groups = json_object_get(d, "PeerGroups"),
+		.flow_logs = json_object_get(d, "FlowLogs"),
 	};
 }
 

@@ -1,0 +1,232 @@
+"""Flow logs: what guests send is on record, with AWS's fields, and costs nothing where nobody asked."""
+
+import contextlib
+import os
+import signal
+import socket
+
+import pytest
+from lab import PING, TCP_80, Refused, eventually, inside, router, sh
+
+FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type".split()
+FORMAT = " ".join("${%s}" % field for field in FIELDS)
+
+
+class Log:
+    def __init__(self, netd, resource_type, resource, traffic="ALL", **more):
+        self.netd = netd
+        reply = netd.ec2(
+            "CreateFlowLogs",
+            ResourceType=resource_type,
+            ResourceIds=[resource],
+            TrafficType=traffic,
+            LogGroupName=os.urandom(4).hex(),
+            DeliverLogsPermissionArn="arn:aws:iam::123456789012:role/flow-logs",
+            MaxAggregationInterval=60,
+            **{"LogFormat": FORMAT, **more},
+        )
+        assert reply["Unsuccessful"] == []
+        (self.id,) = reply["FlowLogIds"]
+        self.vpc = netd.ec2("DescribeFlowLogs", FlowLogIds=[self.id])["FlowLogs"][0]["_VpcId"]
+        netd.call("gureum.FlushFlowLogs", VpcId=self.vpc)  # it counts from here
+        self.path = netd.directory / "lib/netd/flow-logs" / f"{self.id}.log"
+
+    def rows(self, flush=True, **want):
+        """Rows with these values, all windows so far."""
+        if flush:
+            self.netd.call("gureum.FlushFlowLogs", VpcId=self.vpc)
+        text = self.path.read_text() if self.path.exists() else ""
+        rows = [dict(zip(FIELDS, line.split(" "))) for line in text.splitlines()]
+        want = {name.replace("_", "-"): str(value) for name, value in want.items()}
+        return [row for row in rows if all(row[name] == value for name, value in want.items())]
+
+
+@pytest.fixture
+def log(netd):
+    made = []
+
+    def make(*arguments, **more):
+        made.append(Log(netd, *arguments, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        with contextlib.suppress(Refused):
+            netd.ec2("DeleteFlowLogs", FlowLogIds=[one.id])
+
+
+def total(rows, field="bytes"):
+    return sum(int(row[field]) for row in rows)
+
+
+def talk(one, two, n=1000):
+    """A connection that carries n bytes there and 2n back, and ends."""
+    with two.listen() as listener, one.connect(two.address) as client:
+        port = client.getsockname()[1]
+        server, _ = listener.accept()
+        client.sendall(b"x" * n)
+        got = 0
+        while got < n:
+            got += len(server.recv(1 << 16))
+        server.sendall(b"y" * 2 * n)
+        got = 0
+        while got < 2 * n:
+            got += len(client.recv(1 << 16))
+        server.close()
+    return port
+
+
+def test_accepted_flows_are_counted_while_they_last_and_once(guests, group, log):
+    one, two = guests(groups=[group()]), guests(groups=[group(TCP_80, PING)])
+    one.dhcp(), two.dhcp()
+    vpc_log = log("VPC", one.vpc)
+    port = talk(one, two)
+    eventually(lambda: total(vpc_log.rows(interface_id=two.eni, dstport=port)) > 2000)
+    rows = vpc_log.rows(interface_id=one.eni, srcport=port)
+    out = rows[0]
+    assert out["srcaddr"] == one.address and out["dstaddr"] == two.address and out["dstport"] == "80" and out["protocol"] == "6"
+    assert out["action"] == "ACCEPT" and out["flow-direction"] == "egress" and out["log-status"] == "OK" and out["type"] == "IPv4"
+    assert out["instance-id"] == one.instance and out["vpc-id"] == one.vpc
+    assert 1000 < total(rows) < 3000 and total(rows, "packets") >= 3 and int(out["start"]) <= int(out["end"])
+    back = vpc_log.rows(interface_id=one.eni, dstport=port, flow_direction="ingress")
+    assert 2000 < total(back) < 5000
+    # The other interface has seen the same, the other way round.
+    assert total(vpc_log.rows(interface_id=two.eni, srcport=port, flow_direction="ingress")) == total(rows)
+    assert total(vpc_log.rows(interface_id=two.eni, dstport=port, flow_direction="egress")) == total(back)
+    assert one.ping(two.address, 3) == 3
+    rows = vpc_log.rows(interface_id=two.eni, protocol=1, flow_direction="ingress")
+    assert total(rows, "packets") == 3 and total(rows) == 3 * 84
+    assert rows[0]["srcport"] == rows[0]["dstport"] == "0"
+
+
+def test_rejected_packets_are_counted_at_the_one_who_rejects(guests, group, log, netd):
+    one, two = guests(groups=[group()]), guests(groups=[group()])
+    one.dhcp(), two.dhcp()
+    rejects, accepts = log("NetworkInterface", two.eni, "REJECT"), log("NetworkInterface", one.eni, "ACCEPT")
+    assert one.ping(two.address, 3) == 0 and not one.can_connect(two.address)
+    eventually(lambda: total(rejects.rows(protocol=1), "packets") == 3)
+    rows = rejects.rows(protocol=1)
+    assert total(rows) == 3 * 84
+    assert {row["action"] for row in rows} == {"REJECT"} and rows[0]["srcaddr"] == one.address and rows[0]["flow-direction"] == "ingress"
+    assert eventually(lambda: rejects.rows(protocol=6, dstport=80))
+    assert accepts.rows(protocol=1, action="ACCEPT", flow_direction="egress") and not accepts.rows(action="REJECT")
+    assert not rejects.rows(action="ACCEPT")
+
+
+def test_what_an_acl_denies_is_a_rejection(netd, guests, group, log):
+    vpc = netd.ec2("DescribeVpcs", Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    subnets = netd.ec2("DescribeSubnets", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
+    one = guests(SubnetId=subnets[0]["SubnetId"], groups=[group()])
+    two = guests(SubnetId=subnets[1]["SubnetId"], groups=[group(PING)])
+    one.dhcp(), two.dhcp()
+    subnet_log = log("Subnet", two.subnet)
+    acl = netd.ec2("DescribeNetworkAcls", Filters=[{"Name": "association.subnet-id", "Values": [two.subnet]}])["NetworkAcls"][0]["NetworkAclId"]
+    entry = {"NetworkAclId": acl, "RuleNumber": 1, "Egress": False}
+    netd.ec2("CreateNetworkAclEntry", **entry, Protocol="1", RuleAction="deny", CidrBlock="172.31.0.0/16", IcmpTypeCode={"Type": -1, "Code": -1})
+    try:
+        netd.reconcile()
+        assert one.ping(two.address) == 0
+        assert eventually(lambda: subnet_log.rows(interface_id=two.eni, action="REJECT", protocol=1, flow_direction="ingress"))
+    finally:
+        netd.ec2("DeleteNetworkAclEntry", **entry)
+
+
+def test_what_is_translated_has_private_addresses(guests, group, log):
+    guest = guests(groups=[group(TCP_80, PING)])
+    guest.dhcp()
+    eni_log = log("NetworkInterface", guest.eni)
+    assert guest.ping("203.0.113.1", 2) == 2
+    with guest.listen(), socket.create_connection((guest.public, 80), 2):
+        pass
+    (row,) = eventually(lambda: eni_log.rows(dstaddr="203.0.113.1", protocol=1))
+    assert row["srcaddr"] == guest.address and row["packets"] == "2"
+    assert eventually(lambda: eni_log.rows(dstaddr=guest.address, dstport=80, flow_direction="ingress"))
+    assert not any(guest.public in row.values() for row in eni_log.rows())
+
+
+def test_the_vpcs_own_services_are_not_logged_and_silence_is(guests, log):
+    guest = guests()
+    eni_log = log("NetworkInterface", guest.eni)
+    router_address = guest.dhcp()["router"]
+    assert guest.ping(router_address) == 1 and guest.ping("169.254.169.254") == 1
+    rows = eni_log.rows()
+    assert rows and {row["log-status"] for row in rows} == {"NODATA"}
+
+
+def test_counts_outlive_netd(guests, group, log, netd):
+    one, two = guests(groups=[group()]), guests(groups=[group(TCP_80)])
+    one.dhcp(), two.dhcp()
+    eni_log = log("NetworkInterface", one.eni)
+    with two.listen() as listener, one.connect(two.address) as client:
+        server, _ = listener.accept()
+        netd.kill()
+        client.sendall(b"x" * 500)
+        netd.start()
+        client.sendall(b"x" * 500)
+        port = client.getsockname()[1]
+        rows = eni_log.rows(srcport=port)
+        client.sendall(b"x" * 500)
+        netd.kill(signal.SIGTERM)  # writes what it knows
+        rows = eni_log.rows(flush=False, srcport=port)
+        netd.start()
+        server.close()
+    assert len(rows) == 2 and 1000 < int(rows[0]["bytes"]) < 2000 and 500 < int(rows[1]["bytes"]) < 1000
+
+
+def test_a_flood_of_rejected_packets_is_counted_or_said_to_be_lost_and_stops_nobody(guests, group, log, netd):
+    one, two = guests(groups=[group()]), guests(groups=[group()])
+    one.dhcp(), two.dhcp()
+    eni_log = log("NetworkInterface", two.eni)
+    n = 20000
+    with inside(one.name):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with s:
+        for i in range(n):
+            s.sendto(b"x", (two.address, 1024 + i % 8000))
+    assert netd.ec2("DescribeFlowLogs", FlowLogIds=[eni_log.id])["FlowLogs"]
+    assert eventually(lambda: eni_log.rows(log_status="SKIPDATA"))
+    rows = eni_log.rows(action="REJECT")
+    assert 4000 <= len(rows) and sum(int(row["packets"]) for row in rows) <= n
+
+
+def test_nothing_is_counted_where_nobody_looks(guests, log, netd):
+    guest = guests()
+    guest.dhcp()
+    one = log("Subnet", guest.subnet)
+    counts = f"ip netns exec {router(guest.vpc)} sysctl -n net.netfilter.nf_conntrack_acct"
+    assert sh(counts) == "1\n" and "NFLOG" in sh(f"ip netns exec {router(guest.vpc)} iptables-nft-save")
+    netd.ec2("DeleteFlowLogs", FlowLogIds=[one.id])
+    netd.reconcile()
+    assert sh(counts) == "0\n" and "NFLOG" not in sh(f"ip netns exec {router(guest.vpc)} iptables-nft-save")
+    assert one.path.exists()  # for who still wants to read it
+
+
+def refusal(netd, **parameters):
+    with pytest.raises(Refused) as e:
+        netd.ec2("CreateFlowLogs", **parameters)
+    return e.value.code
+
+
+def test_bad_requests_get_awss_codes_and_change_nothing(netd, guests, log):
+    guest = guests()
+    role = {"DeliverLogsPermissionArn": "arn:aws:iam::123456789012:role/r"}
+    good = {"ResourceType": "VPC", "ResourceIds": [guest.vpc], "TrafficType": "ALL", "LogGroupName": "a", **role}
+    assert refusal(netd, **{**good, "ResourceIds": [guest.vpc, "vpc-00000000000000000"]}) == "InvalidVpcID.NotFound"
+    assert refusal(netd, **{**good, "LogDestinationType": "s3"}) == "UnsupportedOperation"
+    assert refusal(netd, **{**good, "LogFormat": "${nonsense}"}) == "InvalidParameter"
+    assert refusal(netd, **{**good, "MaxAggregationInterval": 61}) == "InvalidParameter"
+    assert refusal(netd, **{**good, "LogDestination": "arn:aws:logs:us-east-1:123456789012:log-group:a"}) == "InvalidParameter"
+    assert refusal(netd, **{k: v for k, v in good.items() if k != "LogGroupName"}) == "InvalidParameter"
+    assert refusal(netd, **{k: v for k, v in good.items() if k != "TrafficType"}) == "MissingParameter"
+    assert netd.ec2("DescribeFlowLogs")["FlowLogs"] == []
+    (made,) = netd.ec2("CreateFlowLogs", **good)["FlowLogIds"]
+    assert netd.ec2("CreateFlowLogs", **good)["Unsuccessful"][0]["Error"]["Code"] == "FlowLogAlreadyExists"
+    found = netd.ec2("DescribeFlowLogs", Filter=[{"Name": "resource-id", "Values": [guest.vpc]}])["FlowLogs"]
+    assert [one["FlowLogId"] for one in found] == [made] and found[0]["FlowLogStatus"] == "ACTIVE" and found[0]["MaxAggregationInterval"] == 600
+    with pytest.raises(Refused, match="InvalidFlowLogId.NotFound"):
+        netd.ec2("DeleteFlowLogs", FlowLogIds=[made, "fl-00000000000000000"])
+    assert netd.ec2("DescribeFlowLogs", FlowLogIds=[made])["FlowLogs"]
+    netd.ec2("DeleteFlowLogs", FlowLogIds=[made])
+    eni_log = log("NetworkInterface", guest.eni)
+    guest.delete()
+    assert netd.ec2("DescribeFlowLogs", Filter=[{"Name": "flow-log-id", "Values": [eni_log.id]}])["FlowLogs"] == []

@@ -1,0 +1,253 @@
+/* Flow logs' lines: formats, who gets which line of a flow, what is never logged; the table of what
+ * is rejected; files that are full. */
+#include "tap.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+#include "../../netd/flow-file.h"
+#include "../../netd/flow-line.h"
+#include "../../netd/flow-table.h"
+
+static char lines[8192];
+
+static void collect(void *arg, size_t log, const char *text, size_t n_text)
+{
+	size_t n = strlen(lines);
+
+	(void)arg;
+	snprintf(lines + n, sizeof lines - n, "%zu %.*s", log, (int)n_text, text);
+}
+
+static struct address ip(const char *text)
+{
+	struct address a = {0};
+
+	(void)ip_any_parse(text, &a); /* the tests' own words */
+	return a;
+}
+
+/* Two interfaces, 10.0.0.10 (also .11) and 10.0.0.20; log 0 is the VPC's, log 1 the first
+ * interface's rejections in a format of its own. */
+static struct flow_setup *setup(void)
+{
+	struct flow_setup *s = calloc(1, sizeof *s);
+
+	*s = (struct flow_setup){.n_refs = 1,
+				 .vpc_id = "vpc-1",
+				 .region = "us-east-1",
+				 .n_logs = 2,
+				 .n_interfaces = 2};
+	s->logs = calloc(2, sizeof *s->logs);
+	s->interfaces = calloc(2, sizeof *s->interfaces);
+	s->addresses = calloc(3, sizeof *s->addresses);
+	s->services = calloc(1, sizeof *s->services);
+	s->seen = calloc(2, 1);
+	s->logs[0] = (struct flow_log){
+		"fl-0", "123456789012", FLOW_LOG_ACCEPT | FLOW_LOG_REJECT, {.n = 0}};
+	s->logs[1] = (struct flow_log){"fl-1", "123456789012", FLOW_LOG_REJECT, {.n = 0}};
+	(void)flow_format_parse("${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} "
+				"${packets} ${action} ${flow-direction}",
+				&s->logs[0].format);
+	(void)flow_format_parse(
+		"${version} ${dstaddr} ${pkt-dstaddr} ${az-id} ${tcp-flags} ${log-status}",
+		&s->logs[1].format);
+	s->interfaces[0] = (struct flow_interface){"eni-a",	    "subnet-1", "i-a",	"use1-az1",
+						   ip("10.0.0.10"), {0},	{0, 1}, 2};
+	s->interfaces[1] = (struct flow_interface){"eni-b",	    "subnet-1", "",  "use1-az1",
+						   ip("10.0.0.20"), {0},	{0}, 1};
+	s->addresses[s->n_addresses++] = (struct flow_address){ip("10.0.0.20"), 1};
+	s->addresses[s->n_addresses++] = (struct flow_address){ip("10.0.0.11"), 0};
+	s->addresses[s->n_addresses++] = (struct flow_address){ip("10.0.0.10"), 0};
+	s->services[s->n_services++] = ip("10.0.0.2");
+	flow_setup_sort(s);
+	return s;
+}
+
+static const char *say(const struct flow_setup *s, const struct flow_count *c)
+{
+	struct flow_sink sink = {collect, NULL, 100, 160, s->seen};
+
+	lines[0] = '\0';
+	flow_lines(s, c, &sink);
+	return lines;
+}
+
+static void a_flow_between_two_interfaces_is_four_lines(void)
+{
+	OWN(flow_setup_unref) struct flow_setup *s = setup();
+	struct flow_count c = {.source = ip("10.0.0.10"),
+			       .destination = ip("10.0.0.20"),
+			       .source_port = 1000,
+			       .destination_port = 80,
+			       .protocol = 6};
+
+	c.packets[0] = 5, c.packets[1] = 4;
+	is_str(say(s, &c),
+	       "0 eni-a 10.0.0.10 10.0.0.20 1000 80 5 ACCEPT egress\n0 eni-b 10.0.0.10 10.0.0.20 "
+	       "1000 80 5 ACCEPT ingress\n"
+	       "0 eni-a 10.0.0.20 10.0.0.10 80 1000 4 ACCEPT ingress\n0 eni-b 10.0.0.20 10.0.0.10 "
+	       "80 1000 4 ACCEPT egress\n",
+	       "both ways, seen by both");
+	c.packets[1] = 0;
+	c.verdict = FLOW_REJECT_IN;
+	is_str(say(s, &c),
+	       "0 eni-a 10.0.0.10 10.0.0.20 1000 80 5 ACCEPT egress\n0 eni-b 10.0.0.10 10.0.0.20 "
+	       "1000 80 5 REJECT ingress\n",
+	       "what the destination rejects has left the source");
+	c.verdict = FLOW_REJECT_OUT;
+	is_str(say(s, &c),
+	       "0 eni-a 10.0.0.10 10.0.0.20 1000 80 5 REJECT egress\n1 4 10.0.0.20 10.0.0.20 "
+	       "use1-az1 0 OK\n",
+	       "what the source rejects never arrives");
+}
+
+static void a_secondary_address_is_shown_as_the_primary_one(void)
+{
+	OWN(flow_setup_unref) struct flow_setup *s = setup();
+	struct flow_count c = {.source = ip("192.0.2.1"),
+			       .destination = ip("10.0.0.11"),
+			       .protocol = 6,
+			       .verdict = FLOW_REJECT_IN,
+			       .tcp_flags = {2}};
+
+	c.packets[0] = 1;
+	is_str(say(s, &c),
+	       "0 eni-a 192.0.2.1 10.0.0.10 0 0 1 REJECT ingress\n1 4 10.0.0.10 10.0.0.11 use1-az1 "
+	       "2 OK\n",
+	       "but not in pkt-dstaddr");
+}
+
+static void what_serves_a_vpc_is_not_logged(void)
+{
+	OWN(flow_setup_unref) struct flow_setup *s = setup();
+	static const char *const services[] = {"10.0.0.2", "169.254.169.254", "fd00:ec2::254",
+					       "fe80::1"};
+	struct flow_count c = {.source = ip("10.0.0.10"), .protocol = 17, .packets = {1, 1}};
+
+	for (size_t i = 0; i < sizeof services / sizeof *services; i++) {
+		c.destination = ip(services[i]);
+		is_str(say(s, &c), "", services[i]);
+	}
+}
+
+static void a_window_says_who_had_nothing_and_what_was_lost(void)
+{
+	OWN(flow_setup_unref) struct flow_setup *s = setup();
+	struct flow_sink sink = {collect, NULL, 100, 160, s->seen};
+	struct flow_count c = {.source = ip("192.0.2.1"),
+			       .destination = ip("10.0.0.20"),
+			       .protocol = 1,
+			       .packets = {1, 0}};
+
+	(void)say(s, &c);
+	lines[0] = '\0';
+	flow_lines_end(s, 0, &sink);
+	is_str(lines, "0 eni-a - - - - - - -\n1 4 - - use1-az1 - NODATA\n", "only those");
+	(void)flow_format_parse("${interface-id} ${start} ${end} ${log-status}",
+				&s->logs[0].format);
+	lines[0] = '\0';
+	flow_lines_end(s, 3, &sink);
+	ok(strstr(lines, "0 eni-b 100 160 SKIPDATA\n") != NULL, "all are told of losses");
+}
+
+static void formats_are_aws_fields_each_once(void)
+{
+	static const char *const bad[] = {"",	       "version",     "${version}${start}",
+					  "${versio}", "${version} ", "${version} ${version}",
+					  "${version"};
+	struct flow_format f;
+
+	is_int(flow_format_parse(FLOW_FORMAT_DEFAULT, &f), 0, "the default");
+	is_int(f.version, 2, "is version 2");
+	is_int((long)f.n, 14, "of fourteen fields");
+	is_int(flow_format_parse("${bytes} ${flow-direction} ${vpc-id}", &f), 0, "an own one");
+	is_int(f.version, 5, "has its newest field's version");
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		is_int(flow_format_parse(bad[i], &f), -22, bad[i]);
+}
+
+static void the_table_adds_up_and_has_an_end(void)
+{
+	struct flow_table t = {0};
+	struct flow_count c = {.source = ip("192.0.2.1"),
+			       .destination = ip("10.0.0.10"),
+			       .protocol = 17,
+			       .verdict = FLOW_REJECT_IN};
+	int r = 0;
+
+	c.packets[0] = 1;
+	for (int i = 0; i < 3; i++)
+		r |= flow_table_add(&t, &c);
+	is_int(r, 0, "added");
+	is_int((long)t.n, 1, "one flow");
+	is_int((long)t.rows[0].packets[0], 3, "of three packets");
+	for (unsigned i = 1; i < FLOW_TABLE_MAX; i++) {
+		c.source_port = (uint16_t)i;
+		r |= flow_table_add(&t, &c);
+	}
+	is_int(r, 0, "to the last row");
+	c.destination_port = 1;
+	is_int(flow_table_add(&t, &c), -28, "and no further");
+	c.destination_port = 0;
+	is_int(flow_table_add(&t, &c), 0, "but what is known still counts");
+	flow_table_free(&t);
+}
+
+static long size_of(const char *directory, const char *name)
+{
+	char path[1024];
+	struct stat s;
+
+	snprintf(path, sizeof path, "%s/%s", directory, name);
+	return stat(path, &s) == 0 ? (long)s.st_size : -1;
+}
+
+static int is_kept(const char *id, void *arg)
+{
+	return strcmp(id, arg) == 0;
+}
+
+static void files_are_bounded_and_the_oldest_goes(void)
+{
+	char directory[] = "/tmp/gureum-flow-XXXXXX", path[512];
+	struct flow_file f;
+	int r = 0;
+
+	ok(mkdtemp(directory) != NULL, "a directory");
+	for (int i = 0; i < 3; i++) {
+		flow_file_open(&f, directory, "fl-1", 40);
+		for (int line = 0; line < 5; line++)
+			flow_file_write(&f, "12345678\n", 9);
+		r |= flow_file_close(&f);
+	}
+	is_int(r, 0, "written");
+	is_int(size_of(directory, "fl-1.log"), 9, "one line a part");
+	is_int(size_of(directory, "fl-1.log.3"), 9, "four parts");
+	is_int(size_of(directory, "fl-1.log.4"), -1, "and no more");
+	for (int i = 0; i < FLOW_FILE_ORPHANS + 5; i++) {
+		snprintf(path, sizeof path, "fl-old%d", i);
+		flow_file_open(&f, directory, path, 40);
+		(void)flow_file_close(&f); /* empty */
+	}
+	flow_file_clean(directory, is_kept, "fl-1");
+	for (int i = r = 0; i < FLOW_FILE_ORPHANS + 5; i++) {
+		snprintf(path, sizeof path, "fl-old%d.log", i);
+		r += size_of(directory, path) >= 0;
+	}
+	is_int(r, FLOW_FILE_ORPHANS, "of deleted logs the newest stay");
+	is_int(size_of(directory, "fl-1.log"), 9, "and what is in use");
+	snprintf(path, sizeof path, "rm -r %s", directory);
+	is_int(system(path), 0, "gone");
+}
+
+int main(void)
+{
+	RUN(a_flow_between_two_interfaces_is_four_lines);
+	RUN(a_secondary_address_is_shown_as_the_primary_one);
+	RUN(what_serves_a_vpc_is_not_logged);
+	RUN(a_window_says_who_had_nothing_and_what_was_lost);
+	RUN(formats_are_aws_fields_each_once);
+	RUN(the_table_adds_up_and_has_an_end);
+	RUN(files_are_bounded_and_the_oldest_goes);
+	return tests_done();
+}
