@@ -549,13 +549,13 @@ void kernel_close(struct daemon *d)
 {
 	(void)d;
 	k.is_closing = 1;
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		if (k.vpcs[i]->flows)
+			flows_end(k.vpcs[i]->flows); /* passes know nothing of it */
 	if (k.is_running)
 		return; /* a worker has it all in hands; the process ends with it */
-	for (size_t i = 0; i < k.n_vpcs; i++) {
-		if (k.vpcs[i]->flows)
-			flows_end(k.vpcs[i]->flows);
+	for (size_t i = 0; i < k.n_vpcs; i++)
 		vpc_free(k.vpcs[i]);
-	}
 	free(k.vpcs);
 	free(k.pass.routers);
 	if (k.watch)
