@@ -60,19 +60,19 @@ def total(rows, field="bytes"):
     return sum(int(row[field]) for row in rows)
 
 
+def carry(sender, receiver, n):
+    sender.sendall(b"x" * n)
+    while n:
+        n -= len(receiver.recv(n))
+
+
 def talk(one, two, n=1000):
     """A connection that carries n bytes there and 2n back, and ends."""
     with two.listen() as listener, one.connect(two.address) as client:
         port = client.getsockname()[1]
         server, _ = listener.accept()
-        client.sendall(b"x" * n)
-        got = 0
-        while got < n:
-            got += len(server.recv(1 << 16))
-        server.sendall(b"y" * 2 * n)
-        got = 0
-        while got < 2 * n:
-            got += len(client.recv(1 << 16))
+        carry(client, server, n)
+        carry(server, client, 2 * n)
         server.close()
     return port
 
@@ -161,12 +161,12 @@ def test_counts_outlive_netd(guests, group, log, netd):
     with two.listen() as listener, one.connect(two.address) as client:
         server, _ = listener.accept()
         netd.kill()
-        client.sendall(b"x" * 500)
+        carry(client, server, 500)
         netd.start()
-        client.sendall(b"x" * 500)
+        carry(client, server, 500)
         port = client.getsockname()[1]
         rows = eni_log.rows(srcport=port)
-        client.sendall(b"x" * 500)
+        carry(client, server, 500)
         netd.kill(signal.SIGTERM)  # writes what it knows
         rows = eni_log.rows(flush=False, srcport=port)
         netd.start()
