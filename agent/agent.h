@@ -71,7 +71,7 @@ double uptime_seconds(void);
 
 /* ---- line.c: one JSON object per line on the port ---- */
 
-enum command { COMMAND_NONE, COMMAND_POWEROFF, COMMAND_REBOOT };
+enum command { COMMAND_NONE, COMMAND_POWEROFF, COMMAND_REBOOT, COMMAND_FREEZE, COMMAND_THAW };
 /* The command that a line carries: the first known member of the object. Anything else, and
  * anything that is not an object, is NONE. */
 enum command line_command(const char *line, size_t n);
@@ -103,6 +103,15 @@ int port_open(void);
  * start, in seconds of uptime. */
 int beat_hello(int fd, double started);
 int beat_send(int fd);
+
+/* ---- freeze.c ---- */
+
+/* Flushes and freezes every file system that is on a disk. 0; -EBUSY: frozen already; -EOPNOTSUPP:
+ * none could be. Whoever writes waits until thaw(). */
+int freeze(void);
+void thaw(void);
+/* For tests: the line of mountinfo is of a writable file system on a disk; where it is mounted. */
+int freeze_is_disk(const char *line, char *ret_point, size_t size);
 
 /* ---- power.c ---- */
 

@@ -86,7 +86,10 @@ static enum command command_of(const char *name, size_t n)
 	static const struct {
 		const char *name;
 		enum command command;
-	} commands[] = {{"poweroff", COMMAND_POWEROFF}, {"reboot", COMMAND_REBOOT}};
+	} commands[] = {{"poweroff", COMMAND_POWEROFF},
+			{"reboot", COMMAND_REBOOT},
+			{"freeze", COMMAND_FREEZE},
+			{"thaw", COMMAND_THAW}};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strlen(commands[i].name) == n && memcmp(commands[i].name, name, n) == 0)

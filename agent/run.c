@@ -11,9 +11,12 @@
 #include <unistd.h>
 
 #define BEAT_SECONDS 10
+/* A host that died, or forgot: no guest stands still for longer than this. */
+#define FREEZE_SECONDS_MAX 10
 /* Devices appear shortly after their drivers: looked for quickly at first, then with each beat. */
 #define LOOK_MSEC	  200
 #define LOOKS		  20
+#define THAW_LOOK_MSEC	  500
 #define ANSWER_TRIES	  50
 #define ANSWER_PAUSE_USEC 20000
 
@@ -22,6 +25,7 @@ struct agent {
 	double started; /* uptime */
 	int has_host;	/* somebody has opened the port on the host */
 	unsigned n_looks;
+	double thaw_at; /* uptime at which what is frozen thaws by itself; 0: nothing is */
 	char line[AGENT_LINE_MAX]; /* of the host, as far as it has come */
 	size_t n_line;
 	int is_overlong; /* the line did not fit: skip to its end */
@@ -60,21 +64,45 @@ static int set_timer(struct agent *a)
 	return timerfd_settime(a->timer, 0, &t, NULL) < 0 ? -errno : 0;
 }
 
+static void answer(struct agent *a, const char *how, const char *what)
+{
+	char line[64];
+	int n = snprintf(line, sizeof(line), "{\"%s\": \"%s\"}\n", how, what);
+
+	/* A line can overtake the news that the host has opened the port: until then the port takes
+	 * nothing. */
+	for (int i = 0; i < ANSWER_TRIES && write(a->port, line, (size_t)n) < 0; i++)
+		usleep(ANSWER_PAUSE_USEC);
+}
+
 static void obey(struct agent *a, enum command command)
 {
-	static const char *const names[] = {
-		[COMMAND_POWEROFF] = "poweroff", [COMMAND_REBOOT] = "reboot"};
-	char answer[64];
-	int n, r;
+	static const char *const names[] = {[COMMAND_POWEROFF] = "poweroff",
+					    [COMMAND_REBOOT] = "reboot",
+					    [COMMAND_FREEZE] = "freeze",
+					    [COMMAND_THAW] = "thaw"};
+	int r = 0;
 
-	if (command == COMMAND_NONE)
+	switch (command) {
+	case COMMAND_NONE:
 		return;
-	n = snprintf(answer, sizeof(answer), "{\"ok\": \"%s\"}\n", names[command]);
-	/* A line can overtake the news that the host has opened the port: until then the port takes
-	 * nothing. Obeyed all the same if the host does not listen. */
-	for (int i = 0; i < ANSWER_TRIES && write(a->port, answer, (size_t)n) < 0; i++)
-		usleep(ANSWER_PAUSE_USEC);
-	r = power_off(command == COMMAND_REBOOT);
+	case COMMAND_FREEZE:
+		r = freeze();
+		a->thaw_at = r == 0 ? uptime_seconds() + FREEZE_SECONDS_MAX : a->thaw_at;
+		answer(a, r == 0 ? "ok" : "error", names[command]);
+		return;
+	case COMMAND_THAW:
+		thaw();
+		a->thaw_at = 0;
+		answer(a, "ok", names[command]);
+		return;
+	default:
+		/* Answered first: there is no later. Obeyed all the same if the host does not
+		 * listen. */
+		thaw();
+		answer(a, "ok", names[command]);
+		r = power_off(command == COMMAND_REBOOT);
+	}
 	if (r < 0)
 		say("gureum-agent: %s: %s", names[command], strerror(-r));
 }
@@ -159,9 +187,13 @@ int run_main(void)
 	}
 	for (;;) {
 		struct epoll_event e;
-		int n = epoll_wait(a->epoll, &e, 1, -1);
+		int n = epoll_wait(a->epoll, &e, 1, a->thaw_at > 0 ? THAW_LOOK_MSEC : -1);
 
-		if (n < 0 && errno == EINTR)
+		if (a->thaw_at > 0 && uptime_seconds() >= a->thaw_at) {
+			thaw();
+			a->thaw_at = 0;
+		}
+		if (n == 0 || (n < 0 && errno == EINTR))
 			continue;
 		if (n < 0)
 			return 1;

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "domain.h"
+#include "fiber.h"
 #include "instance-rooms.h"
 
 #define LINE_BYTES_MAX	 4096
 #define NESTING_MAX	 16
 #define CONNECT_GAP_USEC 2000000ull
+#define FREEZE_WAIT_USEC 5000000ull
 
 struct guest {
 	char id[ID_MAX];
@@ -17,6 +19,7 @@ struct guest {
 	uint64_t connected_usec, heard_usec;
 	int has_no_port; /* of this driver */
 	json_t *figures;
+	enum { FREEZE_UNKNOWN, FREEZE_DONE, FREEZE_FAILED } freeze; /* the last answer */
 	char line[LINE_BYTES_MAX];
 	size_t n_line;
 	int is_skipping; /* a line too long is dropped to its end */
@@ -48,6 +51,10 @@ static void take_line(struct guest *g, const char *line, size_t n)
 			       : NULL;
 	json_t *beat = json_object_get(said, "beat");
 
+	if (strcmp(jstr_or(said, "ok", ""), "freeze") == 0)
+		g->freeze = FREEZE_DONE;
+	else if (strcmp(jstr_or(said, "error", ""), "freeze") == 0)
+		g->freeze = FREEZE_FAILED;
 	if (!beat && !json_object_get(said, "hello"))
 		return; /* an answer to what we asked, or of a later version */
 	if (json_is_object(beat)) {
@@ -123,6 +130,38 @@ int guest_ask(struct guest *g, const char *what)
 		return -ENOTCONN;
 	snprintf(line, sizeof(line), "{\"%s\": {}}\n", what);
 	return virt_channel_write(g->channel, line, strlen(line));
+}
+
+static struct guest *guest_of(const char *instance_id)
+{
+	struct live *l = live_get(instance_id);
+
+	return l ? l->guest : NULL;
+}
+
+int guest_freeze(const char *instance_id)
+{
+	struct guest *g = guest_of(instance_id);
+	uint64_t end = now_usec() + FREEZE_WAIT_USEC;
+
+	if (g)
+		g->freeze = FREEZE_UNKNOWN;
+	int r = guest_ask(g, "freeze");
+
+	while (r == 0) {
+		g = guest_of(instance_id);
+		if (!g || !g->channel || g->freeze == FREEZE_FAILED)
+			return g && g->channel ? -EIO : -ENOTCONN;
+		if (g->freeze == FREEZE_DONE)
+			return 0;
+		r = now_usec() > end ? -ETIMEDOUT : fiber_sleep(2000);
+	}
+	return r;
+}
+
+void guest_thaw(const char *instance_id)
+{
+	(void)guest_ask(guest_of(instance_id), "thaw"); /* it does so by itself soon */
 }
 
 void guest_forget(struct guest *g)

@@ -23,6 +23,12 @@ int guest_connect(struct guest *g, struct virt *v);
 void guest_disconnect(struct guest *g);
 /* (fiber) Asks for "poweroff" or "reboot". 0 when it was sent; -ENOTCONN. */
 int guest_ask(struct guest *g, const char *what);
+/* (fiber) Asks the agent to hold the file systems still, and waits until it has: 0. It lets go by
+ * itself after ten seconds. -ENOTCONN: there is no agent; -EIO: it cannot; -ETIMEDOUT. The guest is
+ * looked up by its instance each time: it may be another one after a wait. */
+int guest_freeze(const char *instance_id);
+/* (fiber) And to let go. */
+void guest_thaw(const char *instance_id);
 /* The guest was started or reset: what was heard is of its former life. */
 void guest_forget(struct guest *g);
 

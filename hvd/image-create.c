@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include "fiber.h"
+#include "guest.h"
 #include "id.h"
 #include "instance-rooms.h"
 #include "jsonx.h"
@@ -188,7 +189,11 @@ int image_create_work(struct daemon *d, const char *image_id, struct fault *f)
 	if (r < 0)
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
 				 "The instance could not be rebooted");
+	int is_frozen = r == 0 && !is_reboot && guest_freeze(instance_id) == 0;
+
 	r = take(d, image_id, description, f);
+	if (is_frozen)
+		guest_thaw(instance_id);
 	n_left = r == 0 ? adopt(d, image_id, description, f) : r;
 	if (n_left > 0)
 		return fault_set(f, FAULT_INTERNAL_ERROR, "A volume was not snapshotted");

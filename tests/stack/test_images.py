@@ -49,6 +49,22 @@ def test_the_instance_was_rebooted_for_it(cloud, moved):
     assert mark == "written-before" and boot != moved["boot"].strip()
 
 
+def test_without_reboot_the_file_systems_are_frozen(cloud, moved):
+    """What was written and not flushed is in the snapshot, and the guest goes on."""
+    mark = "unsynced-" + os.urandom(8).hex()
+    until(lambda: cloud.ec2.describe_instance_status(InstanceIds=[moved["instance"]])["InstanceStatuses"][0]["InstanceStatus"]["Status"] == "ok")
+    cloud.ssh(moved["instance"], f"for i in $(seq 2000); do echo {mark}; done > /root/unsynced")
+    made = cloud.ec2.create_image(InstanceId=moved["instance"], Name="without-reboot", NoReboot=True)["ImageId"]
+    cloud.ec2.get_waiter("image_available").wait(ImageIds=[made], WaiterConfig=FAST)
+    snapshot = cloud.ec2.describe_images(ImageIds=[made])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    ebs = cloud.client("ebs")
+    blocks = ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
+    assert any(mark.encode() in ebs.get_snapshot_block(SnapshotId=snapshot, **b)["BlockData"].read() for b in blocks)
+    assert cloud.ssh(moved["instance"], "echo thawed > /root/thawed; sync; cat /root/thawed") == "thawed\n"
+    cloud.ec2.deregister_image(ImageId=made)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
 def test_the_image_boots_in_the_other_region(cloud, moved):
     there = moved["there"]
     image = there.describe_images(ImageIds=[moved["copied"]])["Images"][0]

@@ -15,7 +15,34 @@ static void a_command_is_a_member_of_an_object(void)
 	is_int(command(" { \"reboot\" : { } } "), COMMAND_REBOOT, "reboot, with spaces");
 	is_int(command("{\"other\": [1, {\"a\": \"}\"}], \"reboot\": {}}"), COMMAND_REBOOT,
 	       "after an unknown member");
+	is_int(command("{\"freeze\": {}}"), COMMAND_FREEZE, "freeze");
+	is_int(command("{\"thaw\": {}}"), COMMAND_THAW, "thaw");
 	is_int(command("{\"reboot\": {}, \"poweroff\": {}}"), COMMAND_REBOOT, "the first of two");
+}
+
+static void only_disks_are_frozen(void)
+{
+	static const struct {
+		const char *line, *point; /* NULL: it is left alone */
+	} mounts[] = {
+		{"20 1 254:0 / / rw,noatime shared:1 - ext4 /dev/vda rw", "/"},
+		{"21 20 254:17 / /data rw - xfs /dev/vdb1 rw,attr2", "/data"},
+		{"22 20 254:17 / /ro ro - ext4 /dev/vdb1 ro", NULL},
+		{"23 20 0:21 / /proc rw,nosuid - proc proc rw", NULL},
+		{"24 20 0:22 / /tmp rw - tmpfs tmpfs rw", NULL},
+		{"25 20 0:23 / /odd\\040name rw - ext4 /dev/vdc rw", NULL},
+		{"26 20 0:23 / /x rw", NULL},
+		{"", NULL},
+	};
+	char point[64];
+
+	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+		int is = freeze_is_disk(mounts[i].line, point, sizeof(point));
+
+		ok(is == (mounts[i].point != NULL), mounts[i].line);
+		if (is && mounts[i].point)
+			is_str(point, mounts[i].point, "its place");
+	}
 }
 
 static void what_is_not_a_whole_object_commands_nothing(void)
@@ -160,6 +187,7 @@ static void keys_are_added_once(void)
 int main(void)
 {
 	RUN(a_command_is_a_member_of_an_object);
+	RUN(only_disks_are_frozen);
 	RUN(what_is_not_a_whole_object_commands_nothing);
 	RUN(any_cut_of_a_line_is_harmless);
 	RUN(a_quoted_name_is_json);
