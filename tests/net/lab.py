@@ -1,6 +1,7 @@
 """What the packet tests stand on: a netd of their own, guests that are network namespaces behind real taps, and ways to act inside them."""
 
 import contextlib
+import copy
 import ctypes
 import json
 import os
@@ -75,6 +76,8 @@ def refused(code, call, *arguments, **parameters):
 class Netd:
     """The daemon under test, with state of its own."""
 
+    region = REGION
+
     def __init__(self, directory, settings=""):
         self.directory = pathlib.Path(directory)
         self.config = self.directory / "gureum.conf"
@@ -115,7 +118,7 @@ class Netd:
         self.process.wait()
 
     def call(self, method, /, fds=False, **parameters):
-        context = {"account": ACCOUNT, "region": REGION, "principal": "", "request": "00000000-0000-4000-8000-000000000000"}
+        context = {"account": ACCOUNT, "region": self.region, "principal": "", "request": "00000000-0000-4000-8000-000000000000"}
         message = json.dumps({"method": method, "parameters": parameters, "context": context}).encode() + b"\0"
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(30)
@@ -135,6 +138,12 @@ class Netd:
 
     def ec2(self, action, **parameters):
         return self.call("ec2." + action, **parameters)
+
+    def elsewhere(self, region):
+        """The same daemon, asked in another region."""
+        other = copy.copy(self)
+        other.region = region
+        return other
 
     def changes(self):
         """Changes to the kernel that its passes logged so far."""

@@ -1,9 +1,10 @@
 """VPC peering: packets over the link between two routers, and what AWS says of the connection's states."""
 
+import contextlib
 import signal
 
 import pytest
-from lab import PING, REGION, TCP_80, dns, eventually, refused, router, sh
+from lab import Guest, PING, Refused, REGION, TCP_80, dns, eventually, refused, router, sh
 
 
 class Side:
@@ -190,3 +191,60 @@ def test_public_names_of_a_peer_lead_inside_once_it_allows(netd, side, peer, gue
     eni = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[later.eni])["NetworkInterfaces"][0]
     netd.call("gureum.Reconcile")
     assert dns(one.guest, "10.31.0.2", eni["Association"]["PublicDnsName"]) == (0, [later.address])
+
+
+def test_regions_can_be_peered(netd, side):
+    one, far = side("10.31.0.0/16"), netd.elsewhere("ap-northeast-2")
+    vpc = far.ec2("CreateVpc", CidrBlock="10.32.0.0/16")["Vpc"]["VpcId"]
+    subnet = far.ec2("CreateSubnet", VpcId=vpc, CidrBlock="10.32.1.0/24")["Subnet"]["SubnetId"]
+    filters = [{"Name": "vpc-id", "Values": [vpc]}]
+    table = far.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+    group = far.ec2("DescribeSecurityGroups", Filters=filters)["SecurityGroups"][0]["GroupId"]
+    far.ec2("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[PING])
+    guest = Guest(far, public=False, SubnetId=subnet)
+    try:
+        guest.dhcp()
+        asked = netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId=vpc, PeerRegion="ap-northeast-2")
+        pcx = asked["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+        assert state(far, pcx) == "pending-acceptance"
+        refused("OperationNotPermitted", netd.ec2, "AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+        far.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+        netd.ec2("CreateRoute", RouteTableId=one.table, DestinationCidrBlock="10.32.0.0/16", VpcPeeringConnectionId=pcx)
+        far.ec2("CreateRoute", RouteTableId=table, DestinationCidrBlock="10.31.0.0/16", VpcPeeringConnectionId=pcx)
+        assert one.guest.ping(guest.address) == guest.ping(one.guest.address) == 1
+        refused("OperationNotPermitted", netd.ec2, "ModifyVpcPeeringConnectionOptions", VpcPeeringConnectionId=pcx,
+                AccepterPeeringConnectionOptions={"AllowDnsResolutionFromRemoteVpc": False})
+        far.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+        assert state(netd, pcx) == "deleted"
+    finally:
+        guest.delete()
+        far.ec2("DeleteSubnet", SubnetId=subnet)
+        far.ec2("DeleteVpc", VpcId=vpc)
+
+
+def test_killed_at_any_step_both_ends_come_to_what_was_asked(netd, side, peer):
+    one, two = side("10.31.0.0/16"), side("10.32.0.0/16")
+    pcx = peer(one, two, accept=False)
+    one.route(two, pcx), two.route(one, pcx)
+
+    def die_at_every_step(action):
+        lives, is_done = 0, False
+        while not is_done:
+            lives += 1
+            assert lives < 200, "it comes to nothing"
+            netd.die_at(2 + lives % 5)
+            if netd.process.poll() is not None and not netd.live():
+                continue
+            try:
+                with contextlib.suppress(Refused):  # done in an earlier life
+                    netd.ec2(action, VpcPeeringConnectionId=pcx)
+                is_done = netd.reconcile() == 0
+            except OSError:
+                netd.process.wait()
+        netd.die_at(0)
+        return lives
+
+    assert die_at_every_step("AcceptVpcPeeringConnection") > 5
+    assert one.guest.ping(two.guest.address) == two.guest.ping(one.guest.address) == 1
+    assert die_at_every_step("DeleteVpcPeeringConnection") > 1
+    assert links(one) == links(two) == [] and one.guest.ping(two.guest.address) == 0

@@ -173,3 +173,92 @@ def test_options_are_found_by_what_they_say(netd, options):
     assert [d["DhcpOptionsId"] for d in netd.ec2("DescribeDhcpOptions", Filters=by_value)["DhcpOptions"]] == [options_id]
     refused("InvalidDhcpOptionID.NotFound", netd.ec2, "DeleteDhcpOptions", DhcpOptionsId="dopt-00000000000000000")
     refused("InvalidDhcpOptionsId.Malformed", netd.ec2, "DeleteDhcpOptions", DhcpOptionsId="dopt-x")
+
+
+# ---- tags ----
+
+
+def test_every_kind_can_be_tagged(netd, vpc, options):
+    vpc_id = vpc("10.71.0.0/16")
+
+    def find(action, member, name):
+        return netd.ec2(action, Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])[member][0][name]
+
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.71.1.0/24")["Subnet"]["SubnetId"]
+    gateway = netd.ec2("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    eni = netd.ec2("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    address = netd.ec2("AllocateAddress")["AllocationId"]
+    group = find("DescribeSecurityGroups", "SecurityGroups", "GroupId")
+    rules = [{"Name": "group-id", "Values": [group]}]
+    endpoint = netd.ec2("CreateVpcEndpoint", VpcId=vpc_id, ServiceName="com.amazonaws.us-east-1.s3")["VpcEndpoint"]["VpcEndpointId"]
+    peering = netd.ec2("CreateVpcPeeringConnection", VpcId=vpc_id, PeerVpcId=vpc("10.72.0.0/16"))["VpcPeeringConnection"]
+    prefixes = netd.ec2("CreateManagedPrefixList", PrefixListName="list", MaxEntries=1, AddressFamily="IPv4")["PrefixList"]
+    kinds = {
+        "vpc": vpc_id,
+        "subnet": subnet,
+        "route-table": find("DescribeRouteTables", "RouteTables", "RouteTableId"),
+        "internet-gateway": gateway,
+        "network-acl": find("DescribeNetworkAcls", "NetworkAcls", "NetworkAclId"),
+        "security-group": group,
+        "security-group-rule": netd.ec2("DescribeSecurityGroupRules", Filters=rules)["SecurityGroupRules"][0]["SecurityGroupRuleId"],
+        "network-interface": eni,
+        "elastic-ip": address,
+        "dhcp-options": options(domain_name=["tagged.example"]),
+        "vpc-endpoint": endpoint,
+        "vpc-peering-connection": peering["VpcPeeringConnectionId"],
+        "prefix-list": prefixes["PrefixListId"],
+    }
+    netd.ec2("CreateTags", Resources=list(kinds.values()), Tags=[{"Key": "colour", "Value": "구름"}])
+    by_key = [{"Name": "key", "Values": ["colour"]}]
+    tagged = {t["ResourceType"]: t["ResourceId"] for t in netd.ec2("DescribeTags", Filters=by_key)["Tags"]}
+    assert tagged == kinds
+    refused("InvalidVpcID.NotFound", netd.ec2, "CreateTags", Resources=[subnet, "vpc-00000000000000000"], Tags=[{"Key": "a", "Value": ""}])
+    many = [{"Key": f"k{n}", "Value": ""} for n in range(50)]
+    refused("TagLimitExceeded", netd.ec2, "CreateTags", Resources=[eni], Tags=many)
+    netd.ec2("DeleteTags", Resources=list(kinds.values()), Tags=[{"Key": "colour"}])
+    assert netd.ec2("DescribeTags", Filters=by_key)["Tags"] == []
+
+    netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=kinds["vpc-peering-connection"])
+    netd.ec2("DeleteVpcEndpoints", VpcEndpointIds=[endpoint])
+    netd.ec2("DeleteManagedPrefixList", PrefixListId=kinds["prefix-list"])
+    netd.ec2("ReleaseAddress", AllocationId=address)
+    netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni)
+    netd.ec2("DeleteInternetGateway", InternetGatewayId=gateway)
+
+
+# ---- defaults ----
+
+
+def test_a_default_vpc_can_be_made_again(netd):
+    far = netd.elsewhere("ap-northeast-2")
+    default = [{"Name": "is-default", "Values": ["true"]}]
+    old = far.ec2("DescribeVpcs", Filters=default)["Vpcs"][0]["VpcId"]
+    refused("DefaultVpcAlreadyExists", far.ec2, "CreateDefaultVpc")
+    its = [{"Name": "vpc-id", "Values": [old]}]
+    subnets = far.ec2("DescribeSubnets", Filters=its)["Subnets"]
+    refused("DefaultSubnetAlreadyExistsInAvailabilityZone", far.ec2, "CreateDefaultSubnet",
+            AvailabilityZone=subnets[0]["AvailabilityZone"])
+    gateway = far.ec2("DescribeInternetGateways", Filters=[{"Name": "attachment.vpc-id", "Values": [old]}])["InternetGateways"][0]
+    for subnet in subnets:
+        refused("DependencyViolation", far.ec2, "DeleteVpc", VpcId=old)
+        far.ec2("DeleteSubnet", SubnetId=subnet["SubnetId"])
+    refused("DependencyViolation", far.ec2, "DeleteVpc", VpcId=old)
+    far.ec2("DetachInternetGateway", InternetGatewayId=gateway["InternetGatewayId"], VpcId=old)
+    far.ec2("DeleteInternetGateway", InternetGatewayId=gateway["InternetGatewayId"])
+    far.ec2("DeleteVpc", VpcId=old)
+    assert far.ec2("DescribeRouteTables", Filters=its)["RouteTables"] == []
+    refused("DefaultVpcDoesNotExist", far.ec2, "CreateDefaultSubnet", AvailabilityZone=subnets[0]["AvailabilityZone"])
+    netd.kill()
+    netd.start()
+    assert far.ec2("DescribeVpcs", Filters=default)["Vpcs"] == []  # what was deleted stays deleted
+    new = far.ec2("CreateDefaultVpc")["Vpc"]
+    assert new["IsDefault"] and new["CidrBlock"] == "172.31.0.0/16"
+    its = [{"Name": "vpc-id", "Values": [new["VpcId"]]}]
+    made = far.ec2("DescribeSubnets", Filters=its)["Subnets"]
+    assert sorted(s["AvailabilityZone"] for s in made) == sorted(s["AvailabilityZone"] for s in subnets)
+    assert all(s["DefaultForAz"] and s["MapPublicIpOnLaunch"] for s in made)
+    routes = far.ec2("DescribeRouteTables", Filters=its)["RouteTables"][0]["Routes"]
+    assert [r["DestinationCidrBlock"] for r in routes] == ["172.31.0.0/16", "0.0.0.0/0"]
+    far.ec2("DeleteSubnet", SubnetId=made[0]["SubnetId"])
+    again = far.ec2("CreateDefaultSubnet", AvailabilityZone=made[0]["AvailabilityZone"])["Subnet"]
+    assert again["CidrBlock"] == made[0]["CidrBlock"] and again["AvailableIpAddressCount"] == 4091
