@@ -127,8 +127,7 @@ def test_vpc_attributes_are_read_one_by_one(ec2, vpc):
 def test_what_a_box_lacks_is_an_empty_set(ec2):
     assert ec2.describe_nat_gateways()["NatGateways"] == []
     assert ec2.describe_vpn_gateways()["VpnGateways"] == []
-    assert ec2.describe_vpc_peering_connections()["VpcPeeringConnections"] == []
-    assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
+    assert ec2.describe_vpc_endpoint_service_configurations()["ServiceConfigurations"] == []
 
 
 def test_every_describe_refuses_a_filter_that_it_does_not_know(ec2):
@@ -143,6 +142,9 @@ def test_every_describe_refuses_a_filter_that_it_does_not_know(ec2):
         ec2.describe_network_interfaces,
         ec2.describe_dhcp_options,
         ec2.describe_addresses,
+        ec2.describe_vpc_peering_connections,
+        ec2.describe_vpc_endpoints,
+        ec2.describe_vpc_endpoint_services,
     ]:
         refused("InvalidParameterValue", call, Filters=by("no-such-filter", "x"))
 
@@ -158,6 +160,13 @@ def test_ids_are_malformed_or_not_found(ec2):
             "eni",
             "InvalidNetworkInterfaceId.Malformed",
             "InvalidNetworkInterfaceID.NotFound",
+        ),
+        (
+            ec2.describe_vpc_peering_connections,
+            "VpcPeeringConnectionIds",
+            "pcx",
+            "InvalidVpcPeeringConnectionId.Malformed",
+            "InvalidVpcPeeringConnectionID.NotFound",
         ),
     ]:
         refused(malformed, call, **{parameter: [prefix + "-xyz"]})
@@ -411,3 +420,50 @@ def test_a_vpc_is_born_with_its_defaults_and_leaves_nothing(ec2):
         (ec2.describe_subnets, "Subnets"),
     ]:
         assert call(Filters=mine)[key] == []
+
+
+def test_vpcs_grow_are_peered_and_told_of_options(cloud):
+    ec2, far = cloud.ec2, cloud.client("ec2", region_name=elsewhere(cloud))
+    tags = lambda kind: [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": "구름"}]}]
+    vpc = ec2.create_vpc(CidrBlock="10.81.0.0/16")["Vpc"]["VpcId"]
+    other = far.create_vpc(CidrBlock="10.82.0.0/16")["Vpc"]["VpcId"]
+
+    added = ec2.associate_vpc_cidr_block(VpcId=vpc, CidrBlock="10.83.0.0/16")["CidrBlockAssociation"]
+    refused("InvalidVpc.Range", ec2.associate_vpc_cidr_block, VpcId=vpc, CidrBlock="192.168.0.0/24")
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.83.1.0/24")["Subnet"]
+    assert subnet["AvailableIpAddressCount"] == 251
+    ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], PrivateDnsHostnameTypeOnLaunch="resource-name")
+    ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    ec2.disassociate_vpc_cidr_block(AssociationId=added["AssociationId"])
+
+    configurations = [{"Key": "domain-name", "Values": ["corp.example"]}, {"Key": "domain-name-servers", "Values": ["192.0.2.1", "192.0.2.2"]}]
+    options = ec2.create_dhcp_options(DhcpConfigurations=configurations, TagSpecifications=tags("dhcp-options"))["DhcpOptions"]
+    assert options["DhcpConfigurations"][1]["Values"] == [{"Value": "192.0.2.1"}, {"Value": "192.0.2.2"}]
+    ec2.associate_dhcp_options(DhcpOptionsId=options["DhcpOptionsId"], VpcId=vpc)
+    ec2.associate_dhcp_options(DhcpOptionsId="default", VpcId=vpc)
+    ec2.delete_dhcp_options(DhcpOptionsId=options["DhcpOptionsId"])
+
+    peering = ec2.create_vpc_peering_connection(
+        VpcId=vpc, PeerVpcId=other, PeerRegion=far.meta.region_name, TagSpecifications=tags("vpc-peering-connection")
+    )["VpcPeeringConnection"]
+    pcx = peering["VpcPeeringConnectionId"]
+    assert peering["ExpirationTime"].year > 2000
+    far.get_waiter("vpc_peering_connection_exists").wait(VpcPeeringConnectionIds=[pcx])
+    active = far.accept_vpc_peering_connection(VpcPeeringConnectionId=pcx)["VpcPeeringConnection"]
+    assert active["Status"]["Code"] == "active" and active["AccepterVpcInfo"]["PeeringOptions"]["AllowDnsResolutionFromRemoteVpc"] is False
+    table = ec2.describe_route_tables(Filters=by("vpc-id", vpc))["RouteTables"][0]["RouteTableId"]
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="10.82.0.0/16", VpcPeeringConnectionId=pcx)
+    assert ec2.describe_route_tables(Filters=by("route.vpc-peering-connection-id", pcx))["RouteTables"][0]["RouteTableId"] == table
+    ec2.delete_vpc_peering_connection(VpcPeeringConnectionId=pcx)
+    far.get_waiter("vpc_peering_connection_deleted").wait(VpcPeeringConnectionIds=[pcx])
+
+    (service,) = ec2.describe_vpc_endpoint_services()["ServiceDetails"]
+    endpoint = ec2.create_vpc_endpoint(
+        VpcId=vpc, ServiceName=service["ServiceName"], RouteTableIds=[table], TagSpecifications=tags("vpc-endpoint"), ClientToken=name()
+    )["VpcEndpoint"]
+    assert endpoint["CreationTimestamp"].year > 2000 and endpoint["RouteTableIds"] == [table]
+    refused("DependencyViolation", ec2.delete_vpc, VpcId=vpc)
+    assert ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint["VpcEndpointId"]])["Unsuccessful"] == []
+    assert ec2.describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
+    ec2.delete_vpc(VpcId=vpc)
+    far.delete_vpc(VpcId=other)
