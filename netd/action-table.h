@@ -87,6 +87,10 @@ ROW(ec2, CreateSecurityGroup, create_security_group, 0)
 ROW(ec2, DeleteSecurityGroup, delete_security_group, 0)
 ROW(ec2, DescribeSecurityGroups, describe_security_groups, 0)
 
+/* group-peer.c */
+ROW(ec2, DescribeSecurityGroupReferences, describe_security_group_references, 0)
+ROW(ec2, DescribeStaleSecurityGroups, describe_stale_security_groups, 0)
+
 /* group_rule.c */
 ROW(ec2, AuthorizeSecurityGroupEgress, authorize_egress, 0)
 ROW(ec2, AuthorizeSecurityGroupIngress, authorize_ingress, 0)
@@ -137,10 +141,6 @@ ROW(gureum, FlushFlowLogs, flush_flow_logs, ACTION_INTERNAL)
 ROW(ec2, CreateTags, create_tags, 0)
 ROW(ec2, DeleteTags, delete_tags, 0)
 ROW(ec2, DescribeTags, describe_tags, 0)
-
-/* nothing.c */
-ROW(ec2, DescribeSecurityGroupReferences, describe_nothing, 0)
-ROW(ec2, DescribeStaleSecurityGroups, describe_nothing, 0)
 
 /* doctor.c */
 ROW(gureum, Doctor, doctor, ACTION_INTERNAL)

@@ -91,8 +91,8 @@ static json_t *present(const struct call *c, const struct doc *d)
 	OWN(json_decref) json_t *shown = json_copy(d->json);
 	OWN(json_decref) json_t *rules = group_rules(c->store, d->json, -1);
 
-	if (jset_new(shown, "IpPermissions", permissions_show(rules, 0)) < 0 ||
-	    jset_new(shown, "IpPermissionsEgress", permissions_show(rules, 1)) < 0)
+	if (jset_new(shown, "IpPermissions", permissions_show(c->store, rules, 0)) < 0 ||
+	    jset_new(shown, "IpPermissionsEgress", permissions_show(c->store, rules, 1)) < 0)
 		return NULL;
 	return give(shown);
 }
@@ -324,9 +324,11 @@ static int is_in_use(const struct call *c, const struct doc *group)
 				return 1;
 	}
 	store_each (c->store, "security-group-rule", d) {
-		const char *referenced = jpath_str(d->json, "ReferencedGroupInfo.GroupId");
+		const json_t *reference = json_object_get(d->json, "ReferencedGroupInfo");
 
-		if (referenced && strcmp(referenced, group->id) == 0 &&
+		/* One from a peered VPC does not hold it: it becomes stale. */
+		if (jis(reference, "GroupId", group->id) &&
+		    !jstr(reference, "VpcPeeringConnectionId") &&
 		    !jis(d->json, "GroupId", group->id))
 			return 1;
 	}

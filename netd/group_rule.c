@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "describe.h"
+#include "group-peer.h"
 #include "permission.h"
 #include "prefix-list.h"
 
@@ -17,6 +18,22 @@ static const struct filter rule_filters[] = {
 	{NULL},
 };
 
+/* What is known of a peering connection changes without its rules. */
+static json_t *present(const struct call *c, const struct doc *d)
+{
+	const json_t *reference = json_object_get(d->json, "ReferencedGroupInfo");
+	const char *status = group_peering_status(c->store, reference);
+	OWN(json_decref) json_t *shown = NULL;
+
+	if (!status)
+		return json_incref(d->json);
+	shown = doc_edit(d);
+	if (!shown ||
+	    jset(json_object_get(shown, "ReferencedGroupInfo"), "PeeringStatus", status) < 0)
+		return NULL;
+	return give(shown);
+}
+
 static const struct describe rules = {
 	.kind = "security-group-rule",
 	.result = "SecurityGroupRules",
@@ -25,6 +42,7 @@ static const struct describe rules = {
 	.malformed = FAULT_INVALID_SECURITY_GROUP_RULE_ID_MALFORMED,
 	.not_found = FAULT_INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND,
 	.filters = rule_filters,
+	.present = present,
 };
 
 int describe_security_group_rules(struct call *c, json_t *parameters, json_t **ret_reply,
@@ -148,7 +166,7 @@ static int authorize(struct call *c, json_t *parameters, int is_egress, json_t *
 	if (r == 0)
 		r = permissions_parameter(parameters, &permissions, f);
 	if (r == 0)
-		r = permissions_read(c, d, permissions, is_egress, &drafts, f);
+		r = permissions_read(c, d, permissions, is_egress, NULL, &drafts, f);
 	if (r == 0)
 		r = tags_from_specifications(parameters, "security-group-rule", allowed, &tags, f);
 	if (r < 0)
@@ -224,7 +242,7 @@ static int rules_meant(const struct call *c, const struct doc *group, json_t *pa
 		return r;
 	r = permissions_parameter(parameters, &permissions, f);
 	if (r == 0)
-		r = permissions_read(c, group, permissions, is_egress, &drafts, f);
+		r = permissions_read(c, group, permissions, is_egress, existing, &drafts, f);
 	if (r < 0)
 		return r;
 	json_array_foreach (drafts, i, item) {
@@ -295,7 +313,7 @@ static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_
 	*ret_reply = json_pack("{s:b}", "Return", 1);
 	if (json_array_size(unknown) > 0)
 		r = jset_new(*ret_reply, "UnknownIpPermissions",
-			     permissions_show(unknown, is_egress));
+			     permissions_show(c->store, unknown, is_egress));
 	return *ret_reply ? r : -ENOMEM;
 }
 
@@ -327,7 +345,7 @@ static int update_descriptions(struct call *c, json_t *parameters, int is_egress
 			       json_t **ret_reply, struct fault *f)
 {
 	json_t *wishes = json_object_get(parameters, "SecurityGroupRuleDescriptions"), *item;
-	OWN(json_decref) json_t *drafts = json_array();
+	OWN(json_decref) json_t *drafts = NULL;
 	const struct doc *group, *rule;
 	size_t i;
 	int r = group_parameter(c, parameters, &group, f);
@@ -344,16 +362,14 @@ static int update_descriptions(struct call *c, json_t *parameters, int is_egress
 		if (r == 0)
 			r = describe_anew(c, rule, jstr(item, "Description"), f);
 	}
-	if (r == 0) {
-		json_decref(drafts);
-		drafts = NULL;
-		r = permissions_read(c, group, json_object_get(parameters, "IpPermissions"),
-				     is_egress, &drafts, f);
-	}
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *existing = group_rules(c->store, group->json, is_egress);
 
+	r = permissions_read(c, group, json_object_get(parameters, "IpPermissions"), is_egress,
+			     existing, &drafts, f);
+	if (r < 0)
+		return r;
 	json_array_foreach (drafts, i, item) {
 		const json_t *same = rule_find(existing, item);
 
@@ -418,7 +434,8 @@ static int modify_one(const struct call *c, const struct doc *group, const json_
 
 	if (r < 0)
 		return r;
-	r = permissions_read(c, group, permissions, jbool(rule->json, "IsEgress", 0), &drafts, f);
+	r = permissions_read(c, group, permissions, jbool(rule->json, "IsEgress", 0), NULL, &drafts,
+			     f);
 	if (r < 0)
 		return r;
 	if (json_array_size(drafts) != 1)
@@ -457,6 +474,13 @@ int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret
 	OWN(json_decref) json_t *final = group_rules(c->store, group->json, -1);
 
 	json_array_foreach (updates, i, item) {
+		for (k = 0; k < i; k++)
+			if (jis(json_array_get(updates, k), "SecurityGroupRuleId",
+				jstr(item, "SecurityGroupRuleId")))
+				return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+						 "The security group rule ID '%.64s' was specified "
+						 "more than once",
+						 jstr(item, "SecurityGroupRuleId"));
 		r = modify_one(c, group, item, final, f);
 		if (r < 0)
 			return r;

@@ -1,6 +1,7 @@
 /* IpPermissions to rules and back. Source: EC2 API reference, IpPermission, SecurityGroupRule,
  * AuthorizeSecurityGroupIngress. */
 #include "permission.h"
+#include "group-peer.h"
 #include "prefix-list.h"
 
 #include <ctype.h>
@@ -99,6 +100,7 @@ static int ports_parse(const json_t *permission, const char *protocol, int64_t *
 struct reader {
 	const struct call *c;
 	const struct doc *group;
+	const json_t *existing; /* a group that one of these rules names needs not be there */
 	json_t *drafts;
 	int is_egress;
 	char protocol[8];
@@ -169,36 +171,78 @@ static int read_prefix_list(struct reader *r, const json_t *peer, struct fault *
 		     : draft_add(r, draft_new(r, "PrefixListId", json_string(list->id)), peer, f);
 }
 
-static int read_group(struct reader *r, const json_t *peer, struct fault *f)
+static int no_group(const char *id, const char *name, struct fault *f)
+{
+	return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
+			 "The security group '%.64s' does not exist",
+			 id	? id
+			 : name ? name
+				: "");
+}
+
+/* A group of this VPC, or (by id) of one that is peered with it, perhaps another account's. */
+static int group_find(const struct reader *r, const json_t *peer, const struct doc **ret_group,
+		      struct fault *f)
 {
 	const char *id = jstr(peer, "GroupId"), *name = jstr(peer, "GroupName"),
 		   *user = jstr(peer, "UserId");
-	const char *vpc_id = jstr(r->group->json, "VpcId");
-	const struct doc *referenced;
-	int e = 0;
+	const struct context *ctx = r->c->ctx;
+	int is_foreign = user && strcmp(user, ctx->account) != 0;
 
-	if (user && strcmp(user, r->c->ctx->account) != 0)
-		return fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
-				 "The security group '%.64s' does not exist",
-				 id	? id
-				 : name ? name
-					: "");
-	if (id || !name)
-		e = kind_get(r->c, &kind_security_group, "groupId", id, &referenced, f);
-	else if (!(referenced = group_by_name(r->c, vpc_id, name)))
-		e = fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
-			      "The security group '%.64s' does not exist", name);
+	if (!id && name && !is_foreign)
+		*ret_group = group_by_name(r->c, jstr(r->group->json, "VpcId"), name);
+	else if (!is_foreign)
+		return kind_get(r->c, &kind_security_group, "groupId", id, ret_group, f);
+	else
+		*ret_group = id ? store_find(r->c->store, "security-group", id) : NULL;
+	if (!*ret_group || strcmp((*ret_group)->region, ctx->region) != 0 ||
+	    (is_foreign && strcmp((*ret_group)->account, user) != 0))
+		return no_group(id, name, f);
+	return 0;
+}
+
+/* How a rule that is there names the group over a peering connection, NULL if none does. */
+static json_t *known_reference(const struct reader *r, const char *group_id)
+{
+	json_t *rule;
+	size_t i;
+
+	json_array_foreach ((json_t *)r->existing, i, rule) {
+		json_t *reference = json_object_get(rule, "ReferencedGroupInfo");
+
+		if (jis(reference, "GroupId", group_id) &&
+		    jstr(reference, "VpcPeeringConnectionId"))
+			return reference;
+	}
+	return NULL;
+}
+
+static int read_group(struct reader *r, const json_t *peer, struct fault *f)
+{
+	const char *vpc_id = jstr_or(r->group->json, "VpcId", ""), *other_id;
+	const struct doc *referenced = NULL, *peering = NULL;
+	json_t *known = known_reference(r, jstr(peer, "GroupId"));
+	int e;
+
+	if (known)
+		return draft_add(r, draft_new(r, "ReferencedGroupInfo", json_incref(known)), peer,
+				 f);
+	e = group_find(r, peer, &referenced, f);
 	if (e < 0)
 		return e;
-	if (!jis(referenced->json, "VpcId", vpc_id))
+	other_id = jstr_or(referenced->json, "VpcId", "");
+	if (strcmp(other_id, vpc_id) != 0 &&
+	    !(peering = group_peering(r->c->store, vpc_id, other_id)))
 		return fault_set(
 			f, FAULT_INVALID_GROUP_NOT_FOUND,
 			"You have specified two resources that belong to different networks.");
 	return draft_add(r,
 			 draft_new(r, "ReferencedGroupInfo",
-				   json_pack("{s:s s:s s:s*}", "GroupId", referenced->id, "UserId",
-					     r->c->ctx->account, "_GroupName",
-					     jstr(referenced->json, "GroupName"))),
+				   json_pack("{s:s s:s s:s* s:s* s:s*}", "GroupId", referenced->id,
+					     "UserId", referenced->account, "_GroupName",
+					     jstr(referenced->json, "GroupName"), "VpcId",
+					     peering ? other_id : NULL, "VpcPeeringConnectionId",
+					     peering ? peering->id : NULL)),
 			 peer, f);
 }
 
@@ -236,10 +280,14 @@ static int permission_read(struct reader *r, const json_t *permission, struct fa
 }
 
 int permissions_read(const struct call *c, const struct doc *group, const json_t *permissions,
-		     int is_egress, json_t **ret_drafts, struct fault *f)
+		     int is_egress, const json_t *existing, json_t **ret_drafts, struct fault *f)
 {
 	OWN(json_decref) json_t *drafts = json_array();
-	struct reader r = {.c = c, .group = group, .drafts = drafts, .is_egress = is_egress};
+	struct reader r = {.c = c,
+			   .group = group,
+			   .existing = existing,
+			   .drafts = drafts,
+			   .is_egress = is_egress};
 	json_t *permission;
 	size_t i;
 	int e = 0;
@@ -369,25 +417,38 @@ static json_t *permission_for(json_t *list, json_t *of, json_t *rule)
 	return permission;
 }
 
-static int peer_append(json_t *permission, const json_t *rule)
+/* A group as one peer of a permission; of another VPC with its connection. */
+static json_t *group_pair(const struct store *s, const json_t *reference, const char *description)
 {
-	const char *description = jstr(rule, "Description");
-	const char *v4 = jstr(rule, "CidrIpv4"), *v6 = jstr(rule, "CidrIpv6"),
-		   *list = jstr(rule, "PrefixListId");
-	const json_t *group = json_object_get(rule, "ReferencedGroupInfo");
-	const char *member = v4	    ? "IpRanges"
-			     : v6   ? "Ipv6Ranges"
-			     : list ? "PrefixListIds"
-				    : "UserIdGroupPairs";
-	const char *name = v4 ? "CidrIp" : v6 ? "CidrIpv6" : list ? "PrefixListId" : "GroupId";
-	const char *value = v4 ? v4 : v6 ? v6 : list ? list : jstr_or(group, "GroupId", "");
-
-	return json_array_append_new(json_object_get(permission, member),
-				     json_pack("{s:s s:s* s:s*}", name, value, "UserId",
-					       jstr(group, "UserId"), "Description", description));
+	return json_pack("{s:s s:s* s:s* s:s* s:s* s:s*}", "GroupId",
+			 jstr_or(reference, "GroupId", ""), "UserId", jstr(reference, "UserId"),
+			 "VpcId", jstr(reference, "VpcId"), "VpcPeeringConnectionId",
+			 jstr(reference, "VpcPeeringConnectionId"), "PeeringStatus",
+			 group_peering_status(s, reference), "Description", description);
 }
 
-json_t *permissions_show(const json_t *rules, int is_egress)
+static int peer_append(const struct store *s, json_t *permission, const json_t *rule)
+{
+	static const struct {
+		const char *of_rule, *list, *of_peer;
+	} kinds[] = {{"CidrIpv4", "IpRanges", "CidrIp"},
+		     {"CidrIpv6", "Ipv6Ranges", "CidrIpv6"},
+		     {"PrefixListId", "PrefixListIds", "PrefixListId"}};
+	const char *description = jstr(rule, "Description"), *list = "UserIdGroupPairs";
+	json_t *peer = NULL;
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !peer; i++)
+		if (jstr(rule, kinds[i].of_rule)) {
+			list = kinds[i].list;
+			peer = json_pack("{s:s s:s*}", kinds[i].of_peer,
+					 jstr(rule, kinds[i].of_rule), "Description", description);
+		}
+	if (!peer)
+		peer = group_pair(s, json_object_get(rule, "ReferencedGroupInfo"), description);
+	return json_array_append_new(json_object_get(permission, list), peer);
+}
+
+json_t *permissions_show(const struct store *s, const json_t *rules, int is_egress)
 {
 	OWN(json_decref) json_t *list = json_array();
 	OWN(json_decref) json_t *of = json_array();
@@ -399,7 +460,7 @@ json_t *permissions_show(const json_t *rules, int is_egress)
 			continue;
 		json_t *permission = permission_for(list, of, rule);
 
-		if (!permission || peer_append(permission, rule) < 0)
+		if (!permission || peer_append(s, permission, rule) < 0)
 			return NULL;
 	}
 	return give(list);

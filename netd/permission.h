@@ -12,9 +12,10 @@
 #include "netd.h"
 
 /* IpPermissions to drafts, in order, checked in AWS's words; the same draft twice is
- * InvalidParameterValue. Groups named must be the caller's and of `group`'s VPC. */
+ * InvalidParameterValue. Groups named must be of `group`'s VPC or of one that is peered with it; or
+ * one of the `existing` rules (NULL: none) names it, so that a stale rule can be spoken of. */
 int permissions_read(const struct call *c, const struct doc *group, const json_t *permissions,
-		     int is_egress, json_t **ret_drafts, struct fault *f);
+		     int is_egress, const json_t *existing, json_t **ret_drafts, struct fault *f);
 /* The permissions of a request: IpPermissions, or the older parameters beside it (IpProtocol,
  * FromPort, ToPort, CidrIp, SourceSecurityGroupName) as a list of the same form (a new
  * reference). */
@@ -23,7 +24,7 @@ int permissions_parameter(json_t *parameters, json_t **ret_permissions, struct f
 int rule_is_same(const json_t *a, const json_t *b);
 /* The rules of one direction as IpPermissions: grouped by protocol and ports, in order of the
  * first of each (a new reference). */
-json_t *permissions_show(const json_t *rules, int is_egress);
+json_t *permissions_show(const struct store *s, const json_t *rules, int is_egress);
 /* "peer: 0.0.0.0/0, TCP, from port: 22, to port: 22, ALLOW", as AWS puts it in messages. */
 void rule_format(const json_t *rule, char ret_text[static 200]);
 /* AWS's characters for descriptions of rules and groups, at most 255. */

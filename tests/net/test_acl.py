@@ -3,16 +3,10 @@
 import socket
 
 import pytest
-from lab import Refused
+from lab import refused
 
 ALL = {"Protocol": "-1", "CidrBlock": "0.0.0.0/0"}
 OPEN = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-
-
-def refused(code, call, *words, **parameters):
-    with pytest.raises(Refused) as caught:
-        call(*words, **parameters)
-    assert caught.value.code == code, caught.value
 
 
 @pytest.fixture

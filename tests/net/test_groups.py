@@ -6,20 +6,13 @@ import signal
 import socket
 import threading
 
-import pytest
-from lab import Refused, inside, router, sh
+from lab import inside, router, sh
 
 SO_RCVBUFFORCE = 33
 
 
 def tcp(port, cidr="10.0.0.0/8"):
     return {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
-
-
-def refused(code, call, *words, **parameters):
-    with pytest.raises(Refused) as caught:
-        call(*words, **parameters)
-    assert caught.value.code == code, caught.value
 
 
 def rules_of(netd, group_id):

@@ -1,13 +1,7 @@
 """Managed prefix lists: versions of blocks that group rules and routes refer to; and every refusal that AWS has for them."""
 
 import pytest
-from lab import Refused, eventually, router, sh
-
-
-def refused(code, call, *words, **parameters):
-    with pytest.raises(Refused) as caught:
-        call(*words, **parameters)
-    assert caught.value.code == code, caught.value
+from lab import eventually, refused, router, sh
 
 
 def by(name, *values):

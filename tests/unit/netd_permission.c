@@ -42,9 +42,9 @@ static const char *round_trip(const char *permissions)
 	OWN(json_decref) json_t *drafts = NULL;
 
 	fault = (struct fault){0};
-	if (permissions_read(&c, group, in, 0, &drafts, &fault) < 0)
+	if (permissions_read(&c, group, in, 0, NULL, &drafts, &fault) < 0)
 		return fault.code;
-	OWN(json_decref) json_t *shown = permissions_show(drafts, 0);
+	OWN(json_decref) json_t *shown = permissions_show(store, drafts, 0);
 	OWN(free) char *text = json_dumps(shown, JSON_COMPACT);
 
 	snprintf(out, sizeof out, "%s", text);
