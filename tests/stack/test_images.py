@@ -11,6 +11,7 @@ from conftest import TOP, code_of, until
 
 FAST = {"Delay": 1, "MaxAttempts": 120}
 BLOCK = 512 * 1024
+BUILD = os.path.join(TOP, os.environ.get("GUREUM_BUILD", "build"))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,21 @@ def test_the_image_boots_in_the_other_region(cloud, moved):
         there.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=FAST)
 
 
+def test_a_copy_survives_the_death_of_its_makers(cloud):
+    before = {s["SnapshotId"] for s in cloud.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+    made = cloud.ec2.copy_image(Name="survivor", SourceImageId=cloud.ami, SourceRegion="us-east-1", ClientToken="survivor")["ImageId"]
+    cloud.kill("hvd")
+    cloud.kill("stord")
+    cloud.ec2.get_waiter("image_available").wait(ImageIds=[made], WaiterConfig=FAST)
+    image = cloud.ec2.describe_images(ImageIds=[made])["Images"][0]
+    after = {s["SnapshotId"] for s in cloud.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+    assert len(after - before) == 3, "disk, kernel and ramdisk, each copied once"
+    assert cloud.ec2.copy_image(Name="survivor", SourceImageId=cloud.ami, SourceRegion="us-east-1", ClientToken="survivor")["ImageId"] == made
+    cloud.ec2.deregister_image(ImageId=made)
+    until(lambda: code_of(cloud.ec2.delete_snapshot, SnapshotId=image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]) == "")
+    until(lambda: {s["SnapshotId"] for s in cloud.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]} == before)
+
+
 def test_a_backup_by_blocks_over_http(cloud):
     ebs, data = cloud.client("ebs"), bytes(range(256)) * 2048
     put = dict(BlockData=data, DataLength=BLOCK, Checksum=base64.b64encode(hashlib.sha256(data).digest()).decode(), ChecksumAlgorithm="SHA256")
@@ -120,7 +136,7 @@ def administrator(cloud, method, **parameters):
 
 def test_disks_of_another_hypervisor_become_an_image(cloud, tmp_path):
     disk = str(tmp_path / "disk.vmdk")
-    subprocess.run(["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", os.path.join(TOP, "build", "image", "disk.qcow2"), disk], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", os.path.join(BUILD, "image", "disk.qcow2"), disk], check=True)
     (tmp_path / "empty.raw").write_bytes(b"data" + bytes(1 << 20))
     containers = [{"Format": "VMDK", "Url": f"file://{disk}"}, {"Format": "RAW", "Url": f"file://{tmp_path}/empty.raw", "DeviceName": "/dev/sdf"}]
     begun = administrator(cloud, "ec2.ImportImage", DiskContainers=containers, Description="moved in", ClientToken="t")["parameters"]
