@@ -130,7 +130,7 @@ $(B)/tests/net/tap-pump: $(B)/tests/net/tap-pump.o
 	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $<
 
 check-net: $(B)/netd/netd $(B)/tests/net/tap-pump ## packets through real taps, bridges and rules, in a network of their own (root)
-	BUILD=$(abspath $(B)) tests/net/private-host $(PYTHON) -m pytest -q -p no:cacheprovider tests/net
+	BUILD=$(abspath $(B)) tests/net/parts
 
 $(B)/tests/bench/codec: $(B)/tests/bench/codec.o $(B)/libaws.a $(B)/libgureum.a
 	$(Q)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_core)

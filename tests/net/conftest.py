@@ -1,5 +1,6 @@
 """A netd for all tests of the file; guests end with the test that made them."""
 
+import collections
 import os
 import signal
 import sys
@@ -11,7 +12,17 @@ sys.path.insert(0, os.path.dirname(__file__))
 from lab import Guest, Netd, sh
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    part, n = map(int, os.environ.get("PART", "0/1").split("/"))
+    sizes = collections.Counter(item.path for item in items)
+    loads, mine = [0] * n, set()
+    for path, size in sorted(sizes.items(), key=lambda f: (-f[1], f[0])):
+        least = loads.index(min(loads))
+        loads[least] += size
+        if least == part:
+            mine.add(path)
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in mine])
+    items[:] = [item for item in items if item.path in mine]
     if os.path.exists("/proc/sys/net/core/netdev_max_backlog"):
         for item in items:
             item.add_marker(pytest.mark.skip(reason="needs a network of its own: run by tests/net/private-host"))
