@@ -69,7 +69,7 @@ static int know_private(const struct plan *p, const char *name, struct knowledge
 	if (n == n_zone)
 		return 1;
 	n_host = n - n_zone - 1;
-	g = guest_by_name(p, name, n_host);
+	g = p->has_names ? guest_by_name(p, name, n_host) : NULL;
 	if (g)
 		know_address(k, g->address);
 	else if (n_host == strlen("instance-data") &&
@@ -93,7 +93,7 @@ static int know_reverse(const struct plan *p, const char *name, struct knowledge
 		return 0;
 	address = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
 	for (size_t i = 0; i < p->n_guests; i++)
-		if (p->guests[i].address == address) {
+		if (p->guests[i].address == address && p->has_names) {
 			k->type = LDNS_RR_TYPE_PTR;
 			snprintf(k->data, sizeof k->data, "%s.%s.",
 				 p->guests[i].is_resource_named && p->guests[i].has_resource_record

@@ -90,6 +90,7 @@ static void plan_names(struct making *m)
 	size_t i;
 
 	p->has_dns = jbool(m->in->vpc, "_EnableDnsSupport", 1);
+	p->has_names = p->has_dns && jbool(m->in->vpc, "_EnableDnsHostnames", 0);
 	if (strcmp(m->in->region, "us-east-1") == 0)
 		snprintf(p->zone, sizeof p->zone, "ec2.internal");
 	else
@@ -188,8 +189,8 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 	json_array_foreach (in->egress_only_gateways, i, egress)
 		m.egress = jstr(egress, "EgressOnlyInternetGatewayId");
 	id_link_name('g', p->vpc_id, m.igw_link);
-	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0 || (r = plan_rules6(in, p)) < 0 ||
-	    (r = plan_flows(in, p)) < 0)
+	if ((r = plan_parts(&m)) < 0 || (r = plan_rules(in, p)) < 0 ||
+	    (r = plan_rules6(in, p)) < 0 || (r = plan_flows(in, p)) < 0)
 		return r;
 	if ((r = items_sort(&p->router)) < 0 || (r = items_sort(&p->host)) < 0 ||
 	    (r = ruleset_sort(&p->rules)) < 0 || (r = ruleset_sort(&p->rules6)) < 0)

@@ -97,6 +97,7 @@ struct plan {
 	struct plan_guest *guests;
 	size_t n_guests;
 	int has_dns;
+	int has_names;	  /* private names are resolved: the VPC has DNS host names, too */
 	uint32_t dns;	  /* the VPC's resolver: base + 2 */
 	char zone[64];	  /* of private names: "ec2.internal" */
 	char domain[256]; /* given out by DHCP, by the DHCP options; "": none */

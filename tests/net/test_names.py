@@ -90,6 +90,7 @@ def test_instances_can_be_named_by_their_ids(netd, vpc, guests):
     plain = guests(public=False, SubnetId=subnet)
     assert plain.dhcp()["hostname"] == plain.instance
     assert plain.private_name == f"{plain.instance}.ec2.internal"
+    netd.ec2("ModifyVpcAttribute", VpcId=vpc_id, EnableDnsHostnames={"Value": True})
     assert dns(plain, "10.61.0.2", plain.private_name) == (3, [])  # no record is asked for
     netd.ec2("ModifySubnetAttribute", SubnetId=subnet, EnableResourceNameDnsARecordOnLaunch={"Value": True})
     (shown,) = netd.ec2("DescribeSubnets", SubnetIds=[subnet])["Subnets"]
@@ -105,3 +106,27 @@ def test_instances_can_be_named_by_their_ids(netd, vpc, guests):
     # A launch may say otherwise.
     other = guests(public=False, SubnetId=subnet, _PrivateDnsNameOptions={"HostnameType": "ip-name"})
     assert other.private_name.startswith("ip-10-61-1-") and other.dhcp()["hostname"] == other.private_name.split(".")[0]
+
+
+def test_names_are_resolved_where_the_vpc_has_them(netd, vpc, guests):
+    vpc_id = vpc("10.61.0.0/16")
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.61.1.0/24")["Subnet"]["SubnetId"]
+    guest = guests(public=True, SubnetId=subnet)
+    reverse = ".".join(reversed(guest.address.split("."))) + ".in-addr.arpa"
+    assert guest.dhcp()["dns"] == "10.61.0.2"
+    assert dns(guest, "10.61.0.2", guest.private_name) == dns(guest, "10.61.0.2", reverse, kind=12) == (3, [])
+
+    def public_name():
+        return netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[guest.eni])["NetworkInterfaces"][0]["Association"]["PublicDnsName"]
+
+    assert public_name() == ""
+    netd.ec2("ModifyVpcAttribute", VpcId=vpc_id, EnableDnsHostnames={"Value": True})
+    netd.reconcile()
+    assert dns(guest, "10.61.0.2", guest.private_name) == dns(guest, "10.61.0.2", public_name()) == (0, [guest.address])
+    assert dns(guest, "10.61.0.2", reverse, kind=12)[0] == 0
+
+    netd.ec2("ModifyVpcAttribute", VpcId=vpc_id, EnableDnsSupport={"Value": False})
+    netd.reconcile()
+    assert "dns" not in guest.dhcp() and public_name() == ""
+    with pytest.raises(OSError):
+        dns(guest, "10.61.0.2", guest.private_name, timeout=0.5)

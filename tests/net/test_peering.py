@@ -1,7 +1,10 @@
 """VPC peering: packets over the link between two routers, and what AWS says of the connection's states."""
 
 import contextlib
+import json
 import signal
+import sqlite3
+import time
 
 import pytest
 from lab import Guest, PING, Refused, REGION, TCP_80, dns, eventually, refused, router, sh
@@ -47,7 +50,7 @@ def peer(netd, vpc):
 
     yield make
     for peering in made:
-        if state(netd, peering) in ("active", "pending-acceptance"):
+        with contextlib.suppress(Refused):  # ended already, or even forgotten
             netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peering)
 
 
@@ -248,3 +251,30 @@ def test_killed_at_any_step_both_ends_come_to_what_was_asked(netd, side, peer):
     assert one.guest.ping(two.guest.address) == two.guest.ping(one.guest.address) == 1
     assert die_at_every_step("DeleteVpcPeeringConnection") > 1
     assert links(one) == links(two) == [] and one.guest.ping(two.guest.address) == 0
+
+
+def test_time_ends_requests_and_forgets_what_ended(netd, side, peer):
+    one, two = side("10.31.0.0/16"), side("10.32.0.0/16")
+    pcx = peer(one, two, accept=False)
+
+    def rewrite(**members):
+        """As if time had passed."""
+        netd.kill(signal.SIGTERM)
+        with contextlib.closing(sqlite3.connect(netd.directory / "lib/netd/state.db")) as db:
+            (text,) = db.execute("SELECT json FROM doc WHERE id = ?", (pcx,)).fetchone()
+            db.execute("UPDATE doc SET json = ? WHERE id = ?", (json.dumps({**json.loads(text), **members}), pcx))
+            db.commit()
+        netd.start()
+
+    rewrite(ExpirationTime="2026-01-01T00:00:00.000Z")
+    assert state(netd, pcx) == "expired"
+    refused("InvalidStateTransition", netd.ec2, "AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+    rewrite(_Until=int(time.time() * 1e6) + 60_000_000)
+    assert state(netd, pcx) == "expired"
+    rewrite(_Until=int(time.time() * 1e6) - 1)
+    refused("InvalidVpcPeeringConnectionID.NotFound", shown, netd, pcx)
+    netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId=two.vpc)
+    for left in netd.ec2("DescribeVpcPeeringConnections", Filters=[{"Name": "status-code", "Values": ["pending-acceptance"]}])[
+        "VpcPeeringConnections"
+    ]:
+        netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=left["VpcPeeringConnectionId"])

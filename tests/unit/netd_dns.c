@@ -11,8 +11,12 @@ static struct plan_guest guests[] = {
 	 .public_name = "ec2-198-18-0-5.compute-1.amazonaws.com"},
 	{.address = 0x0a00010b, .host_name = "ip-10-0-1-11"},
 };
-static struct plan plan = {
-	.guests = guests, .n_guests = 2, .zone = "ec2.internal", .dns = 0x0a000002, .has_dns = 1};
+static struct plan plan = {.guests = guests,
+			   .n_guests = 2,
+			   .zone = "ec2.internal",
+			   .dns = 0x0a000002,
+			   .has_dns = 1,
+			   .has_names = 1};
 
 enum { A = 1, PTR = 12, AAAA = 28, ANY = 255 };
 
