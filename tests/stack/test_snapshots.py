@@ -155,3 +155,5 @@ def test_what_was_flushed_is_in_the_snapshot_and_survives_merging_and_the_death_
     for snapshot in [snapshots[1][0]] + [s["SnapshotId"] for s in both]:
         cloud.ec2.delete_snapshot(SnapshotId=snapshot)
     assert code_of(cloud.ec2.describe_snapshots, SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
+    until(lambda: len(files.chain(files.path_of("volume", volume))) == 1, 120, told="all of it is pulled into the guest's one layer")
+    assert set(range(last + 1)) <= files.blocks(files.path_of("volume", volume), last + 1, tmp_path)
