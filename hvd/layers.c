@@ -272,6 +272,22 @@ static int find_target(const json_t *parameters, const char **ret_id, char ret_t
 	return 0;
 }
 
+/* (fiber) The job begins; not while the disks are being switched, which a job would hinder. */
+static int start_job(const char *id, const char *target, const char *top, const char *base,
+		     char *ret_error)
+{
+	OWN(paths_end) struct paths *p = paths_begin(id);
+
+	if (!p)
+		return -ENOMEM;
+	fiber_lock(&p->of->lock);
+	int r = top ? virt_layer_commit(hvd_get()->virt, id, target, top, base, ret_error)
+		    : virt_layer_pull(hvd_get()->virt, id, target, base, ret_error);
+
+	fiber_unlock(&p->of->lock);
+	return r;
+}
+
 static int merge(json_t *parameters, int is_commit, struct fault *f)
 {
 	const char *id = NULL, *top = jstr(parameters, "Top"), *base = jstr(parameters, "Base");
@@ -285,8 +301,7 @@ static int merge(json_t *parameters, int is_commit, struct fault *f)
 	/* One that an earlier hvd or stord began goes first. */
 	if ((r = wait_job(id, target, f)) < 0)
 		return r;
-	r = is_commit ? virt_layer_commit(hvd_get()->virt, id, target, top, base, error)
-		      : virt_layer_pull(hvd_get()->virt, id, target, base, error);
+	r = start_job(id, target, is_commit ? top : NULL, base, error);
 	if (r < 0)
 		return fault_set(f, FAULT_INCORRECT_STATE, "%s", error);
 	return wait_job(id, target, f);

@@ -27,4 +27,5 @@ SETTING(Network, Uplink, STRING, "auto", "Guests' traffic to the outside is masq
 SETTING(Storage, EnforceLimits, BOOL, "yes", "Volumes do what their type promises at AWS and no more (IOPS, throughput, bursts). no: what the disk can do.")
 SETTING(Storage, MaxImportGiB, INTEGER, "64", "Largest virtual size of an imported image.")
 SETTING(Storage, ModificationCooldownSec, INTEGER, "21600", "A volume may be modified again after so long: 6 hours, as at AWS. 0: at once.")
+SETTING(Storage, SnapshotRetentionDays, INTEGER, "0", "Deleted snapshots stay in the recycle bin for so many days, 0: they are gone at once.")
 SETTING(Storage, Sync, BOOL, "yes", "fsync files before acknowledging. no is for tests of speed only.")

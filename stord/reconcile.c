@@ -19,6 +19,7 @@
 #include <string.h>
 #include "copy.h"
 #include "direct.h"
+#include "bin.h"
 #include "files.h"
 #include "layer.h"
 #include "log.h"
@@ -234,6 +235,7 @@ int stord_reconcile(struct daemon *d)
 	volume_modify_resume(d);
 	finish_switches(d);
 	merge_kick(d);
+	bin_start(d);
 	resume_imports(d);
 	r = copy_resume(d);
 	if (r < 0)

@@ -1,10 +1,10 @@
-/* Snapshots: describe, delete, open, protect. */
+/* Snapshots: found, deleted, opened, protected. */
 #include "stord.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include "describe.h"
+#include "bin.h"
 #include "files.h"
 #include "layer.h"
 #include "log.h"
@@ -27,101 +27,15 @@ int snapshot_get(const struct call *c, const char *id, const struct doc **ret_do
 	return 0;
 }
 
-/* ---- describe ---- */
-
-static const struct filter filters[] = {
-	{"description", "Description"},
-	{"encrypted", "Encrypted"},
-	{"owner-alias", "OwnerAlias"},
-	{"owner-id", "OwnerId"},
-	{"progress", "Progress"},
-	{"snapshot-id", "SnapshotId"},
-	{"start-time", "StartTime"},
-	{"status", "State"},
-	{"storage-tier", "StorageTier"},
-	FILTER_TAGS,
-	{"volume-id", "VolumeId"},
-	{"volume-size", "VolumeSize"},
-	{NULL},
-};
-
-static const struct describe snapshots = {.kind = "snapshot",
-					  .result = "Snapshots",
-					  .ids = "SnapshotIds",
-					  .prefix = "snap",
-					  .malformed = FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
-					  .not_found = FAULT_INVALID_SNAPSHOT_NOT_FOUND,
-					  .filters = filters};
-
-/* OwnerIds and RestorableByUserIds are a filter by another name: every snapshot here is private to
- * its owner, so who may restore it is who owns it. "self" is the caller; an alias ("amazon") owns
- * nothing here. */
-static int owners_to_filter(const struct call *c, json_t *parameters, const char *member)
+int snapshot_get_usable(const struct call *c, const char *id, const struct doc **ret_doc,
+			struct fault *f)
 {
-	json_t *owners = json_object_get(parameters, member), *owner, *values = json_array();
-	json_t *list = json_object_get(parameters, "Filters");
-	size_t i;
+	const struct doc *d = id && id_is(id, "snap") ? store_find(c->store, "snapshot", id) : NULL;
 
-	if (json_array_size(owners) == 0) {
-		json_decref(values);
-		return 0;
-	}
-	json_array_foreach (owners, i, owner) {
-		const char *text = json_string_value(owner) ? json_string_value(owner) : "";
-		/* As it is, not as a pattern: owners are ids. */
-		const char *id = strcmp(text, "self") == 0 ? c->ctx->account
-				 : strpbrk(text, "*?\\")   ? "none"
-							   : text;
-
-		if (json_array_append_new(values, json_string(id)) < 0) {
-			json_decref(values);
-			return -ENOMEM;
-		}
-	}
-	OWN(json_decref) json_t *more = json_is_array(list) ? json_copy(list) : json_array();
-
-	if (json_array_append_new(
-		    more, json_pack("{s:s, s:o}", "Name", "owner-id", "Values", values)) < 0)
-		return -ENOMEM;
-	return jset_new(parameters, "Filters", give(more));
-}
-
-int snapshot_describe(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
-{
-	int r = filter_check(filters, parameters,
-			     f); /* the customer's own, before ours is among them */
-
-	if (r == 0)
-		r = owners_to_filter(c, parameters, "OwnerIds");
-	if (r == 0)
-		r = owners_to_filter(c, parameters, "RestorableByUserIds");
-	if (r == 0 && jint(parameters, "MaxResults", 0) > 1000)
-		r = jset_new(parameters, "MaxResults",
-			     json_integer(1000)); /* AWS gives 1,000 then */
-	return r < 0 ? r : describe_run(c, &snapshots, parameters, ret_reply, f);
-}
-
-int snapshot_describe_attribute(struct call *c, json_t *parameters, json_t **ret_reply,
-				struct fault *f)
-{
-	const char *attribute = jstr(parameters, "Attribute");
-	const struct doc *d = NULL;
-	int r = snapshot_get(c, jstr(parameters, "SnapshotId"), &d, f);
-
-	if (r < 0)
-		return r;
-	if (!attribute)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter attribute");
-	if (strcmp(attribute, "createVolumePermission") == 0)
-		*ret_reply =
-			json_pack("{s:s, s:[]}", "SnapshotId", d->id, "CreateVolumePermissions");
-	else if (strcmp(attribute, "productCodes") == 0)
-		*ret_reply = json_pack("{s:s, s:[]}", "SnapshotId", d->id, "ProductCodes");
-	else
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%.64s) for parameter attribute is invalid.", attribute);
-	return *ret_reply ? 0 : -ENOMEM;
+	if (!d || strcmp(d->region, c->ctx->region) != 0 || !snapshot_is_shared(d, c->ctx->account))
+		return snapshot_get(c, id, ret_doc, f);
+	*ret_doc = d;
+	return 0;
 }
 
 /* ---- delete ---- */
@@ -140,8 +54,10 @@ int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	if (image)
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_IN_USE,
 				 "The snapshot %s is currently in use by %s", d->id, image);
-	r = txn_delete(c->txn, "snapshot", d->id);
-	if (r == 0) /* volumes made from it stand on its layer, and outlive it */
+	int is_kept = bin_put(c, d);
+
+	r = is_kept < 0 ? is_kept : txn_delete(c->txn, "snapshot", d->id);
+	if (r == 0 && !is_kept) /* volumes made from it stand on its layer, and outlive it */
 		r = layer_release(c->txn, jstr_or(d->json, "_Layer", ""));
 	if (r == 0)
 		r = txn_commit(c->txn);

@@ -46,6 +46,11 @@ int volume_enter(struct call *c, json_t *parameters, struct hold **ret_hold,
 /* The instance that a volume is attached to (the first, if it is several), NULL: none. */
 const char *volume_attached_to(const json_t *volume);
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f);
+/* The same for who only makes volumes from it: also one that its owner shares. */
+int snapshot_get_usable(const struct call *c, const char *id, const struct doc **ret_doc,
+			struct fault *f);
+/* snapshot-attribute.c: its owner gave it to this account, or to all. */
+int snapshot_is_shared(const struct doc *snapshot, const char *account);
 /* volume-file.c: (fiber) the volume's file is there, whole, and nobody else has it open or is about
  * to change it, when it returns 0; the caller holds the volume. -ENODATA: it was there once and is
  * lost. */

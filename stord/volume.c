@@ -82,7 +82,7 @@ static int origin_parse(const struct call *c, json_t *parameters, struct origin 
 				 "Value (%lld) for parameter size is invalid.",
 				 (long long)o.size_gib);
 	if (snapshot_id) {
-		r = snapshot_get(c, snapshot_id, &o.snapshot, f);
+		r = snapshot_get_usable(c, snapshot_id, &o.snapshot, f);
 		if (r < 0)
 			return r;
 		int64_t least = jint(o.snapshot->json, "VolumeSize", 1);

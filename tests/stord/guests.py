@@ -242,10 +242,11 @@ class Guests:
         if method == "gureum.FlushVolume":
             subprocess.run(["qemu-io", "-f", "raw", "-c", "flush", qemu.url(volume)], check=True, stdout=subprocess.DEVNULL)
             return {}
-        if method == "gureum.CommitLayer":
-            qemu.commit(volume, p["Top"], p["Base"])
-        else:
-            qemu.pull(volume, p.get("Base"))
+        with self.lock:  # not while disks are switched
+            if method == "gureum.CommitLayer":
+                qemu.commit(volume, p["Top"], p["Base"])
+            else:
+                qemu.pull(volume, p.get("Base"))
         qemu.wait_job(volume)
         return {}
 
