@@ -8,6 +8,7 @@
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -289,6 +290,11 @@ static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *
 	*ret_error = tie->n_chain ? 0 : leave_root();
 	if (*ret_error < 0)
 		return "user";
+	/* A tool that outlived us would hold the files that our successor hands to guests. After
+	 * the change of user, which takes it away. */
+	*ret_error = prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
+	if (*ret_error < 0)
+		return "life";
 	*ret_error = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 	if (*ret_error < 0)
 		return "privileges";
