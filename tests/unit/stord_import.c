@@ -294,7 +294,7 @@ static void what_is_no_raw_image_is_refused(void)
 {
 	refused(raw_new(0), "raw", "empty", "an empty file");
 	refused(raw_new(64 * GIB + 1), "raw", "larger", "a file over the limit");
-	refused(image_new(GIB), "raw", "qcow2", "a qcow2 that says raw");
+	refused(image_new(GIB), "raw", "another format", "a qcow2 that says raw");
 	refused(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "raw", "regular", "a directory");
 	refused(open("/dev/zero", O_RDONLY | O_CLOEXEC), "raw", "regular", "a device");
 	refused(open("/dev/zero", O_RDONLY | O_CLOEXEC), "qcow2", "regular", "a device as qcow2");
