@@ -25,6 +25,7 @@
 #include "jsonx.h"
 #include "log.h"
 #include "pass.h"
+#include "plan-memo.h"
 #include "watch.h"
 
 #define REST_USEC	 300000 /* after a foreign change: others come with it */
@@ -39,6 +40,7 @@ struct vpc {
 	uint64_t touched, begun, done; /* touches so far; those the running pass covers; those that
 					  a pass has covered */
 	int error;		       /* of the last pass */
+	struct plan_memo *memo;	       /* for its plans */
 	int is_suspect;		       /* somebody else changed something in its namespace */
 	struct dhcp *dhcp;
 	struct dns *dns;
@@ -128,6 +130,7 @@ static void vpc_free(struct vpc *v)
 	if (v->router.netns)
 		netns_free(v->router.netns);
 	plan_free(v->router.plan);
+	plan_memo_free(v->memo);
 	free(v);
 }
 
@@ -256,6 +259,10 @@ static void plan_anew(struct vpc *v)
 	struct plan *plan = NULL;
 	char what[ID_MAX] = "";
 	int r = documents_gather(k.daemon->store, v->router.id, &documents);
+
+	if (!v->memo)
+		v->memo = plan_memo_new(); /* without one, plans just take longer */
+	documents.input.memo = v->memo;
 
 	if (r == 0)
 		r = plan_make(&k.plan_settings, &documents.input, &plan, what);

@@ -1,5 +1,6 @@
 /* Plan, security groups: a set of members and two chains each. */
 #include "plan-internal.h"
+#include "plan-memo.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,24 +25,32 @@ static void set_name(enum rules_family family, const char *group_id, char ret_na
 /* What is asked for every rule, by a group's id: its rules; whether it has members. */
 struct index {
 	json_t *rules, *members;
+	json_t *peers; /* of the group under way: what its rules name, and whether it is there */
 };
 
 static void own_index_clear(struct index *x)
 {
 	json_decref(x->rules);
 	json_decref(x->members);
+	json_decref(x->peers);
 }
 
+/* Rules of one group mostly follow one another. */
 static int index_rules(const struct plan_input *in, struct index *x)
 {
-	json_t *group, *rule, *list;
+	json_t *group, *rule, *list = NULL;
+	const char *last = "";
 	size_t i;
 	int r = 0;
 
 	json_array_foreach (in->security_groups, i, group)
 		r |= json_object_set_new(x->rules, jstr_or(group, "GroupId", ""), json_array());
 	json_array_foreach (in->security_group_rules, i, rule) {
-		list = json_object_get(x->rules, jstr_or(rule, "GroupId", ""));
+		const char *id = jstr_or(rule, "GroupId", "");
+
+		if (strcmp(id, last) != 0)
+			list = json_object_get(x->rules, id);
+		last = id;
 		if (list)
 			r |= json_array_append(list, rule);
 	}
@@ -67,6 +76,36 @@ static int index_members(const struct plan_input *in, enum rules_family family, 
 	return r < 0 ? -ENOMEM : 0;
 }
 
+/* A group with members, or a prefix list of the family; the list's set is planned. 1, 0 or an
+ * error.
+ */
+static int is_there(const struct plan_input *in, struct plan *p, enum rules_family family,
+		    const struct index *x, const char *peer)
+{
+	int r;
+
+	if (strncmp(peer, "pl-", 3) != 0)
+		return json_object_get(x->members, peer) != NULL;
+	r = plan_prefix_set(in, p, family, peer);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+/* The peers are there or not as they were. 1, 0 or an error. */
+static int are_there_as_before(const struct plan_input *in, struct plan *p,
+			       enum rules_family family, const struct index *x, json_t *peers)
+{
+	const char *peer;
+	json_t *was;
+
+	json_object_foreach (peers, peer, was) {
+		int r = is_there(in, p, family, x, peer);
+
+		if (r < 0 || r != json_is_true(was))
+			return r < 0 ? r : 0;
+	}
+	return 1;
+}
+
 /* A rule that names a group without members fits nothing, and is left out; so is what only the
  * other family could fit. */
 static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rules_family family,
@@ -83,11 +122,13 @@ static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rul
 				sizeof protocol) < 0)
 		return 0;
 	if (group || list) {
-		int r = group ? (json_object_get(x->members, group) ? 0 : -ENOENT)
-			      : plan_prefix_set(in, p, family, list);
+		const char *peer_id = group ? group : list;
+		int r = is_there(in, p, family, x, peer_id);
 
-		if (r < 0)
-			return r == -ENOENT ? 0 : r;
+		if (r >= 0 && json_object_set_new(x->peers, peer_id, json_boolean(r)) < 0)
+			return -ENOMEM;
+		if (r <= 0)
+			return r;
 		if (group)
 			set_name(family, group, name);
 		snprintf(set, sizeof set, "-m set --match-set %s %s ", group ? name : list,
@@ -102,14 +143,46 @@ static int plan_group_rule(const struct plan_input *in, struct plan *p, enum rul
 	return 0;
 }
 
+static int plan_group_rules(const struct plan_input *in, struct plan *p, enum rules_family family,
+			    struct index *x, const char *id, const char *const chains[])
+{
+	struct ruleset *s = plan_chains(p, family);
+	json_t *rules = json_object_get(x->rules, id), *rule;
+	const struct memo_group *known = plan_memo_find(in->memo, family, id, rules);
+	int r = known ? are_there_as_before(in, p, family, x, known->peers) : 0;
+	size_t i;
+
+	if (r < 0)
+		return r;
+	for (i = 0; r && i < MEMO_CHAINS; i++)
+		ruleset_append(s, "filter", chains[i], known->text[i]);
+	if (r)
+		return 0;
+	json_object_clear(x->peers);
+	json_array_foreach (rules, i, rule) {
+		int way = jbool(rule, "IsEgress", 0) ? MEMO_OUT : MEMO_IN;
+
+		r = plan_group_rule(in, p, family, x, chains[way], rule);
+		if (r < 0)
+			return r;
+	}
+	OWN(json_decref) json_t *peers = json_copy(x->peers);
+	const char *const texts[] = {ruleset_text(s, "filter", chains[MEMO_IN]),
+				     ruleset_text(s, "filter", chains[MEMO_OUT])};
+
+	if (!peers)
+		return -ENOMEM;
+	plan_memo_put(in->memo, family, id, rules, peers, texts);
+	return 0;
+}
+
 static int plan_group(const struct plan_input *in, struct plan *p, enum rules_family family,
-		      const struct index *x, const char *id)
+		      struct index *x, const char *id)
 {
 	struct ruleset *s = plan_chains(p, family);
 	char in_chain[32], out_chain[32], name[32];
+	const char *const chains[] = {[MEMO_IN] = in_chain, [MEMO_OUT] = out_chain};
 	struct item *set;
-	const json_t *rule;
-	size_t i;
 
 	set_name(family, id, name);
 	set = items_add(&p->router, ITEM_SET, name);
@@ -121,11 +194,7 @@ static int plan_group(const struct plan_input *in, struct plan *p, enum rules_fa
 	ruleset_rule(s, "filter", "ingress", "-m set --match-set %s dst -j %s", name, in_chain);
 	ruleset_chain(s, "filter", in_chain, "-");
 	ruleset_chain(s, "filter", out_chain, "-");
-	json_array_foreach (json_object_get(x->rules, id), i, rule)
-		if (plan_group_rule(in, p, family, x,
-				    jbool(rule, "IsEgress", 0) ? out_chain : in_chain, rule) < 0)
-			return -EINVAL;
-	return 0;
+	return plan_group_rules(in, p, family, x, id, chains);
 }
 
 static int plan_members(const struct plan_input *in, struct plan *p, enum rules_family family)
@@ -151,7 +220,7 @@ static int plan_members(const struct plan_input *in, struct plan *p, enum rules_
 
 int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
 {
-	OWN(index_clear) struct index x = {json_object(), json_object()};
+	OWN(index_clear) struct index x = {json_object(), json_object(), json_object()};
 	const json_t *group;
 	size_t i;
 	int r;
@@ -161,9 +230,11 @@ int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family f
 	json_array_foreach (in->security_groups, i, group) {
 		const char *id = jstr(group, "GroupId");
 
-		if (id && json_object_get(x.members, id) && plan_group(in, p, family, &x, id) < 0)
-			return -EINVAL;
+		r = id && json_object_get(x.members, id) ? plan_group(in, p, family, &x, id) : 0;
+		if (r < 0)
+			return r;
 	}
+	plan_memo_sweep(in->memo, family);
 	if (family == RULES_IPV4 && (r = plan_peer_groups(in, p)) < 0)
 		return r;
 	return plan_members(in, p, family);

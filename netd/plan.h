@@ -42,6 +42,7 @@ struct plan_settings {
 /* The documents of one VPC; borrowed. Arrays hold those of this VPC only, but for `rules`, where
  * others are ignored. */
 struct plan_input {
+	struct plan_memo *memo; /* of the same VPC's last plan (plan-memo.h), NULL: none */
 	const char *region;
 	json_t *vpc;
 	json_t *dhcp_options; /* NULL: guests are told of no domain and no resolver */

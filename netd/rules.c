@@ -100,6 +100,21 @@ void ruleset_rule(struct ruleset *s, const char *table, const char *name, const 
 	append(s, c, line, (size_t)n);
 }
 
+void ruleset_append(struct ruleset *s, const char *table, const char *name, const char *text)
+{
+	struct chain *c = find(s, table, name);
+
+	if (c && s->error >= 0 && *text)
+		append(s, c, text, strlen(text));
+}
+
+const char *ruleset_text(const struct ruleset *s, const char *table, const char *name)
+{
+	const struct chain *c = find(s, table, name);
+
+	return c ? c->text : NULL;
+}
+
 int ruleset_sort(struct ruleset *s)
 {
 	if (s->n)

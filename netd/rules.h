@@ -37,6 +37,10 @@ void ruleset_chain(struct ruleset *s, const char *table, const char *name, const
 /* Appends a rule (without "-A NAME ") to the chain of this table and name, which exists. */
 void ruleset_rule(struct ruleset *s, const char *table, const char *name, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+/* Appends rules that are there as text, each "-A NAME …\n". */
+void ruleset_append(struct ruleset *s, const char *table, const char *name, const char *text);
+/* A chain's rules, borrowed until more are added; NULL: none. */
+const char *ruleset_text(const struct ruleset *s, const char *table, const char *name);
 int ruleset_has(const struct ruleset *s, const char *table, const char *name);
 /* Sorts. Returns s->error. */
 int ruleset_sort(struct ruleset *s);

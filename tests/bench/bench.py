@@ -5,6 +5,7 @@ a. RunInstances to the guest's user space, beside plain QEMU with the same kerne
 b. DescribeInstances by id: requests a second and p99 with 1, 1,000 and 10,000 instances on record (stopped ones, written into hvd's store
    while it is down, as copies of a real one), beside /healthz, which is the front door alone.
 c. resident memory of each daemon at rest, and CPU time at rest over 10 s.
+d. security groups at scale: groups.py, on netd alone.
 
 Rows that miss their target stay in the table. Machines are shared: ratios hold, absolute times do not.
 """
@@ -219,12 +220,16 @@ def bench_rest(stack):
     row("all daemons: resident at rest", f"{total:.1f}", "MiB", "<= 64", total <= 64)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=os.path.abspath, default=os.path.join(TOP, "build", "image"), help="of scripts/build-image")
-    parser.add_argument("--runs", type=int, default=5, help="pairs of boots")
-    parser.add_argument("--only", choices=["boot", "describe", "rest"])
-    a = parser.parse_args()
+def bench_groups():
+    command = [os.path.join(TOP, "tests", "net", "private-host"), sys.executable, os.path.join(TOP, "tests", "bench", "groups.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BUILD": os.path.join(TOP, "build")}) as process:
+        for line in process.stdout:
+            row(*json.loads(line))
+    if process.returncode:
+        raise RuntimeError("groups.py has failed")
+
+
+def bench_stack(a):
     work = tempfile.mkdtemp(prefix="gureum-bench-")
     stack = Stack(os.path.join(work, "cloud"))
     stack.up()
@@ -237,6 +242,19 @@ def main():
     finally:
         stack.command("down", check=False)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=os.path.abspath, default=os.path.join(TOP, "build", "image"), help="of scripts/build-image")
+    parser.add_argument("--runs", type=int, default=5, help="pairs of boots")
+    parser.add_argument("--only", choices=["boot", "describe", "rest", "groups"])
+    a = parser.parse_args()
+    if a.only in (None, "groups"):
+        print("groups", flush=True)
+        bench_groups()
+    if a.only != "groups":
+        bench_stack(a)
     out = os.path.join(TOP, "build", "bench.json")
     os.makedirs(os.path.dirname(out), exist_ok=True)
     with open(out, "w") as f:

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include "../../lib/jsonx.h"
+#include "../../netd/plan-memo.h"
 #include "../../netd/plan.h"
 
 #define GOLDEN "tests/golden/netd"
@@ -163,9 +164,74 @@ static void a_transit_pool_that_is_used_up_is_no_ones_address(void)
 	is_str(what, "vpc-00000000000000001", "and named");
 }
 
+static int is_same_with_memo(struct plan_input in, struct plan_memo *memo)
+{
+	OWN(plan_free) struct plan *with = NULL, *without = NULL;
+	OWN(free) char *one = NULL, *two = NULL;
+	char what[ID_MAX];
+	int r = plan_make(&settings, &in, &without, what);
+
+	in.memo = memo;
+	if (plan_make(&settings, &in, &with, what) != r)
+		return 0;
+	one = r < 0 ? NULL : print(without);
+	two = r < 0 ? NULL : print(with);
+	return r < 0 || strcmp(one, two) == 0;
+}
+
+/* Every document of the list changed or taken away in turn, and put back. */
+static int count_differences(json_t *documents, const char *list, const char *member,
+			     struct plan_memo *memo)
+{
+	json_t *array = json_object_get(documents, list);
+	int n_wrong = 0;
+
+	for (size_t i = 0; i < json_array_size(array); i++) {
+		json_t *kept = json_incref(json_array_get(array, i));
+		json_t *changed = json_deep_copy(kept);
+
+		if (json_is_integer(json_object_get(changed, member)))
+			jset_new(changed, member, json_integer(7));
+		else
+			json_object_del(changed, member);
+		json_array_set_new(array, i, changed);
+		n_wrong += !is_same_with_memo(input_of(documents), memo);
+		json_array_remove(array, i);
+		n_wrong += !is_same_with_memo(input_of(documents), memo);
+		json_array_insert_new(array, i, kept);
+		n_wrong += !is_same_with_memo(input_of(documents), memo);
+	}
+	return n_wrong;
+}
+
+static void a_plan_is_the_same_with_a_memo_and_without(void)
+{
+	static const char *const names[] = {"two-guests", "prefix-list", "middlebox", "ipv6",
+					    "peering"};
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		OWN(json_decref) json_t *documents = load(names[i]);
+		struct plan_memo *memo = plan_memo_new();
+
+		ok(is_same_with_memo(input_of(documents), memo) &&
+			   is_same_with_memo(input_of(documents), memo),
+		   names[i]);
+		is_int(count_differences(documents, "SecurityGroupRules", "FromPort", memo), 0,
+		       "rules");
+		is_int(count_differences(documents, "NetworkInterfaces", "Groups", memo), 0,
+		       "members");
+		is_int(count_differences(documents, "PrefixLists", "AddressFamily", memo), 0,
+		       "prefix lists");
+		is_int(count_differences(documents, "SecurityGroups", "GroupId", memo), 0,
+		       "groups");
+		plan_memo_free(memo);
+	}
+}
+
 int main(void)
 {
 	RUN(documents_become_plans);
+	RUN(a_plan_is_the_same_with_a_memo_and_without);
 	RUN(what_is_not_as_its_contract_says_is_named);
 	RUN(the_order_of_documents_does_not_matter);
 	RUN(a_transit_pool_that_is_used_up_is_no_ones_address);
