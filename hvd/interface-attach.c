@@ -82,8 +82,6 @@ static int64_t limit_of(const struct doc *d)
 static int attach_check(struct call *c, json_t *parameters, const json_t *interface,
 			const struct doc **ret_instance, struct fault *f)
 {
-	const json_t *other;
-	size_t i;
 	int r = instance_get(c, jstr(parameters, "InstanceId"), ret_instance, f);
 
 	if (r == 0)
@@ -92,12 +90,11 @@ static int attach_check(struct call *c, json_t *parameters, const json_t *interf
 		r = place_check(*ret_instance, interface, f);
 	if (r < 0)
 		return r;
-	json_array_foreach (json_object_get((*ret_instance)->json, "NetworkInterfaces"), i, other)
-		if (strcmp(jstr_or(other, "NetworkInterfaceId", ""),
-			   jstr_or(interface, "NetworkInterfaceId", "?")) == 0)
-			return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE,
-					 "Interface: [%s] in use.",
-					 jstr(other, "NetworkInterfaceId"));
+	/* netd has the say; the document's copy may be of a moment ago. */
+	if (json_object_get(interface, "Attachment"))
+		return fault_set(f, FAULT_INVALID_NETWORK_INTERFACE_IN_USE,
+				 "Interface: [%s] in use.",
+				 jstr_or(interface, "NetworkInterfaceId", ""));
 	return 0;
 }
 

@@ -122,9 +122,16 @@ int attach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 /* Interfaces of the VPC that have a public address keep the gateway there. */
 static int has_public_addresses(const struct call *c, const char *vpc_id)
 {
-	store_each (c->store, "network-interface", d)
-		if (jis(d->json, "VpcId", vpc_id) && json_object_get(d->json, "Association"))
-			return 1;
+	store_each (c->store, "network-interface", d) {
+		const json_t *address;
+		size_t i;
+
+		if (!jis(d->json, "VpcId", vpc_id))
+			continue;
+		json_array_foreach (json_object_get(d->json, "PrivateIpAddresses"), i, address)
+			if (json_object_get(address, "Association"))
+				return 1;
+	}
 	return 0;
 }
 

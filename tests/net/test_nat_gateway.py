@@ -183,6 +183,44 @@ def test_a_private_one_speaks_for_its_subnet(site, guests, netd, group):
     netd.ec2("DeleteSecurityGroup", GroupId=open_group)
 
 
+def test_a_private_one_leads_to_a_peer(site, guests, netd):
+    """The peer knows the gateway's subnet only: it sees the gateway's address, and has no way to the guest."""
+    place, far = site("10.48.0.0/16", has_gateway=False), site("10.49.0.0/16", has_gateway=False)
+    open_group = netd.ec2("CreateSecurityGroup", GroupName="open", Description="of a test", VpcId=far.vpc)["GroupId"]
+    netd.ec2("AuthorizeSecurityGroupIngress", GroupId=open_group, IpPermissions=[TCP_80])
+    inner, server = guests(SubnetId=place.private), guests(SubnetId=far.public, groups=[open_group])
+    inner.dhcp(), server.dhcp()
+    peering = netd.ec2("CreateVpcPeeringConnection", VpcId=place.vpc, PeerVpcId=far.vpc)["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+    netd.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=peering)
+    nat = place.nat(ConnectivityType="private")
+    netd.ec2("CreateRoute", RouteTableId=place.tables[0], DestinationCidrBlock="10.49.0.0/16", VpcPeeringConnectionId=peering)
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], DestinationCidrBlock="10.49.0.0/16", NatGatewayId=nat["NatGatewayId"])
+    netd.ec2("CreateRoute", RouteTableId=far.tables[0], DestinationCidrBlock="10.48.1.0/24", VpcPeeringConnectionId=peering)
+    with server.listen() as listener, inner.connect(server.address):
+        assert listener.accept()[1][0] == nat["NatGatewayAddresses"][0]["PrivateIp"]
+    with inner.listen():
+        assert not server.can_connect(inner.address)
+    netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peering)
+    server.delete()
+    netd.ec2("DeleteSecurityGroup", GroupId=open_group)
+
+
+def test_it_turns_round_outside_to_a_public_address_of_its_own_vpc(site, guests, netd):
+    place = site("10.50.0.0/16")
+    open_group = netd.ec2("CreateSecurityGroup", GroupName="open", Description="of a test", VpcId=place.vpc)["GroupId"]
+    netd.ec2("AuthorizeSecurityGroupIngress", GroupId=open_group, IpPermissions=[TCP_80])
+    inner, web = guests(SubnetId=place.private), guests(SubnetId=place.public, groups=[open_group], public=False)
+    inner.dhcp(), web.dhcp()
+    mine, its = place.elastic(), place.elastic()
+    netd.ec2("AssociateAddress", AllocationId=its["AllocationId"], NetworkInterfaceId=web.eni)
+    nat = place.nat(AllocationId=mine["AllocationId"])
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], **DEFAULT)
+    with web.listen() as listener, inner.connect(its["PublicIp"]):
+        assert listener.accept()[1][0] == mine["PublicIp"]
+    web.delete()
+    netd.ec2("DeleteSecurityGroup", GroupId=open_group)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

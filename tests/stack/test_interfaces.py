@@ -90,3 +90,42 @@ def test_a_stopped_guest_gets_one_and_starts_with_it(cloud, own, eni):
     cloud.ec2.detach_network_interface(AttachmentId=attachment, Force=True)
     assert status(cloud, eni) == ("available", None)
     until(lambda: "eth1" not in cloud.ssh(own, "ls /sys/class/net"), told="the guest has let go")
+
+
+def test_a_launch_with_two_interfaces_keeps_the_one_that_was_there(cloud):
+    subnet = cloud.ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-east-1a"]}])["Subnets"][0]["SubnetId"]
+    there = cloud.ec2.create_network_interface(SubnetId=subnet, Description="was there")["NetworkInterface"]["NetworkInterfaceId"]
+    instance = cloud.launch(NetworkInterfaces=[
+        {"DeviceIndex": 0, "SubnetId": subnet, "SecondaryPrivateIpAddressCount": 2, "DeleteOnTermination": True},
+        {"DeviceIndex": 1, "NetworkInterfaceId": there},
+    ])[0]
+    cloud.wait_state(instance, "running")
+    first, second = cloud.describe(instance)["NetworkInterfaces"]
+    assert len(first["PrivateIpAddresses"]) == 3 and first["Attachment"]["DeleteOnTermination"] is True
+    assert second["NetworkInterfaceId"] == there and second["Attachment"]["DeleteOnTermination"] is False
+    assert cloud.run("sh", "-c", f"virsh domiflist {instance} | grep -c ethernet").stdout.strip() == "2"
+    cloud.terminate(instance)
+    assert status(cloud, there) == ("available", None)
+    gone = cloud.ec2.describe_network_interfaces(Filters=[{"Name": "network-interface-id", "Values": [first["NetworkInterfaceId"]]}])
+    assert gone["NetworkInterfaces"] == []
+    cloud.ec2.delete_network_interface(NetworkInterfaceId=there)
+
+
+def test_a_nat_gateway_by_the_stock_client(cloud):
+    ec2 = cloud.ec2
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    address = ec2.allocate_address(Domain="vpc", TagSpecifications=[{"ResourceType": "elastic-ip", "Tags": [{"Key": "for", "Value": "nat"}]}])
+    nat = ec2.create_nat_gateway(SubnetId=subnet["SubnetId"], AllocationId=address["AllocationId"], ClientToken="once")["NatGateway"]
+    again = ec2.create_nat_gateway(SubnetId=subnet["SubnetId"], AllocationId=address["AllocationId"], ClientToken="once")["NatGateway"]
+    which = {"NatGatewayIds": [nat["NatGatewayId"]]}
+    assert (nat["State"], again["NatGatewayId"]) == ("pending", nat["NatGatewayId"])
+    ec2.get_waiter("nat_gateway_available").wait(WaiterConfig=QUICK, **which)
+    filters = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}, {"Name": "state", "Values": ["available"]}]
+    (shown,) = ec2.describe_nat_gateways(Filters=filters)["NatGateways"]
+    assert shown["NatGatewayAddresses"][0]["PublicIp"] == address["PublicIp"] and shown["CreateTime"]
+    assert code_of(ec2.release_address, AllocationId=address["AllocationId"]) == "InvalidIPAddress.InUse"
+    ec2.create_tags(Resources=[nat["NatGatewayId"]], Tags=[{"Key": "k", "Value": "v"}])
+    assert ec2.describe_tags(Filters=[{"Name": "resource-type", "Values": ["natgateway"]}])["Tags"][0]["ResourceId"] == nat["NatGatewayId"]
+    assert ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])["NatGatewayId"] == nat["NatGatewayId"]
+    until(lambda: ec2.describe_nat_gateways(**which)["NatGateways"][0]["State"] == "deleted", told="the gateway is deleted")
+    ec2.release_address(AllocationId=address["AllocationId"])
