@@ -33,7 +33,7 @@ class Customer(threading.Thread):
             self.volumes.add(self.born_attached())
         elif what < 0.75:
             volume = self.random.choice(sorted(self.volumes))
-            if self.stord.volume(volume)["State"] != "in-use":
+            if self.stord.volume(volume)["State"] == "available":
                 self.stord("ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
                 self.attached.add(volume)
         elif what < 0.95:

@@ -83,6 +83,7 @@ def test_a_root_volume_is_born_attached_and_goes_by_force(stord, images):
 
 def test_a_volume_is_attached_detached_and_kept(stord):
     volume = stord.create(Size=8)
+    stord.available(volume)
     answer = stord("ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
     qemu_io(answer["_Path"], "write -P 0x43 0 1M")
     assert stord.volume(volume)["State"] == "in-use"
