@@ -212,7 +212,8 @@ static void add_disk(struct builder *b, xmlNode *devices, const struct domain_di
 	if (d->is_shared)
 		cache = "none";
 	add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", cache, "io",
-	    disk_io(cache), "discard", "unmap", NULL);
+	    disk_io(cache), "discard", "unmap", "error_policy", "enospace", "rerror_policy",
+	    "report", NULL);
 	add(b, disk, "source", "file", d->path, NULL);
 	add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
 	text(b, add(b, disk, "serial", NULL), serial);

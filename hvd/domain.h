@@ -14,6 +14,8 @@
  * identification").
  *  - A disk's serial is its volume id without the dash, as on AWS; virtio-blk holds 20 bytes,
  *    exactly that.
+ *  - A write for which the host has no room stops the guest and is done again when it goes on;
+ *    any other failure is the guest's to see.
  *  - The console is a file opened for appending: earlier boots stay in it. It keeps its owner (no
  *    relabelling).
  */

@@ -250,6 +250,7 @@ static int started(struct live *l, const json_t *gathered)
 			r = jset(row, "Status", "attached");
 	}
 	l->are_disks_known = l->are_nics_known = gathered != NULL;
+	l->stuck = gathered ? STUCK_NOT : STUCK_UNKNOWN;
 	if (r == 0)
 		r = instance_commit(d, give(instance));
 	if (r < 0)

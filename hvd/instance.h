@@ -163,6 +163,8 @@ struct live {
 	int is_life_known;	 /* it is */
 	int are_nics_known;	 /* likewise its network devices */
 	int are_disks_known;	 /* compared with the document since the last news of them */
+	/* a write found no room on the host */
+	enum { STUCK_UNKNOWN, STUCK_NOT, STUCK_IS } stuck;
 };
 
 /* Made at need; NULL out of memory. Valid until the next wait, or as long as its fiber runs. */

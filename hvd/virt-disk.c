@@ -12,6 +12,7 @@ struct disk_work {
 	int (*run)(virDomainPtr d, struct disk_work *w); /* < 0: libvirt's error */
 	int64_t bytes;
 	const struct domain_limits *limits;
+	struct virt_stuck *stuck;
 	char error[VIRT_ERROR_BYTES];
 };
 
@@ -76,21 +77,46 @@ int virt_disk_limit(struct virt *v, const char *name, const char *target,
 	return disk_do(v, &w, ret_error);
 }
 
-static int is_stuck(virDomainPtr d, struct disk_work *w)
+static int is_stuck(virDomainPtr d)
 {
 	int state, reason;
 
-	(void)w;
 	if (virDomainGetState(d, &state, &reason, 0) < 0)
 		return -1;
 	return state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_IOERROR;
 }
 
+static int read_stuck(virDomainPtr d, struct disk_work *w)
+{
+	virDomainDiskError errors[DOMAIN_DISKS_MAX];
+	int r = is_stuck(d), n = r > 0 ? virDomainGetDiskErrors(d, errors, DOMAIN_DISKS_MAX, 0) : 0;
+
+	w->stuck->is_stuck = r > 0;
+	for (int i = 0; i < n; i++) {
+		snprintf(w->stuck->targets[w->stuck->n++], sizeof(w->stuck->targets[0]), "%s",
+			 errors[i].disk);
+		free(errors[i].disk);
+	}
+	return r < 0 || n < 0 ? -1 : 0;
+}
+
+int virt_disk_read_stuck(struct virt *v, const char *name, struct virt_stuck *ret_stuck)
+{
+	struct virt_stuck stuck = {0};
+	struct disk_work w = {.name = name, .run = read_stuck, .stuck = &stuck};
+	int r = disk_do(v, &w, NULL);
+
+	if (r == 0)
+		*ret_stuck = stuck;
+	return r;
+}
+
 static int go_on(virDomainPtr d, struct disk_work *w)
 {
-	int r = is_stuck(d, w);
+	int r = is_stuck(d);
 
-	return r <= 0 ? r : virDomainResume(d) < 0 ? -1 : 1;
+	(void)w;
+	return r <= 0 ? r : virDomainResume(d);
 }
 
 int virt_disk_go_on(struct virt *v, const char *name, char ret_error[static VIRT_ERROR_BYTES])
@@ -98,11 +124,4 @@ int virt_disk_go_on(struct virt *v, const char *name, char ret_error[static VIRT
 	struct disk_work w = {.name = name, .run = go_on};
 
 	return disk_do(v, &w, ret_error);
-}
-
-int virt_disk_is_stuck(struct virt *v, const char *name)
-{
-	struct disk_work w = {.name = name, .run = is_stuck};
-
-	return disk_do(v, &w, NULL);
 }

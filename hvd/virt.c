@@ -73,6 +73,9 @@ static int on_lifecycle(virConnectPtr c, virDomainPtr d, int event, int detail, 
 		e = VIRT_SHUTDOWN;
 	else if (event == VIR_DOMAIN_EVENT_STOPPED && detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
 		e = VIRT_DESTROYED;
+	else if (event == VIR_DOMAIN_EVENT_SUSPENDED &&
+		 detail == VIR_DOMAIN_EVENT_SUSPENDED_IOERROR)
+		e = VIRT_DEVICES;
 	else if (event == VIR_DOMAIN_EVENT_STOPPED || event == VIR_DOMAIN_EVENT_CRASHED)
 		e = VIRT_CRASHED;
 	else

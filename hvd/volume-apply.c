@@ -42,6 +42,8 @@ static int apply(const char *instance_id, const char *volume_id, const json_t *p
 		return 0;
 	if (r == 0 && bytes)
 		r = virt_disk_resize(v, instance_id, disk->target, bytes, error);
+	if (r == 0 && jbool(parameters, "GoOn", 0))
+		r = virt_disk_go_on(v, instance_id, error);
 	if (r == 0 && given) {
 		struct domain_limits limits = {0};
 		domain_limits_read(&limits, given);

@@ -18,7 +18,7 @@ struct settle {
 	struct live *live;
 	struct context ctx;
 	struct virt_devices devices; /* of the running domain */
-	int has_domain;
+	int has_domain, is_starting; /* about to have one: it will have the disks from the start */
 	struct fault fault;
 };
 
@@ -173,7 +173,7 @@ static int attach_one(struct settle *s, const char *volume_id, const char *devic
 {
 	int is_live = volume_live_disk(&s->devices, volume_id) != NULL;
 
-	if (is_attached && (is_live || !s->has_domain))
+	if ((is_attached && (is_live || !s->has_domain)) || s->is_starting)
 		return 0;
 	int r = reserve_and_plug(s, volume_id, device, is_live);
 	if (r < 0 && is_refused(s))
@@ -260,6 +260,7 @@ int volumes_settle(struct live *l, int has_domain)
 	if (!d || (volumes_are_settled(d->json) && (!has_domain || l->are_disks_known)))
 		return 0;
 	l->are_disks_known = 1;
+	s.is_starting = !has_domain && instance_state_of(d->json) != INSTANCE_STOPPED;
 	instance_context(d, &s.ctx);
 	/* A copy: the document changes under it. */
 	OWN(json_decref)
@@ -267,8 +268,13 @@ int volumes_settle(struct live *l, int has_domain)
 	int r = rows ? 0 : -ENOMEM;
 	if (r == 0 && has_domain)
 		r = virt_devices_read(hvd_get()->virt, l->id, &s.devices);
+	int msec = r == 0 && has_domain ? volumes_unstick(l, &s.ctx, &s.devices) : 0;
 	if (r == 0)
-		r = settle_rows(&s, rows);
+		r = msec < 0 ? msec : settle_rows(&s, rows);
+	if (r >= 0 && msec && (!r || msec < r))
+		r = msec;
+	if (l->stuck == STUCK_IS)
+		l->are_disks_known = 0;
 	virt_devices_clear(&s.devices);
 	if (r < 0)
 		l->are_disks_known = 0;

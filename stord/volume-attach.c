@@ -125,6 +125,7 @@ static json_t *attached_new(const struct doc *d, const json_t *parameters)
 		r = -ENOMEM;
 	if (r == 0 && !jbool(parameters, "_Begin", 0))
 		r = jset(attachment, "State", "attached");
+	(void)json_object_del(v, "_IoError"); /* a new start; hvd says if it is not over */
 	if (r == 0)
 		r = jset(v, "State", "in-use");
 	if (r == 0)
@@ -172,6 +173,7 @@ static int detached(json_t *volume, json_t *attachment, size_t at, int is_begin)
 		return jset(attachment, "State", "detaching");
 	if (json_array_remove(list, at) < 0)
 		return -ENOMEM;
+	(void)json_object_del(volume, "_IoError"); /* seldom there */
 	return json_array_size(list) > 0
 		       ? 0
 		       : jset(volume, "State", is_ready ? "available" : "creating");

@@ -1,4 +1,5 @@
 """Volumes come to guests and go, while they run and while they do not."""
+import os
 import re
 
 import pytest
@@ -154,3 +155,36 @@ def test_bad_attachments_get_the_errors_of_aws(cloud, pair, parameters, code):
     root = cloud.describe(pair[0])["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
     assert code_of(cloud.ec2.detach_volume, VolumeId=root) == "OperationNotPermitted"
     cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_a_guest_waits_for_room_and_loses_nothing(cloud):
+    """The zone's disk is a small one of its own, and becomes full."""
+    zone, where = "us-east-1c", os.path.join(cloud.state, "state", "stord", "zones", "us-east-1c")
+    cloud.out("mount", "-t", "tmpfs", "-o", "size=24m,mode=0711", "tmpfs", where)
+    try:
+        cloud.out("mkdir", "-m", "0711", os.path.join(where, "volumes"))
+        subnet = next(s["SubnetId"] for s in cloud.ec2.describe_subnets()["Subnets"] if s["AvailabilityZone"] == zone)
+        instance = cloud.launch(SubnetId=subnet)[0]
+        volume = make(cloud, AvailabilityZone=zone)
+        cloud.wait_console(instance, "GUREUM-READY")
+        cloud.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+        wait_attached(cloud, volume, instance)
+        name = disk(cloud, instance, volume)
+        write = f"yes numbered and checked | head -c 31457280 | tee /dev/{name} | md5sum > /tmp/sum; sync; echo WRITTEN > /dev/console"
+        cloud.ssh(instance, f"({write}) </dev/null >/dev/null 2>&1 &")
+
+        def status():
+            return cloud.ec2.describe_volume_status(VolumeIds=[volume])["VolumeStatuses"][0]
+        until(lambda: status()["VolumeStatus"]["Status"] == "impaired", told="the volume is impaired")
+        assert status()["Actions"][0]["Code"] == "enable-volume-io"
+        cloud.out("mount", "-o", "remount,size=200m", where)
+        cloud.ec2.enable_volume_io(VolumeId=volume)
+        until(lambda: status()["VolumeStatus"]["Status"] == "ok", told="the volume is well")
+        cloud.wait_console(instance, "WRITTEN")
+        cloud.ssh(instance, "echo 3 > /proc/sys/vm/drop_caches")
+        read = cloud.ssh(instance, f"head -c 31457280 /dev/{name} | md5sum; cat /tmp/sum").split()
+        assert read[0] == read[2]
+        cloud.terminate(instance)
+        cloud.ec2.delete_volume(VolumeId=volume)
+    finally:
+        cloud.run("umount", "-l", where)

@@ -152,3 +152,21 @@ def test_a_volume_is_reserved_in_its_own_zone_for_one(stord):
     assert stord.volume(volume)["Attachments"][0]["State"] == "detaching"
     stord("ec2.DetachVolume", VolumeId=volume)
     stord.refused("IncorrectState", "ec2.DetachVolume", VolumeId=volume)
+
+
+def test_a_volume_whose_guest_waits_for_room_is_impaired(stord):
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    stord("ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
+
+    def status(**parameters):
+        return [(s["VolumeStatus"]["Status"], [a["Code"] for a in s["Actions"]])
+                for s in stord("ec2.DescribeVolumeStatus", **parameters)["VolumeStatuses"]]
+    assert status() == [("ok", [])]
+    stord("gureum.ReportVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", IsStuck=True)
+    assert status(Filters=[{"Name": "volume-status.status", "Values": ["impaired"]}]) == [("impaired", ["enable-volume-io"])]
+    stord("gureum.ReportVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", IsStuck=False)
+    assert status(Filters=[{"Name": "action.code", "Values": ["enable-volume-io"]}]) == []
+    stord("ec2.ModifyVolumeAttribute", VolumeId=volume, AutoEnableIO={"Value": True})
+    assert stord("ec2.DescribeVolumeAttribute", VolumeId=volume, Attribute="autoEnableIO")["AutoEnableIO"] == {"Value": True}
+    stord("ec2.EnableVolumeIO", VolumeId=volume)
