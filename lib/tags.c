@@ -164,11 +164,12 @@ static int resource_check(struct call *c, const struct tags_kind *kinds, const c
 	if (!k)
 		return fault_set(f, FAULT_INVALID_ID, "The ID '%.128s' is not valid",
 				 id ? id : "null");
-	if (!store_get(c->store, c->ctx, k->kind, id))
-		return fault_set(f, k->not_found, "The %s ID '%s' does not exist", k->resource_type,
-				 id);
-	*ret_kind = k;
-	return 0;
+	for (const struct tags_kind *one = k; one->kind; one++)
+		if (id_is(id, one->prefix) && store_get(c->store, c->ctx, one->kind, id)) {
+			*ret_kind = one;
+			return 0;
+		}
+	return fault_set(f, k->not_found, "The %s ID '%s' does not exist", k->resource_type, id);
 }
 
 /* What a call does to one resource's list: changes `tags` (a copy) in place. */

@@ -15,7 +15,8 @@ int tags_from_specifications(json_t *parameters, const char *resource_type,
 /* Checks a list of {Key, Value}. */
 int tags_check(const json_t *tags, struct fault *f);
 
-/* One row per kind that the daemon owns: used by tags_create, tags_delete, tags_describe. */
+/* One row per kind that the daemon owns: used by tags_create, tags_delete, tags_describe. Kinds may
+ * share a prefix: what two accounts or regions see has tags of its own in each. */
 struct tags_kind {
 	const char *kind;	   /* in the store */
 	const char *resource_type; /* AWS's word, shown by DescribeTags: "vpc" */

@@ -41,6 +41,20 @@ static int is_accepters(const struct call *c, const struct doc *d)
 	return is_side(c, d, PEERING_ACCEPTER);
 }
 
+/* Whoever is not the requester sees the accepter's tags. */
+static json_t *present(const struct call *c, const struct doc *d)
+{
+	const struct doc *own = store_find(c->store, "vpc-peering-accepter", d->id);
+
+	if (is_side(c, d, PEERING_REQUESTER) || !own)
+		return json_incref(d->json);
+	OWN(json_decref) json_t *shown = json_copy(d->json);
+
+	if (json_object_set(shown, "Tags", json_object_get(own->json, "Tags")) < 0)
+		return NULL;
+	return give(shown);
+}
+
 static const struct describe peerings = {
 	.kind = "vpc-peering-connection",
 	.result = "VpcPeeringConnections",
@@ -50,6 +64,7 @@ static const struct describe peerings = {
 	.not_found = FAULT_INVALID_VPC_PEERING_CONNECTION_ID_NOT_FOUND,
 	.filters = filters,
 	.is_visible = is_accepters,
+	.present = present,
 };
 
 json_t *peering_info(const json_t *peering, enum peering_side side)
@@ -115,8 +130,12 @@ static int age(const struct call *c, const struct doc *d, int *is_changed)
 		until = jint(d->json, "_Until", 0);
 
 	if (until && until < now()) {
+		int r = txn_delete(c->txn, d->kind, d->id);
+
 		*is_changed = 1;
-		return txn_delete(c->txn, d->kind, d->id);
+		if (r == 0 && store_find(c->store, "vpc-peering-accepter", d->id))
+			r = txn_delete(c->txn, "vpc-peering-accepter", d->id);
+		return r;
 	}
 	if (!peering_is(d->json, "pending-acceptance") || end < 0 || end > now())
 		return 0;
@@ -328,6 +347,19 @@ static int request_check(const struct call *c, json_t *parameters, const struct 
 	return crowd_check(c, (*ret_vpc)->id, peer, f);
 }
 
+/* The accepter's side has a place for its own tags. */
+static int accepter_put(const struct call *c, const json_t *peering)
+{
+	const json_t *info = peering_info(peering, PEERING_ACCEPTER);
+	const char *id = jstr(peering, "VpcPeeringConnectionId"), *owner = jstr(info, "OwnerId"),
+		   *region = jstr(info, "Region");
+
+	if (strcmp(owner, c->ctx->account) == 0 && strcmp(region, c->ctx->region) == 0)
+		return 0;
+	return txn_put(c->txn, "vpc-peering-accepter", id, owner, region,
+		       json_pack("{s:s s:[]}", "VpcPeeringConnectionId", id, "Tags"));
+}
+
 /* A request that cannot come to anything is made all the same, and has failed: so AWS does. */
 int create_vpc_peering_connection(struct call *c, json_t *parameters, json_t **ret_reply,
 				  struct fault *f)
@@ -354,6 +386,8 @@ int create_vpc_peering_connection(struct call *c, json_t *parameters, json_t **r
 		r = peering_end(json, "failed", obstacle);
 	if (r == 0)
 		r = put_new(c, &kind_vpc_peering_connection, id, json_incref(json));
+	if (r == 0)
+		r = accepter_put(c, json);
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O}", "VpcPeeringConnection", json);

@@ -4,6 +4,8 @@
  *	vpc-peering-connection	RequesterVpcInfo, AccepterVpcInfo {VpcId, OwnerId, Region}, once
  *		active also {CidrBlock, CidrBlockSet, PeeringOptions}; Status {Code, Message};
  *		_Until: microseconds since the epoch after which a final state is no longer shown
+ *	vpc-peering-accepter	under the same id: Tags of the accepter's, where that is another
+ *		account or region than the requester's
  * Source: VPC peering guide, "VPC peering connection lifecycle".
  */
 #pragma once

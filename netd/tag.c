@@ -21,6 +21,8 @@ static const struct tags_kind kinds[] = {
 	{"vpc-endpoint", "vpc-endpoint", "vpce", FAULT_INVALID_VPC_ENDPOINT_ID_NOT_FOUND},
 	{"vpc-peering-connection", "vpc-peering-connection", "pcx",
 	 FAULT_INVALID_VPC_PEERING_CONNECTION_ID_NOT_FOUND},
+	{"vpc-peering-accepter", "vpc-peering-connection", "pcx",
+	 FAULT_INVALID_VPC_PEERING_CONNECTION_ID_NOT_FOUND},
 	{NULL},
 };
 

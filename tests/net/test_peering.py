@@ -212,6 +212,11 @@ def test_regions_can_be_peered(netd, side):
         assert state(far, pcx) == "pending-acceptance"
         refused("OperationNotPermitted", netd.ec2, "AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
         far.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+        for where in (netd, far):  # each side has tags of its own
+            tags = [{"Key": "in", "Value": where.region}]
+            where.ec2("CreateTags", Resources=[pcx], Tags=tags)
+            assert shown(where, pcx)["Tags"] == tags
+        assert [t["Value"] for t in far.ec2("DescribeTags", Filters=[{"Name": "resource-id", "Values": [pcx]}])["Tags"]] == [far.region]
         netd.ec2("CreateRoute", RouteTableId=one.table, DestinationCidrBlock="10.32.0.0/16", VpcPeeringConnectionId=pcx)
         far.ec2("CreateRoute", RouteTableId=table, DestinationCidrBlock="10.31.0.0/16", VpcPeeringConnectionId=pcx)
         assert one.guest.ping(guest.address) == guest.ping(one.guest.address) == 1
