@@ -98,36 +98,44 @@ static int give_up(struct daemon *d, const char *id, const char *why)
 	return r;
 }
 
-/* One fiber for all, as long as there is anything to wait for. */
-static void watch(void *arg)
+void direct_expire(struct daemon *d, uint64_t now)
 {
-	struct daemon *d = arg;
-
-	while (waits && fiber_sleep(LOOK_USEC) == 0) {
-		uint64_t now = now_usec();
-		struct wait *late = waits;
-
-		while (late && late->until_usec > now)
-			late = late->next;
-		if (!late)
-			continue;
+	for (struct wait *w = waits; w;) {
 		char id[ID_MAX];
 
-		snprintf(id, sizeof id, "%s", late->id);
+		if (w->until_usec > now) {
+			w = w->next;
+			continue;
+		}
+		snprintf(id, sizeof id, "%s", w->id);
 		wait_end(id);
 		int r = give_up(d, id, "The snapshot was not completed in time");
 
 		if (r < 0)
-			log_warning(r, "cannot give up a snapshot; the next start does",
+			log_warning(r,
+				    "cannot give up a snapshot; after the next start it is tried "
+				    "again",
 				    "SNAPSHOT_ID", id);
+		w = waits; /* the list may have changed meanwhile */
 	}
+}
+
+/* One fiber for all, as long as there is anything to wait for. */
+static int is_watching;
+
+static void watch(void *arg)
+{
+	is_watching = 1;
+	while (waits && fiber_sleep(LOOK_USEC) == 0)
+		direct_expire(arg, now_usec());
+	is_watching = 0;
 }
 
 static int wait_begin(struct daemon *d, const char *id, unsigned minutes)
 {
 	OWN(free) struct wait *w = calloc(1, sizeof *w);
 	const struct doc *s = store_find(d->store, "snapshot", id);
-	int is_first = !waits, r = w ? 0 : -ENOMEM;
+	int r = w ? 0 : -ENOMEM;
 
 	if (r == 0 && s) {
 		snprintf(w->layer, sizeof w->layer, "%s", jstr_or(s->json, "_Layer", ""));
@@ -140,7 +148,7 @@ static int wait_begin(struct daemon *d, const char *id, unsigned minutes)
 	w->next = waits;
 	waits = give(w);
 	wait_more(id);
-	return is_first ? fiber_spawn(watch, d) : 0;
+	return is_watching ? 0 : fiber_spawn(watch, d);
 }
 
 /* ---- start ---- */

@@ -40,6 +40,8 @@ int sum_parse(const char *text, uint8_t ret_sum[static 32]);
 int direct_snapshot(const struct call *c, const char *id, const struct doc **ret_doc,
 		    struct fault *f);
 
+/* (fiber) Gives up what nobody has completed in time, as of this moment of CLOCK_MONOTONIC. */
+void direct_expire(struct daemon *d, uint64_t now_usec);
 /* (fiber) At start: pending snapshots get their file if it was never made, their patience anew, and
  * are ended if everything was right. */
 int direct_resume(struct daemon *d);
