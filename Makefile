@@ -169,6 +169,7 @@ test: ## install what tests need, build, run every test
 bench: all image ## measure beside plain QEMU and the stated limits, write build/bench.json
 	@scripts/deps run bench
 	@tests/bench/bench.py --images $(B)/image $(BENCH)
+	@STORD=$(abspath $(B))/stord/stord $(PYTHON) tests/bench/limits.py
 
 # What is made once and kept: the Debian VM. A new package list makes it anew.
 KVM_DIR ?= $(B)/kvm
