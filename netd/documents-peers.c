@@ -72,12 +72,12 @@ static int members_add(const struct store *s, const char *vpc_id, const char *gr
  * nothing. */
 static int gather_groups(const struct store *s, struct plan_input *in)
 {
-	const json_t *rule;
-	size_t i;
+	const char *id;
+	json_t *is_named;
 
-	json_array_foreach (in->security_group_rules, i, rule) {
-		const char *id = jpath_str(rule, "ReferencedGroupInfo.GroupId"), *vpc_id;
-		const struct doc *group = id ? store_find(s, "security-group", id) : NULL;
+	json_object_foreach (in->named, id, is_named) {
+		const struct doc *group = store_find(s, "security-group", id);
+		const char *vpc_id;
 		json_t *peer, *addresses;
 
 		vpc_id = group ? jstr_or(group->json, "VpcId", "") : "";

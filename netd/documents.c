@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "jsonx.h"
+#include "plan-memo.h"
 #include "prefix-list.h"
 
 void documents_clear(struct documents *d)
@@ -16,7 +17,8 @@ void documents_clear(struct documents *d)
 			 in->internet_gateways,
 			 in->network_acls,
 			 in->security_groups,
-			 in->security_group_rules,
+			 in->group_rules,
+			 in->named,
 			 in->network_interfaces,
 			 in->egress_only_gateways,
 			 in->prefix_lists,
@@ -71,25 +73,69 @@ static int gather(const struct store *s, const char *kind,
 	return r;
 }
 
-/* Rules do not say their VPC: by their groups' lists. */
+/* What a rule names. */
+static int name_peers(json_t *named, const json_t *rule)
+{
+	const char *const ids[] = {jstr(rule, "PrefixListId"),
+				   jpath_str(rule, "ReferencedGroupInfo.GroupId")};
+
+	for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+		if (ids[i] && json_object_set_new(named, ids[i], json_true()) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+/* The rules that a group lists, and what they name. */
+static int read_rules(const struct store *s, const json_t *group, json_t *rules, json_t *named)
+{
+	const json_t *id;
+	size_t i;
+
+	json_array_foreach (json_object_get(group, "_Rules"), i, id) {
+		const struct doc *rule =
+			store_find(s, "security-group-rule", json_string_value(id));
+
+		if (rule &&
+		    (json_array_append(rules, rule->json) < 0 || name_peers(named, rule->json) < 0))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Who changes a rule replaces its group's document, too: when that is the very same, so are its
+ * rules. */
+static int gather_group(const struct store *s, struct plan_input *in, json_t *group)
+{
+	const char *id = jstr_or(group, "GroupId", "");
+	const struct memo_group *known = plan_memo_rules(in->memo, id, group);
+	OWN(json_decref) json_t *rules = known ? json_incref(known->rules) : json_array();
+	OWN(json_decref) json_t *named = known ? json_incref(known->peers) : json_object();
+	int r = rules && named ? 0 : -ENOMEM;
+
+	if (r == 0 && !known) {
+		r = read_rules(s, group, rules, named);
+		if (r == 0)
+			plan_memo_put_rules(in->memo, id, group, rules, named);
+	}
+	if (r < 0 || json_object_set(in->group_rules, id, rules) < 0 ||
+	    json_object_update(in->named, named) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
 static int gather_rules(const struct store *s, struct plan_input *in)
 {
-	const json_t *group, *id;
-	size_t i, j;
+	json_t *group;
+	size_t i;
 	int r = 0;
 
-	in->security_group_rules = json_array();
-	if (!in->security_group_rules)
-		return -ENOMEM;
+	in->group_rules = json_object();
+	in->named = json_object();
 	json_array_foreach (in->security_groups, i, group)
-		json_array_foreach (json_object_get(group, "_Rules"), j, id) {
-			const struct doc *rule =
-				store_find(s, "security-group-rule", json_string_value(id));
-
-			if (rule && r == 0)
-				r = append(in->security_group_rules, rule->json);
-		}
-	return r;
+		if (r == 0)
+			r = gather_group(s, in, group);
+	plan_memo_sweep(in->memo, MEMO_DOCUMENTS);
+	return in->group_rules && in->named ? r : -ENOMEM;
 }
 
 /* A list as the plan wants it: with the entries of its current version. */
@@ -116,16 +162,18 @@ static int append_prefix_list(const struct store *s, struct plan_input *in, cons
 /* Those that rules or routes of the VPC refer to. */
 static int gather_prefix_lists(const struct store *s, struct plan_input *in)
 {
-	const json_t *rule, *table, *route;
+	const json_t *table, *route;
+	const char *id;
+	json_t *is_named;
 	size_t i, j;
 	int r = 0;
 
 	in->prefix_lists = json_array();
 	if (!in->prefix_lists)
 		return -ENOMEM;
-	json_array_foreach (in->security_group_rules, i, rule)
+	json_object_foreach (in->named, id, is_named)
 		if (r == 0)
-			r = append_prefix_list(s, in, jstr(rule, "PrefixListId"));
+			r = append_prefix_list(s, in, id);
 	json_array_foreach (in->route_tables, i, table)
 		json_array_foreach (json_object_get(table, "Routes"), j, route)
 			if (r == 0)
@@ -134,7 +182,8 @@ static int gather_prefix_lists(const struct store *s, struct plan_input *in)
 	return r;
 }
 
-int documents_gather(const struct store *s, const char *vpc_id, struct documents *ret_documents)
+int documents_gather(const struct store *s, const char *vpc_id, struct plan_memo *memo,
+		     struct documents *ret_documents)
 {
 	const struct doc *vpc = store_find(s, "vpc", vpc_id), *options;
 	OWN(documents_clear) struct documents d = {0};
@@ -144,6 +193,7 @@ int documents_gather(const struct store *s, const char *vpc_id, struct documents
 	if (!vpc)
 		return -ENOENT;
 	snprintf(d.region, sizeof d.region, "%s", vpc->region);
+	in->memo = memo;
 	in->vpc = json_incref(vpc->json);
 	options = store_find(s, "dhcp-options", jstr_or(vpc->json, "DhcpOptionsId", ""));
 	in->dhcp_options = options ? json_incref(options->json) : NULL;

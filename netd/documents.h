@@ -14,8 +14,9 @@ static inline void own_documents_clear(struct documents *d)
 	documents_clear(d);
 }
 
-/* -ENOENT: there is no such VPC. */
-int documents_gather(const struct store *s, const char *vpc_id, struct documents *ret_documents);
+/* `memo` (NULL: none) is the VPC's, and goes into the input. -ENOENT: there is no such VPC. */
+int documents_gather(const struct store *s, const char *vpc_id, struct plan_memo *memo,
+		     struct documents *ret_documents);
 
 /* What the VPC sees of its peers (documents-peers.c), after its rules were gathered. 0 or -ENOMEM.
  */

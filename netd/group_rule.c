@@ -503,6 +503,8 @@ int modify_security_group_rules(struct call *c, json_t *parameters, json_t **ret
 				return -ENOMEM;
 		r = limit_check(c, way, NULL, f);
 	}
+	if (r == 0)
+		r = txn_replace(c->txn, group, doc_edit(group)); /* as every change of rules does */
 	*ret_reply = reply_true();
 	return r < 0 ? r : call_apply(c, jstr_or(kept, "VpcId", ""));
 }

@@ -258,12 +258,11 @@ static void plan_anew(struct vpc *v)
 	OWN(documents_clear) struct documents documents = {0};
 	struct plan *plan = NULL;
 	char what[ID_MAX] = "";
-	int r = documents_gather(k.daemon->store, v->router.id, &documents);
+	int r;
 
 	if (!v->memo)
 		v->memo = plan_memo_new(); /* without one, plans just take longer */
-	documents.input.memo = v->memo;
-
+	r = documents_gather(k.daemon->store, v->router.id, v->memo, &documents);
 	if (r == 0)
 		r = plan_make(&k.plan_settings, &documents.input, &plan, what);
 	if (r == 0 || r == -ENOENT) {

@@ -5,7 +5,8 @@
  *
  * Private members, besides those that kernel.h tells of:
  *	vpc: _DefaultGroup, _DefaultAcl: ids of what was born with it and cannot be deleted
- *	security-group: _Rules: ids of its rules in order, so that nobody searches all rules
+ *	security-group: _Rules: ids of its rules in order, so that nobody searches all rules. Who
+ *		changes a rule replaces its group's document, too, be it with a copy: plans go by it
  *	network-interface: _PublicAtLaunch: it got its public address at launch, and gets a new one
  *		at each start; _IsReleased: its instance is stopped, and it has none. Tags are kept
  *in "Tags" as everywhere and shown as AWS's TagSet.

@@ -22,39 +22,16 @@ static void set_name(enum rules_family family, const char *group_id, char ret_na
 	snprintf(ret_name, 32, "%.28s%s", group_id, family == RULES_IPV6 ? "-6" : "");
 }
 
-/* What is asked for every rule, by a group's id: its rules; whether it has members. */
+/* What is asked for every rule. */
 struct index {
-	json_t *rules, *members;
-	json_t *peers; /* of the group under way: what its rules name, and whether it is there */
+	json_t *members; /* by a group's id: whether it has any */
+	json_t *peers;	 /* of the group under way: what its rules name, and whether it is there */
 };
 
 static void own_index_clear(struct index *x)
 {
-	json_decref(x->rules);
 	json_decref(x->members);
 	json_decref(x->peers);
-}
-
-/* Rules of one group mostly follow one another. */
-static int index_rules(const struct plan_input *in, struct index *x)
-{
-	json_t *group, *rule, *list = NULL;
-	const char *last = "";
-	size_t i;
-	int r = 0;
-
-	json_array_foreach (in->security_groups, i, group)
-		r |= json_object_set_new(x->rules, jstr_or(group, "GroupId", ""), json_array());
-	json_array_foreach (in->security_group_rules, i, rule) {
-		const char *id = jstr_or(rule, "GroupId", "");
-
-		if (strcmp(id, last) != 0)
-			list = json_object_get(x->rules, id);
-		last = id;
-		if (list)
-			r |= json_array_append(list, rule);
-	}
-	return r < 0 ? -ENOMEM : 0;
 }
 
 static int index_members(const struct plan_input *in, enum rules_family family, struct index *x)
@@ -147,7 +124,7 @@ static int plan_group_rules(const struct plan_input *in, struct plan *p, enum ru
 			    struct index *x, const char *id, const char *const chains[])
 {
 	struct ruleset *s = plan_chains(p, family);
-	json_t *rules = json_object_get(x->rules, id), *rule;
+	json_t *rules = json_object_get(in->group_rules, id), *rule;
 	const struct memo_group *known = plan_memo_find(in->memo, family, id, rules);
 	int r = known ? are_there_as_before(in, p, family, x, known->peers) : 0;
 	size_t i;
@@ -220,12 +197,12 @@ static int plan_members(const struct plan_input *in, struct plan *p, enum rules_
 
 int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
 {
-	OWN(index_clear) struct index x = {json_object(), json_object(), json_object()};
+	OWN(index_clear) struct index x = {json_object(), json_object()};
 	const json_t *group;
 	size_t i;
-	int r;
+	int r = index_members(in, family, &x);
 
-	if ((r = index_rules(in, &x)) < 0 || (r = index_members(in, family, &x)) < 0)
+	if (r < 0)
 		return r;
 	json_array_foreach (in->security_groups, i, group) {
 		const char *id = jstr(group, "GroupId");

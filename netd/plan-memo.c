@@ -16,6 +16,7 @@ struct plan_memo *plan_memo_new(void)
 
 static void clear(struct memo_group *g)
 {
+	json_decref((json_t *)g->group);
 	json_decref(g->rules);
 	json_decref(g->peers);
 	for (size_t i = 0; i < MEMO_CHAINS; i++)
@@ -59,6 +60,8 @@ static int are_same(const json_t *a, const json_t *b)
 {
 	size_t n = json_array_size(a);
 
+	if (a == b)
+		return 1;
 	if (n != json_array_size(b))
 		return 0;
 	for (size_t i = 0; i < n; i++)
@@ -102,31 +105,57 @@ static void forget(struct plan_memo *m, size_t at)
 	memmove(m->at + at, m->at + at + 1, (m->n - at) * sizeof *m->at);
 }
 
-void plan_memo_put(struct plan_memo *m, enum rules_family family, const char *id, json_t *rules,
-		   json_t *peers, const char *const texts[MEMO_CHAINS])
+/* A new entry in the place of an old one; NULL out of memory. */
+static struct memo_group *replace(struct plan_memo *m, enum rules_family family, const char *id,
+				  json_t *rules, json_t *peers)
 {
 	struct memo_group *g;
 	size_t at;
 
-	if (!m)
-		return;
 	if (place(m, family, id, &at))
 		forget(m, at);
 	g = insert(m, at);
 	if (!g)
-		return;
+		return NULL;
 	snprintf(g->id, sizeof g->id, "%s", id);
 	g->family = family;
 	g->is_used = 1;
 	g->rules = json_incref(rules);
 	g->peers = json_incref(peers);
-	for (size_t i = 0; i < MEMO_CHAINS; i++) {
+	return g;
+}
+
+void plan_memo_put(struct plan_memo *m, enum rules_family family, const char *id, json_t *rules,
+		   json_t *peers, const char *const texts[MEMO_CHAINS])
+{
+	struct memo_group *g = m ? replace(m, family, id, rules, peers) : NULL;
+
+	for (size_t i = 0; g && i < MEMO_CHAINS; i++) {
 		g->text[i] = strdup(texts[i] ? texts[i] : "");
 		if (!g->text[i]) {
-			forget(m, at);
+			forget(m, (size_t)(g - m->at));
 			return;
 		}
 	}
+}
+
+const struct memo_group *plan_memo_rules(struct plan_memo *m, const char *id, const json_t *group)
+{
+	size_t at;
+
+	if (!m || !place(m, MEMO_DOCUMENTS, id, &at) || m->at[at].group != group)
+		return NULL;
+	m->at[at].is_used = 1;
+	return &m->at[at];
+}
+
+void plan_memo_put_rules(struct plan_memo *m, const char *id, json_t *group, json_t *rules,
+			 json_t *named)
+{
+	struct memo_group *g = m ? replace(m, MEMO_DOCUMENTS, id, rules, named) : NULL;
+
+	if (g)
+		g->group = json_incref(group);
 }
 
 void plan_memo_sweep(struct plan_memo *m, enum rules_family family)

@@ -11,8 +11,30 @@
 
 static const struct plan_settings settings = {0x647f0000, 16}; /* 100.127.0.0/16 */
 
+/* The files list rules as customers see them; plans have them by their groups. */
+static void group_rules(json_t *d)
+{
+	json_t *rules = json_object_get(d, "SecurityGroupRules"), *groups = json_object(), *rule;
+	json_t *named = json_object();
+	size_t i;
+
+	json_array_foreach (rules, i, rule) {
+		const char *id = jstr_or(rule, "GroupId", ""), *list = jstr(rule, "PrefixListId");
+		const char *group = jpath_str(rule, "ReferencedGroupInfo.GroupId");
+
+		if (!json_object_get(groups, id))
+			json_object_set_new(groups, id, json_array());
+		json_array_append(json_object_get(groups, id), rule);
+		if (list || group)
+			json_object_set_new(named, list ? list : group, json_true());
+	}
+	json_object_set_new(d, "_GroupRules", groups);
+	json_object_set_new(d, "_Named", named);
+}
+
 static struct plan_input input_of(json_t *d)
 {
+	group_rules(d);
 	return (struct plan_input){
 		.region = jstr(d, "Region"),
 		.vpc = json_object_get(d, "Vpc"),
@@ -22,7 +44,8 @@ static struct plan_input input_of(json_t *d)
 		.internet_gateways = json_object_get(d, "InternetGateways"),
 		.network_acls = json_object_get(d, "NetworkAcls"),
 		.security_groups = json_object_get(d, "SecurityGroups"),
-		.security_group_rules = json_object_get(d, "SecurityGroupRules"),
+		.group_rules = json_object_get(d, "_GroupRules"),
+		.named = json_object_get(d, "_Named"),
 		.prefix_lists = json_object_get(d, "PrefixLists"),
 		.network_interfaces = json_object_get(d, "NetworkInterfaces"),
 		.egress_only_gateways = json_object_get(d, "EgressOnlyInternetGateways"),
