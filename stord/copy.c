@@ -356,7 +356,7 @@ static int source_get(const struct call *c, const json_t *p, struct context *ctx
 	if (jstr(p, "_SourceAccount"))
 		snprintf(ctx->account, sizeof ctx->account, "%.12s", jstr(p, "_SourceAccount"));
 	there.ctx = ctx;
-	int r = snapshot_get(&there, jstr(p, "SourceSnapshotId"), ret_source, f);
+	int r = snapshot_get_usable(&there, jstr(p, "SourceSnapshotId"), ret_source, f);
 
 	if (r == 0 && strcmp(jstr_or((*ret_source)->json, "State", ""), "completed") != 0)
 		return fault_set(f, FAULT_INCORRECT_STATE, "Snapshot '%s' is not 'completed'.",

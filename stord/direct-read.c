@@ -18,7 +18,7 @@
 int direct_snapshot(const struct call *c, const char *id, const struct doc **ret_doc,
 		    struct fault *f)
 {
-	int r = snapshot_get(c, id, ret_doc, f);
+	int r = snapshot_get_usable(c, id, ret_doc, f);
 
 	if (r == 0)
 		return 0;

@@ -10,7 +10,7 @@
 static int permission_is(const json_t *p, const char *group, const char *account)
 {
 	return group ? strcmp(jstr_or(p, "Group", ""), group) == 0
-		     : strcmp(jstr_or(p, "UserId", ""), account) == 0;
+		     : account && strcmp(jstr_or(p, "UserId", ""), account) == 0;
 }
 
 int snapshot_is_shared(const struct doc *snapshot, const char *account)

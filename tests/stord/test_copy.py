@@ -80,6 +80,20 @@ def test_refusals(stord, parameters, code):
     assert stord.files() == set()
 
 
+def test_a_shared_snapshot_is_read_and_copied_by_whom_it_is_shared_with(stord, images):
+    other = {"account": "210987654321", "region": "us-east-1"}
+    source = stord.snapshot(images["disk"])
+    ask = dict(context=other, SourceRegion="us-east-1", SourceSnapshotId=source)
+    stord.refused("InvalidSnapshot.NotFound", "ec2.CopySnapshot", **ask)
+    stord.refused("ResourceNotFoundException:SNAPSHOT_NOT_FOUND", "ebs.ListSnapshotBlocks", context=other, SnapshotId=source)
+    stord("ec2.ModifySnapshotAttribute", SnapshotId=source, Attribute="createVolumePermission", OperationType="add", UserIds=[other["account"]])
+    assert len(stord("ebs.ListSnapshotBlocks", context=other, SnapshotId=source)["Blocks"]) == 4
+    made = stord("ec2.CopySnapshot", **ask)["SnapshotId"]
+    row = until(lambda: (s := stord("ec2.DescribeSnapshots", context=other, SnapshotIds=[made])["Snapshots"][0])["State"] != "pending" and s)
+    assert row["State"] == "completed" and row["OwnerId"] == other["account"]
+    stord.refused("ResourceNotFoundException:SNAPSHOT_NOT_FOUND", "ebs.StartSnapshot", context=other, VolumeSize=2, ParentSnapshotId=source)
+
+
 def test_a_pending_snapshot_is_not_copied(stord):
     started = stord("ebs.StartSnapshot", VolumeSize=1)["SnapshotId"]
     stord.refused("IncorrectState", "ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=started)
