@@ -26,8 +26,8 @@ struct command {
 	int (*run)(struct cli *cli, int argc, char **argv);
 };
 
-extern const struct command call_command, config_command, doctor_command, image_command,
-	status_command;
+extern const struct command call_command, config_command, doctor_command, fsck_command,
+	image_command, status_command;
 
 /* The daemons that have sockets, ended by NULL. */
 extern const char *const cli_daemons[];

@@ -11,8 +11,8 @@
 
 #define CONFIG_PATH "/etc/gureum/gureum.conf"
 
-static const struct command *const commands[] = {&status_command, &doctor_command, &image_command,
-						 &call_command, &config_command};
+static const struct command *const commands[] = {&status_command, &doctor_command, &fsck_command,
+						 &image_command,  &call_command,   &config_command};
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 
 static void usage(FILE *out)

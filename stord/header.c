@@ -62,6 +62,13 @@ static int agrees(struct daemon *d, const struct doc *layer)
 	return r == -ENOENT ? 1 : r; /* not made yet */
 }
 
+int header_agrees(struct daemon *d, const char *name)
+{
+	const struct doc *layer = layer_find(d->store, name);
+
+	return layer ? agrees(d, layer) : -ENOENT;
+}
+
 /* One attempt. -EBUSY: a QEMU that is ending has it open still. */
 static int rewrite(const char *path, const char *backing, const char *format)
 {
@@ -86,12 +93,12 @@ int header_restore(struct daemon *d, const char *name)
 	int r = -EBUSY;
 
 	for (int i = 0; r == -EBUSY && i < TRIES; i++) {
-		const struct doc *layer = layer_find(d->store, name);
-		int is_right = layer ? agrees(d, layer) : -ENOENT;
+		int is_right = header_agrees(d, name);
 
 		if (is_right != 0)
 			return is_right < 0 ? is_right : 0;
-		layer = layer_find(d->store, name);
+		const struct doc *layer = layer_find(d->store, name);
+
 		if (!layer)
 			return -ENOENT;
 		file_path(d, name, path);

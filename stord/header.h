@@ -10,6 +10,9 @@
 
 /* (fiber) The header names `backing_path` ("": none). 1, 0 or -errno. */
 int header_is(const char *path, const char *backing_path);
+/* (fiber) Its header says what its document says: 1, 0 or -errno; 1 also when there is no file yet.
+ */
+int header_agrees(struct daemon *d, const char *name);
 /* (fiber) The layer's header says what its document says when it returns 0. No guest has the layer
  * open. */
 int header_restore(struct daemon *d, const char *name);

@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "confine.h"
 #include "fiber.h"
 #include "header.h"
+#include "layer-tool.h"
 #include "layer.h"
 #include "log.h"
 #include "run.h"
@@ -255,30 +255,14 @@ void merge_stop(struct daemon *d, const struct merge *m)
 
 /* ---- by qemu-img ---- */
 
-/* The files a command may touch: `first` for writing, and the chain from `name` down, of which the
- * first n_written are written. */
 static int run_qemu_img(struct daemon *d, const char *name, unsigned n_written,
 			const char *const *arguments)
 {
-	char(*paths)[FILE_PATH_MAX] = calloc(CONFINE_CHAIN_MAX, sizeof *paths);
-	OWN(free) void *owned = paths;
-	OWN(free) struct confined_file *files = calloc(CONFINE_CHAIN_MAX, sizeof *files);
 	OWN(run_result_clear) struct run_result result = {0};
-	size_t n = 0;
-
-	if (!paths || !files)
-		return -ENOMEM;
-	for (; name && n < CONFINE_CHAIN_MAX; n++) {
-		const struct doc *l = layer_find(d->store, name);
-
-		file_path(d, name, paths[n]);
-		files[n] = (struct confined_file){paths[n], n < n_written};
-		name = l ? jstr(l->json, "Backing") : NULL;
-	}
-	int r = confine_qemu_img_chain(files, n, arguments, &result);
+	int r = layer_tool(d, name, n_written, arguments, &result);
 
 	if (r == 0 && result.status != 0) {
-		log_warning(0, "qemu-img failed", "QEMU_IMG", result.err, "FILE", paths[0]);
+		log_warning(0, "qemu-img failed", "QEMU_IMG", result.err, "FILE", name);
 		r = strstr(result.err, "No space left") ? -ENOSPC : -EIO;
 	}
 	return r;

@@ -157,6 +157,10 @@ class World:
                 if show()["_Layer"] == layer:
                     raise
 
+    def fsck_finds_nothing(self):
+        findings = [f for f in self.stord("gureum.Fsck")["Findings"] if f["What"] not in ("leaked", "header")]
+        assert findings == []
+
     def all_go(self):
         """Nothing is left when all is deleted, in any order."""
         for i in INSTANCES:
@@ -191,6 +195,9 @@ def test_200_random_operations_agree_with_the_model(world):
     for i in INSTANCES:
         world.guests.end(i)
     world.files_are_sound((0, 3))  # QEMU that was killed leaves clusters that nobody uses
+    world.stord("gureum.Fsck", Repair=True)
+    assert world.stord("gureum.Fsck")["Findings"] == []
+    world.files_are_sound()
     for i in INSTANCES:
         world.guests.start(i)
     world.all_go()
@@ -284,4 +291,5 @@ def test_kill_9_of_stord_hvd_and_qemu_at_any_moment_loses_nothing(world):
         for v, i in sorted(world.attached.items()):
             world.guests.plug(i, v)
         world.compare()
+        world.fsck_finds_nothing()
     world.all_go()

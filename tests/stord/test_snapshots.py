@@ -225,3 +225,24 @@ def test_documents_from_before_layers_are_taken_over(stord, images):
     stord("ec2.DeleteVolume", VolumeId=volume)
     stord("ec2.DeleteSnapshot", SnapshotId=second)
     until(lambda: stord.files() == set())
+
+
+def test_fsck_finds_what_is_wrong_and_mends_what_it_may(stord, volume):
+    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    assert stord("gureum.Fsck")["Findings"] == []
+    base = stord("ec2.DescribeSnapshots", SnapshotIds=[first])["Snapshots"][0]["_Layer"]
+    orphan = os.path.join(stord.state, "snapshots", "snap-0123456789abcdef0.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", orphan, "1M"], check=True)
+    subprocess.run(["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", orphan, "-F", "qcow2", layer(stord, volume)], check=True)
+    found = {f["What"]: f["Name"] for f in stord("gureum.Fsck")["Findings"]}
+    assert found == {"header": stord.volume(volume)["_Layer"], "orphan": "snapshots/snap-0123456789abcdef0.qcow2"}
+    stord("gureum.Fsck", Repair=True)
+    assert [f["What"] for f in stord("gureum.Fsck")["Findings"]] == ["orphan"], "a file that nobody names is never deleted"
+    os.unlink(orphan)
+    os.rename(os.path.join(stord.state, base), os.path.join(stord.root, "kept"))
+    assert "missing" in [f["What"] for f in stord("gureum.Fsck")["Findings"]]
+    os.rename(os.path.join(stord.root, "kept"), os.path.join(stord.state, base))
+    with open(os.path.join(stord.state, base), "r+b") as f:
+        f.seek(3 * 65536)
+        f.write(b"\x80\0\0\0\0\x7f\0\0")
+    assert "corrupt" in [f["What"] for f in stord("gureum.Fsck", Repair=True)["Findings"]]

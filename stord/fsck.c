@@ -1,0 +1,251 @@
+/*
+ * fsck: documents against files, and files against themselves.
+ *
+ * A finding is one of
+ *	missing		a layer's file is not there, or nothing describes the layer that is named
+ *	corrupt		qemu-img check says so
+ *	header		the file stands on another than its document says: a merge that was cut off;
+ *			put back by itself before the file is opened next
+ *	unneeded	a layer that nobody needs
+ *	orphan		a file that no document names
+ *	leaked		clusters that nobody uses, as a QEMU leaves that was killed: only space
+ * What a running guest writes cannot be judged from outside; it is counted as busy. Repair does
+ *what loses nothing: headers, unneeded layers, leaked clusters. Orphans and corrupt files are for a
+ * person.
+ */
+#include "stord.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include "header.h"
+#include "layer-tool.h"
+#include "layer.h"
+#include "log.h"
+#include "merge.h"
+
+struct fsck {
+	struct daemon *daemon;
+	int is_repair;
+	json_t *findings;
+	int n_files, n_busy;
+};
+
+static int found(struct fsck *k, const char *what, const char *name, const char *text,
+		 int is_repaired)
+{
+	return json_array_append_new(k->findings,
+				     json_pack("{s:s, s:s, s:s, s:b}", "What", what, "Name", name,
+					       "Text", text, "Repaired", is_repaired));
+}
+
+/* ---- documents ---- */
+
+/* Its file may not have been made yet: a new volume's, a next layer. */
+static int is_being_made(const struct store *s, const char *name)
+{
+	store_each (s, "volume", v) {
+		const char *layer = jstr_or(v->json, "_Layer", ""),
+			   *next = jstr_or(v->json, "_NextLayer", "");
+
+		if (strcmp(next, name) == 0 ||
+		    (strcmp(layer, name) == 0 && !jbool(v->json, "_Ready", 0)))
+			return 1;
+	}
+	store_each (s, "snapshot", d)
+		if (strcmp(jstr_or(d->json, "_Layer", ""), name) == 0 &&
+		    strcmp(jstr_or(d->json, "State", ""), "pending") == 0)
+			return 1;
+	return 0;
+}
+
+static int check_names(struct fsck *k)
+{
+	static const char *const kinds[] = {"volume", "snapshot", "snapshot-in-bin"};
+	const struct store *s = k->daemon->store;
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		store_each (s, kinds[i], d)
+			if (r == 0 && jstr(d->json, "_Layer") &&
+			    !layer_find(s, jstr(d->json, "_Layer")))
+				r = found(k, "missing", d->id, "its layer has no document", 0);
+	store_each (s, LAYER_KIND, l)
+		if (r == 0 && jstr(l->json, "Backing") && !layer_find(s, jstr(l->json, "Backing")))
+			r = found(k, "missing", l->id, "the layer under it has no document", 0);
+	return r;
+}
+
+static int check_needed(struct fsck *k, const char *name)
+{
+	OWN(txn_free) struct txn *t = txn_new(k->daemon->store);
+	struct layer_needs needs;
+	int r = t ? 0 : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	layer_needs(t, name, &needs);
+	if (needs.n_volumes || needs.n_snapshots || needs.n_layers ||
+	    is_being_made(k->daemon->store, name))
+		return 0;
+	if (k->is_repair)
+		r = layer_release(t, name);
+	if (r == 0 && k->is_repair)
+		r = txn_commit(t);
+	if (r == 0 && k->is_repair)
+		unlink_marked(k->daemon);
+	return r == 0 ? found(k, "unneeded", name, "nobody needs it", k->is_repair) : r;
+}
+
+/* ---- files ---- */
+
+/* *ret_may_open: what it stands on is what the tool may open. */
+static int check_header(struct fsck *k, const char *name, int *ret_may_open)
+{
+	int r = header_agrees(k->daemon, name);
+
+	*ret_may_open = r == 1;
+	if (r < 0)
+		return found(k, "corrupt", name, "its header cannot be read", 0);
+	if (r == 1)
+		return 0;
+	r = k->is_repair ? header_restore(k->daemon, name) : 0;
+	if (r == -EAGAIN) {
+		k->n_busy++; /* a guest has it, and its own merge is under way */
+		return 0;
+	}
+	*ret_may_open = k->is_repair && r == 0;
+	return found(k, "header", name, "it stands on another file than its document says",
+		     *ret_may_open);
+}
+
+/* qemu-img check: 0 well, 2 corrupt, 3 leaked; anything else it could not do. */
+static int check_contents(struct fsck *k, const char *name)
+{
+	char path[FILE_PATH_MAX];
+	const char *const look[] = {"check", "-q", "-f", "qcow2", path, NULL};
+	const char *const mend[] = {"check", "-q", "-r", "leaks", "-f", "qcow2", path, NULL};
+	OWN(run_result_clear) struct run_result result = {0}, again = {0};
+
+	file_path(k->daemon, name, path);
+	int r = layer_tool(k->daemon, name, 0, look, &result), is_mended = 0;
+
+	if (r < 0)
+		return r;
+	if (result.status == 0)
+		return 0;
+	if (result.status == 2)
+		return found(k, "corrupt", name, "its tables contradict one another", 0);
+	if (result.status == 3) {
+		if (k->is_repair && layer_tool(k->daemon, name, 1, mend, &again) == 0)
+			is_mended = again.status == 0;
+		return found(k, "leaked", name, "it has clusters that nobody uses", is_mended);
+	}
+	if (strstr(result.err, "lock")) {
+		k->n_busy++;
+		return 0;
+	}
+	/* Gone in the meantime, by a merge or a deletion? */
+	if (!layer_find(k->daemon->store, name) || !file_exists(path))
+		return 0;
+	return found(k, "corrupt", name, "it cannot be opened", 0);
+}
+
+static int check_layer(struct fsck *k, const char *name)
+{
+	const struct doc *l = layer_find(k->daemon->store, name);
+	char path[FILE_PATH_MAX];
+
+	if (!l)
+		return 0; /* merged or deleted meanwhile */
+	int is_qcow2 = strcmp(jstr_or(l->json, "Format", ""), "qcow2") == 0;
+
+	file_path(k->daemon, name, path);
+	if (!file_exists(path))
+		return is_being_made(k->daemon->store, name)
+			       ? 0
+			       : found(k, "missing", name, "the file is not there", 0);
+	k->n_files++;
+	int may_open = 0, r = is_qcow2 ? check_header(k, name, &may_open) : 0;
+
+	if (r == 0 && may_open)
+		r = check_contents(k, name);
+	return r == 0 ? check_needed(k, name) : r;
+}
+
+static int is_known(const struct daemon *d, const char *name)
+{
+	char id[ID_MAX];
+	const char *base = strrchr(name, '/');
+
+	if (layer_find(d->store, name) || store_find(d->store, "_unlink", name) ||
+	    strstr(name, ".new"))
+		return 1;
+	base = base ? base + 1 : name;
+	snprintf(id, sizeof id, "%.*s", (int)strcspn(base, "."), base);
+	store_each (d->store, "import-snapshot-task", t)
+		if (strcmp(jstr_or(t->json, "_SnapshotId", ""), id) == 0)
+			return 1;
+	return store_find(d->store, "snapshot", id) != NULL;
+}
+
+/* The directory's files that no document names. */
+static int check_directory(struct fsck *k, const char *directory)
+{
+	char path[FILE_PATH_MAX], name[FILE_NAME_MAX];
+	int r = 0;
+
+	file_path(k->daemon, directory, path);
+	OWN(closedir) DIR *dir = opendir(path);
+
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	for (struct dirent *e; r == 0 && (e = readdir(dir));) {
+		snprintf(name, sizeof name, "%.63s/%.63s", directory, e->d_name);
+		if (e->d_name[0] != '.' && !is_known(k->daemon, name))
+			r = found(k, "orphan", name, "no document names it", 0);
+	}
+	return r;
+}
+
+static int check_directories(struct fsck *k)
+{
+	char path[FILE_PATH_MAX], name[FILE_NAME_MAX];
+	int r = check_directory(k, "snapshots");
+
+	file_path(k->daemon, "zones", path);
+	OWN(closedir) DIR *dir = opendir(path);
+
+	for (struct dirent *e; dir && r == 0 && (e = readdir(dir));) {
+		snprintf(name, sizeof name, "zones/%.40s/volumes", e->d_name);
+		if (e->d_name[0] != '.')
+			r = check_directory(k, name);
+	}
+	return r;
+}
+
+int stord_fsck(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	OWN(json_decref) json_t *findings = json_array(), *names = json_array();
+	struct fsck k = {.daemon = c->daemon,
+			 .is_repair = jbool(parameters, "Repair", 0),
+			 .findings = findings};
+	json_t *name;
+	size_t i;
+	int r = check_names(&k);
+
+	(void)f;
+	store_each (c->store, LAYER_KIND, l)
+		if (r == 0)
+			r = json_array_append_new(names, json_string(l->id));
+	json_array_foreach (names, i, name)
+		if (r == 0)
+			r = check_layer(&k, json_string_value(name));
+	if (r == 0)
+		r = check_directories(&k);
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:O, s:i, s:i, s:b}", "Findings", findings, "Files", k.n_files,
+			       "Busy", k.n_busy, "Idle", merge_is_idle());
+	return *ret_reply ? 0 : -ENOMEM;
+}

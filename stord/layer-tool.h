@@ -1,0 +1,10 @@
+/* Tools on layers: qemu-img, confined to the files of one chain. */
+#pragma once
+
+#include "daemon.h"
+#include "run.h"
+
+/* (fiber) The files it may touch are those of the chain from `name` down; the first n_written it
+ * may write. As confine_qemu_img_chain(). */
+int layer_tool(struct daemon *d, const char *name, unsigned n_written, const char *const *arguments,
+	       struct run_result *ret_result);
