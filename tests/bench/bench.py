@@ -6,6 +6,7 @@ b. DescribeInstances by id: requests a second and p99 with 1, 1,000 and 10,000 i
    while it is down, as copies of a real one), beside /healthz, which is the front door alone.
 c. resident memory of each daemon at rest, and CPU time at rest over 10 s.
 d. security groups at scale: groups.py, on netd alone.
+e. snapshots and their layers: layers.py, on stord alone.
 
 Rows that miss their target stay in the table. Machines are shared: ratios hold, absolute times do not.
 """
@@ -220,6 +221,14 @@ def bench_rest(stack):
     row("all daemons: resident at rest", f"{total:.1f}", "MiB", "<= 64", total <= 64)
 
 
+def bench_layers():
+    with subprocess.Popen([sys.executable, os.path.join(TOP, "tests", "bench", "layers.py")], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            row(*json.loads(line))
+    if process.returncode:
+        raise RuntimeError("layers.py has failed")
+
+
 def bench_groups():
     command = [os.path.join(TOP, "tests", "net", "private-host"), sys.executable, os.path.join(TOP, "tests", "bench", "groups.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BUILD": os.path.join(TOP, "build")}) as process:
@@ -248,12 +257,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=os.path.abspath, default=os.path.join(TOP, "build", "image"), help="of scripts/build-image")
     parser.add_argument("--runs", type=int, default=5, help="pairs of boots")
-    parser.add_argument("--only", choices=["boot", "describe", "rest", "groups"])
+    parser.add_argument("--only", choices=["boot", "describe", "rest", "groups", "layers"])
     a = parser.parse_args()
     if a.only in (None, "groups"):
         print("groups", flush=True)
         bench_groups()
-    if a.only != "groups":
+    if a.only in (None, "layers"):
+        print("layers", flush=True)
+        bench_layers()
+    if a.only not in ("groups", "layers"):
         bench_stack(a)
     out = os.path.join(TOP, "build", "bench.json")
     os.makedirs(os.path.dirname(out), exist_ok=True)
