@@ -210,10 +210,12 @@ static int is_stale(const struct flow *f, void *arg)
 	       !is_translation(s->plan, f->reply_source, f->destination);
 }
 
+/* Who leaves a group or a prefix list keeps its flows, so all of them need not be looked at. */
 static int is_set_change_final(const struct changes *c)
 {
 	for (size_t i = 0; i < c->n; i++)
-		if (c->at[i].was)
+		if (c->at[i].was && strncmp(c->at[i].was->name, "sg-", 3) != 0 &&
+		    strncmp(c->at[i].was->name, "pl-", 3) != 0)
 			return 1;
 	return 0;
 }

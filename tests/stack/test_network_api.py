@@ -467,3 +467,45 @@ def test_vpcs_grow_are_peered_and_told_of_options(cloud):
     assert ec2.describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
     ec2.delete_vpc(VpcId=vpc)
     far.delete_vpc(VpcId=other)
+
+
+def test_acls_and_prefix_lists_are_made_and_changed(ec2):
+    """Their rules and packets are tests/net's; here they pass the front door both ways."""
+    vpc_id = ec2.create_vpc(CidrBlock="10.44.0.0/16")["Vpc"]["VpcId"]
+    tags = [{"ResourceType": "network-acl", "Tags": [{"Key": "Name", "Value": "a"}]}]
+    acl = ec2.create_network_acl(VpcId=vpc_id, TagSpecifications=tags)["NetworkAcl"]
+    assert acl["Tags"] == [{"Key": "Name", "Value": "a"}] and not acl["IsDefault"] and acl["VpcId"] == vpc_id
+    which = dict(NetworkAclId=acl["NetworkAclId"], RuleNumber=100, Egress=False)
+    entry = dict(Protocol="1", RuleAction="deny", CidrBlock="10.0.0.0/8", IcmpTypeCode={"Type": 8, "Code": -1})
+    ec2.create_network_acl_entry(**which, **entry)
+    refused("NetworkAclEntryAlreadyExists", ec2.create_network_acl_entry, **which, **entry)
+    ports = dict(Protocol="6", RuleAction="allow", CidrBlock="0.0.0.0/0", PortRange={"From": 22, "To": 23})
+    ec2.replace_network_acl_entry(**which, **ports)
+    shown = ec2.describe_network_acls(Filters=by("entry.port-range.to", "23"))["NetworkAcls"]
+    assert [{**e, **which} for e in shown[0]["Entries"] if e["RuleNumber"] == 100] == [{**ports, **which}]
+    ec2.delete_network_acl_entry(**which)
+
+    made = ec2.create_managed_prefix_list(
+        PrefixListName="friends", MaxEntries=3, AddressFamily="IPv4", Entries=[{"Cidr": "192.0.2.0/24", "Description": "one"}]
+    )["PrefixList"]
+    list_id = made["PrefixListId"]
+    changed = ec2.modify_managed_prefix_list(PrefixListId=list_id, CurrentVersion=made["Version"], AddEntries=[{"Cidr": "198.51.100.0/24"}])
+    assert changed["PrefixList"]["Version"] == 2
+    pages = ec2.get_paginator("get_managed_prefix_list_entries").paginate(PrefixListId=list_id, PaginationConfig={"PageSize": 1})
+    assert [e["Cidr"] for page in pages for e in page["Entries"]] == ["192.0.2.0/24", "198.51.100.0/24"]
+    group_id = ec2.create_security_group(GroupName=name(), Description="of a test", VpcId=vpc_id)["GroupId"]
+    from_list = [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [{"PrefixListId": list_id}]}]
+    rule = ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=from_list)["SecurityGroupRules"][0]
+    assert rule["PrefixListId"] == list_id
+    users = ec2.get_managed_prefix_list_associations(PrefixListId=list_id)["PrefixListAssociations"]
+    assert [u["ResourceId"] for u in users] == [group_id]
+    refused("DependencyViolation", ec2.delete_managed_prefix_list, PrefixListId=list_id)
+    assert ec2.describe_security_group_references(GroupId=[group_id])["SecurityGroupReferenceSet"] == []
+    assert ec2.describe_stale_security_groups(VpcId=vpc_id)["StaleSecurityGroupSet"] == []
+    owners = {p["OwnerId"] for p in ec2.describe_managed_prefix_lists(Filters=by("prefix-list-name", "com.amazonaws.*"))["PrefixLists"]}
+    assert owners == {"AWS"}
+
+    ec2.delete_security_group(GroupId=group_id)
+    ec2.delete_managed_prefix_list(PrefixListId=list_id)
+    ec2.delete_network_acl(NetworkAclId=acl["NetworkAclId"])
+    ec2.delete_vpc(VpcId=vpc_id)
