@@ -21,6 +21,10 @@
  *SourceDestCheck; _Tap: name of its tap. Only an interface with Attachment (InstanceId,
  *DeviceIndex) has a tap, a port and rules; without, its address is merely taken.
  *
+ * vpc-peering-connection: Status.Code "active", RequesterVpcInfo.VpcId, AccepterVpcInfo.VpcId, the
+ * sides' PeeringOptions.AllowDnsResolutionFromRemoteVpc; network-interface also
+ * _PrivateDnsNameOptions {HostnameType, EnableResourceNameDnsARecord}.
+ *
  * A document that is gone means: gone from the kernel too. Every shape above is written by the API
  *rooms only and never changed by the kernel room.
  */
