@@ -3,16 +3,9 @@
 import socket
 
 import pytest
-from lab import Refused, dns, inside, sh
+from lab import dns, eventually, inside, refused, sh
 
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-
-
-def refused(code, call, *args, **parameters):
-    with pytest.raises(Refused) as why:
-        call(*args, **parameters)
-    assert why.value.code == code, why.value
-    return True
 
 
 @pytest.fixture
@@ -71,24 +64,24 @@ def test_what_is_wrong_is_said_in_awss_words(netd, elastic, guests):
     allocation = elastic()["AllocationId"]
     unknown = "eipalloc-00000000000000000"
     to = {"NetworkInterfaceId": guest.eni}
-    assert refused("InvalidAllocationID.NotFound", netd.ec2, "AssociateAddress", AllocationId=unknown, **to)
-    assert refused("InvalidAllocationID.NotFound", netd.ec2, "ReleaseAddress", AllocationId=unknown)
-    assert refused("InvalidAddress.NotFound", netd.ec2, "DescribeAddresses", PublicIps=["192.0.2.1"])
-    assert refused("AuthFailure", netd.ec2, "AssociateAddress", PublicIp=guest.public, **to)
-    assert refused("AuthFailure", netd.ec2, "AllocateAddress", Address=guest.public)
-    assert refused("AuthFailure", netd.ec2, "DisassociateAddress", PublicIp=guest.public)
-    assert refused("InvalidAddress.NotFound", netd.ec2, "AllocateAddress", Address="192.0.2.1")
-    assert refused("InvalidAssociationID.NotFound", netd.ec2, "DisassociateAddress", AssociationId="eipassoc-00000000000000000")
-    assert refused("MissingParameter", netd.ec2, "AssociateAddress", AllocationId=allocation)
-    assert refused("InvalidInstanceID.NotFound", netd.ec2, "AssociateAddress", AllocationId=allocation, InstanceId="i-0fffffffffffffff0")
-    assert refused("InvalidInstanceID.Malformed", netd.ec2, "AssociateAddress", AllocationId=allocation, InstanceId="me")
-    assert refused(
+    refused("InvalidAllocationID.NotFound", netd.ec2, "AssociateAddress", AllocationId=unknown, **to)
+    refused("InvalidAllocationID.NotFound", netd.ec2, "ReleaseAddress", AllocationId=unknown)
+    refused("InvalidAddress.NotFound", netd.ec2, "DescribeAddresses", PublicIps=["192.0.2.1"])
+    refused("AuthFailure", netd.ec2, "AssociateAddress", PublicIp=guest.public, **to)
+    refused("AuthFailure", netd.ec2, "AllocateAddress", Address=guest.public)
+    refused("AuthFailure", netd.ec2, "DisassociateAddress", PublicIp=guest.public)
+    refused("InvalidAddress.NotFound", netd.ec2, "AllocateAddress", Address="192.0.2.1")
+    refused("InvalidAssociationID.NotFound", netd.ec2, "DisassociateAddress", AssociationId="eipassoc-00000000000000000")
+    refused("MissingParameter", netd.ec2, "AssociateAddress", AllocationId=allocation)
+    refused("InvalidInstanceID.NotFound", netd.ec2, "AssociateAddress", AllocationId=allocation, InstanceId="i-0fffffffffffffff0")
+    refused("InvalidInstanceID.Malformed", netd.ec2, "AssociateAddress", AllocationId=allocation, InstanceId="me")
+    refused(
         "InvalidParameterValue", netd.ec2, "AssociateAddress", AllocationId=allocation, PrivateIpAddress="10.0.0.9", **to
     )
     vpc = netd.ec2("CreateVpc", CidrBlock="10.31.0.0/16")["Vpc"]["VpcId"]
     subnet = netd.ec2("CreateSubnet", VpcId=vpc, CidrBlock="10.31.1.0/24")["Subnet"]["SubnetId"]
     eni = netd.ec2("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
-    assert refused("Gateway.NotAttached", netd.ec2, "AssociateAddress", AllocationId=allocation, NetworkInterfaceId=eni)
+    refused("Gateway.NotAttached", netd.ec2, "AssociateAddress", AllocationId=allocation, NetworkInterfaceId=eni)
     netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni)
     netd.ec2("DeleteSubnet", SubnetId=subnet)
     netd.ec2("DeleteVpc", VpcId=vpc)
@@ -103,7 +96,7 @@ def test_the_outside_reaches_it_and_sees_it(netd, guests, group, elastic):
     from_outside = {"timeout": 2, "source_address": ("203.0.113.1", 0)}
     with guest.listen() as listener, socket.create_connection((address["PublicIp"], 80), **from_outside):
         assert listener.accept()[1][0] == "203.0.113.1"
-    assert source_of(guest) == address["PublicIp"]
+    eventually(lambda: source_of(guest) == address["PublicIp"])
     (shown,) = netd.ec2("DescribeAddresses", Filters=[{"Name": "instance-id", "Values": [guest.instance]}])["Addresses"]
     assert shown["InstanceId"] == guest.instance and shown["PrivateIpAddress"] == guest.address
     assert show(netd, guest)["Association"]["AllocationId"] == address["AllocationId"]
@@ -117,12 +110,12 @@ def test_an_address_given_at_launch_gives_way_and_comes_back_new(netd, guests, e
     guest.dhcp()
     address = elastic()
     association = netd.ec2("AssociateAddress", AllocationId=address["AllocationId"], InstanceId=guest.instance)["AssociationId"]
-    assert source_of(guest) == address["PublicIp"] == show(netd, guest)["Association"]["PublicIp"]
+    eventually(lambda: source_of(guest) == address["PublicIp"] == show(netd, guest)["Association"]["PublicIp"])
     assert sh(f"ip route show {guest.public}") == ""  # back in the pool
     netd.ec2("DisassociateAddress", AssociationId=association)
     after = show(netd, guest)["Association"]
     assert after["IpOwnerId"] == "amazon" and after["PublicIp"] != address["PublicIp"]
-    assert source_of(guest) == after["PublicIp"]
+    eventually(lambda: source_of(guest) == after["PublicIp"])
     # A stopped instance gets none.
     netd.ec2("AssociateAddress", AllocationId=address["AllocationId"], InstanceId=guest.instance)
     netd.call("gureum.Release", NetworkInterfaceId=guest.eni)
@@ -225,6 +218,6 @@ def test_kill_9_leaves_both_documents_of_one_mind(netd, guests, elastic):
     netd.ec2("AssociateAddress", AllocationId=address["AllocationId"], NetworkInterfaceId=guest.eni)
     netd.kill()
     netd.start()
-    assert source_of(guest) == address["PublicIp"]
+    eventually(lambda: source_of(guest) == address["PublicIp"])
     netd.ec2("ReleaseAddress", AllocationId=address["AllocationId"])  # the default VPC: it leaves by itself
     assert "Association" not in show(netd, guest) and source_of(guest) is None

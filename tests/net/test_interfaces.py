@@ -3,16 +3,9 @@
 import socket
 import subprocess
 
-import pytest
-from lab import BUILD, Refused, inside, ours, sh
+from lab import BUILD, eventually, inside, ours, refused, sh
 
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-
-
-def refused(code, call, *args, **parameters):
-    with pytest.raises(Refused) as why:
-        call(*args, **parameters)
-    assert why.value.code == code, why.value
 
 
 def show(netd, eni):
@@ -32,7 +25,7 @@ def test_secondary_addresses_come_and_go(netd, guests, group):
     for address in addresses:
         one.sh(f"ip addr add {address}/20 dev eth0")
     with one.listen():
-        assert all(two.can_connect(address) for address in addresses)
+        eventually(lambda: all(two.can_connect(address) for address in addresses))
         netd.ec2("UnassignPrivateIpAddresses", NetworkInterfaceId=one.eni, PrivateIpAddresses=addresses[:1])
         assert not two.can_connect(addresses[0]) and two.can_connect(addresses[1])
     assert secondary(netd, one.eni) == addresses[1:]
@@ -109,10 +102,10 @@ def test_an_interface_comes_to_a_running_guest_and_goes(netd, guests, group):
         with inside(f"{guest.name}b"):
             listener = socket.create_server((address, 80))
         with listener:
-            assert other.can_connect(address)
+            eventually(lambda: other.can_connect(address))
             netd.ec2("DetachNetworkInterface", NetworkInterfaceId=eni_id, _Begin=True)
             assert show(netd, eni_id)["Attachment"]["Status"] == "detaching"
-            assert other.can_connect(address)  # until the guest has let go
+            eventually(lambda: other.can_connect(address))  # until the guest has let go
             netd.ec2("DetachNetworkInterface", NetworkInterfaceId=eni_id)
             assert not other.can_connect(address)
     finally:

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from lab import Refused, router, sh
+from lab import Refused, eventually, router, sh
 
 ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
@@ -52,7 +52,7 @@ def test_a_nat_instance_by_instance_id(netd, guests, group, private_subnet):
     assert (route["NetworkInterfaceId"], route["InstanceId"], route["State"]) == (box.eni, box.instance, "active")
     assert goes_out_as(inner) is None  # the source/destination check is on
     netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=box.eni, SourceDestCheck={"Value": False})
-    assert goes_out_as(inner) == box.public
+    eventually(lambda: goes_out_as(inner) == box.public)
     netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=box.eni, SourceDestCheck={"Value": True})
     assert goes_out_as(inner) is None
 
@@ -69,9 +69,9 @@ def test_a_target_that_goes_leaves_a_blackhole(netd, guests, group, private_subn
         netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=box.eni, SourceDestCheck={"Value": False})
     default = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
     netd.ec2("CreateRoute", NetworkInterfaceId=boxes[0].eni, **default)
-    assert goes_out_as(inner) == boxes[0].public
+    eventually(lambda: goes_out_as(inner) == boxes[0].public)
     netd.ec2("ReplaceRoute", NetworkInterfaceId=boxes[1].eni, **default)
-    assert goes_out_as(inner) == boxes[1].public
+    eventually(lambda: goes_out_as(inner) == boxes[1].public)
     boxes[1].delete()
     route = route_of(netd, table)
     assert route["State"] == "blackhole" and route["NetworkInterfaceId"] == boxes[1].eni and "InstanceId" not in route
