@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from lab import eventually, ours, refused, router, sh
+from test_crashes import die_at_every_step
 
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 DEFAULT = {"DestinationCidrBlock": "0.0.0.0/0"}
@@ -281,3 +282,24 @@ def test_kill_9_interrupts_no_flow_and_finishes_what_was_begun(site, guests, net
     eni = place.show(nat)["NatGatewayAddresses"][0]["NetworkInterfaceId"]
     assert f"gureum-{eni}" not in sh("ls /run/netns") and not [line for line in ours() if eni in line]
     assert router(place.vpc) in sh("ls /run/netns")
+
+
+def test_killed_at_every_step_one_comes_and_goes(site, netd):
+    place = site("10.51.0.0/16")
+    address = place.elastic()
+
+    def come():
+        asked = {"SubnetId": place.public, "AllocationId": address["AllocationId"], "ClientToken": "the same in every life"}
+        nat = netd.ec2("CreateNatGateway", **asked)["NatGateway"]["NatGatewayId"]
+        place.wait(nat, "available")
+        place.nats = [nat]
+
+    def go():
+        netd.ec2("DeleteNatGateway", NatGatewayId=place.nats[0])
+        place.wait(place.nats[0], "deleted")
+
+    assert die_at_every_step(netd, come, 0) > 2
+    eni = place.show(place.nats[0])["NatGatewayAddresses"][0]["NetworkInterfaceId"]
+    assert f"gureum-{eni}" in sh("ls /run/netns") and [line for line in ours() if eni in line]
+    assert die_at_every_step(netd, go, 0) > 2
+    assert f"gureum-{eni}" not in sh("ls /run/netns") and not [line for line in ours() if eni in line]
