@@ -128,6 +128,14 @@ static int set_or_remove(json_t *object, const char *name, json_t *value)
 	return 0;
 }
 
+json_int_t instance_address_limit(const json_t *instance)
+{
+	const struct instance_type *type =
+		instance_type_find(jstr_or(instance, "InstanceType", ""));
+
+	return type ? (json_int_t)type->n_ipv4_per_interface : 1;
+}
+
 int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 {
 	static const char *const members[] = {"SubnetId", "VpcId", "PrivateIpAddress",

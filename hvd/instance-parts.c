@@ -107,9 +107,10 @@ static int take_interface(const struct context *ctx, const char *instance_id, js
 	OWN(json_decref) json_t *reply = NULL;
 	OWN(json_decref)
 	json_t *ask =
-		json_pack("{s:s, s:s, s:I, s:b}", "NetworkInterfaceId", id, "InstanceId",
+		json_pack("{s:s, s:s, s:I, s:b, s:O}", "NetworkInterfaceId", id, "InstanceId",
 			  instance_id, "DeviceIndex", (json_int_t)jint(spec, "_DeviceIndex", 0),
-			  "_DeleteOnTermination", jbool(spec, "_DeleteOnTermination", 0));
+			  "_DeleteOnTermination", jbool(spec, "_DeleteOnTermination", 0),
+			  "_AddressLimit", json_object_get(spec, "_AddressLimit"));
 	OWN(json_decref) json_t *which = json_pack("{s:[s]}", "NetworkInterfaceIds", id);
 
 	if (!ask || !which)
@@ -131,19 +132,24 @@ static int make_interface(const struct context *ctx, const struct launch *l,
 {
 	OWN(json_decref) json_t *reply = NULL;
 	OWN(json_decref) json_t *ask = json_copy(spec);
+	int r = jset_new(ask, "_AddressLimit",
+			 json_integer((json_int_t)l->type->n_ipv4_per_interface));
+
+	if (r < 0)
+		return r;
 	json_t *tags = tag_specifications("network-interface", l->interface_tags);
 
 	if (jstr(spec, "NetworkInterfaceId")) {
 		json_decref(tags);
-		return take_interface(ctx, instance_id, spec, ret_interface, f);
+		return take_interface(ctx, instance_id, ask, ret_interface, f);
 	}
 	if (tags && jset_new(ask, "TagSpecifications", tags) < 0)
 		return -ENOMEM;
 	if (jset(ask, "_InstanceId", instance_id) < 0 ||
 	    jset(ask, "_AvailabilityZone", l->zone) < 0)
 		return -ENOMEM;
-	int r = rpc_call(daemon_peer("netd"), ctx, "ec2.CreateNetworkInterface", ask, NULL, &reply,
-			 NULL, f);
+	r = rpc_call(daemon_peer("netd"), ctx, "ec2.CreateNetworkInterface", ask, NULL, &reply,
+		     NULL, f);
 	if (r < 0)
 		return r;
 	*ret_interface = json_incref(json_object_get(reply, "NetworkInterface"));

@@ -87,9 +87,10 @@ static int get_interfaces(struct start *s)
 		json_int_t index = json_integer_value(jpath(interface, "Attachment.DeviceIndex"));
 		const json_t *reply =
 			ask(s, "netd", &s->ctx, "ec2.AttachNetworkInterface",
-			    json_pack("{s:s, s:s, s:I}", "NetworkInterfaceId",
+			    json_pack("{s:s, s:s, s:I, s:I}", "NetworkInterfaceId",
 				      jstr(interface, "NetworkInterfaceId"), "InstanceId",
-				      s->live->id, "DeviceIndex", index));
+				      s->live->id, "DeviceIndex", index, "_AddressLimit",
+				      instance_address_limit(s->instance)));
 		if (!reply)
 			return -EIO;
 		if (s->spec.n_nics == DOMAIN_NICS_MAX)

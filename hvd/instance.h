@@ -72,6 +72,8 @@ int instance_get(const struct call *c, const char *id, const struct doc **ret_in
 /* All of InstanceIds are the caller's: else a fault, so that nothing is done to any. At least
  * one. */
 int instance_check_ids(const struct call *c, json_t *parameters, struct fault *f);
+/* How many private addresses its type allows an interface: netd's _AddressLimit. */
+json_int_t instance_address_limit(const json_t *instance);
 /* Writes everything an Instance shows of its interfaces: `interfaces` is netd's list. */
 int instance_set_interfaces(json_t *instance, const json_t *interfaces);
 /* What the API shows of a document (a new reference). */

@@ -150,9 +150,10 @@ int interface_attach(struct call *c, json_t *parameters, json_t **ret_reply, str
 		return r;
 	OWN(json_decref)
 	json_t *ask =
-		json_pack("{s:s, s:s, s:O, s:b, s:I}", "NetworkInterfaceId", id, "InstanceId",
+		json_pack("{s:s, s:s, s:O, s:b, s:I, s:I}", "NetworkInterfaceId", id, "InstanceId",
 			  instance_id, "DeviceIndex", json_object_get(parameters, "DeviceIndex"),
-			  "_Begin", 1, "_Limit", (json_int_t)limit_of(d));
+			  "_Begin", 1, "_Limit", (json_int_t)limit_of(d), "_AddressLimit",
+			  instance_address_limit(d->json));
 	r = ask ? rpc_call(daemon_peer("netd"), c->ctx, "ec2.AttachNetworkInterface", ask, NULL,
 			   &reply, NULL, f)
 		: -ENOMEM;

@@ -25,6 +25,16 @@ json_t *attachment_json(const struct call *c, const char *instance_id, int devic
 			 jtime_now());
 }
 
+int interface_limit_check(const json_t *attachment, const json_t *json, size_t n, struct fault *f)
+{
+	size_t limit = (size_t)jint(attachment, "_AddressLimit", LIMIT_ADDRESSES_PER_INTERFACE);
+
+	if (json_array_size(json_object_get(json, "PrivateIpAddresses")) + n <= limit)
+		return 0;
+	return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
+			 "Number of private addresses will exceed limit.");
+}
+
 /* AWS shows an empty public name while the VPC has no DNS hostnames. */
 static void public_name(const struct call *c, const json_t *vpc, const char *address,
 			char ret_name[static ADDRESS_NAME_MAX])
@@ -180,14 +190,29 @@ static int limit_check(const struct call *c, json_t *parameters, const char *ins
 			 (long long)n + 1, instance_id);
 }
 
-/* One that was begun (_Begin) is attached when its caller says so for the second time. */
+int attachment_set_limit(json_t *attachment, json_t *parameters)
+{
+	json_t *limit = json_object_get(parameters, "_AddressLimit");
+
+	return limit && json_object_set(attachment, "_AddressLimit", limit) < 0 ? -ENOMEM : 0;
+}
+
+/* One that was begun (_Begin) is attached when its caller says so for the second time; and the
+ * instance's type may have changed since. */
 static int attach_finish(const struct call *c, json_t *parameters, const struct doc *d)
 {
+	const json_t *old = json_object_get(d->json, "Attachment");
+	int64_t limit = jint(old, "_AddressLimit", 0);
+
 	if (jbool(parameters, "_Begin", 0) ||
-	    !jis(json_object_get(d->json, "Attachment"), "Status", "attaching"))
+	    (!jis(old, "Status", "attaching") && jint(parameters, "_AddressLimit", limit) == limit))
 		return 0;
 	OWN(json_decref) json_t *json = doc_edit(d);
-	int r = jset(json_object_get(json, "Attachment"), "Status", "attached");
+	json_t *attachment = json_object_get(json, "Attachment");
+	int r = jis(old, "Status", "attaching") ? jset(attachment, "Status", "attached") : 0;
+
+	if (r == 0)
+		r = attachment_set_limit(attachment, parameters);
 
 	if (r == 0)
 		r = refresh_mark(json);
@@ -218,6 +243,8 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 			instance_id, index);
 	int r = limit_check(c, parameters, instance_id, f);
 
+	if (r == 0)
+		r = interface_limit_check(parameters, d->json, 0, f);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = doc_edit(d);
@@ -225,6 +252,8 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 	r = jset_new(json, "Attachment",
 		     attachment_json(c, instance_id, index,
 				     jbool(parameters, "_DeleteOnTermination", 0)));
+	if (r == 0)
+		r = attachment_set_limit(json_object_get(json, "Attachment"), parameters);
 	if (r == 0 && jbool(parameters, "_Begin", 0)) {
 		r = jset(json_object_get(json, "Attachment"), "Status", "attaching");
 		if (r == 0)

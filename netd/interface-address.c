@@ -104,7 +104,7 @@ static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 {
 	const json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *wanted;
 	int64_t n = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
-	size_t i, n_had = json_array_size(json_object_get(s->json, "PrivateIpAddresses"));
+	size_t i;
 	int r = 0;
 
 	if (!list == (n <= 0))
@@ -112,9 +112,8 @@ static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 			f, list ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
 			"Either a list of private addresses or the number of secondary "
 			"private addresses must be specified");
-	if (n_had + (list ? json_array_size(list) : (size_t)n) > LIMIT_ADDRESSES_PER_INTERFACE)
-		return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
-				 "Number of private addresses will exceed limit.");
+	r = interface_limit_check(json_object_get(s->json, "Attachment"), s->json,
+				  list ? json_array_size(list) : (size_t)n, f);
 	json_array_foreach (list, i, wanted)
 		if (r == 0)
 			r = assign_one(s, json_string_value(wanted), f);

@@ -370,6 +370,10 @@ static int birth_attach(const struct call *c, json_t *parameters, const struct b
 	/* A launch that comes to nothing takes back what was made for it, and nothing else. */
 	if (r == 0)
 		r = jset_new(json_object_get(json, "Attachment"), "_Born", json_true());
+	if (r == 0)
+		r = attachment_set_limit(json_object_get(json, "Attachment"), parameters);
+	if (r == 0)
+		r = interface_limit_check(parameters, json, 0, f);
 	if (r == 0 && b->device_index == 0)
 		r = interface_name_at_launch(c, parameters, b->subnet->json, json);
 	if (r < 0 || !jbool(parameters, "_AssociatePublicIpAddress", has_public))

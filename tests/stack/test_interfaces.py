@@ -95,13 +95,15 @@ def test_a_stopped_guest_gets_one_and_starts_with_it(cloud, own, eni):
 def test_a_launch_with_two_interfaces_keeps_the_one_that_was_there(cloud):
     subnet = cloud.ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-east-1a"]}])["Subnets"][0]["SubnetId"]
     there = cloud.ec2.create_network_interface(SubnetId=subnet, Description="was there")["NetworkInterface"]["NetworkInterfaceId"]
+    too_many = [{"DeviceIndex": 0, "SubnetId": subnet, "SecondaryPrivateIpAddressCount": 2}]
+    assert code_of(cloud.launch, NetworkInterfaces=too_many) == "PrivateIpAddressLimitExceeded"
     instance = cloud.launch(NetworkInterfaces=[
-        {"DeviceIndex": 0, "SubnetId": subnet, "SecondaryPrivateIpAddressCount": 2, "DeleteOnTermination": True},
+        {"DeviceIndex": 0, "SubnetId": subnet, "SecondaryPrivateIpAddressCount": 1, "DeleteOnTermination": True},
         {"DeviceIndex": 1, "NetworkInterfaceId": there},
     ])[0]
     cloud.wait_state(instance, "running")
     first, second = cloud.describe(instance)["NetworkInterfaces"]
-    assert len(first["PrivateIpAddresses"]) == 3 and first["Attachment"]["DeleteOnTermination"] is True
+    assert len(first["PrivateIpAddresses"]) == 2 and first["Attachment"]["DeleteOnTermination"] is True
     assert second["NetworkInterfaceId"] == there and second["Attachment"]["DeleteOnTermination"] is False
     assert cloud.run("sh", "-c", f"virsh domiflist {instance} | grep -c ethernet").stdout.strip() == "2"
     cloud.terminate(instance)
