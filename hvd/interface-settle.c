@@ -9,6 +9,7 @@
 #define UNPLUG_WAIT_USEC  2000000ull /* the instance's fiber does nothing else meanwhile */
 #define UNPLUG_AGAIN_MSEC 10000	     /* the event comes first, as a rule */
 #define BOOT_AGAIN_MSEC	  500
+#define AWAY_AGAIN_MSEC	  10000
 #define BOOT_USEC	  60000000ll
 
 /* One round. */
@@ -218,6 +219,19 @@ static int copy(struct settle *s)
 	return instance_commit(d, give(instance));
 }
 
+/* What netd has; while it is away, the document's copy will do, if nothing is under way. Whether it
+ * is away, or -errno. */
+static int interfaces_get(struct settle *s, json_t **ret_interfaces)
+{
+	int r = parts_interfaces(&s->ctx, s->live->id, ret_interfaces, &s->fault);
+	const struct doc *d = find(s->live);
+
+	if (r == 0 || !d || !interfaces_are_settled(d->json))
+		return r;
+	*ret_interfaces = json_deep_copy(json_object_get(d->json, "NetworkInterfaces"));
+	return *ret_interfaces ? 1 : -ENOMEM;
+}
+
 int interfaces_settle(struct live *l, int has_domain)
 {
 	struct settle s = {.live = l, .has_domain = has_domain};
@@ -228,17 +242,19 @@ int interfaces_settle(struct live *l, int has_domain)
 		return 0;
 	l->are_nics_known = 1;
 	instance_context(d, &s.ctx);
-	int r = parts_interfaces(&s.ctx, l->id, &interfaces, &s.fault);
+	int is_away = interfaces_get(&s, &interfaces), r = is_away < 0 ? is_away : 0;
 	if (r == 0 && has_domain)
 		r = virt_devices_read(hvd_get()->virt, l->id, &s.devices);
 	if (r == 0)
 		r = settle_all(&s, interfaces);
 	virt_devices_clear(&s.devices);
-	int e = copy(&s);
+	int e = is_away ? 0 : copy(&s);
 	if (r >= 0 && e < 0)
 		r = e;
-	if (r < 0)
+	if (r < 0 || is_away)
 		l->are_nics_known = 0;
+	if (r == 0 && is_away)
+		return AWAY_AGAIN_MSEC;
 	/* Gone, or libvirt away: the event and the reconnection kick. */
 	return r == -ENOENT || r == -ENOTCONN ? 0 : r;
 }
