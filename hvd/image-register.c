@@ -84,6 +84,9 @@ static int fixed_check(json_t *p, struct fault *f)
 	if (strcmp(jstr_or(p, "VirtualizationType", "hvm"), "hvm") != 0)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Only virtualization type hvm can run here");
+	if (strcmp(jstr_or(p, "BootMode", "legacy-bios"), "uefi") == 0)
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Images that boot by UEFI alone cannot run here");
 	if (tpm || jstr(p, "UefiData"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Images with %s cannot run here",
 				 tpm ? "TpmSupport" : "UefiData");

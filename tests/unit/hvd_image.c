@@ -160,6 +160,8 @@ static void bad_images_change_nothing(void)
 		{"{\"Name\":\"abc\",\"Architecture\":\"arm64\",\"BlockDeviceMappings\":[" MAPPING
 		 "]}",
 		 "UnsupportedOperation", "arm64"},
+		{"{\"Name\":\"abc\",\"BootMode\":\"uefi\",\"BlockDeviceMappings\":[" MAPPING "]}",
+		 "UnsupportedOperation", "uefi"},
 		{"{\"Name\":\"abc\",\"VirtualizationType\":\"paravirtual\",\"BlockDeviceMappings\":"
 		 "[" MAPPING "]}",
 		 "UnsupportedOperation", "paravirtual"},
