@@ -49,5 +49,10 @@ void image_on_event(const char *instance_id, enum virt_event event);
  * whether the image may be deregistered (OperationNotPermitted). */
 int image_current_match(const struct doc *d, const json_t *values);
 int image_protection_check(const struct doc *d, struct fault *f);
-/* import-image.c: at start, tasks that were under way go on. 0 or -errno. */
+#define IMPORT_IMAGE_KIND "import-image-task"
+/* import-image.c: the task is under way. import-image-work.c: the fiber for it, once its document
+ * is committed. 0 or -errno. */
+int import_image_is_active(const struct doc *task);
+int import_image_start(struct daemon *d, const char *task_id);
+/* At start, tasks that were under way go on. 0 or -errno. */
 int import_image_resume(struct daemon *d);

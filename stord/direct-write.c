@@ -17,139 +17,8 @@
 #include "target.h"
 
 #define GIB_MAX		16384
-#define TIMEOUT_DEFAULT 60 /* minutes */
-#define LOOK_USEC	(10 * UINT64_C(1000000))
+#define TIMEOUT_DEFAULT 60  /* minutes */
 #define PENDING_MAX	100 /* of one account and region */
-
-/* ---- patience ---- */
-
-/* A pending snapshot whose client is waited for. Its layer is pinned: nothing may be merged into a
- * file that is no image yet. */
-struct wait {
-	struct wait *next;
-	char id[ID_MAX], layer[FILE_NAME_MAX];
-	uint64_t until_usec; /* CLOCK_MONOTONIC */
-	unsigned minutes;
-};
-static struct wait *waits;
-
-static uint64_t now_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-static void wait_end(const char *id)
-{
-	for (struct wait **slot = &waits; *slot; slot = &(*slot)->next)
-		if (strcmp((*slot)->id, id) == 0) {
-			struct wait *w = *slot;
-
-			*slot = w->next;
-			layer_unpin(w->layer);
-			free(w);
-			return;
-		}
-}
-
-static void wait_more(const char *id)
-{
-	for (struct wait *w = waits; w; w = w->next)
-		if (strcmp(w->id, id) == 0)
-			w->until_usec = now_usec() + w->minutes * UINT64_C(60000000);
-}
-
-/* The snapshot fails, and its layer goes. */
-static int give_up(struct daemon *d, const char *id, const char *why)
-{
-	OWN(hold_leave) struct hold *h = hold_enter(id);
-	const struct doc *s = store_find(d->store, "snapshot", id);
-	OWN(txn_free) struct txn *t = txn_new(d->store);
-
-	if (!h || !t)
-		return -ENOMEM;
-	if (!s || strcmp(jstr_or(s->json, "State", ""), "pending") != 0)
-		return 0;
-	OWN(json_decref) json_t *json = doc_edit(s);
-	char layer[FILE_NAME_MAX];
-
-	snprintf(layer, sizeof layer, "%s", jstr_or(s->json, "_Layer", ""));
-	int r = jset(json, "State", "error");
-
-	if (r == 0)
-		r = jset(json, "StateMessage", why);
-	if (r == 0)
-		r = jset(json, "_Layer", NULL);
-	if (r == 0)
-		r = jset(json, "_Direct", NULL);
-	if (r == 0)
-		r = txn_replace(t, s, give(json));
-	if (r == 0)
-		r = layer_release(t, layer);
-	if (r == 0)
-		r = txn_commit(t);
-	if (r == 0) {
-		log_warning(0, "a snapshot written by blocks was given up", "SNAPSHOT_ID", id,
-			    "REASON", why);
-		unlink_marked(d);
-	}
-	return r;
-}
-
-void direct_expire(struct daemon *d, uint64_t now)
-{
-	for (struct wait *w = waits; w;) {
-		char id[ID_MAX];
-
-		if (w->until_usec > now) {
-			w = w->next;
-			continue;
-		}
-		snprintf(id, sizeof id, "%s", w->id);
-		wait_end(id);
-		int r = give_up(d, id, "The snapshot was not completed in time");
-
-		if (r < 0)
-			log_warning(r,
-				    "cannot give up a snapshot; after the next start it is tried "
-				    "again",
-				    "SNAPSHOT_ID", id);
-		w = waits; /* the list may have changed meanwhile */
-	}
-}
-
-/* One fiber for all, as long as there is anything to wait for. */
-static int is_watching;
-
-static void watch(void *arg)
-{
-	is_watching = 1;
-	while (waits && fiber_sleep(LOOK_USEC) == 0)
-		direct_expire(arg, now_usec());
-	is_watching = 0;
-}
-
-static int wait_begin(struct daemon *d, const char *id, unsigned minutes)
-{
-	OWN(free) struct wait *w = calloc(1, sizeof *w);
-	const struct doc *s = store_find(d->store, "snapshot", id);
-	int r = w ? 0 : -ENOMEM;
-
-	if (r == 0 && s) {
-		snprintf(w->layer, sizeof w->layer, "%s", jstr_or(s->json, "_Layer", ""));
-		r = layer_pin(w->layer);
-	}
-	if (r < 0 || !s)
-		return r < 0 ? r : -ENODATA;
-	snprintf(w->id, sizeof w->id, "%s", id);
-	w->minutes = minutes;
-	w->next = waits;
-	waits = give(w);
-	wait_more(id);
-	return is_watching ? 0 : fiber_spawn(watch, d);
-}
 
 /* ---- start ---- */
 
@@ -320,8 +189,9 @@ int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	if (r == 0) {
 		r = make_layer(c->daemon, id);
 		if (r == 0)
-			r = wait_begin(c->daemon, id,
-				       (unsigned)jint(parameters, "Timeout", TIMEOUT_DEFAULT));
+			r = direct_wait_begin(
+				c->daemon, id,
+				(unsigned)jint(parameters, "Timeout", TIMEOUT_DEFAULT));
 		if (r < 0)
 			start_undo(c->daemon, id, name);
 	}
@@ -455,7 +325,7 @@ int direct_put_block(struct call *c, json_t *parameters, json_t **ret_reply, str
 		r = record_progress(c, id, parameters);
 	if (r < 0)
 		return r;
-	wait_more(id);
+	direct_wait_more(id);
 	sum_print(p.sum, sum);
 	*ret_reply = json_pack("{s:s, s:s}", "Checksum", sum, "ChecksumAlgorithm", "SHA256");
 	return *ret_reply ? 0 : -ENOMEM;
@@ -548,7 +418,7 @@ static int complete(struct daemon *d, const char *id, struct completing *w)
 	if (r == 0)
 		r = record_completed(d, id);
 	if (r == 0) {
-		wait_end(id);
+		direct_wait_end(id);
 		log_info("snapshot completed by blocks", "SNAPSHOT_ID", id);
 	}
 	return r;
@@ -605,7 +475,8 @@ static int resume(struct daemon *d, const char *id)
 		return complete(d, id, &w);
 	int r = jbool(direct, "IsMade", 0) ? 0 : make_layer(d, id);
 
-	return r == 0 ? wait_begin(d, id, (unsigned)jint(direct, "Timeout", TIMEOUT_DEFAULT)) : r;
+	return r == 0 ? direct_wait_begin(d, id, (unsigned)jint(direct, "Timeout", TIMEOUT_DEFAULT))
+		      : r;
 }
 
 int direct_resume(struct daemon *d)

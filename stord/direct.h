@@ -40,6 +40,11 @@ int sum_parse(const char *text, uint8_t ret_sum[static 32]);
 int direct_snapshot(const struct call *c, const char *id, const struct doc **ret_doc,
 		    struct fault *f);
 
+/* direct-wait.c: the pending snapshot's client is waited for, so many minutes from now, and again
+ * from each sign of life; not any more. Its layer is pinned meanwhile. */
+int direct_wait_begin(struct daemon *d, const char *snapshot_id, unsigned minutes);
+void direct_wait_more(const char *snapshot_id);
+void direct_wait_end(const char *snapshot_id);
 /* (fiber) Gives up what nobody has completed in time, as of this moment of CLOCK_MONOTONIC. */
 void direct_expire(struct daemon *d, uint64_t now_usec);
 /* (fiber) At start: pending snapshots get their file if it was never made, their patience anew, and
