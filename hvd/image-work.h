@@ -1,19 +1,18 @@
 /*
  * Images in the making: `pending` until every snapshot of theirs is completed, then `available`, or
  * `failed` with a reason. CreateImage and CopyImage answer when the document is durable; the rest
- *is done by a fiber for each image, and after any end begun again by the next start: `_Work` says
- * what.
- *	Kind	"create": Instance, Reboot | "copy": Region, Account (of the source)
- * In the mappings of such an image, until its SnapshotId is known: Ebs._Volume, or Ebs._Source (a
- * snapshot there).
+ * is done by a fiber for each image, and begun again by the next start after any end: `_Work` says
+ * what (Kind "create": Instance, Reboot; Kind "copy": Region and Account of the source). Until the
+ * SnapshotId of a mapping is known its Ebs has _Volume, or _Source (a snapshot there).
  */
 #pragma once
 
 #include "catalog-rooms.h"
 #include "virt.h"
 
-/* (fiber) Makes what is missing of the image's snapshots, by image_edit(). 0, or -errno with `f`
- * filled: ServiceUnavailable is tried again, -ECANCELED: the image is gone, anything else fails it.
+/* (fiber) Makes what is missing of the image's snapshots, by image_set_snapshot(). 0, or -errno
+ * with `f` filled: ServiceUnavailable is tried again, -ECANCELED: the image is gone, anything else
+ * fails it.
  */
 int image_create_work(struct daemon *d, const char *image_id, struct fault *f);
 int image_copy_work(struct daemon *d, const char *image_id, struct fault *f);

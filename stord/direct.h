@@ -3,13 +3,12 @@
  * reference.
  *
  * A block token is a promise to read one block of one snapshot for a week: expiry and a MAC over
- *it, the snapshot and the block, by a key in our store. Nothing is kept of those that were handed
- *out.
+ * it, the snapshot and the block, by a key in our store. Nothing is kept of those handed out.
  *
- * A snapshot that is being written is `pending`, its layer a file of target.h. Its member
- *`_Direct`: Timeout		minutes from the last block to the end of patience IsMade
- *its file was made once: a missing one is a loss IsCounted	CompleteSnapshot found everything
- *right; what is left is ours to do
+ * A snapshot that is being written is `pending`, its layer a file of target.h. Its member `_Direct`
+ * has Timeout (minutes from the last block to the end of patience), IsMade (its file was made once:
+ * a missing one is a loss) and IsCounted (CompleteSnapshot found everything right; what is left is
+ * ours to do).
  */
 #pragma once
 
