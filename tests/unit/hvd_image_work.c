@@ -6,9 +6,12 @@
 #include <unistd.h>
 #include "../../hvd/image-work.h"
 
-#define SOURCE "ami-0000000000000000a"
-#define KERNEL "aki-0000000000000000b"
-#define SNAP   "snap-00000000000000008"
+#define SOURCE	    "ami-0000000000000000a"
+#define KERNEL	    "aki-0000000000000000b"
+#define SNAP	    "snap-00000000000000008"
+#define INSTANCE    "i-0000000000000000c"
+#define ROOT_VOLUME "vol-0000000000000000d"
+#define DATA_VOLUME "vol-0000000000000000e"
 
 /* stord's part: snapshots that were copied, {id: {Description, State, _Images: {}}}. */
 static json_t *snapshots;
@@ -24,6 +27,23 @@ static int has_value(const json_t *parameters, const json_t *snapshot)
 		return jarray_has(json_object_get(parameters, "SnapshotIds"),
 				  jstr(snapshot, "SnapshotId"));
 	return !filter || jarray_has(json_object_get(filter, "Values"), description);
+}
+
+/* What CreateSnapshots was last asked. */
+static json_t *asked;
+
+static void take_snapshot(const json_t *parameters, const char *volume)
+{
+	const json_t *specification = json_object_get(parameters, "InstanceSpecification");
+	char id[64];
+
+	if (jarray_has(json_object_get(specification, "ExcludeDataVolumeIds"), volume))
+		return;
+	snprintf(id, sizeof id, "snap-%017x", 0x100 + n_copies++);
+	json_object_set_new(snapshots, id,
+			    json_pack("{s:s, s:O, s:s, s:s, s:{}}", "SnapshotId", id, "Description",
+				      json_object_get(parameters, "Description"), "State",
+				      "completed", "VolumeId", volume, "Images"));
 }
 
 static int stord(void *userdata, struct rpc_request *r, json_t **ret_reply, struct fault *f)
@@ -51,6 +71,16 @@ static int stord(void *userdata, struct rpc_request *r, json_t **ret_reply, stru
 			if (has_value(r->parameters, s))
 				json_array_append(list, s);
 		*ret_reply = json_pack("{s:o}", "Snapshots", list);
+	} else if (strcmp(r->method, "ec2.DescribeVolumes") == 0) {
+		*ret_reply = json_pack("{s:[{s:s, s:i, s:s, s:i}, {s:s, s:i, s:s, s:i, s:i}]}",
+				       "Volumes", "VolumeId", ROOT_VOLUME, "Size", 8, "VolumeType",
+				       "gp2", "Iops", 100, "VolumeId", DATA_VOLUME, "Size", 20,
+				       "VolumeType", "gp3", "Iops", 3000, "Throughput", 125);
+	} else if (strcmp(r->method, "ec2.CreateSnapshots") == 0) {
+		json_decref(asked);
+		asked = json_deep_copy(r->parameters);
+		take_snapshot(r->parameters, ROOT_VOLUME);
+		take_snapshot(r->parameters, DATA_VOLUME);
 	} else if (strcmp(r->method, "gureum.ProtectSnapshot") == 0) {
 		s = json_object_get(json_object_get(snapshots, jstr(r->parameters, "SnapshotId")),
 				    "Images");
@@ -233,6 +263,116 @@ static void bad_copies_are_refused(void)
 	is_int(store_count(d->store, IMAGE_KIND), before, "nothing was made");
 }
 
+static void put_instance(const char *state)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	json_t *j = json_pack(
+		"{s:s, s:{s:s}, s:s, s:s, s:s, s:[{s:s, s:{s:s, s:b}}, {s:s, s:{s:s, s:b}}]}",
+		"InstanceId", INSTANCE, "State", "Name", state, "RootDeviceName", "/dev/xvda",
+		"Architecture", "x86_64", "KernelId", KERNEL, "BlockDeviceMappings", "DeviceName",
+		"/dev/xvda", "Ebs", "VolumeId", ROOT_VOLUME, "DeleteOnTermination", 1, "DeviceName",
+		"/dev/sdf", "Ebs", "VolumeId", DATA_VOLUME, "DeleteOnTermination", 0);
+
+	txn_put(t, "instance", INSTANCE, "123456789012", "us-east-1", j);
+	txn_commit(t);
+}
+
+static const char *create(const char *name, const char *more, json_t **ret_reply)
+{
+	char json[512];
+
+	snprintf(json, sizeof json, "{\"InstanceId\":\"" INSTANCE "\",\"Name\":\"%s\"%s}", name,
+		 more);
+	return call("ec2.CreateImage", json, ret_reply);
+}
+
+static const json_t *mapping(const char *id, size_t i)
+{
+	return json_array_get(json_object_get(image(id), "BlockDeviceMappings"), i);
+}
+
+static void an_instance_becomes_an_image_with_all_its_volumes(void)
+{
+	OWN(json_decref) json_t *reply = NULL;
+	const json_t *made;
+
+	put_instance("stopped");
+	is_str(create("of-instance", "", &reply), "", "begun");
+	const char *id = jstr_or(reply, "ImageId", "none");
+
+	is_str(ended(id), "available", "made");
+	is_int((long)json_array_size(json_object_get(image(id), "BlockDeviceMappings")), 2, "both");
+	is_str(jpath_str(mapping(id, 1), "Ebs.VolumeType"), "gp3", "of the volume's type");
+	is_int(json_integer_value(jpath(mapping(id, 1), "Ebs.Throughput")), 125, "and figures");
+	ok(json_is_false(jpath(mapping(id, 1), "Ebs.DeleteOnTermination")), "and fate");
+	made = json_object_get(snapshots, jpath_str(mapping(id, 1), "Ebs.SnapshotId"));
+	is_str(jstr(made, "VolumeId"), DATA_VOLUME, "each its own snapshot");
+	ok(!jpath(mapping(id, 1), "Ebs._Volume"), "nothing of ours is left");
+	is_str(jstr(image(id), "KernelId"), KERNEL, "with the instance's kernel");
+	is_str(jstr(image(id), "SourceInstanceId"), INSTANCE, "and where it comes from");
+}
+
+static void a_request_changes_what_the_image_gets(void)
+{
+	OWN(json_decref) json_t *reply = NULL, *other = NULL;
+
+	is_str(create("without-data",
+		      ",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sdf\",\"NoDevice\":\"\"}]",
+		      &reply),
+	       "", "a device less");
+	const char *id = jstr_or(reply, "ImageId", "none");
+
+	is_str(ended(id), "available", "made");
+	is_int((long)json_array_size(json_object_get(image(id), "BlockDeviceMappings")), 1, "one");
+	is_str(json_string_value(json_array_get(
+		       jpath(asked, "InstanceSpecification.ExcludeDataVolumeIds"), 0)),
+	       DATA_VOLUME, "the other was not snapshotted");
+	is_str(create("larger",
+		      ",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/xvda\",\"Ebs\":{"
+		      "\"VolumeSize\":50,\"VolumeType\":\"gp3\"}},{\"DeviceName\":\"/dev/sdg\","
+		      "\"Ebs\":{\"VolumeSize\":5}}]",
+		      &other),
+	       "", "a larger root and an empty volume");
+	id = jstr_or(other, "ImageId", "none");
+	is_str(ended(id), "available", "made");
+	is_int(json_integer_value(jpath(mapping(id, 0), "Ebs.VolumeSize")), 50, "larger");
+	is_int(json_integer_value(jpath(mapping(id, 2), "Ebs.VolumeSize")), 5, "empty");
+	ok(!jpath(mapping(id, 2), "Ebs.SnapshotId"), "of no snapshot");
+}
+
+static void bad_images_of_instances_are_refused(void)
+{
+	static const struct {
+		const char *more, *code;
+	} bad[] = {
+		{",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/xvda\",\"NoDevice\":\"\"}]",
+		 "InvalidBlockDeviceMapping"},
+		{",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/xvda\",\"Ebs\":{\"VolumeSize\":"
+		 "4}}]",
+		 "InvalidBlockDeviceMapping"},
+		{",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/xvda\",\"Ebs\":{\"SnapshotId\":"
+		 "\"" SNAP "\"}}]",
+		 "InvalidBlockDeviceMapping"},
+		{",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/sdg\",\"Ebs\":{\"VolumeType\":"
+		 "\"io1\",\"VolumeSize\":5}}]",
+		 "MissingParameter"},
+		{",\"BlockDeviceMappings\":[{\"DeviceName\":\"/etc/"
+		 "passwd\",\"Ebs\":{\"VolumeSize\":"
+		 "5}}]",
+		 "InvalidBlockDeviceMapping"},
+		{",\"TagSpecifications\":[{\"ResourceType\":\"instance\",\"Tags\":[]}]",
+		 "InvalidParameterValue"},
+	};
+	size_t before = store_count(d->store, IMAGE_KIND);
+
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		is_str(create("bad", bad[i].more, NULL), bad[i].code, bad[i].code);
+	is_str(create("of-instance", "", NULL), "InvalidAMIName.Duplicate", "a name that is taken");
+	put_instance("pending");
+	is_str(create("not yet", "", NULL), "IncorrectInstanceState", "an instance on its way");
+	is_int((long)store_count(d->store, IMAGE_KIND), (long)before, "nothing was made");
+}
+
 static const char *change(const char *method, const char *id, const char *more)
 {
 	char json[256];
@@ -297,9 +437,13 @@ static void tests(void)
 	RUN(a_copy_that_was_cut_off_finds_what_it_made);
 	RUN(a_snapshot_that_fails_fails_the_image);
 	RUN(bad_copies_are_refused);
+	RUN(an_instance_becomes_an_image_with_all_its_volumes);
+	RUN(a_request_changes_what_the_image_gets);
+	RUN(bad_images_of_instances_are_refused);
 	RUN(an_owner_ends_and_protects_an_image);
 	hvd_peer_stop("stord", server);
 	json_decref(snapshots);
+	json_decref(asked);
 }
 
 int main(void)
