@@ -13,7 +13,6 @@ ABSENT("DescribeClientVpnEndpoints", "ClientVpnEndpoints", "ClientVpnEndpointIds
 ABSENT("DescribeCoipPools", "CoipPools", "PoolIds", "InvalidPoolID.NotFound")
 ABSENT("DescribeConversionTasks", "ConversionTasks", "ConversionTaskIds", "InvalidConversionTaskId.NotFound")
 ABSENT("DescribeCustomerGateways", "CustomerGateways", "CustomerGatewayIds", "InvalidCustomerGatewayID.NotFound")
-ABSENT("DescribeEgressOnlyInternetGateways", "EgressOnlyInternetGateways", "EgressOnlyInternetGatewayIds", "InvalidGatewayID.NotFound")
 ABSENT("DescribeElasticGpus", "ElasticGpuSet", "ElasticGpuIds", "InvalidElasticGpuID.NotFound")
 ABSENT("DescribeExportTasks", "ExportTasks", "ExportTaskIds", "InvalidExportTaskID.NotFound")
 ABSENT("DescribeFastLaunchImages", "FastLaunchImages", NULL, NULL)

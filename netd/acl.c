@@ -90,24 +90,59 @@ static json_t *first_entries(int is_default, int has_ipv6)
 	return r < 0 ? NULL : give(entries);
 }
 
-static int acl_make(const struct call *c, const json_t *vpc, int is_default, json_t *tags,
-		    char ret_id[static ID_MAX])
+static int acl_make(const struct call *c, const char *vpc_id, int has_ipv6, int is_default,
+		    json_t *tags, char ret_id[static ID_MAX])
 {
-	int has_ipv6 = json_array_size(json_object_get(vpc, "Ipv6CidrBlockAssociationSet")) > 0;
-
 	id_new("acl", ret_id);
 	return put_new(c, &kind_network_acl, ret_id,
 		       json_pack("{s:s s:s s:s s:b s:[] s:o s:o}", "NetworkAclId", ret_id, "VpcId",
-				 jstr_or(vpc, "VpcId", ""), "OwnerId", c->ctx->account, "IsDefault",
-				 is_default, "Associations", "Entries",
-				 first_entries(is_default, has_ipv6), "Tags", tags_or_none(tags)));
+				 vpc_id, "OwnerId", c->ctx->account, "IsDefault", is_default,
+				 "Associations", "Entries", first_entries(is_default, has_ipv6),
+				 "Tags", tags_or_none(tags)));
 }
 
-int acl_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX])
+int acl_make_default(const struct call *c, const char *vpc_id, int has_ipv6,
+		     char ret_id[static ID_MAX])
 {
-	OWN(json_decref) json_t *vpc = json_pack("{s:s}", "VpcId", vpc_id);
+	return acl_make(c, vpc_id, has_ipv6, 1, NULL, ret_id);
+}
 
-	return vpc ? acl_make(c, vpc, 1, NULL, ret_id) : -ENOMEM;
+static int has_entry(const json_t *acl, int is_egress, int number)
+{
+	json_t *entries = json_object_get(acl, "Entries"), *entry;
+	size_t i;
+
+	json_array_foreach (entries, i, entry)
+		if (jbool(entry, "Egress", 0) == is_egress &&
+		    jint(entry, "RuleNumber", 0) == number)
+			return 1;
+	return 0;
+}
+
+int acls_add_ipv6(const struct call *c, const char *vpc_id)
+{
+	store_each (c->store, "network-acl", d) {
+		OWN(json_decref) json_t *json = doc_edit(d);
+		json_t *entries = json_object_get(json, "Entries");
+		int is_default = jbool(d->json, "IsDefault", 0), r = 0;
+
+		if (!jis(d->json, "VpcId", vpc_id))
+			continue;
+		for (int is_egress = 1; is_egress >= 0; is_egress--) {
+			if (is_default && !has_entry(json, is_egress, 101))
+				r |= json_array_append_new(entries, entry_json(is_egress, 101,
+									       "Ipv6CidrBlock",
+									       "::/0", "allow"));
+			if (!has_entry(json, is_egress, ACL_NUMBER_LAST + 1))
+				r |= json_array_append_new(
+					entries, entry_json(is_egress, ACL_NUMBER_LAST + 1,
+							    "Ipv6CidrBlock", "::/0", "deny"));
+		}
+		r = r < 0 ? -ENOMEM : txn_replace(c->txn, d, give(json));
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 static int association_add(const struct call *c, const char *acl_id, const char *subnet_id,
@@ -194,7 +229,9 @@ int create_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (count_in_vpc(c, vpc->id) >= LIMIT_ACLS_PER_VPC)
 		return fault_set(f, FAULT_NETWORK_ACL_LIMIT_EXCEEDED,
 				 "The maximum number of network ACLs has been reached.");
-	r = acl_make(c, vpc->json, 0, tags, id);
+	r = acl_make(c, vpc->id,
+		     json_array_size(json_object_get(vpc->json, "Ipv6CidrBlockAssociationSet")) > 0,
+		     0, tags, id);
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O}", "NetworkAcl", txn_look(c->txn, "network-acl", id));

@@ -59,6 +59,17 @@ ROW(ec2, DeleteInternetGateway, delete_internet_gateway, 0)
 ROW(ec2, DescribeInternetGateways, describe_internet_gateways, 0)
 ROW(ec2, DetachInternetGateway, detach_internet_gateway, 0)
 
+/* egress.c */
+ROW(ec2, CreateEgressOnlyInternetGateway, create_egress_only_internet_gateway, ACTION_CLIENT_TOKEN)
+ROW(ec2, DeleteEgressOnlyInternetGateway, delete_egress_only_internet_gateway, 0)
+ROW(ec2, DescribeEgressOnlyInternetGateways, describe_egress_only_internet_gateways, 0)
+
+/* ipv6-block.c, ipv6-address.c */
+ROW(ec2, AssignIpv6Addresses, assign_ipv6_addresses, 0)
+ROW(ec2, AssociateSubnetCidrBlock, associate_subnet_cidr_block, 0)
+ROW(ec2, DisassociateSubnetCidrBlock, disassociate_subnet_cidr_block, 0)
+ROW(ec2, UnassignIpv6Addresses, unassign_ipv6_addresses, 0)
+
 /* acl.c */
 ROW(ec2, CreateNetworkAcl, create_network_acl, 0)
 ROW(ec2, DeleteNetworkAcl, delete_network_acl, 0)

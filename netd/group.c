@@ -208,7 +208,7 @@ static json_t *draft_all(int is_egress, const char *peer, json_t *value)
 }
 
 /* Every group begins with leave to send anywhere; a default group also hears its own members. */
-static int group_make(const struct call *c, json_t *group, int is_default)
+static int group_make(const struct call *c, json_t *group, int is_default, int has_ipv6)
 {
 	OWN(json_decref) json_t *drafts = json_array();
 	OWN(json_decref) json_t *rules = NULL;
@@ -222,13 +222,16 @@ static int group_make(const struct call *c, json_t *group, int is_default)
 		return -ENOMEM;
 	if (json_array_append_new(drafts, draft_all(1, "CidrIpv4", json_string("0.0.0.0/0"))) < 0)
 		return -ENOMEM;
+	if (has_ipv6 &&
+	    json_array_append_new(drafts, draft_all(1, "CidrIpv6", json_string("::/0"))) < 0)
+		return -ENOMEM;
 	int r = group_rules_add(c, group, drafts, NULL, &rules);
 
 	return r < 0 ? r : put_new(c, &kind_security_group, id, json_incref(group));
 }
 
-int group_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX],
-		       struct fault *f)
+int group_make_default(const struct call *c, const char *vpc_id, int has_ipv6,
+		       char ret_id[static ID_MAX], struct fault *f)
 {
 	(void)f;
 	id_new("sg", ret_id);
@@ -236,7 +239,36 @@ int group_make_default(const struct call *c, const char *vpc_id, char ret_id[sta
 	json_t *group =
 		group_json(c, ret_id, vpc_id, "default", "default VPC security group", NULL);
 
-	return group ? group_make(c, group, 1) : -ENOMEM;
+	return group ? group_make(c, group, 1, has_ipv6) : -ENOMEM;
+}
+
+/* The group lets out what it let out when it was born in a VPC without IPv6. */
+static int is_egress_untouched(const struct call *c, const json_t *group)
+{
+	OWN(json_decref) json_t *rules = group_rules(c->store, group, 1);
+	const json_t *only = json_array_get(rules, 0);
+
+	return json_array_size(rules) == 1 && jis(only, "IpProtocol", "-1") &&
+	       jis(only, "CidrIpv4", "0.0.0.0/0");
+}
+
+int groups_add_ipv6(const struct call *c, const char *vpc_id)
+{
+	store_each (c->store, "security-group", d) {
+		if (!jis(d->json, "VpcId", vpc_id) || !is_egress_untouched(c, d->json))
+			continue;
+		OWN(json_decref) json_t *json = doc_edit(d);
+		OWN(json_decref)
+		json_t *drafts = json_pack("[o]", draft_all(1, "CidrIpv6", json_string("::/0")));
+		OWN(json_decref) json_t *rules = NULL;
+		int r = json && drafts ? group_rules_add(c, json, drafts, NULL, &rules) : -ENOMEM;
+
+		if (r == 0)
+			r = txn_replace(c->txn, d, give(json));
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 static int name_check(const struct call *c, const char *vpc_id, const char *name,
@@ -292,7 +324,10 @@ int create_security_group(struct call *c, json_t *parameters, json_t **ret_reply
 	id_new("sg", id);
 	OWN(json_decref) json_t *group = group_json(c, id, vpc->id, name, description, tags);
 
-	r = group ? group_make(c, group, 0) : -ENOMEM;
+	r = group ? group_make(c, group, 0,
+			       json_array_size(json_object_get(vpc->json,
+							       "Ipv6CidrBlockAssociationSet")) > 0)
+		  : -ENOMEM;
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:s s:O}", "GroupId", id, "Tags", tags);

@@ -8,6 +8,7 @@
 
 #include "address.h"
 #include "describe.h"
+#include "ipv6.h"
 #include "elastic.h"
 #include "route-target.h"
 #include "taken.h"
@@ -73,6 +74,7 @@ struct birth {
 	int device_index;
 	json_t *groups, *tags;
 	json_t *addresses; /* texts, the primary one first */
+	json_t *addresses6;
 	char mac[18];
 };
 
@@ -279,25 +281,24 @@ static json_t *interface_json(const struct call *c, const struct birth *b, const
 	address_private_name(c->ctx->region, primary, name);
 	id_link_name('t', id, tap);
 	return json_pack(
-		"{s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:s s:o s:O s:O s:[] s:s s:s}",
+		"{s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:s s:o s:O s:O s:o s:s s:s}",
 		"NetworkInterfaceId", id, "SubnetId", b->subnet->id, "VpcId", b->vpc->id,
 		"AvailabilityZone", jstr(subnet, "AvailabilityZone"), "MacAddress", b->mac,
 		"PrivateIpAddress", primary, "PrivateDnsName", name, "OwnerId", c->ctx->account,
 		"InterfaceType", "interface", "RequesterManaged", 0, "SourceDestCheck", 1,
 		"Description", description, "PrivateIpAddresses", addresses_json(c, b->addresses),
-		"Groups", b->groups, "Tags", b->tags, "Ipv6Addresses", "Status",
-		b->instance_id ? "in-use" : "available", "_Tap", tap);
+		"Groups", b->groups, "Tags", b->tags, "Ipv6Addresses", tags_or_none(b->addresses6),
+		"Status", b->instance_id ? "in-use" : "available", "_Tap", tap);
 }
 
 /* Members of AWS's that ask for what is not there. */
 static int unsupported_check(json_t *parameters, struct fault *f)
 {
-	static const char *const counts[] = {"Ipv6AddressCount", "Ipv4PrefixCount",
-					     "Ipv6PrefixCount"};
-	static const char *const lists[] = {"Ipv6Addresses", "Ipv4Prefixes", "Ipv6Prefixes"};
+	static const char *const counts[] = {"Ipv4PrefixCount", "Ipv6PrefixCount"};
+	static const char *const lists[] = {"Ipv4Prefixes", "Ipv6Prefixes"};
 	const char *type = jstr(parameters, "InterfaceType");
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 2; i++) {
 		const char *name = jint(parameters, counts[i], 0) ? counts[i]
 				   : json_array_size(json_object_get(parameters, lists[i]))
 					   ? lists[i]
@@ -351,7 +352,9 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 			"Instance '%s' already has an interface attached at device index '%d'.",
 			b->instance_id, b->device_index);
 	mac_new(b->mac);
-	return addresses_take(parameters, b, f);
+	r = addresses_take(parameters, b, f);
+	return r < 0 ? r
+		     : ipv6_addresses_take(b->subnet->json, parameters, NULL, 1, &b->addresses6, f);
 }
 
 /* The part of an interface's birth that only instances have: attachment and public address. */
@@ -390,7 +393,9 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	struct birth b = {0};
 	char id[ID_MAX];
 	int r = birth_read(c, parameters, &b, f);
-	OWN(json_decref) json_t *groups = b.groups, *tags = b.tags, *addresses = b.addresses;
+	OWN(json_decref)
+	json_t *groups = b.groups, *tags = b.tags, *addresses = b.addresses,
+	       *addresses6 = b.addresses6;
 
 	if (r < 0)
 		return r;

@@ -26,6 +26,7 @@
 #include "log.h"
 #include "pass.h"
 #include "plan-memo.h"
+#include "responder6.h"
 #include "watch.h"
 
 #define REST_USEC	 300000 /* after a foreign change: others come with it */
@@ -45,6 +46,7 @@ struct vpc {
 	struct dhcp *dhcp;
 	struct dns *dns;
 	struct flows *flows;
+	struct responder6 *responder6;
 	struct watch *watch;
 };
 
@@ -112,6 +114,9 @@ static void vpc_quiet(struct vpc *v)
 		dns_free(v->dns);
 	if (v->dhcp)
 		dhcp_free(v->dhcp);
+	if (v->responder6)
+		responder6_free(v->responder6);
+	v->responder6 = NULL;
 	v->watch = NULL;
 	v->flows = NULL;
 	v->dns = NULL;
@@ -286,6 +291,8 @@ static void plan_anew(struct vpc *v)
 		flows_set(v->flows, plan->flows);
 	else if (plan && v->flows)
 		flows_stop(v);
+	if (plan && v->responder6)
+		responder6_set_plan(v->responder6, plan);
 	if (!plan)
 		vpc_quiet(v);
 	plan_replace(v, plan);
@@ -341,6 +348,22 @@ static int work(void *arg)
 	return pass_run(arg);
 }
 
+static int serve_ipv6(struct vpc *v)
+{
+	struct router *r = &v->router;
+	int e = 0;
+
+	if (v->responder6 && !r->plan->has_ipv6) {
+		responder6_free(v->responder6);
+		v->responder6 = NULL;
+	}
+	if (!v->responder6 && r->plan->has_ipv6)
+		e = responder6_new(k.daemon->loop, r->netns, r->plan, &v->responder6);
+	if (e == 0 && v->responder6)
+		responder6_announce(v->responder6);
+	return e;
+}
+
 static int serve(struct vpc *v)
 {
 	struct router *r = &v->router;
@@ -360,6 +383,8 @@ static int serve(struct vpc *v)
 	}
 	if (e == 0 && !v->flows && r->plan->flows)
 		e = flows_new(loop, r->netns, r->plan->flows, &k.flow_place, &v->flows);
+	if (e == 0)
+		e = serve_ipv6(v);
 	if (e == 0 && !v->watch)
 		e = watch_new(loop, r->netns, k.pass.host, on_foreign_change, v, &v->watch);
 	return e;

@@ -51,6 +51,10 @@ const struct kind kind_flow_log = {"flow-log", "fl", "flow log ID",
 				   FAULT_INVALID_FLOW_LOG_ID_NOT_FOUND,
 				   FAULT_INVALID_FLOW_LOG_ID_NOT_FOUND};
 
+const struct kind kind_egress_only_gateway = {
+	"egress-only-internet-gateway", "eigw", "egress-only internet gateway ID",
+	FAULT_INVALID_EGRESS_ONLY_GATEWAY_ID_MALFORMED, FAULT_INVALID_GATEWAY_ID_NOT_FOUND};
+
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
 	     const struct doc **ret_doc, struct fault *f)
 {

@@ -58,7 +58,7 @@ struct kind {
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
 	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_endpoint,
-	kind_vpc_peering_connection, kind_nat_gateway, kind_flow_log;
+	kind_vpc_peering_connection, kind_nat_gateway, kind_flow_log, kind_egress_only_gateway;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
@@ -92,7 +92,8 @@ struct vpc_birth {
 	struct cidr cidr;
 	int is_default;
 	const char *tenancy;
-	json_t *tags; /* borrowed; NULL: none */
+	json_t *tags;			 /* borrowed; NULL: none */
+	char ipv6_block[CIDR6_TEXT_MAX]; /* "": none */
 	char vpc_id[ID_MAX], main_table_id[ID_MAX];
 };
 /* Puts the VPC, its main route table, default group and default ACL; the ids are filled. */
@@ -103,6 +104,7 @@ struct subnet_birth {
 	const char *vpc_id, *zone;
 	const json_t *vpc;
 	struct cidr cidr;
+	char ipv6_block[CIDR6_TEXT_MAX]; /* "": none */
 	int index, is_default;
 	json_t *tags; /* borrowed; NULL: none */
 	char subnet_id[ID_MAX];
@@ -114,9 +116,12 @@ int subnet_default(const struct call *c, const char *zone, const struct doc **re
 const struct doc *subnet_next_in_vpc(const struct call *c, const char *vpc_id,
 				     const struct doc *after);
 
-/* route_table.c: puts a table with the local routes of the blocks ([{CidrBlock}]). */
+/* route_table.c: puts a table with the local routes of the blocks ([{CidrBlock},
+ * {Ipv6CidrBlock}]). */
 int route_table_make(const struct call *c, const char *vpc_id, const json_t *blocks, int is_main,
 		     json_t *tags, char ret_id[static ID_MAX]);
+/* The member of a route that holds this destination: IPv4's or IPv6's. */
+const char *route_member(const char *destination);
 /* Appends a route to a table's JSON, which the caller puts. */
 int route_append(json_t *table, const char *destination, const char *gateway_id,
 		 const char *origin);
@@ -137,15 +142,26 @@ const struct doc *gateway_of(const struct call *c, const char *vpc_id);
 /* flow_log.c: drops the flow logs of a resource that is about to go. */
 int flow_logs_drop(const struct call *c, const char *resource_id);
 
-/* acl.c: puts the VPC's default ACL; appends an association to it. */
-int acl_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX]);
+/* egress.c: the VPC's egress-only gateway, NULL if none. */
+const struct doc *egress_gateway_of(const struct call *c, const char *vpc_id);
+
+/* acl.c: puts the VPC's default ACL (`has_ipv6`: it lets IPv6 pass, too); appends an association to
+ * it. */
+int acl_make_default(const struct call *c, const char *vpc_id, int has_ipv6,
+		     char ret_id[static ID_MAX]);
+/* The VPC gets its first IPv6 block: its ACLs get the entry that denies the rest of IPv6, the
+ * default one the one that lets all pass, if its number is free. */
+int acls_add_ipv6(const struct call *c, const char *vpc_id);
 int acl_associate(const struct call *c, const char *acl_id, const char *subnet_id);
 /* Takes the subnet's association out of the ACL that has it. */
 int acl_dissociate(const struct call *c, const char *subnet_id);
 
 /* group.c: puts the VPC's default group with its rules. */
-int group_make_default(const struct call *c, const char *vpc_id, char ret_id[static ID_MAX],
-		       struct fault *f);
+int group_make_default(const struct call *c, const char *vpc_id, int has_ipv6,
+		       char ret_id[static ID_MAX], struct fault *f);
+/* The VPC gets its first IPv6 block: its groups that let out all of IPv4 as they were born let out
+ * all of IPv6, too. Source: VPC user guide, "Security group rules". */
+int groups_add_ipv6(const struct call *c, const char *vpc_id);
 /* Deletes a group and its rules. */
 int group_drop(const struct call *c, const char *group_id);
 /* The caller's group of this name in the VPC, NULL if none. */

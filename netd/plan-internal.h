@@ -44,8 +44,6 @@ void plan_gateway(struct making *m);
 /* An interface that is in use: its tap, and plan_guest rows for its addresses. */
 int plan_interface(struct making *m, const json_t *eni);
 
-/* The MAC of every router's leg. */
-extern const uint8_t plan_leg_mac[6];
 /* A static entry of the bridge: frames to `mac` leave by this port. */
 void plan_fdb(struct items *s, const char *port, const uint8_t mac[static 6]);
 

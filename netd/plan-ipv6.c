@@ -120,18 +120,13 @@ static void to_gateway(struct item *i, const char *link)
 	snprintf(i->link, sizeof i->link, "%s", link);
 }
 
-static int plan_route6(const struct making *m, uint32_t table, const json_t *doc)
+static void plan_route6(const struct making *m, uint32_t table, struct cidr6 destination,
+			const json_t *doc)
 {
 	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId"),
 		   *egress = jstr(doc, "EgressOnlyInternetGatewayId");
-	struct cidr6 destination;
-	struct item *i;
+	struct item *i = route6(&m->p->router, table, destination, RTN_BLACKHOLE, "");
 
-	if (!jstr(doc, "DestinationIpv6CidrBlock"))
-		return 0;
-	if (cidr6_parse(jstr(doc, "DestinationIpv6CidrBlock"), &destination) < 0)
-		return -EINVAL;
-	i = route6(&m->p->router, table, destination, RTN_BLACKHOLE, "");
 	if (gateway && strcmp(gateway, "local") == 0)
 		i->type = RTN_THROW;
 	else if (gateway && m->igw && strcmp(gateway, m->igw) == 0)
@@ -140,27 +135,74 @@ static int plan_route6(const struct making *m, uint32_t table, const json_t *doc
 		to_gateway(i, "eigw");
 	else if (eni && route_to_interface(m, i, eni) == 0)
 		i->type = RTN_UNICAST;
+}
+
+/* The table, whose items begin at `first`, has a route for exactly this block. */
+static int is_planned(const struct making *m, size_t first, struct cidr6 block)
+{
+	const struct items *s = &m->p->router;
+	struct address address = ip6(cidr6_first(block));
+
+	for (size_t i = first; i < s->n; i++)
+		if (s->at[i].kind == ITEM_ROUTE && s->at[i].plen == block.bits &&
+		    ip_is(&s->at[i].address, &address))
+			return 1;
 	return 0;
 }
 
-static int plan_table6(struct making *m, uint32_t table, const char *link,
+static int plan_block_routes(const struct making *m, uint32_t table, const json_t *routes,
+			     const struct cidr6 *own)
+{
+	const json_t *doc;
+	struct cidr6 block;
+	size_t i;
+
+	json_array_foreach (routes, i, doc) {
+		const char *text = jstr(doc, "DestinationIpv6CidrBlock");
+
+		if (text && cidr6_parse(text, &block) < 0)
+			return -EINVAL;
+		if (text && !(own && cidr6_has_cidr(*own, block)))
+			plan_route6(m, table, block, doc);
+	}
+	return 0;
+}
+
+static void plan_prefix_route(const struct making *m, uint32_t table, size_t first,
+			      const json_t *doc)
+{
+	const json_t *entry;
+	struct cidr6 block;
+	size_t i;
+
+	json_array_foreach (plan_prefix_entries(m->in, jstr(doc, "DestinationPrefixListId")), i,
+			    entry)
+		if (cidr6_parse(jstr(entry, "Cidr"), &block) == 0 &&
+		    !cidr6_has_cidr(m->block, block) && !is_planned(m, first, block))
+			plan_route6(m, table, block, doc);
+}
+
+/* As plan_table(): what stays within a subnet asks no route table, local routes may be led
+ * elsewhere, and prefix lists come last. */
+static int plan_table6(struct making *m, uint32_t table, const char *link, const struct cidr6 *own,
 		       const json_t *route_table)
 {
 	struct item *rule = items_add(&m->p->router, ITEM_RULE, link);
-	int has_default = 0;
-	const json_t *doc;
-	size_t i;
+	const json_t *routes = json_object_get(route_table, "Routes"), *doc;
+	size_t first = m->p->router.n, i;
 
 	rule->address.family = AF_INET6;
 	rule->table = table;
 	rule->metric = RULE_PRIORITY;
-	(void)route6(&m->p->router, table, m->block, RTN_THROW, "");
-	json_array_foreach (json_object_get(route_table, "Routes"), i, doc) {
-		if (plan_route6(m, table, doc) < 0)
-			return plan_bad(m, route_table, "RouteTableId");
-		has_default |= strcmp(jstr_or(doc, "DestinationIpv6CidrBlock", ""), "::/0") == 0;
-	}
-	if (!has_default)
+	if (own)
+		(void)route6(&m->p->router, table, *own, RTN_THROW, "");
+	if (plan_block_routes(m, table, routes, own) < 0)
+		return plan_bad(m, route_table, "RouteTableId");
+	if (!is_planned(m, first, m->block))
+		(void)route6(&m->p->router, table, m->block, RTN_THROW, "");
+	json_array_foreach (routes, i, doc)
+		plan_prefix_route(m, table, first, doc);
+	if (!is_planned(m, first, (struct cidr6){0}))
 		(void)route6(&m->p->router, table, (struct cidr6){0}, RTN_BLACKHOLE, "");
 	return 0;
 }
@@ -198,7 +240,8 @@ static void gateway(struct making *m, const char *id, const char *host_link, con
 		host_link);
 	address6(&p->host, host_link, address_host, 64);
 	address6(&p->router, link, address_router, 64);
-	(void)plan_table6(m, table, link, NULL); /* fails only for routes, and there are none */
+	(void)plan_table6(m, table, link, NULL,
+			  NULL); /* fails only for routes, and there are none */
 	if (m->igw && strcmp(link, "igw") != 0)
 		return;
 	route6(&p->host, RT_TABLE_MAIN, m->block, RTN_UNICAST, host_link)->via =
@@ -236,7 +279,8 @@ int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, ui
 	plan_sysctl(&m->p->router, "ipv6/neigh/%s/proxy_delay", leg, "0");
 	address6(&m->p->router, leg, address_leg, 64);
 	(void)route6(&m->p->router, RT_TABLE_MAIN, block, RTN_BLACKHOLE, "");
-	return plan_table6(m, table, leg, plan_table_of_subnet(m, jstr(subnet, "SubnetId")));
+	return plan_table6(m, table, leg, &block,
+			   plan_table_of_subnet(m, jstr(subnet, "SubnetId")));
 }
 
 static int guest6(struct plan *p, struct plan_guest6 *g, const char *text)

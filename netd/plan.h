@@ -83,6 +83,8 @@ struct plan_guest6 {
 	struct in6_addr address;
 	struct cidr6 subnet; /* the subnet's block */
 };
+/* Of every router leg, in every VPC. */
+extern const uint8_t plan_leg_mac[6];
 
 struct plan {
 	char vpc_id[ID_MAX];

@@ -45,6 +45,24 @@ static int get_local(const struct call *c, const char *id, const struct doc *tab
 	return 0;
 }
 
+static int get_egress_only(const struct call *c, const char *id, const struct doc *table,
+			   struct route_target *t, struct fault *f)
+{
+	const struct doc *gateway;
+	int r = kind_get(c, &kind_egress_only_gateway, "EgressOnlyInternetGatewayId", id, &gateway,
+			 f);
+
+	if (r < 0)
+		return r;
+	if (egress_gateway_of(c, jstr(table->json, "VpcId")) != gateway)
+		return fault_set(
+			f, FAULT_INVALID_PARAMETER_VALUE,
+			"route table %s and network gateway %s belong to different networks",
+			table->id, gateway->id);
+	t->state = "active";
+	return 0;
+}
+
 static void take_interface(const struct doc *interface, struct route_target *t)
 {
 	const json_t *attachment = json_object_get(interface->json, "Attachment");
@@ -137,7 +155,7 @@ static const struct {
 	{"NetworkInterfaceId", get_interface},
 	{"CarrierGatewayId", NULL},
 	{"CoreNetworkArn", NULL},
-	{"EgressOnlyInternetGatewayId", NULL},
+	{"EgressOnlyInternetGatewayId", get_egress_only},
 	{"LocalGatewayId", NULL},
 	{"LocalTarget", get_local},
 	{"TransitGatewayId", NULL},

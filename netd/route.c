@@ -1,4 +1,5 @@
 /* Routes: destinations and targets within a route table. */
+#include "ipv6.h"
 #include "prefix-list.h"
 #include "route-target.h"
 #include "vpc.h"
@@ -6,10 +7,15 @@
 #include <errno.h>
 #include <string.h>
 
+const char *route_member(const char *destination)
+{
+	return strchr(destination, ':') ? "DestinationIpv6CidrBlock" : "DestinationCidrBlock";
+}
+
 int route_append(json_t *table, const char *destination, const char *gateway_id, const char *origin)
 {
 	return json_array_append_new(json_object_get(table, "Routes"),
-				     json_pack("{s:s s:s s:s s:s}", "DestinationCidrBlock",
+				     json_pack("{s:s s:s s:s s:s}", route_member(destination),
 					       destination, "GatewayId", gateway_id, "Origin",
 					       origin, "State", "active")) < 0
 		       ? -ENOMEM
@@ -25,9 +31,10 @@ int routes_mark(const struct call *c, const char *vpc_id, const char *gateway_id
  * begins with. */
 struct route_call {
 	const struct doc *table;
-	json_t *json;		 /* the caller's */
-	const char *member;	 /* of a route: its destination */
-	struct cidr destination; /* of DestinationCidrBlock */
+	json_t *json;		   /* the caller's */
+	const char *member;	   /* of a route: its destination */
+	struct cidr destination;   /* of DestinationCidrBlock */
+	struct cidr6 destination6; /* of DestinationIpv6CidrBlock */
 	char text[CIDR6_TEXT_MAX];
 };
 
@@ -43,6 +50,20 @@ static int read_block(const struct call *c, const char *text, struct route_call 
 				 text);
 	rc->destination = cidr_canonical(rc->destination);
 	cidr_format(rc->destination, rc->text);
+	return 0;
+}
+
+static int read_ipv6_block(const struct call *c, const char *text, struct route_call *rc,
+			   struct fault *f)
+{
+	(void)c;
+	if (cidr6_parse(text, &rc->destination6) < 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%.64s) for parameter destinationIpv6CidrBlock is invalid. "
+				 "This is not a valid CIDR block.",
+				 text);
+	rc->destination6.address = cidr6_first(rc->destination6);
+	cidr6_format(rc->destination6, rc->text);
 	return 0;
 }
 
@@ -64,6 +85,7 @@ static const struct {
 	int (*read)(const struct call *c, const char *text, struct route_call *rc, struct fault *f);
 } destinations[] = {
 	{"DestinationCidrBlock", read_block},
+	{"DestinationIpv6CidrBlock", read_ipv6_block},
 	{"DestinationPrefixListId", read_prefix_list},
 };
 #define N_DESTINATIONS (sizeof destinations / sizeof *destinations)
@@ -98,9 +120,6 @@ static int route_call_start(const struct call *c, json_t *parameters, struct rou
 	r = kind_get_parameter(c, &kind_route_table, parameters, "RouteTableId", &rc->table, f);
 	if (r < 0)
 		return r;
-	if (jstr(parameters, "DestinationIpv6CidrBlock"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Routes have IPv4 destinations only so far");
 	r = destination_read(c, parameters, rc, f);
 	if (r < 0)
 		return r;
@@ -121,9 +140,24 @@ static int route_find(const struct route_call *rc, size_t *ret_at)
 	return 0;
 }
 
-static int is_block(const struct route_call *rc)
+static int is_ipv6(const struct route_call *rc)
 {
-	return strcmp(rc->member, "DestinationCidrBlock") == 0;
+	return strcmp(rc->member, "DestinationIpv6CidrBlock") == 0;
+}
+
+static int is_prefix_list(const struct route_call *rc)
+{
+	return strcmp(rc->member, "DestinationPrefixListId") == 0;
+}
+
+/* The destination is of the VPC's own. */
+static int is_within(const struct route_call *rc, const json_t *vpc)
+{
+	struct cidr6 outer;
+
+	if (is_ipv6(rc))
+		return ipv6_block_of(vpc, &outer) == 0 && cidr6_has_cidr(outer, rc->destination6);
+	return !is_prefix_list(rc) && vpc_has_cidr(vpc, rc->destination);
 }
 
 /* A route that the table was born with, wherever it leads by now. */
@@ -140,12 +174,33 @@ static int route_commit(const struct call *c, const struct doc *table, json_t *j
 	return r < 0 ? r : call_apply(c, jstr_or(table->json, "VpcId", ""));
 }
 
+static int is_ipv6_block(const json_t *subnet, const char *cidr)
+{
+	char text[CIDR6_TEXT_MAX];
+	struct cidr6 block;
+
+	if (ipv6_block_of(subnet, &block) < 0)
+		return 0;
+	cidr6_format(block, text);
+	return strcmp(text, cidr) == 0;
+}
+
 static int is_subnet(const struct call *c, const char *vpc_id, const char *cidr)
 {
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc_id, d));)
-		if (jis(d->json, "CidrBlock", cidr))
+		if (jis(d->json, "CidrBlock", cidr) || is_ipv6_block(d->json, cidr))
 			return 1;
 	return 0;
+}
+
+/* An egress-only gateway knows no IPv4. */
+static int family_check(const struct route_call *rc, const struct route_target *target,
+			struct fault *f)
+{
+	if (is_ipv6(rc) || strcmp(target->member, "EgressOnlyInternetGatewayId") != 0)
+		return 0;
+	return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+			 "An egress-only internet gateway is for IPv6 destinations only");
 }
 
 /* Within the VPC a route may only put a middlebox before a whole subnet. Source: VPC user guide,
@@ -155,7 +210,7 @@ static int local_check(const struct call *c, const struct route_call *rc,
 {
 	const struct doc *vpc = store_find(c->store, "vpc", jstr_or(rc->json, "VpcId", ""));
 
-	if (!is_block(rc) || !vpc || !vpc_has_cidr(vpc->json, rc->destination))
+	if (!vpc || !is_within(rc, vpc->json))
 		return 0;
 	if (!target->is_local_allowed)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
@@ -194,6 +249,8 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	OWN(json_decref) json_t *json = rc.json;
 
 	r = route_target_get(c, parameters, rc.table, &target, f);
+	if (r == 0)
+		r = family_check(&rc, &target, f);
 	if (r < 0)
 		return r;
 	if (route_find(&rc, &at))
@@ -203,7 +260,7 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	if (r < 0)
 		return r;
 	if (prefix_list_routes_count(c, json) +
-		    (is_block(&rc) ? 1 : prefix_list_weight(c, rc.text)) >
+		    (is_prefix_list(&rc) ? prefix_list_weight(c, rc.text) : 1) >
 	    LIMIT_ROUTES_PER_TABLE)
 		return fault_set(f, FAULT_ROUTE_LIMIT_EXCEEDED,
 				 "The maximum number of routes has been reached.");
@@ -224,8 +281,10 @@ static int route_get(const struct route_call *rc, size_t *ret_at, struct fault *
 	if (!route_find(rc, ret_at))
 		return fault_set(f, FAULT_INVALID_ROUTE_NOT_FOUND,
 				 "no route with destination-%s %s in route table %s",
-				 is_block(rc) ? "cidr-block" : "prefix-list-id", rc->text,
-				 rc->table->id);
+				 is_ipv6(rc)	      ? "ipv6-cidr-block"
+				 : is_prefix_list(rc) ? "prefix-list-id"
+						      : "cidr-block",
+				 rc->text, rc->table->id);
 	return 0;
 }
 
@@ -298,6 +357,8 @@ int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	OWN(json_decref) json_t *json = rc.json;
 
 	r = route_target_get(c, parameters, rc.table, &target, f);
+	if (r == 0)
+		r = family_check(&rc, &target, f);
 	if (r == 0)
 		r = route_get(&rc, &at, f);
 	if (r == 0)

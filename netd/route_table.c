@@ -73,8 +73,10 @@ int route_table_make(const struct call *c, const char *vpc_id, const json_t *blo
 
 	json_array_foreach (blocks, i, block)
 		if (r == 0)
-			r = route_append(json, jstr(block, "CidrBlock"), "local",
-					 "CreateRouteTable");
+			r = route_append(
+				json,
+				jstr_or(block, "CidrBlock", jstr_or(block, "Ipv6CidrBlock", "")),
+				"local", "CreateRouteTable");
 	if (r == 0 && is_main)
 		r = json_array_append_new(json_object_get(json, "Associations"),
 					  association_json(ret_id, NULL, association_id)) < 0
@@ -123,8 +125,14 @@ int create_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (count_in_vpc(c, vpc->id) >= LIMIT_ROUTE_TABLES_PER_VPC)
 		return fault_set(f, FAULT_ROUTE_TABLE_LIMIT_EXCEEDED,
 				 "The maximum number of route tables has been reached.");
-	r = route_table_make(c, vpc->id, json_object_get(vpc->json, "CidrBlockAssociationSet"), 0,
-			     tags, id);
+	OWN(json_decref) json_t *blocks = json_array();
+
+	r = jarray_extend_all(blocks, json_object_get(vpc->json, "CidrBlockAssociationSet"));
+	if (r == 0)
+		r = jarray_extend_all(blocks,
+				      json_object_get(vpc->json, "Ipv6CidrBlockAssociationSet"));
+	if (r == 0)
+		r = route_table_make(c, vpc->id, blocks, 0, tags, id);
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O}", "RouteTable", txn_look(c->txn, "route-table", id));

@@ -7,6 +7,7 @@
 
 #include "address.h"
 #include "describe.h"
+#include "ipv6.h"
 #include "vpc.h"
 #include "zones.h"
 
@@ -133,17 +134,18 @@ static json_t *subnet_json(const struct call *c, const struct subnet_birth *b)
 	zone_id(c->ctx->region, zone, az_id);
 	snprintf(arn, sizeof arn, "arn:aws:ec2:%s:%s:subnet/%s", c->ctx->region, c->ctx->account,
 		 b->subnet_id);
-	return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:[] s:b s:b s:{s:s s:b "
+	return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:o s:b s:b s:{s:s s:b "
 			 "s:b} s:o s:i}",
 			 "SubnetId", b->subnet_id, "VpcId", b->vpc_id, "AvailabilityZone", b->zone,
 			 "AvailabilityZoneId", az_id, "CidrBlock", cidr, "State", "available",
 			 "OwnerId", c->ctx->account, "SubnetArn", arn, "DefaultForAz",
 			 b->is_default, "MapPublicIpOnLaunch", b->is_default,
 			 "MapCustomerOwnedIpOnLaunch", 0, "AssignIpv6AddressOnCreation", 0,
-			 "Ipv6CidrBlockAssociationSet", "EnableDns64", 0, "Ipv6Native", 0,
-			 "PrivateDnsNameOptionsOnLaunch", "HostnameType", "ip-name",
-			 "EnableResourceNameDnsARecord", 0, "EnableResourceNameDnsAAAARecord", 0,
-			 "Tags", tags_or_none(b->tags), "_Index", b->index);
+			 "Ipv6CidrBlockAssociationSet", ipv6_subnet_associations(b->ipv6_block),
+			 "EnableDns64", 0, "Ipv6Native", 0, "PrivateDnsNameOptionsOnLaunch",
+			 "HostnameType", "ip-name", "EnableResourceNameDnsARecord", 0,
+			 "EnableResourceNameDnsAAAARecord", 0, "Tags", tags_or_none(b->tags),
+			 "_Index", b->index);
 }
 
 int subnet_make(const struct call *c, struct subnet_birth *b, struct fault *f)
@@ -252,13 +254,15 @@ int create_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	struct subnet_birth b = {.vpc_id = vpc->id, .vpc = vpc->json, .zone = zone};
 
-	if (jstr(parameters, "Ipv6CidrBlock") || jbool(parameters, "Ipv6Native", 0) ||
-	    jstr(parameters, "OutpostArn"))
+	if (jbool(parameters, "Ipv6Native", 0) || jstr(parameters, "OutpostArn"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Subnets have IPv4 only so far, and no outposts");
+				 "There are no subnets without IPv4, and no outposts");
 	r = zone_parameter(c, parameters, zone, f);
 	if (r == 0)
 		r = cidr_check(c, vpc, jstr(parameters, "CidrBlock"), &b.cidr, f);
+	if (r == 0 && jstr(parameters, "Ipv6CidrBlock"))
+		r = ipv6_subnet_block_check(c, vpc->json, jstr(parameters, "Ipv6CidrBlock"),
+					    b.ipv6_block, f);
 	if (r == 0)
 		r = tags_from_specifications(parameters, "subnet", allowed, &tags, f);
 	if (r < 0)
@@ -361,7 +365,7 @@ static const struct {
 	const char *option; /* what it is called in PrivateDnsNameOptionsOnLaunch */
 } subnet_attributes[] = {
 	{"MapPublicIpOnLaunch", 1},
-	{"AssignIpv6AddressOnCreation", 0},
+	{"AssignIpv6AddressOnCreation", 1},
 	{"EnableDns64", 0},
 	{"MapCustomerOwnedIpOnLaunch", 0},
 	{"EnableResourceNameDnsARecordOnLaunch", 1, "EnableResourceNameDnsARecord"},
@@ -372,6 +376,7 @@ static const struct {
 int modify_subnet_attribute(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *subnet;
+	struct cidr6 block;
 	size_t n = 0;
 	int r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &subnet, f);
 
@@ -387,6 +392,12 @@ int modify_subnet_attribute(struct call *c, json_t *parameters, json_t **ret_rep
 		if (!value)
 			continue;
 		n++;
+		if (strcmp(member, "AssignIpv6AddressOnCreation") == 0 && json_is_true(value) &&
+		    ipv6_block_of(json, &block) < 0)
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "Invalid value 'true' for assignIpv6AddressOnCreation. "
+					 "The subnet %s has no IPv6 CIDR block",
+					 subnet->id);
 		if (!subnet_attributes[i].is_settable && json_is_true(value))
 			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
 					 member);

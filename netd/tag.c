@@ -3,6 +3,8 @@
 
 static const struct tags_kind kinds[] = {
 	{"dhcp-options", "dhcp-options", "dopt", FAULT_INVALID_DHCP_OPTIONS_ID_NOT_FOUND},
+	{"egress-only-internet-gateway", "egress-only-internet-gateway", "eigw",
+	 FAULT_INVALID_GATEWAY_ID_NOT_FOUND},
 	{"elastic-ip", "elastic-ip", "eipalloc", FAULT_INVALID_ALLOCATION_ID_NOT_FOUND},
 	{"flow-log", "vpc-flow-log", "fl", FAULT_INVALID_FLOW_LOG_ID_NOT_FOUND},
 	{"internet-gateway", "internet-gateway", "igw",

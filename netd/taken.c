@@ -74,6 +74,8 @@ static void count_interface(const struct doc *d, int by)
 		if (public)
 			count_format(by, "p %s", public);
 	}
+	json_array_foreach (json_object_get(d->json, "Ipv6Addresses"), i, a)
+		count_format(by, "a %s %s", subnet_id, jstr_or(a, "Ipv6Address", ""));
 	count_format(by, "m %s", jstr_or(d->json, "MacAddress", ""));
 	count_format(by, "n %s %s", d->account, d->region);
 	count_device(d, by);

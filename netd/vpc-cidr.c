@@ -3,6 +3,8 @@
  * restrictions". */
 #include "vpc.h"
 
+#include "ipv6.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -130,7 +132,7 @@ static int routes_check(const struct call *c, const char *vpc_id, struct cidr ad
 
 /* ---- the two actions ---- */
 
-static int only_v4(json_t *parameters, struct fault *f)
+static int only_known(json_t *parameters, struct fault *f)
 {
 	static const char *const others[] = {"Ipv6CidrBlock",
 					     "Ipv6Pool",
@@ -140,8 +142,6 @@ static int only_v4(json_t *parameters, struct fault *f)
 					     "Ipv6NetmaskLength",
 					     "Ipv6CidrBlockNetworkBorderGroup"};
 
-	if (jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "VPCs have IPv4 only so far");
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
 		if (json_object_get(parameters, others[i]))
 			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
@@ -149,9 +149,7 @@ static int only_v4(json_t *parameters, struct fault *f)
 	return 0;
 }
 
-/* Every table of the VPC gets, or loses, the block's local route. */
-static int local_routes_change(const struct call *c, const char *vpc_id, const char *cidr,
-			       int is_added)
+int vpc_local_routes(const struct call *c, const char *vpc_id, const char *cidr, int is_added)
 {
 	store_each (c->store, "route-table", d) {
 		if (!jis(d->json, "VpcId", vpc_id))
@@ -165,7 +163,7 @@ static int local_routes_change(const struct call *c, const char *vpc_id, const c
 			r = route_append(json, cidr, "local", "CreateRouteTable");
 		for (i = json_array_size(routes); r == 0 && !is_added && i-- > 0;) {
 			route = json_array_get(routes, i);
-			if (jis(route, "DestinationCidrBlock", cidr))
+			if (jis(route, route_member(cidr), cidr))
 				json_array_remove(routes, i);
 		}
 		if (r == 0)
@@ -191,6 +189,16 @@ static int blocks_put(const struct call *c, const struct doc *vpc, json_t *json)
 	return r < 0 ? r : txn_replace(c->txn, vpc, json_incref(json));
 }
 
+static int associate_ipv6(struct call *c, const struct doc *vpc, json_t *parameters,
+			  json_t **ret_reply, struct fault *f)
+{
+	if (jstr(parameters, "CidrBlock"))
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "CidrBlock and AmazonProvidedIpv6CidrBlock may not be used "
+				 "together");
+	return ipv6_vpc_associate(c, vpc, ret_reply, f);
+}
+
 int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_reply,
 			     struct fault *f)
 {
@@ -200,7 +208,9 @@ int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_re
 	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 
 	if (r == 0)
-		r = only_v4(parameters, f);
+		r = only_known(parameters, f);
+	if (r == 0 && jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
+		return associate_ipv6(c, vpc, parameters, ret_reply, f);
 	if (r == 0)
 		r = vpc_cidr_parameter(parameters, &cidr, f);
 	if (r < 0)
@@ -219,7 +229,7 @@ int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_re
 	id_new("vpc-cidr-assoc", id);
 	if (json_array_append_new(list, vpc_cidr_association(id, text)) < 0)
 		return -ENOMEM;
-	r = local_routes_change(c, vpc->id, text, 1);
+	r = vpc_local_routes(c, vpc->id, text, 1);
 	if (r == 0)
 		r = blocks_put(c, vpc, json);
 	*ret_reply = association_reply(vpc->id, json_array_get(list, json_array_size(list) - 1),
@@ -286,21 +296,24 @@ int disassociate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret
 	const char *id = jstr_or(parameters, "AssociationId", "");
 	size_t at;
 	const struct doc *vpc = association_find(c, id, &at);
+	int r = vpc ? 0 : ipv6_vpc_disassociate(c, id, ret_reply, f);
 
+	if (!vpc && r <= 0)
+		return r;
 	if (!vpc)
 		return fault_set(f, FAULT_INVALID_VPC_CIDR_ASSOCIATION_NOT_FOUND,
 				 "The vpc CIDR block association ID '%.64s' does not exist", id);
 	OWN(json_decref) json_t *json = doc_edit(vpc);
 	json_t *list = json_object_get(json, "CidrBlockAssociationSet");
 	const json_t *association = json_array_get(list, at);
-	int r = removal_check(c, vpc, association, f);
+	r = removal_check(c, vpc, association, f);
 
 	if (r < 0)
 		return r;
 	*ret_reply = association_reply(vpc->id, association, "disassociating");
 	if (!*ret_reply)
 		return -ENOMEM;
-	r = local_routes_change(c, vpc->id, jstr(association, "CidrBlock"), 0);
+	r = vpc_local_routes(c, vpc->id, jstr(association, "CidrBlock"), 0);
 	json_array_remove(list, at);
 	return r < 0 ? r : blocks_put(c, vpc, json);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "describe.h"
+#include "ipv6.h"
 #include "peering.h"
 #include "refresh.h"
 
@@ -92,15 +93,15 @@ static json_t *vpc_json(const struct call *c, const struct vpc_birth *b,
 
 	cidr_format(b->cidr, cidr);
 	id_new("vpc-cidr-assoc", association_id);
-	return json_pack("{s:s s:s s:s s:s s:s s:s s:b s:[] s:[o] s:o s:i s:b s:b s:b s:s s:s}",
+	return json_pack("{s:s s:s s:s s:s s:s s:s s:b s:o s:[o] s:o s:i s:b s:b s:b s:s s:s}",
 			 "VpcId", b->vpc_id, "CidrBlock", cidr, "DhcpOptionsId", dhcp_options_id,
 			 "State", "available", "OwnerId", c->ctx->account, "InstanceTenancy",
 			 b->tenancy, "IsDefault", b->is_default, "Ipv6CidrBlockAssociationSet",
-			 "CidrBlockAssociationSet", vpc_cidr_association(association_id, cidr),
-			 "Tags", tags_or_none(b->tags), "_Index", index_free(c->store),
-			 "_EnableDnsSupport", 1, "_EnableDnsHostnames", b->is_default,
-			 "_EnableNetworkAddressUsageMetrics", 0, "_DefaultGroup", group_id,
-			 "_DefaultAcl", acl_id);
+			 ipv6_vpc_associations(c, b->ipv6_block), "CidrBlockAssociationSet",
+			 vpc_cidr_association(association_id, cidr), "Tags", tags_or_none(b->tags),
+			 "_Index", index_free(c->store), "_EnableDnsSupport", 1,
+			 "_EnableDnsHostnames", b->is_default, "_EnableNetworkAddressUsageMetrics",
+			 0, "_DefaultGroup", group_id, "_DefaultAcl", acl_id);
 }
 
 int vpc_make(const struct call *c, struct vpc_birth *b, struct fault *f)
@@ -112,13 +113,20 @@ int vpc_make(const struct call *c, struct vpc_birth *b, struct fault *f)
 	cidr_format(b->cidr, cidr);
 	OWN(json_decref) json_t *blocks = json_pack("[{s:s}]", "CidrBlock", cidr);
 
-	r = default_dhcp_options(c, dopt_id);
+	r = blocks ? 0 : -ENOMEM;
+	if (r == 0 && b->ipv6_block[0])
+		r = json_array_append_new(blocks,
+					  json_pack("{s:s}", "Ipv6CidrBlock", b->ipv6_block)) < 0
+			    ? -ENOMEM
+			    : 0;
+	if (r == 0)
+		r = default_dhcp_options(c, dopt_id);
 	if (r == 0)
 		r = route_table_make(c, b->vpc_id, blocks, 1, NULL, b->main_table_id);
 	if (r == 0)
-		r = acl_make_default(c, b->vpc_id, acl_id);
+		r = acl_make_default(c, b->vpc_id, !!b->ipv6_block[0], acl_id);
 	if (r == 0)
-		r = group_make_default(c, b->vpc_id, group_id, f);
+		r = group_make_default(c, b->vpc_id, !!b->ipv6_block[0], group_id, f);
 	if (r == 0)
 		r = put_new(c, &kind_vpc, b->vpc_id, vpc_json(c, b, dopt_id, group_id, acl_id));
 	if (r == 0)
@@ -149,7 +157,9 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "The tenancy value of host is not supported for VPCs");
 	if (jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "VPCs have IPv4 only so far");
+		r = ipv6_block_new(c, b.ipv6_block, f);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
 		if (json_object_get(parameters, unsupported[i]))
 			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",

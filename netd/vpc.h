@@ -10,6 +10,8 @@
 int vpc_cidr_parameter(json_t *parameters, struct cidr *ret_cidr, struct fault *f);
 /* A row of CidrBlockAssociationSet; a new reference. */
 json_t *vpc_cidr_association(const char *id, const char *cidr);
+/* Every table of the VPC gets, or loses, the local route of the block (of either family). */
+int vpc_local_routes(const struct call *c, const char *vpc_id, const char *cidr, int is_added);
 /* A VPC that has the one block may not be given the other. */
 int vpc_cidr_is_restricted(struct cidr has, struct cidr added);
 /* One block of the VPC holds all of `inner`. */

@@ -178,6 +178,8 @@ class Guest:
         attached = netd.ec2("AttachNetworkInterface", NetworkInterfaceId=self.eni, InstanceId=self.instance, DeviceIndex=0)
         self.mtu = attached["_Mtu"]
         sh(f"ip netns add {self.name} && ip -n {self.name} link set lo up")
+        # Its link-local address and its router at once, not after seconds.
+        self.sh("sysctl -qw net.ipv6.conf.default.dad_transmits=0 net.ipv6.conf.default.router_solicitation_delay=0")
         self.pump = subprocess.Popen(
             [BUILD / "tests/net/tap-pump", self.tap, self.name, self.mac, str(self.mtu)], stdout=subprocess.PIPE
         )

@@ -1,0 +1,240 @@
+/* IPv6 addresses of interfaces. Source: EC2 API reference, AssignIpv6Addresses,
+ * UnassignIpv6Addresses. */
+#include "ipv6.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "refresh.h"
+#include "taken.h"
+
+/* As in IPv4, a subnet's first four addresses and its last one are AWS's. */
+#define RESERVED_FIRST 4
+
+static int is_reserved(struct cidr6 subnet, struct in6_addr address)
+{
+	static const uint8_t last[8] = {255, 255, 255, 255, 255, 255, 255, 255};
+	static const uint8_t none[7];
+
+	(void)subnet; /* always a /64: what counts is the second half */
+	return memcmp(address.s6_addr + 8, last, 8) == 0 ||
+	       (memcmp(address.s6_addr + 8, none, 7) == 0 && address.s6_addr[15] < RESERVED_FIRST);
+}
+
+static int is_taken(const char *subnet_id, const char *text, const json_t *also)
+{
+	const json_t *a;
+	size_t i;
+
+	json_array_foreach (also, i, a)
+		if (jis(a, "Ipv6Address", text))
+			return 1;
+	return taken_private(subnet_id, text);
+}
+
+static int add(json_t *addresses, const char *text)
+{
+	return json_array_append_new(addresses, json_pack("{s:s s:b}", "Ipv6Address", text,
+							  "IsPrimaryIpv6", 0)) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
+static int take_named(const json_t *subnet, struct cidr6 block, const char *text, json_t *addresses,
+		      struct fault *f)
+{
+	char canonical[INET6_ADDRSTRLEN];
+	struct in6_addr address;
+
+	if (!text || inet_pton(AF_INET6, text, &address) != 1)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%.64s) for parameter ipv6Address is invalid. Invalid "
+				 "IPv6 address.",
+				 text ? text : "null");
+	if (!cidr6_has(block, address) || is_reserved(block, address))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Address does not fall within the subnet's address range");
+	inet_ntop(AF_INET6, &address, canonical, sizeof canonical);
+	if (is_taken(jstr_or(subnet, "SubnetId", ""), canonical, addresses))
+		return fault_set(f, FAULT_INVALID_IP_ADDRESS_IN_USE, "Address %s is in use.",
+				 canonical);
+	return add(addresses, canonical);
+}
+
+/* Of 2^64 there is always one. */
+static int take_any(const json_t *subnet, struct cidr6 block, json_t *addresses)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr address;
+
+	do {
+		address = cidr6_first(block);
+		(void)!getrandom(address.s6_addr + 8, 8, 0); /* cannot fail for so few bytes */
+		inet_ntop(AF_INET6, &address, text, sizeof text);
+	} while (is_reserved(block, address) ||
+		 is_taken(jstr_or(subnet, "SubnetId", ""), text, addresses));
+	return add(addresses, text);
+}
+
+int ipv6_addresses_take(const json_t *subnet, const json_t *parameters, const json_t *has,
+			int is_birth, json_t **ret_addresses, struct fault *f)
+{
+	json_t *named = json_object_get(parameters, "Ipv6Addresses"), *a;
+	int64_t n = jint(parameters, "Ipv6AddressCount", 0);
+	OWN(json_decref) json_t *addresses = json_array();
+	struct cidr6 block;
+	size_t i;
+	int r = 0;
+
+	if (json_object_get(parameters, "Ipv6AddressCount") && named)
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "Ipv6Addresses and Ipv6AddressCount may not be used together");
+	if (n < 0 || n > LIMIT_ADDRESSES_PER_INTERFACE ||
+	    (size_t)n + json_array_size(named) + json_array_size(has) >
+		    LIMIT_ADDRESSES_PER_INTERFACE)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Too many IPv6 addresses for one interface");
+	if (is_birth && !named && !json_object_get(parameters, "Ipv6AddressCount"))
+		n = jbool(subnet, "AssignIpv6AddressOnCreation", 0);
+	if ((n || json_array_size(named)) && ipv6_block_of(subnet, &block) < 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "The subnet %s has no IPv6 CIDR block",
+				 jstr_or(subnet, "SubnetId", ""));
+	json_array_foreach (named, i, a)
+		if (r == 0)
+			r = take_named(subnet, block,
+				       json_is_string(a) ? json_string_value(a)
+							 : jstr(a, "Ipv6Address"),
+				       addresses, f);
+	for (; r == 0 && n > 0; n--)
+		r = take_any(subnet, block, addresses);
+	if (r < 0)
+		return r;
+	*ret_addresses = give(addresses);
+	return 0;
+}
+
+/* ---- of an interface that is there ---- */
+
+/* What packets feel is felt when the answer is sent. */
+static int commit(const struct call *c, const struct doc *d, json_t *json)
+{
+	char id[ID_MAX];
+	int r = refresh_mark(json);
+
+	snprintf(id, sizeof id, "%s", d->id);
+	if (r == 0)
+		r = txn_replace(c->txn, d, json_incref(json));
+	if (r == 0)
+		r = call_apply(c, jstr_or(json, "VpcId", ""));
+	if (r == 0)
+		refresh_start(c->store, id);
+	return r;
+}
+
+static json_t *texts_of(const json_t *addresses)
+{
+	OWN(json_decref) json_t *texts = json_array();
+	const json_t *a;
+	size_t i;
+
+	json_array_foreach (addresses, i, a)
+		if (json_array_append(texts, json_object_get(a, "Ipv6Address")) < 0)
+			return NULL;
+	return give(texts);
+}
+
+static int prefixes_check(const json_t *parameters, struct fault *f)
+{
+	if (json_object_get(parameters, "Ipv6Prefixes") ||
+	    json_object_get(parameters, "Ipv6PrefixCount"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Interfaces have IPv6 addresses, not prefixes");
+	return 0;
+}
+
+int assign_ipv6_addresses(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	OWN(json_decref) json_t *added = NULL;
+	const struct doc *d, *subnet;
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
+
+	if (r == 0)
+		r = prefixes_check(parameters, f);
+	if (r == 0)
+		r = kind_get(c, &kind_subnet, "SubnetId", jstr(d->json, "SubnetId"), &subnet, f);
+	if (r < 0)
+		return r;
+	if (!json_object_get(parameters, "Ipv6Addresses") &&
+	    jint(parameters, "Ipv6AddressCount", 0) < 1)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter ipv6Addresses or "
+				 "ipv6AddressCount");
+	r = ipv6_addresses_take(subnet->json, parameters, json_object_get(d->json, "Ipv6Addresses"),
+				0, &added, f);
+	if (r < 0)
+		return r;
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	r = json ? jarray_extend_all(json_object_get(json, "Ipv6Addresses"), added) : -ENOMEM;
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:s s:o}", "NetworkInterfaceId", d->id, "AssignedIpv6Addresses",
+			       texts_of(added));
+	return *ret_reply ? commit(c, d, json) : -ENOMEM;
+}
+
+/* Takes one address out of the list; in any text. */
+static int take_out(json_t *addresses, const char *interface_id, const char *text, json_t *removed,
+		    struct fault *f)
+{
+	char canonical[INET6_ADDRSTRLEN] = "";
+	struct in6_addr address;
+	json_t *a;
+	size_t i;
+
+	if (text && inet_pton(AF_INET6, text, &address) == 1)
+		inet_ntop(AF_INET6, &address, canonical, sizeof canonical);
+	json_array_foreach (addresses, i, a)
+		if (jis(a, "Ipv6Address", canonical)) {
+			if (json_array_append(removed, a) < 0)
+				return -ENOMEM;
+			json_array_remove(addresses, i);
+			return 0;
+		}
+	return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+			 "Some of the specified addresses are not assigned to interface %s",
+			 interface_id);
+}
+
+int unassign_ipv6_addresses(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	json_t *named = json_object_get(parameters, "Ipv6Addresses"), *text;
+	OWN(json_decref) json_t *removed = json_array();
+	const struct doc *d;
+	size_t i;
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
+				   f);
+
+	if (r == 0)
+		r = prefixes_check(parameters, f);
+	if (r < 0)
+		return r;
+	if (!json_array_size(named))
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter ipv6Addresses");
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	json_array_foreach (named, i, text)
+		if (r == 0)
+			r = take_out(json_object_get(json, "Ipv6Addresses"), d->id,
+				     json_string_value(text), removed, f);
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:s s:o}", "NetworkInterfaceId", d->id, "UnassignedIpv6Addresses",
+			       texts_of(removed));
+	return *ret_reply ? commit(c, d, json) : -ENOMEM;
+}

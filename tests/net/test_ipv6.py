@@ -1,0 +1,420 @@
+"""IPv6 in VPCs: what the API promises, and that packets say so."""
+
+import contextlib
+import ipaddress
+import os
+import re
+import socket
+
+import pytest
+from lab import Refused, eventually, from_group, inside, ours, refused, router, sh
+
+ALL_6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+TCP_80_6 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+OUTSIDE = "2001:db8:1::1"
+
+
+class Six:
+    """A VPC with IPv6, two subnets of it, and guests in them."""
+
+    def __init__(self, netd, guests):
+        self.netd, self.guests = netd, guests
+        self.vpc = netd.ec2("CreateVpc", CidrBlock="10.30.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+        self.id = self.vpc["VpcId"]
+        self.block = ipaddress.ip_network(self.vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"])
+        self.blocks = list(self.block.subnets(new_prefix=64))
+        self.subnets = [
+            netd.ec2("CreateSubnet", VpcId=self.id, CidrBlock=f"10.30.{i}.0/24", Ipv6CidrBlock=str(self.blocks[i]))["Subnet"]["SubnetId"]
+            for i in (1, 2)
+        ]
+        filters = [{"Name": "vpc-id", "Values": [self.id]}]
+        self.table = netd.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+        self.acl = netd.ec2("DescribeNetworkAcls", Filters=filters)["NetworkAcls"][0]["NetworkAclId"]
+        self.made, self.guests_made = [], []
+
+    def guest(self, subnet=0, ask=True, **more):
+        more.setdefault("Ipv6AddressCount", 1)
+        guest = self.guests(public=False, SubnetId=self.subnets[subnet], **more)
+        self.guests_made.append(guest)
+        eni = self.netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[guest.eni])["NetworkInterfaces"][0]
+        guest.six = [a["Ipv6Address"] for a in eni["Ipv6Addresses"]]
+        if ask:
+            configure(guest)
+        return guest
+
+    def group(self, *permissions):
+        name = f"six-{os.urandom(4).hex()}"
+        group_id = self.netd.ec2("CreateSecurityGroup", GroupName=name, Description="of a test", VpcId=self.id)["GroupId"]
+        if permissions:
+            self.netd.ec2("AuthorizeSecurityGroupIngress", GroupId=group_id, IpPermissions=list(permissions))
+        self.made.append(group_id)
+        return group_id
+
+    def end(self):
+        for subnet in self.subnets:
+            self.netd.ec2("DeleteSubnet", SubnetId=subnet)
+        for group_id in self.made:
+            self.netd.ec2("DeleteSecurityGroup", GroupId=group_id)
+        self.netd.ec2("DeleteVpc", VpcId=self.id)
+
+
+@pytest.fixture
+def six(netd, guests):
+    made = Six(netd, guests)
+    yield made
+    for guest in made.guests_made:
+        try:
+            guest.delete()
+        except Refused:
+            pass  # the test did
+    made.end()
+
+
+def default_route(guest):
+    return re.search(r"default via (\S+) dev eth0 proto ra", guest.sh("ip -6 route show default"))
+
+
+def solicit(guest, kind=1, options=b"", wait=1):
+    """One DHCPv6 exchange: the answer's type and its options as a list of (code, value), or None."""
+    identifier = b"\0\1\0\x0a" + b"\0\3\0\1" + bytes.fromhex(guest.mac.replace(":", ""))
+    message = bytes([kind]) + b"abc" + identifier + options
+    with inside(guest.name):
+        s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        index = socket.if_nametoindex("eth0")
+    with s:
+        s.bind(("::", 546))
+        for _ in range(5):
+            s.settimeout(wait)
+            s.sendto(message, ("ff02::1:2", 547, 0, index))
+            try:
+                answer = s.recv(2000)
+                break
+            except TimeoutError:
+                continue
+        else:
+            return None
+    assert answer[1:4] == b"abc"
+    return answer[0], parse(answer[4:])
+
+
+def parse(rest):
+    found = []
+    while rest:
+        code, n = int.from_bytes(rest[:2], "big"), int.from_bytes(rest[2:4], "big")
+        found.append((code, rest[4 : 4 + n]))
+        rest = rest[4 + n :]
+    return found
+
+
+def association(address=None):
+    inner = b"\0\5\0\x18" + socket.inet_pton(socket.AF_INET6, address) + bytes(8) if address else b""
+    return b"\0\3" + (12 + len(inner)).to_bytes(2, "big") + b"\0\0\0\1" + bytes(8) + inner
+
+
+def lease(guest):
+    """The addresses that DHCPv6 gives, by rapid commit; and what else was said."""
+    eventually(lambda: re.search(r"inet6 fe80\S+ scope link (?!tentative)", guest.sh("ip -6 addr show dev eth0")))
+    kind, options = solicit(guest, options=association() + b"\0\x0e\0\0")
+    assert kind == 7
+    said = dict(options)
+    return [socket.inet_ntop(socket.AF_INET6, v[:16]) for c, v in parse(said[3][12:]) if c == 5], said
+
+
+def configure(guest, dad=False):
+    """As a guest does: the router and the subnet by its advertisement, the addresses by DHCPv6."""
+    eventually(lambda: default_route(guest))
+    addresses, _ = lease(guest)
+    assert addresses == guest.six
+    guest.sh("sysctl -qw net.ipv6.conf.eth0.dad_transmits=" + ("1" if dad else "0"))
+    for address in addresses:
+        guest.sh(f"ip -6 addr add {address}/128 dev eth0")
+    eventually(lambda: "tentative" not in guest.sh("ip -6 addr show dev eth0"))
+    assert "dadfailed" not in guest.sh("ip -6 addr show dev eth0")
+
+
+def listen(guest, port=80):
+    with inside(guest.name):
+        s = socket.socket(socket.AF_INET6)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("::", port))
+    s.listen()
+    s.settimeout(5)
+    return s
+
+
+def can_connect(guest, to, port=80):
+    with inside(guest.name):
+        s = socket.socket(socket.AF_INET6)
+    with s:
+        s.settimeout(0.7)
+        return s.connect_ex((to, port)) == 0
+
+
+@pytest.fixture
+def outside():
+    """An address beyond the host, as far as this host can tell."""
+    sh(f"ip -6 addr add {OUTSIDE}/128 dev lo nodad")
+    yield OUTSIDE
+    sh(f"ip -6 addr del {OUTSIDE}/128 dev lo")
+
+
+# ---- inside ----
+
+
+def test_a_guest_learns_its_router_and_its_addresses(six):
+    guest = six.guest(Ipv6AddressCount=2, ask=False)
+    assert eventually(lambda: default_route(guest))[1] == "fe80::1"
+    assert str(six.blocks[1]) in guest.sh("ip -6 route show dev eth0")
+    addresses, said = lease(guest)
+    assert addresses == guest.six and len(addresses) == 2
+    assert said[23] == socket.inet_pton(socket.AF_INET6, "fd00:ec2::253")
+    assert said[24] == b"\3ec2\10internal\0"
+    assert guest.sh("ip -6 addr show dev eth0").count("inet6") == 1, "no address of its own making"
+    configure(guest, dad=True)
+    kind, options = solicit(guest, 4, association("2001:db8::7"))
+    assert kind == 7 and dict(options)[13][:2] == b"\0\4", "not on this link"
+    assert six.netd.reconcile() == 0
+
+
+def test_members_of_a_group_reach_one_another_within_and_across_subnets(six):
+    friends = six.group()
+    six.netd.ec2("AuthorizeSecurityGroupIngress", GroupId=friends, IpPermissions=[from_group(friends)])
+    one, two, three = (six.guest(subnet, groups=[friends]) for subnet in (0, 0, 1))
+    stranger = six.guest(groups=[six.group()])
+    with listen(two), listen(three), listen(stranger):
+        assert can_connect(one, two.six[0]) and can_connect(one, three.six[0])
+        assert can_connect(three, one.six[0]) is False, "nobody listens there"
+        assert not can_connect(one, stranger.six[0]) and not can_connect(stranger, two.six[0])
+    assert two.ping(one.six[0]) == 1 and three.ping(one.six[0]) == 1
+    assert stranger.ping(one.six[0]) == 0
+    assert one.ping(two.six[0], 1, 1, "-M do -s 8900") == 1
+
+
+def test_a_group_lets_in_what_it_allows_by_address(six):
+    web, other = six.guest(groups=[six.group(TCP_80_6)]), six.guest(1, groups=[six.group()])
+    with listen(web, 80), listen(web, 81), listen(other):
+        assert can_connect(other, web.six[0], 80)
+        assert not can_connect(other, web.six[0], 81)
+        assert not can_connect(web, other.six[0])
+    assert other.ping(web.six[0]) == 0
+
+
+def test_an_acl_denies_between_subnets(six):
+    one, two = six.guest(), six.guest(1)
+    entry = {"NetworkAclId": six.acl, "RuleNumber": 90, "Egress": False, "Ipv6CidrBlock": str(six.blocks[2])}
+    assert two.ping(one.six[0]) == 1
+    six.netd.ec2("CreateNetworkAclEntry", Protocol="58", RuleAction="deny", IcmpTypeCode={"Type": 128, "Code": -1}, **entry)
+    assert two.ping(one.six[0]) == 0
+    with listen(one):
+        assert can_connect(two, one.six[0])
+    six.netd.ec2("DeleteNetworkAclEntry", NetworkAclId=six.acl, RuleNumber=90, Egress=False)
+    assert two.ping(one.six[0]) == 1
+
+
+def test_addresses_come_and_go_under_a_running_guest(six):
+    guest, other = six.guest(Ipv6AddressCount=0, ask=False), six.guest()
+    assert guest.six == []
+    wanted = str(six.blocks[1][0x1234])
+    assigned = six.netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6Addresses=[wanted])
+    assert assigned["AssignedIpv6Addresses"] == [wanted]
+    guest.six = [wanted]
+    configure(guest)
+    assert other.ping(wanted) == 1
+    refused("InvalidIPAddress.InUse", six.netd.ec2, "AssignIpv6Addresses", NetworkInterfaceId=other.eni, Ipv6Addresses=[wanted])
+    six.netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6Addresses=[wanted])
+    assert other.ping(wanted) == 0 and guest.ping(other.six[0]) == 0
+    refused("InvalidParameterValue", six.netd.ec2, "UnassignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6Addresses=[wanted])
+
+
+def test_metadata_address_is_not_reached_without_asking_for_it(six):
+    guest = six.guest()
+    assert not can_connect(guest, "fd00:ec2::254", 80)
+
+
+# ---- liars ----
+
+
+def test_a_source_that_is_not_the_guests_is_dropped(six):
+    liar, victim, other = (six.guest(groups=[six.group(ALL_6)]) for _ in range(3))
+    with inside(victim.name):
+        heard = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD))
+    free = str(six.blocks[1][0x77])
+    for lie in (other.six[0], free, str(six.blocks[2][0x77]), "2001:db8::1"):
+        liar.sh(f"ip -6 addr add {lie}/128 dev eth0 nodad")
+        assert liar.ping(victim.six[0], 1, 1, f"-I {lie}") == 0
+    link_local = re.search(r"inet6 (fe80\S+)/64", liar.sh("ip -6 addr show dev eth0"))[1]
+    assert liar.ping(victim.six[0], 1, 1, f"-I {link_local}%eth0") == 0
+    assert liar.ping(victim.six[0], 1, 1, f"-I {liar.six[0]}") == 1
+    heard.setblocking(False)
+    sources = []
+    with contextlib.suppress(BlockingIOError), heard:
+        while packet := heard.recv(2000):
+            if packet[6] == 58 and packet[40] == 128:
+                sources.append(socket.inet_ntop(socket.AF_INET6, packet[8:24]))
+    assert sources == [liar.six[0]]
+
+
+def test_claims_of_neighbours_change_nothing(six):
+    liar, victim, other = (six.guest(groups=[six.group(ALL_6)]) for _ in range(3))
+    assert other.ping(victim.six[0]) == 1
+    liar.sh(f"ip -6 addr add {victim.six[0]}/128 dev eth0 nodad")
+    liar.sh("sysctl -qw net.ipv6.conf.eth0.ndisc_notify=1")
+    liar.sh("ip link set eth0 down && ip link set eth0 up", check=False)
+    liar.sh(f"ip -6 neigh replace fe80::1 lladdr 02:67:75:00:00:01 dev eth0 nud permanent")
+    assert other.ping(victim.six[0], 3) == 3
+    assert victim.mac in sh(f"ip -n {router(six.id)} -6 neigh show {victim.six[0]}")
+
+
+def test_a_vpc_without_ipv6_hears_nothing(guests):
+    guest = guests()
+    sent = guest.sh("sysctl -n net.ipv6.conf.eth0.router_solicitations")
+    assert int(sent) != 0
+    eventually(lambda: re.search(r"inet6 fe80\S+ scope link (?!tentative)", guest.sh("ip -6 addr show dev eth0")))
+    assert solicit(guest, options=association(), wait=0.3) is None
+    assert not default_route(guest)
+    assert guest.ping("fe80::1%eth0") == 0
+    assert sh(f"ip -n {router(guest.vpc)} -6 addr") == ""
+    assert "gureum" not in sh("ip6tables-nft-save")
+
+
+# ---- outside ----
+
+
+def test_the_internet_gateway_leads_both_ways(six, outside):
+    gateway = six.netd.ec2("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    six.netd.ec2("AttachInternetGateway", InternetGatewayId=gateway, VpcId=six.id)
+    guest, shut = six.guest(groups=[six.group(TCP_80_6)]), six.guest(groups=[six.group()])
+    assert guest.ping(outside) == 0, "no route yet"
+    six.netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", GatewayId=gateway)
+    assert guest.ping(outside) == 1
+    with listen(guest), listen(shut):
+        with socket.socket(socket.AF_INET6) as s:
+            s.settimeout(2)
+            s.connect((guest.six[0], 80))
+        with socket.socket(socket.AF_INET6) as s:
+            s.settimeout(0.7)
+            assert s.connect_ex((shut.six[0], 80)) != 0
+    assert any(str(six.block) in line for line in sh("ip -6 route show proto 103").splitlines())
+    six.netd.ec2("DeleteRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0")
+    assert guest.ping(outside) == 0
+    six.netd.ec2("DetachInternetGateway", InternetGatewayId=gateway, VpcId=six.id)
+    six.netd.ec2("DeleteInternetGateway", InternetGatewayId=gateway)
+
+
+def test_an_egress_only_gateway_lets_out_and_not_in(six, outside):
+    made = six.netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)["EgressOnlyInternetGateway"]
+    assert made["Attachments"] == [{"State": "attached", "VpcId": six.id}]
+    gateway = made["EgressOnlyInternetGatewayId"]
+    six.netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
+    guest = six.guest(groups=[six.group(ALL_6)])
+    assert guest.ping(outside) == 1
+    with listen(guest), socket.socket(socket.AF_INET6) as s:
+        s.settimeout(0.7)
+        assert s.connect_ex((guest.six[0], 80)) != 0
+    refused("DependencyViolation", six.netd.ec2, "DeleteVpc", VpcId=six.id)
+    six.netd.ec2("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+    assert guest.ping(outside) == 0
+    table = six.netd.ec2("DescribeRouteTables", RouteTableIds=[six.table])["RouteTables"][0]
+    assert [r["State"] for r in table["Routes"] if r.get("EgressOnlyInternetGatewayId")] == ["blackhole"]
+
+
+def test_traffic_to_the_uplink_is_masqueraded(six):
+    sh("ip link add up6 type veth peer name far6 && ip netns add far6 && ip link set far6 netns far6")
+    try:
+        sh("ip -6 addr add 2001:db8:2::1/64 dev up6 nodad && ip link set up6 up && ip -6 route add default via 2001:db8:2::2 dev up6")
+        sh("ip -n far6 -6 addr add 2001:db8:2::2/64 dev far6 nodad && ip -n far6 link set far6 up")
+        gateway = six.netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)["EgressOnlyInternetGateway"]
+        gateway = gateway["EgressOnlyInternetGatewayId"]
+        six.netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
+        guest = six.guest()
+        assert guest.ping("2001:db8:2::2") == 1, "the far end knows no way to the guest's own address"
+        six.netd.ec2("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+    finally:
+        sh("ip link del up6; ip netns del far6", check=False)
+
+
+# ---- what the API says ----
+
+
+def test_blocks_are_given_and_taken_back(netd, vpc):
+    vpc_id = vpc()
+    assert netd.ec2("DescribeVpcs", VpcIds=[vpc_id])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"] == []
+    added = netd.ec2("AssociateVpcCidrBlock", VpcId=vpc_id, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    assert added["Ipv6CidrBlockState"]["State"] == "associating" and added["Ipv6Pool"] == "Amazon"
+    block = ipaddress.ip_network(added["Ipv6CidrBlock"])
+    assert block.prefixlen == 56 and block.subnet_of(ipaddress.ip_network("fc00::/7"))
+    refused("CidrLimitExceeded", netd.ec2, "AssociateVpcCidrBlock", VpcId=vpc_id, AmazonProvidedIpv6CidrBlock=True)
+    filters = [{"Name": "ipv6-cidr-block-association.ipv6-cidr-block", "Values": [str(block)]}]
+    assert [v["VpcId"] for v in netd.ec2("DescribeVpcs", Filters=filters)["Vpcs"]] == [vpc_id]
+    of_vpc = [{"Name": "vpc-id", "Values": [vpc_id]}]
+    (table,) = netd.ec2("DescribeRouteTables", Filters=of_vpc)["RouteTables"]
+    assert {"DestinationIpv6CidrBlock": str(block), "GatewayId": "local"}.items() <= table["Routes"][1].items()
+    (acl,) = netd.ec2("DescribeNetworkAcls", Filters=of_vpc)["NetworkAcls"]
+    six = [(e["Egress"], e["RuleNumber"], e["RuleAction"]) for e in acl["Entries"] if e.get("Ipv6CidrBlock") == "::/0"]
+    assert sorted(six) == [(False, 101, "allow"), (False, 32768, "deny"), (True, 101, "allow"), (True, 32768, "deny")]
+
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
+    one, two = list(block.subnets(new_prefix=64))[:2]
+    refused("InvalidParameterValue", netd.ec2, "ModifySubnetAttribute", SubnetId=subnet, AssignIpv6AddressOnCreation={"Value": True})
+    refused("InvalidParameterValue", netd.ec2, "CreateNetworkInterface", SubnetId=subnet, Ipv6AddressCount=1)
+    for wrong in (str(block), "2001:db8::/64", f"{one.network_address}/65"):
+        refused("InvalidSubnet.Range", netd.ec2, "AssociateSubnetCidrBlock", SubnetId=subnet, Ipv6CidrBlock=wrong)
+    got = netd.ec2("AssociateSubnetCidrBlock", SubnetId=subnet, Ipv6CidrBlock=str(one))["Ipv6CidrBlockAssociation"]
+    refused("CidrLimitExceeded", netd.ec2, "AssociateSubnetCidrBlock", SubnetId=subnet, Ipv6CidrBlock=str(two))
+    clash = {"VpcId": vpc_id, "CidrBlock": "10.20.2.0/24", "Ipv6CidrBlock": str(one)}
+    refused("InvalidSubnet.Conflict", netd.ec2, "CreateSubnet", **clash)
+    refused("InvalidCidrBlock.InUse", netd.ec2, "DisassociateVpcCidrBlock", AssociationId=added["AssociationId"])
+
+    netd.ec2("ModifySubnetAttribute", SubnetId=subnet, AssignIpv6AddressOnCreation={"Value": True})
+    eni = netd.ec2("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]
+    assert ipaddress.ip_address(eni["Ipv6Addresses"][0]["Ipv6Address"]) in one
+    refused("InvalidCidrBlock.InUse", netd.ec2, "DisassociateSubnetCidrBlock", AssociationId=got["AssociationId"])
+    netd.ec2("ModifySubnetAttribute", SubnetId=subnet, AssignIpv6AddressOnCreation={"Value": False})
+    refused("InvalidCidrBlock.InUse", netd.ec2, "DisassociateSubnetCidrBlock", AssociationId=got["AssociationId"])
+    netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni["NetworkInterfaceId"])
+    netd.ec2("DisassociateSubnetCidrBlock", AssociationId=got["AssociationId"])
+    refused("InvalidSubnetCidrBlockAssociationID.NotFound", netd.ec2, "DisassociateSubnetCidrBlock", AssociationId=got["AssociationId"])
+    refused("InvalidSubnetCidrBlockAssociationId.Malformed", netd.ec2, "DisassociateSubnetCidrBlock", AssociationId="")
+    gone = netd.ec2("DisassociateVpcCidrBlock", AssociationId=added["AssociationId"])["Ipv6CidrBlockAssociation"]
+    assert gone["Ipv6CidrBlockState"]["State"] == "disassociating"
+    (table,) = netd.ec2("DescribeRouteTables", Filters=of_vpc)["RouteTables"]
+    assert len(table["Routes"]) == 1
+
+
+def test_routes_say_their_family(six):
+    table = {"RouteTableId": six.table}
+    refused("MissingParameter", six.netd.ec2, "CreateRoute", GatewayId="igw-00000000000000001", **table)
+    refused("InvalidParameterValue", six.netd.ec2, "CreateRoute", DestinationIpv6CidrBlock="::/129", GatewayId="igw-00000000000000001", **table)
+    gateway = six.netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)["EgressOnlyInternetGateway"]
+    gateway = gateway["EgressOnlyInternetGatewayId"]
+    refused("EgressOnlyInternetGatewayLimitExceeded", six.netd.ec2, "CreateEgressOnlyInternetGateway", VpcId=six.id)
+    to = {"EgressOnlyInternetGatewayId": gateway, **table}
+    refused("InvalidParameterCombination", six.netd.ec2, "CreateRoute", DestinationCidrBlock="0.0.0.0/0", **to)
+    six.netd.ec2("CreateRoute", DestinationIpv6CidrBlock="2001:DB8::1/32", **to)
+    refused("RouteAlreadyExists", six.netd.ec2, "CreateRoute", DestinationIpv6CidrBlock="2001:db8::/32", **to)
+    refused("InvalidParameterValue", six.netd.ec2, "CreateRoute", DestinationIpv6CidrBlock=str(six.blocks[1]), **to)
+    refused("InvalidParameterValue", six.netd.ec2, "DeleteRoute", DestinationIpv6CidrBlock=str(six.block), **table)
+    six.netd.ec2("DeleteRoute", DestinationIpv6CidrBlock="2001:db8::/32", **table)
+    assert six.netd.ec2("DescribeEgressOnlyInternetGateways", EgressOnlyInternetGatewayIds=[gateway])["EgressOnlyInternetGateways"]
+    six.netd.ec2("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+    refused("InvalidGatewayID.NotFound", six.netd.ec2, "DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+
+
+def test_what_is_broken_by_hand_is_mended_and_the_end_leaves_nothing(six, outside):
+    gateway = six.netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)["EgressOnlyInternetGateway"]
+    gateway = gateway["EgressOnlyInternetGatewayId"]
+    six.netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
+    one, two = six.guest(), six.guest()
+    inside_router = f"ip netns exec {router(six.id)}"
+    sh(f"{inside_router} ip6tables-nft -F; {inside_router} ip -6 route flush table 1000; {inside_router} ip -6 rule del pref 100")
+    eventually(lambda: one.ping(two.six[0]) and two.ping(outside))
+    assert six.netd.reconcile() == 0
+    six.netd.kill()
+    assert one.ping(two.six[0]) == 1
+    six.netd.start()
+    assert six.netd.reconcile() == 0
+    assert one.ping(two.six[0]) == 1
+    six.netd.ec2("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+    one.delete(), two.delete()
+    assert not [line for line in ours() if str(six.block) in line]
+    assert "gureum" not in sh("ip6tables-nft-save")
