@@ -266,7 +266,18 @@ static void finding(json_t *list, const char *check, int is_ok, const char *good
 			  is_ok ? good : bad)); /* a finding that memory lacks for is left out */
 }
 
-json_t *host_doctor(const struct host_settings *s, const struct netns *host)
+/* By its links, or by the setting that is its owner's. */
+static int forwards_ipv6(void)
+{
+	OWN(fd_close) int fd = open("/proc/sys/net/ipv6/conf/all/forwarding", O_RDONLY | O_CLOEXEC);
+	char value = '0';
+
+	if (access("/proc/sys/net/ipv6/conf/all/force_forwarding", F_OK) == 0)
+		return 1;
+	return fd >= 0 && read(fd, &value, 1) == 1 && value != '0';
+}
+
+json_t *host_doctor(const struct host_settings *s, const struct netns *host, int has_ipv6)
 {
 	json_t *list = json_array();
 	char uplink[16] = "", text[128];
@@ -283,6 +294,11 @@ json_t *host_doctor(const struct host_settings *s, const struct netns *host)
 		"bridged frames do not pass the host's iptables",
 		"net.bridge.bridge-nf-call-iptables is 1: the host's firewall sees and may drop "
 		"what guests send within a VPC; set it to 0 or unload br_netfilter");
+	if (has_ipv6)
+		finding(list, "ipv6-forwarding", forwards_ipv6(),
+			"VPCs with IPv6 reach the outside",
+			"VPCs with IPv6 do not reach the outside: this kernel (older than 6.17) "
+			"forwards IPv6 for all links or none; set net.ipv6.conf.all.forwarding=1");
 	finding(list, "tun", access("/dev/net/tun", R_OK | W_OK) == 0, "taps can be made",
 		"/dev/net/tun cannot be opened: guests get no network");
 	return list;

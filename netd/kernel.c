@@ -734,9 +734,12 @@ int kernel_doctor(json_t **ret_checks)
 	OWN(netns_free) struct netns *host = NULL;
 	int r = netns_start(
 		&host); /* a hold of its own: the other is a worker's while a pass runs */
+	int has_ipv6 = 0;
 
 	if (r < 0)
 		return r;
-	*ret_checks = host_doctor(&k.pass.settings, host);
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		has_ipv6 |= k.vpcs[i]->router.plan && k.vpcs[i]->router.plan->has_ipv6;
+	*ret_checks = host_doctor(&k.pass.settings, host, has_ipv6);
 	return *ret_checks ? 0 : -ENOMEM;
 }
