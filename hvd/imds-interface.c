@@ -131,7 +131,8 @@ static int has_associations(const struct imds_place *p)
 	return association_at(p->interface, 0, &public, &private) == 0;
 }
 
-static int subnet_cidr(const struct imds_place *p, char **ret_text)
+/* NULL: not known, or younger than what is known. */
+static const json_t *subnet_of(const struct imds_place *p)
 {
 	size_t i;
 	json_t *subnet;
@@ -139,8 +140,38 @@ static int subnet_cidr(const struct imds_place *p, char **ret_text)
 	json_array_foreach (p->view->subnets, i, subnet)
 		if (strcmp(jstr_or(subnet, "SubnetId", ""),
 			   jstr_or(p->interface, "SubnetId", "?")) == 0)
-			return imds_text(jstr(subnet, "CidrBlock"), ret_text);
-	return -EAGAIN; /* not known, or younger than what is known */
+			return subnet;
+	return NULL;
+}
+
+static int subnet_cidr(const struct imds_place *p, char **ret_text)
+{
+	const json_t *subnet = subnet_of(p);
+
+	return subnet ? imds_text(jstr(subnet, "CidrBlock"), ret_text) : -EAGAIN;
+}
+
+/* Where there is no IPv6 these are not there. */
+static int ipv6s(const struct imds_place *p, char **ret_text)
+{
+	return imds_lines(json_object_get(p->interface, "Ipv6Addresses"), "Ipv6Address", ret_text);
+}
+
+static int subnet_ipv6_cidrs(const struct imds_place *p, char **ret_text)
+{
+	const json_t *subnet = subnet_of(p);
+
+	return subnet ? imds_lines(json_object_get(subnet, "Ipv6CidrBlockAssociationSet"),
+				   "Ipv6CidrBlock", ret_text)
+		      : -EAGAIN;
+}
+
+static int vpc_ipv6_cidrs(const struct imds_place *p, char **ret_text)
+{
+	return p->view->vpc
+		       ? imds_lines(json_object_get(p->view->vpc, "Ipv6CidrBlockAssociationSet"),
+				    "Ipv6CidrBlock", ret_text)
+		       : -EAGAIN;
 }
 
 static int vpc_cidr(const struct imds_place *p, char **ret_text)
@@ -166,6 +197,7 @@ static const struct imds_node interface_nodes[] = {
 	{"device-number", device_number},
 	{"interface-id", eni_id},
 	{"ipv4-associations", .children = associations, .is_there = has_associations},
+	{"ipv6s", ipv6s},
 	{"local-hostname", eni_hostname},
 	{"local-ipv4s", local_ipv4s},
 	{"mac", eni_mac},
@@ -176,9 +208,11 @@ static const struct imds_node interface_nodes[] = {
 	{"security-groups", group_names},
 	{"subnet-id", eni_subnet},
 	{"subnet-ipv4-cidr-block", subnet_cidr},
+	{"subnet-ipv6-cidr-blocks", subnet_ipv6_cidrs},
 	{"vpc-id", eni_vpc},
 	{"vpc-ipv4-cidr-block", vpc_cidr},
 	{"vpc-ipv4-cidr-blocks", vpc_cidrs},
+	{"vpc-ipv6-cidr-blocks", vpc_ipv6_cidrs},
 	{NULL},
 };
 const struct imds_node imds_macs[] = {

@@ -51,6 +51,13 @@ INSTANCE_TEXT(local_hostname, "PrivateDnsName")
 INSTANCE_TEXT(local_ipv4, "PrivateIpAddress")
 INSTANCE_TEXT(public_hostname, "PublicDnsName")
 INSTANCE_TEXT(public_ipv4, "PublicIpAddress")
+
+static int first_ipv6(const struct imds_place *p, char **ret_text)
+{
+	const json_t *list = json_object_get(imds_interface_at(p, 0), "Ipv6Addresses");
+
+	return imds_text(jstr(json_array_get(list, 0), "Ipv6Address"), ret_text);
+}
 INSTANCE_TEXT(reservation_id, "_ReservationId")
 INSTANCE_TEXT(zone_name, "Placement.AvailabilityZone")
 INSTANCE_TEXT(group_name, "Placement.GroupName")
@@ -325,6 +332,7 @@ static const struct imds_node meta_data[] = {
 	{"instance-id", instance_id},
 	{"instance-life-cycle", life_cycle},
 	{"instance-type", instance_type},
+	{"ipv6", first_ipv6},
 	{"kernel-id", kernel_id},
 	{"local-hostname", local_hostname},
 	{"local-ipv4", local_ipv4},

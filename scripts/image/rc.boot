@@ -5,4 +5,5 @@ read -r up _ < /proc/uptime
 read -r address _ < /run/lease.eth0
 echo "GUREUM-ADDRESS $address"
 echo "GUREUM-READY $up"
+/etc/rc.ipv6 &
 exec gureum-agent user-data

@@ -71,6 +71,27 @@ static void shows(const char *path, const char *want)
 	free(leaf.body);
 }
 
+static void ipv6_is_shown_where_there_is_some(void)
+{
+	json_t *eni = json_array_get(json_object_get(instance, "NetworkInterfaces"), 0);
+
+#define MACS "/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/"
+	shows(MACS "ipv6s", "404");
+	shows(MACS "vpc-ipv6-cidr-blocks", "404");
+	json_object_set_new(
+		eni, "Ipv6Addresses",
+		json_pack("[{s:s} {s:s}]", "Ipv6Address", "fd00::a", "Ipv6Address", "fd00::b"));
+	json_object_set_new(vpc, "Ipv6CidrBlockAssociationSet",
+			    json_pack("[{s:s}]", "Ipv6CidrBlock", "fd00::/56"));
+	shows(MACS "ipv6s", "fd00::a\nfd00::b");
+	shows(MACS "vpc-ipv6-cidr-blocks", "fd00::/56");
+	shows(MACS "subnet-ipv6-cidr-blocks", "404");
+	shows("/latest/meta-data/ipv6", "fd00::a");
+	json_object_del(eni, "Ipv6Addresses");
+	json_object_del(vpc, "Ipv6CidrBlockAssociationSet");
+#undef MACS
+}
+
 static void the_tree_is_that_of_aws(void)
 {
 	shows("/latest/", "dynamic\nmeta-data\nuser-data");
@@ -558,6 +579,7 @@ static void tests(void)
 
 	make_view();
 	RUN(the_tree_is_that_of_aws);
+	RUN(ipv6_is_shown_where_there_is_some);
 	RUN(what_is_not_there_is_404);
 	RUN(the_document_is_json);
 	RUN(user_data_is_bytes);

@@ -1,0 +1,34 @@
+"""IPv6 through the whole stack, by the stock client: a guest of a VPC with IPv6 has the address that the API says."""
+from conftest import SSH, code_of, until
+
+ALL_6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+
+
+def test_a_guest_of_a_vpc_with_ipv6_answers_at_its_address(cloud):
+    ec2 = cloud.ec2
+    vpc = ec2.create_vpc(CidrBlock="10.66.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+    block = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
+    subnet = ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock="10.66.1.0/24", Ipv6CidrBlock=block.replace("/56", "/64"))["Subnet"]["SubnetId"]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc["VpcId"])
+    filters = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    table = ec2.describe_route_tables(Filters=filters)["RouteTables"][0]["RouteTableId"]
+    group = ec2.describe_security_groups(Filters=filters)["SecurityGroups"][0]["GroupId"]
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    ec2.create_route(RouteTableId=table, DestinationIpv6CidrBlock="::/0", GatewayId=gateway)
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ALL_6, SSH])
+
+    interface = {"DeviceIndex": 0, "SubnetId": subnet, "Ipv6AddressCount": 1, "AssociatePublicIpAddress": True}
+    (instance,) = cloud.launch(NetworkInterfaces=[interface])
+    shown = cloud.wait_state(instance, "running")
+    address = shown["NetworkInterfaces"][0]["Ipv6Addresses"][0]["Ipv6Address"]
+    until(lambda: cloud.run("ping", "-6", "-n", "-c1", "-W1", address).returncode == 0, 120, 1, "the guest answers")
+    assert "default via fe80::1" in cloud.ssh(instance, "ip -6 route")
+    assert [i["InstanceId"] for r in ec2.describe_instances(Filters=[{"Name": "ipv6-address", "Values": [address]}])["Reservations"]
+            for i in r["Instances"]] == [instance]
+
+    cloud.terminate(instance)
+    until(lambda: code_of(ec2.delete_subnet, SubnetId=subnet) == "", 60)
+    ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc["VpcId"])
+    ec2.delete_internet_gateway(InternetGatewayId=gateway)
+    ec2.delete_vpc(VpcId=vpc["VpcId"])
