@@ -28,17 +28,20 @@ struct upstreams {
 	size_t n;
 };
 
+/* The VPC's own resolver, the one that all VPCs have, and that over IPv6. */
+enum { PORT_OWN, PORT_ALL, PORT_IPV6, PORTS };
+
 /* Fibers hold it while they wait; it goes with the last of them. */
 struct dns {
 	const struct plan *plan; /* NULL: closed */
 	char upstream[64];
 	unsigned n_refs, n_forwards;
-	in_addr_t streams[STREAMS_MAX]; /* whose; 0: free */
+	struct address streams[STREAMS_MAX]; /* whose; none: free */
 	struct port {
 		struct dns *dns;
 		int udp, tcp;
 		sd_event_source *udp_source, *tcp_source, *rest;
-	} ports[2];
+	} ports[PORTS];
 };
 
 static void unref(struct dns *d)
@@ -224,7 +227,7 @@ static int ask_tcp(const struct sockaddr_storage *to, uint8_t *question, size_t 
 struct forward {
 	struct dns *dns;
 	struct port *port;
-	struct sockaddr_in client;
+	struct sockaddr_storage client;
 	size_t n;
 	uint8_t question[];
 };
@@ -251,11 +254,11 @@ static void forward(void *arg)
 	memcpy(answer, id, 2);
 	if (d->plan) /* the VPC may be gone by now, and its sockets */
 		(void)sendto(f->port->udp, answer, (size_t)n, 0, (struct sockaddr *)&f->client,
-			     sizeof f->client); /* lost: asked again */
+			     length_of(&f->client)); /* lost: asked again */
 }
 
-static void forward_start(struct port *p, const struct sockaddr_in *client, const uint8_t *question,
-			  size_t n)
+static void forward_start(struct port *p, const struct sockaddr_storage *client,
+			  const uint8_t *question, size_t n)
 {
 	struct forward *f = p->dns->n_forwards < FORWARDS_MAX ? malloc(sizeof *f + n) : NULL;
 
@@ -278,7 +281,7 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *a
 
 	(void)source, (void)events;
 	for (int i = 0; i < BATCH; i++) {
-		struct sockaddr_in client;
+		struct sockaddr_storage client;
 		socklen_t n_client = sizeof client;
 		ssize_t n = recvfrom(fd, message, sizeof message, 0, (struct sockaddr *)&client,
 				     &n_client);
@@ -306,15 +309,23 @@ struct stream {
 	size_t place;
 };
 
+static struct address address_of(const struct sockaddr_storage *a)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)a;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)a;
+
+	return a->ss_family == AF_INET6 ? ip6(v6->sin6_addr) : ip4(ntohl(v4->sin_addr.s_addr));
+}
+
 /* A free place for a stream of this client, STREAMS_MAX: there is none for it. */
-static size_t stream_place(const struct dns *d, in_addr_t client)
+static size_t stream_place(const struct dns *d, const struct address *client)
 {
 	size_t place = STREAMS_MAX, n = 0;
 
 	for (size_t i = 0; i < STREAMS_MAX; i++) {
-		if (d->streams[i] == client)
+		if (ip_is(&d->streams[i], client))
 			n++;
-		if (!d->streams[i] && place == STREAMS_MAX)
+		if (!d->streams[i].family && place == STREAMS_MAX)
 			place = i;
 	}
 	return n < CLIENT_MAX ? place : STREAMS_MAX;
@@ -359,7 +370,7 @@ static void serve_stream(void *arg)
 		if (r == 0)
 			r = answer_stream(d, fd, question, n);
 	} while (r == 0);
-	d->streams[s->place] = 0;
+	d->streams[s->place] = (struct address){0};
 }
 
 static int on_rest(sd_event_source *source, uint64_t usec, void *arg)
@@ -383,7 +394,7 @@ static int rest(struct port *p)
 static int on_connection(sd_event_source *source, int listen_fd, uint32_t events, void *arg)
 {
 	struct port *p = arg;
-	struct sockaddr_in client;
+	struct sockaddr_storage client;
 	socklen_t n_client = sizeof client;
 	OWN(fd_close)
 	int fd = accept4(listen_fd, (struct sockaddr *)&client, &n_client,
@@ -392,15 +403,16 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t events
 	(void)source, (void)events;
 	if (fd < 0)
 		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : rest(p);
-	size_t place = stream_place(p->dns, client.sin_addr.s_addr);
+	struct address whose = address_of(&client);
+	size_t place = stream_place(p->dns, &whose);
 	OWN(free) struct stream *s = place == STREAMS_MAX ? NULL : malloc(sizeof *s);
 
 	if (!s)
 		return 0;
 	*s = (struct stream){ref(p->dns), fd, place};
-	p->dns->streams[place] = client.sin_addr.s_addr;
+	p->dns->streams[place] = whose;
 	if (fiber_spawn(serve_stream, s) < 0) {
-		p->dns->streams[place] = 0;
+		p->dns->streams[place] = (struct address){0};
 		unref(p->dns);
 		return 0;
 	}
@@ -412,32 +424,40 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t events
 /* ---- sockets ---- */
 
 /* FREEBIND: the address may come with the next pass. */
-static int bind_at(int fd, uint32_t address)
+static int bind_at(int fd, const struct address *address)
 {
-	const struct sockaddr_in a = {
-		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = {htonl(address)}};
+	struct sockaddr_storage a = {.ss_family = address->family};
+	struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&a;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&a;
 	const int one = 1;
 
+	if (address->family == AF_INET6) {
+		v6->sin6_port = htons(PORT);
+		memcpy(&v6->sin6_addr, address->bytes, sizeof v6->sin6_addr);
+	} else {
+		v4->sin_port = htons(PORT);
+		memcpy(&v4->sin_addr, address->bytes, sizeof v4->sin_addr);
+	}
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
-	    bind(fd, (const struct sockaddr *)&a, sizeof a) < 0)
+	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 || /* of IPv6's, too */
+	    bind(fd, (const struct sockaddr *)&a, length_of(&a)) < 0)
 		return -errno;
 	return 0;
 }
 
-static int port_open(struct port *p, sd_event *loop, const struct netns *n, uint32_t address)
+static int port_open(struct port *p, sd_event *loop, const struct netns *n, struct address address)
 {
 	int r;
 
-	p->udp = netns_socket(n, AF_INET, SOCK_DGRAM, 0);
+	p->udp = netns_socket(n, address.family, SOCK_DGRAM, 0);
 	if (p->udp < 0)
 		return p->udp;
-	p->tcp = netns_socket(n, AF_INET, SOCK_STREAM, 0);
+	p->tcp = netns_socket(n, address.family, SOCK_STREAM, 0);
 	if (p->tcp < 0)
 		return p->tcp;
-	r = bind_at(p->udp, address);
+	r = bind_at(p->udp, &address);
 	if (r == 0)
-		r = bind_at(p->tcp, address);
+		r = bind_at(p->tcp, &address);
 	if (r == 0 && listen(p->tcp, STREAMS_MAX) < 0)
 		r = -errno;
 	if (r == 0)
@@ -462,15 +482,22 @@ int dns_new(sd_event *loop, const struct netns *n, const struct plan *plan, cons
 	d->n_refs = 1;
 	d->plan = plan;
 	snprintf(d->upstream, sizeof d->upstream, "%s", upstream);
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < PORTS; i++)
 		d->ports[i] = (struct port){.dns = d, .udp = -1, .tcp = -1};
-	r = port_open(&d->ports[0], loop, n, plan->dns);
+	r = port_open(&d->ports[PORT_OWN], loop, n, ip4(plan->dns));
 	if (r == 0)
-		r = port_open(&d->ports[1], loop, n, ADDRESS_DNS);
+		r = port_open(&d->ports[PORT_ALL], loop, n, ip4(ADDRESS_DNS));
+	if (r == 0 && plan->has_ipv6)
+		r = port_open(&d->ports[PORT_IPV6], loop, n, ip6(address_dns6));
 	if (r < 0)
 		return r;
 	*ret_dns = give(d);
 	return 0;
+}
+
+int dns_has_ipv6(const struct dns *d)
+{
+	return d->ports[PORT_IPV6].udp >= 0;
 }
 
 void dns_set_plan(struct dns *d, const struct plan *plan)
@@ -480,7 +507,7 @@ void dns_set_plan(struct dns *d, const struct plan *plan)
 
 void dns_free(struct dns *d)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < PORTS; i++) {
 		struct port *p = &d->ports[i];
 
 		sd_event_source_disable_unref(p->udp_source);

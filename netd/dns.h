@@ -1,5 +1,6 @@
 /*
- * DNS inside a VPC, at the VPC's base address + 2 and at 169.254.169.253: the private names of its
+ * DNS inside a VPC, at the VPC's base address + 2, at 169.254.169.253 and (over IPv6) at
+ * fd00:ec2::253: the private names of its
  * interfaces, both ways; the public names of its own addresses lead inside; all else is asked of
  * the upstream from the host's namespace, one socket with a random port and id for each question.
  * Without an upstream the answer is SERVFAIL. Source: VPC user guide, "Amazon DNS server".
@@ -16,6 +17,8 @@ struct dns;
  * `upstream` is an address, "" to follow resolv.conf. 0 or -errno. */
 int dns_new(sd_event *loop, const struct netns *n, const struct plan *plan, const char *upstream,
 	    struct dns **ret_dns);
+/* It was opened with a plan that has IPv6: otherwise it is to be opened anew. */
+int dns_has_ipv6(const struct dns *d);
 void dns_set_plan(struct dns *d, const struct plan *plan);
 /* Questions under way are dropped. */
 void dns_free(struct dns *d);

@@ -375,6 +375,10 @@ static int serve(struct vpc *v)
 		return 0;
 	if (!v->dhcp && !v->is_node)
 		e = dhcp_new(loop, r->netns, r->plan, &v->dhcp);
+	if (v->dns && dns_has_ipv6(v->dns) != r->plan->has_ipv6) {
+		dns_free(v->dns);
+		v->dns = NULL;
+	}
 	if (e == 0 && !v->dns && r->plan->has_dns && !v->is_node)
 		e = dns_new(loop, r->netns, r->plan, upstream, &v->dns);
 	if (e == 0 && v->dns && !r->plan->has_dns) {

@@ -262,7 +262,7 @@ def dns(guest, server, name, kind=1, stream=False, timeout=4):
         question += bytes([len(label)]) + label.encode()
     question += b"\0" + kind.to_bytes(2, "big") + b"\0\1"
     with inside(guest.name):
-        s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+        s = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     with s:
         s.settimeout(timeout)
         s.connect((server, 53))

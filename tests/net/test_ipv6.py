@@ -7,7 +7,7 @@ import re
 import socket
 
 import pytest
-from lab import Refused, eventually, from_group, inside, ours, refused, router, sh
+from lab import Refused, dns, eventually, from_group, inside, ours, refused, router, sh
 
 ALL_6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
 TCP_80_6 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
@@ -224,6 +224,12 @@ def test_addresses_come_and_go_under_a_running_guest(six):
     six.netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6Addresses=[wanted])
     assert other.ping(wanted) == 0 and guest.ping(other.six[0]) == 0
     refused("InvalidParameterValue", six.netd.ec2, "UnassignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6Addresses=[wanted])
+
+
+def test_the_resolver_answers_over_ipv6(six):
+    guest = six.guest()
+    assert dns(guest, "fd00:ec2::253", guest.private_name) in ((0, [guest.address]), (3, []))  # names are the VPC's attribute
+    assert dns(guest, "fd00:ec2::253", "instance-data.ec2.internal", stream=True) == (0, ["169.254.169.254"])
 
 
 def test_metadata_address_is_not_reached_without_asking_for_it(six):
