@@ -204,7 +204,7 @@ static void add_limits(struct builder *b, xmlNode *disk, const struct domain_lim
 static void add_disk(struct builder *b, xmlNode *devices, const struct domain_disk *d,
 		     const char *cache, unsigned bus, unsigned slot)
 {
-	char serial[24];
+	char serial[24], uuid[DOMAIN_UUID_BYTES];
 
 	volume_serial(d->volume_id, serial);
 	xmlNode *disk = add(b, devices, "disk", "type", "file", "device", "disk", NULL);
@@ -214,7 +214,12 @@ static void add_disk(struct builder *b, xmlNode *devices, const struct domain_di
 	add(b, disk, "driver", "name", "qemu", "type", d->format, "cache", cache, "io",
 	    disk_io(cache), "discard", "unmap", "error_policy", "enospace", "rerror_policy",
 	    "report", NULL);
-	add(b, disk, "source", "file", d->path, NULL);
+	xmlNode *source = add(b, disk, "source", "file", d->path, NULL);
+	if (d->passphrase) {
+		domain_uuid(d->volume_id, uuid);
+		add(b, add(b, source, "encryption", "format", "luks", NULL), "secret", "type",
+		    "passphrase", "uuid", uuid, NULL);
+	}
 	add(b, disk, "target", "dev", d->target, "bus", "virtio", NULL);
 	text(b, add(b, disk, "serial", NULL), serial);
 	if (d->is_shared)
@@ -398,6 +403,7 @@ void domain_disk_read(struct domain_disk *disk, const json_t *reply)
 {
 	disk->path = jstr(reply, "_Path");
 	disk->format = jstr_or(reply, "_Format", "qcow2");
+	disk->passphrase = jstr(reply, "_Passphrase");
 	disk->is_shared = jbool(reply, "_IsShared", 0);
 	domain_limits_read(&disk->limits, json_object_get(reply, "_Limits"));
 }

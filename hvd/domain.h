@@ -47,10 +47,11 @@ void domain_limits_read(struct domain_limits *limits, const json_t *given);
 
 struct domain_disk {
 	const char *path;
-	const char *format;    /* "qcow2", "raw" */
-	const char *target;    /* "vda": the order of the targets is the order on the bus */
-	const char *volume_id; /* "vol-0…" */
-	int is_shared;	       /* other guests have it too (Multi-Attach) */
+	const char *format;	/* "qcow2", "raw" */
+	const char *target;	/* "vda": the order of the targets is the order on the bus */
+	const char *volume_id;	/* "vol-0…" */
+	int is_shared;		/* other guests have it too (Multi-Attach) */
+	const char *passphrase; /* of an encrypted one; only whether there is one is said in XML */
 	struct domain_limits limits;
 };
 

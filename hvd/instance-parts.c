@@ -196,6 +196,7 @@ static json_t *volume_request(const struct launch *l, const json_t *instance, co
 					      {"Iops", "Iops"},
 					      {"Throughput", "Throughput"},
 					      {"Encrypted", "Encrypted"},
+					      {"KmsKeyId", "KmsKeyId"},
 					      {"_SnapshotAccount", "_SnapshotAccount"}};
 	const json_t *ebs = json_object_get(mapping, "Ebs");
 	OWN(json_decref)

@@ -10,6 +10,7 @@
 #include "instance-rooms.h"
 #include "interface.h"
 #include "layers.h"
+#include "virt-secret.h"
 #include "volume.h"
 
 #define CMDLINE_DEFAULT "root=/dev/vda1 rw console=ttyS0 quiet panic=1"
@@ -302,6 +303,11 @@ static int create(struct start *s)
 
 	if (r < 0)
 		return failed(s, r, "the console file cannot be made");
+	for (size_t i = 0; i < s->spec.n_disks; i++)
+		if (s->spec.disks[i].passphrase &&
+		    (r = virt_secret_set(hvd_get()->virt, s->spec.disks[i].volume_id,
+					 s->spec.disks[i].passphrase, error)) < 0)
+			return r == -ENOTCONN ? 0 : failed(s, r, error);
 	if ((r = domain_xml(&s->spec, &xml)) < 0)
 		return r;
 	if (!paths_enter(s->paths))

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "domain.h"
 #include "layers.h"
+#include "virt-secret.h"
 #include "volume.h"
 
 #define UNPLUG_WAIT_USEC  2000000ull /* the instance's fiber does nothing else meanwhile */
@@ -138,6 +139,8 @@ static int plug(struct settle *s, const char *volume_id, const char *device, con
 			domain_target_take(s->devices.list[i].target, &taken);
 	domain_disk_read(&disk, reply);
 	int r = disk.path ? domain_target(device, &taken, target) : -EPROTO;
+	if (r == 0 && disk.passphrase)
+		r = virt_secret_set(h->virt, volume_id, disk.passphrase, error);
 	if (r == 0)
 		r = domain_disk_xml(&disk, config_string(h->daemon->config, "Compute", "DiskCache"),
 				    &xml);
@@ -223,6 +226,8 @@ static int detach_one(struct settle *s, const char *volume_id)
 				    s->live->id, "VOLUME_ID", volume_id, "REASON", error);
 		return r;
 	}
+	if (hvd_get()->virt) /* it stays in memory at worst */
+		(void)virt_secret_forget(hvd_get()->virt, volume_id);
 	if ((r = forget(s, volume_id)) == 0)
 		log_info("volume detached", "INSTANCE", s->live->id, "VOLUME_ID", volume_id);
 	return r;

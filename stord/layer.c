@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include "fiber.h"
+#include "id.h"
 #include "qcow2.h"
+#include "volume-key.h"
 #include "stord.h"
 
 /* ---- documents ---- */
@@ -114,6 +116,13 @@ int layer_release(struct txn *t, const char *name)
 	return r;
 }
 
+int layer_set_key(struct txn *t, const char *name, const char *volume_id)
+{
+	json_t *layer = txn_look(t, LAYER_KIND, name);
+
+	return layer ? jset(layer, "Key", volume_id) : -ENOENT;
+}
+
 /* ---- files ---- */
 
 struct making {
@@ -173,6 +182,12 @@ int layer_make(struct daemon *d, const char *name, int is_lost)
 	if (!backing && jstr(layer->json, "Backing"))
 		return -ENODATA;
 	m.bytes = (uint64_t)jint(layer->json, "Bytes", 0);
+	if (jstr(layer->json, "Key")) {
+		char key[ID_MAX];
+
+		snprintf(key, sizeof key, "%s", jstr(layer->json, "Key"));
+		return volume_key_make_image(d, key, m.path, (int64_t)m.bytes);
+	}
 	m.is_raw = strcmp(jstr_or(layer->json, "Format", ""), "raw") == 0;
 	if (backing) {
 		file_path(d, backing->id, m.backing_path);

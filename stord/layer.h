@@ -4,6 +4,7 @@
  *	Format	"qcow2" or "raw"
  *	Bytes	the virtual size
  *	Backing	the layer under it; absent: none
+ *	Key	the volume whose key it is encrypted with; absent: it is not
  * The document is made before the file and goes before it.
  */
 #pragma once
@@ -23,6 +24,8 @@
 const struct doc *layer_find(const struct store *s, const char *name);
 int layer_put(struct txn *t, const char *name, const char *format, int64_t bytes,
 	      const char *backing);
+/* The layer that this transaction makes is encrypted with the volume's key. */
+int layer_set_key(struct txn *t, const char *name, const char *volume_id);
 /* The same layer on another backing (NULL: none). */
 int layer_set_backing(struct txn *t, const struct doc *layer, const char *backing);
 /* How many layers a chain has from this one down. */

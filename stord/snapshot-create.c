@@ -70,6 +70,10 @@ static int take_hold(struct call *c, struct taking *t, struct fault *f)
 		if (strcmp(state, "available") != 0 && strcmp(state, "in-use") != 0)
 			return fault_set(f, FAULT_INCORRECT_STATE,
 					 "Volume '%s' is in the '%s' state.", volume_id, state);
+		/* The layer over it would need a key, too. */
+		if (jbool(v->json, "Encrypted", 0))
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+					 "Snapshots of encrypted volumes are not supported here.");
 		/* Raw, and open in several guests: none can go on in a new layer alone. */
 		if (jbool(v->json, "MultiAttachEnabled", 0))
 			return fault_set(

@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <openssl/crypto.h>
 #include "files.h"
 #include "hold.h"
 #include "config.h"
 #include "layer.h"
+#include "volume-key.h"
 #include "volume_type.h"
 
 #define ATTACHMENTS_MAX 16 /* EBS user guide, "Attach an EBS volume to multiple instances" */
@@ -37,7 +39,7 @@ int volume_is_limited(const struct daemon *d)
 }
 
 static int attach_reply(const struct call *c, const json_t *volume, const char *instance,
-			json_t **ret_reply)
+			const char *key, json_t **ret_reply)
 {
 	char path[FILE_PATH_MAX];
 	size_t at;
@@ -49,6 +51,8 @@ static int attach_reply(const struct call *c, const json_t *volume, const char *
 
 	if (r == 0)
 		r = jset(reply, "_Format", layer ? jstr(layer->json, "Format") : "qcow2");
+	if (r == 0 && key)
+		r = jset(reply, "_Passphrase", key);
 	if (r == 0 && volume_is_limited(c->daemon))
 		r = jset_new(reply, "_Limits", volume_limits(volume));
 	if (r == 0 && jbool(volume, "MultiAttachEnabled", 0))
@@ -138,6 +142,7 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	OWN(hold_leave) struct hold *h = NULL;
 	OWN(json_decref) json_t *volume = NULL;
 	const struct doc *d = NULL;
+	char key[VOLUME_KEY_BYTES];
 	int r = volume_enter(c, parameters, &h, &d, f);
 
 	if (r == 0)
@@ -158,8 +163,20 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = volume_get(c, parameters, &d, f); /* held: still there; tags may have changed */
 	if (r < 0)
 		return r;
+	int is_encrypted = jbool(d->json, "Encrypted", 0);
+
+	if (is_encrypted &&
+	    (r = volume_key_get(c->daemon, jstr(parameters, "VolumeId"), 0, key)) < 0)
+		return fault_set(f, FAULT_INCORRECT_STATE, "The key of volume '%s' is lost.",
+				 jstr(parameters, "VolumeId"));
+	r = volume_get(c, parameters, &d, f);
+	if (r < 0)
+		return r;
 	volume = attached_new(d, parameters);
-	r = volume ? attach_reply(c, volume, jstr(parameters, "InstanceId"), ret_reply) : -ENOMEM;
+	r = volume ? attach_reply(c, volume, jstr(parameters, "InstanceId"),
+				  is_encrypted ? key : NULL, ret_reply)
+		   : -ENOMEM;
+	OPENSSL_cleanse(key, sizeof key);
 	return r < 0 || json_equal(volume, d->json) ? r : txn_replace(c->txn, d, give(volume));
 }
 

@@ -26,6 +26,7 @@
 #include "layer.h"
 #include "log.h"
 #include "run.h"
+#include "volume-key.h"
 #include "volume_type.h"
 
 #define MODIFICATION_KIND "volume-modification"
@@ -221,8 +222,10 @@ static int grow_file(struct daemon *d, const char *layer, int64_t gib)
 	OWN(run_result_clear) struct run_result result = {0};
 	const struct doc *l = layer_find(d->store, layer);
 	int is_raw = l && strcmp(jstr_or(l->json, "Format", ""), "raw") == 0;
+	char l_key[ID_MAX];
 	size_t n = 0;
 
+	snprintf(l_key, sizeof l_key, "%s", l ? jstr_or(l->json, "Key", "") : "");
 	for (; l && n < CONFINE_CHAIN_MAX; l = layer_find(d->store, jstr(l->json, "Backing"))) {
 		file_path(d, l->id, paths[n]);
 		files[n] = (struct confined_file){.path = paths[n], .is_written = n == 0};
@@ -230,6 +233,8 @@ static int grow_file(struct daemon *d, const char *layer, int64_t gib)
 	}
 	if (n == 0 || l)
 		return -EINVAL;
+	if (l_key[0])
+		return volume_key_grow_image(d, l_key, paths[0], gib * GIB);
 	if (is_raw) {
 		struct lengthening raw = {.path = paths[0], .bytes = gib * GIB};
 

@@ -8,6 +8,7 @@
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
+#include "volume-key.h"
 #include "volume_type.h"
 #include "zones.h"
 
@@ -112,9 +113,6 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 	if (!zone_exists(c->daemon->config, c->ctx->region, zone))
 		return fault_set(f, FAULT_INVALID_ZONE_NOT_FOUND,
 				 "The zone '%.64s' does not exist.", zone);
-	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Encrypted volumes are not supported here.");
 	const char *type = jstr_or(parameters, "VolumeType", "gp2");
 
 	if (jbool(parameters, "MultiAttachEnabled", 0) && strcmp(type, "io1") != 0 &&
@@ -131,7 +129,7 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 		return fault_set(f, FAULT_VOLUME_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d volumes in %s.", LIMIT_VOLUMES,
 				 c->ctx->region);
-	return 0;
+	return volume_encryption_check(c, parameters, f);
 }
 
 /* The attachment a volume is born with, or none: an array of one or nothing. */
@@ -196,12 +194,16 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	id_new("vol", id);
 	volume = volume_new(parameters, id, &origin, &shape, tags);
+	if (!volume || volume_encryption_set(c, parameters, volume) < 0)
+		return -ENOMEM;
 	r = txn_put(c->txn, "volume", id, c->ctx->account, c->ctx->region, json_incref(volume));
 	if (r == 0)
 		r = layer_put(c->txn, jstr(volume, "_Layer"),
 			      jbool(volume, "MultiAttachEnabled", 0) ? "raw" : "qcow2",
 			      shape.size_gib * GIB,
 			      origin.snapshot ? jstr(origin.snapshot->json, "_Layer") : NULL);
+	if (r == 0 && jbool(volume, "Encrypted", 0))
+		r = layer_set_key(c->txn, jstr(volume, "_Layer"), id);
 	if (r == 0)
 		r = volume_prepare_later(c->daemon, id);
 	if (r < 0)
@@ -230,6 +232,12 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = txn_delete(c->txn, "volume-modification", d->id);
 	if (r == 0)
 		r = volume_release(c->txn, d);
+	if (r == 0 && jbool(d->json, "Encrypted", 0)) {
+		char key[FILE_NAME_MAX];
+
+		volume_key_name(d->id, key);
+		r = unlink_mark(c->txn, key);
+	}
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r < 0)

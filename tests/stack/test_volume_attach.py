@@ -118,9 +118,28 @@ def test_a_volume_grows_and_gets_faster_under_its_guest(cloud, pair):
     cloud.ec2.delete_volume(VolumeId=volume)
 
 
+def test_an_encrypted_volume_is_plain_to_its_guest_alone(cloud, pair):
+    volume = make(cloud, Encrypted=True)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdm")
+    wait_attached(cloud, volume, pair[0])
+    name = disk(cloud, pair[0], volume)
+    cloud.ssh(pair[0], f"yes plain to the guest | head -c 1048576 | dd of=/dev/{name} bs=4096 2>/dev/null && sync")
+    path = re.search(rf"(\S*{volume}\S*)", cloud.out("virsh", "domblklist", pair[0]))[1]
+    with open(path, "rb") as f:
+        assert b"plain to the guest" not in f.read()
+    assert "<encryption format='luks'" in cloud.out("virsh", "dumpxml", "--security-info", pair[0])
+    detach(cloud, volume)
+    assert volume not in cloud.out("virsh", "secret-list")
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdm")
+    wait_attached(cloud, volume, pair[0])
+    assert cloud.ssh(pair[0], f"head -c 18 /dev/{disk(cloud, pair[0], volume)}") == "plain to the guest"
+    detach(cloud, volume)
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
 def test_a_stopped_instance_has_its_volumes_when_it_starts(cloud, pair):
     instance = pair[1]
-    volume, gone = make(cloud), make(cloud)
+    volume, gone = make(cloud, Encrypted=True), make(cloud)
     cloud.ec2.stop_instances(InstanceIds=[instance], Force=True)
     cloud.wait_state(instance, "stopped")
     for v, device in ((volume, "/dev/sdj"), (gone, "/dev/sdk")):

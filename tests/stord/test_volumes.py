@@ -36,7 +36,7 @@ def test_a_new_volume_becomes_available(stord):
     ({"Size": 8, "AvailabilityZone": "../../etc"}, "InvalidZone.NotFound"),
     ({"Size": 8, "VolumeType": "io1"}, "MissingParameter"),
     ({"Size": 8, "Iops": 100}, "InvalidParameterCombination"),
-    ({"Size": 8, "Encrypted": True}, "UnsupportedOperation"),
+    ({"Size": 8, "KmsKeyId": "alias/mine"}, "InvalidParameterDependency"),
     ({"SnapshotId": "snap-1"}, "InvalidSnapshotID.Malformed"),
     ({"SnapshotId": "snap-0123456789abcdef0"}, "InvalidSnapshot.NotFound"),
     ({"Size": 8, "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a"}]}]}, "InvalidParameterValue"),

@@ -1,0 +1,25 @@
+/*
+ * Keys of encrypted volumes. A volume's data is LUKS inside its qcow2 file, opened by a passphrase
+ * of 32 random bytes (in base64, as QEMU and libvirt take it) that is the volume's alone. It lies
+ * in keys/<volume>.key, encrypted and authenticated by the master key keys/master, which stays in
+ * stord; all are 0600 in a directory of 0700. The passphrase leaves stord only to hvd, which gives
+ * it to libvirt as a secret that is in memory alone.
+ */
+#pragma once
+
+#include <stdint.h>
+#include "daemon.h"
+#include "files.h"
+
+#define VOLUME_KEY_BYTES 48 /* 44 of base64 and a NUL */
+
+/* The name of the key's file (files.h). */
+void volume_key_name(const char *volume_id, char ret_name[static FILE_NAME_MAX]);
+/* (fiber) The volume's passphrase; made, durably, if there is none and may_make. 0, -ENODATA: there
+ * is none; -EBADMSG: it is damaged, or the master key is another; -errno. */
+int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
+		   char ret_key[static VOLUME_KEY_BYTES]);
+/* (fiber) A new empty image of this volume's key at `path`, whole and flushed. */
+int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes);
+/* (fiber) Its image, which nobody has open, becomes `bytes` large. */
+int volume_key_grow_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes);

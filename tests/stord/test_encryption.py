@@ -1,0 +1,113 @@
+"""Encrypted volumes: nothing of them can be read without stord's keys, and no key without its volume."""
+import base64
+import os
+import subprocess
+
+import pytest
+
+from conftest import until
+from test_modify import completed, modification  # noqa: F401
+
+
+def qemu_io(path, key, command, *, should_fail=False):
+    with open(path + ".passphrase", "w") as f:
+        f.write(key)
+    r = subprocess.run(["qemu-io", "--object", f"secret,id=k,file={f.name}", "-c", command, "--image-opts",
+                        f"driver=qcow2,encrypt.key-secret=k,file.filename={path}"], capture_output=True, text=True)
+    os.unlink(f.name)
+    assert ("failed" in r.stdout + r.stderr or r.returncode != 0) == should_fail, r.stdout + r.stderr
+
+
+def attach(stord, volume):
+    return stord("ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
+
+
+def test_an_encrypted_volume_is_opened_by_its_key_alone(stord):
+    made = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1, Encrypted=True)
+    volume, other = made["VolumeId"], stord.create(Size=1, Encrypted=True)
+    assert made["Encrypted"] is True and made["KmsKeyId"] == "arn:aws:kms:us-east-1:123456789012:alias/aws/ebs"
+    stord.available(volume)
+    stord.available(other)
+    reply = attach(stord, volume)
+    stord("ec2.DetachVolume", VolumeId=volume)
+    key, wrong = reply["_Passphrase"], attach(stord, other)["_Passphrase"]
+    assert key != wrong and len(base64.b64decode(key)) == 32
+    qemu_io(reply["_Path"], key, "write -P 0x5a 0 1M")
+    qemu_io(reply["_Path"], key, "read -P 0x5a 0 1M")
+    qemu_io(reply["_Path"], wrong, "read 0 4k", should_fail=True)
+    with open(reply["_Path"], "rb") as f:
+        assert b"\x5a" * 512 not in f.read()
+    for name in ("master", f"{volume}.key"):
+        path = os.path.join(stord.state, "keys", name)
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        with open(path, "rb") as f:
+            assert base64.b64decode(key) not in f.read()
+    assert os.stat(os.path.join(stord.state, "keys")).st_mode & 0o777 == 0o700
+    stord.kill()
+    stord.start()
+    assert attach(stord, volume)["_Passphrase"] == key
+    stord("ec2.DetachVolume", VolumeId=volume)
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    assert stord.files() == {"keys/master", f"keys/{other}.key", f"zones/us-east-1a/volumes/{other}.qcow2"}
+
+
+def test_an_encrypted_volume_grows(stord):
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    reply = attach(stord, volume)
+    stord("ec2.DetachVolume", VolumeId=volume)
+    qemu_io(reply["_Path"], reply["_Passphrase"], "write -P 0x5a 0 1M")
+    stord("ec2.ModifyVolume", VolumeId=volume, Size=3, VolumeType="gp3")
+    completed(stord, volume)
+    qemu_io(reply["_Path"], reply["_Passphrase"], "read -P 0x5a 0 1M")
+    qemu_io(reply["_Path"], reply["_Passphrase"], "write -P 0x5b 2G 1M")
+
+
+def test_a_lost_or_strange_key_opens_nothing_and_is_never_made_anew(stord):
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    path = os.path.join(stord.state, "keys", f"{volume}.key")
+    with open(path, "r+b") as f:
+        f.seek(20)
+        byte = f.read(1)
+        f.seek(20)
+        f.write(bytes([byte[0] ^ 1]))
+    stord.refused("IncorrectState", "ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
+    os.unlink(path)
+    stord.refused("IncorrectState", "ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
+    assert not os.path.exists(path)
+
+
+def test_killed_while_it_is_made_it_is_made_all_the_same(stord):
+    made = [stord.create(Size=1, Encrypted=True) for _ in range(3)]
+    stord.kill()
+    stord.start()
+    for volume in made:
+        stord.available(volume)
+        reply = attach(stord, volume)
+        qemu_io(reply["_Path"], reply["_Passphrase"], "read -P 0 0 1M")
+    assert not [f for f in stord.files() if f.startswith("tmp/") or f.endswith(".new")]
+
+
+def test_the_default_key_is_the_accounts(stord):
+    assert stord("ec2.GetEbsDefaultKmsKeyId")["KmsKeyId"] == "alias/aws/ebs"
+    arn = "arn:aws:kms:us-east-1:123456789012:key/mine"
+    assert stord("ec2.ModifyEbsDefaultKmsKeyId", KmsKeyId="mine")["KmsKeyId"] == arn
+    assert stord.volume(stord.create(Size=1, Encrypted=True))["KmsKeyId"] == arn
+    assert stord("ec2.ResetEbsDefaultKmsKeyId")["KmsKeyId"] == "alias/aws/ebs"
+    assert stord("ec2.GetEbsEncryptionByDefault")["EbsEncryptionByDefault"] is False
+
+
+@pytest.mark.parametrize("key", ["arn:aws:kms:eu-west-1:123456789012:key/x", "arn:aws:s3:::x", "a b", "../x\n"])
+def test_what_is_no_key_is_refused(stord, key):
+    stord.refused("InvalidParameterValue", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1, Encrypted=True, KmsKeyId=key)
+
+
+def test_what_cannot_be_encrypted_yet_is_refused(stord, images):
+    snapshot = stord.snapshot(images["disk"])
+    stord.refused("UnsupportedOperation", "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot, Encrypted=True)
+    stord.refused("UnsupportedOperation", "ec2.EnableEbsEncryptionByDefault")
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    stord.refused("UnsupportedOperation", "ec2.CreateSnapshot", VolumeId=volume)
+    assert until(lambda: stord.volume(volume)["State"] == "available")
