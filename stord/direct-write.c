@@ -87,6 +87,9 @@ static int parent_get(const struct call *c, const char *id, int64_t gib,
 	if (strcmp(jstr_or((*ret_parent)->json, "State", ""), "completed") != 0)
 		return fault_set(f, FAULT_EBS_INVALID_SNAPSHOT_ID,
 				 "The parent snapshot '%s' is not completed.", id);
+	if (jbool((*ret_parent)->json, "Encrypted", 0))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Encrypted snapshots cannot be written by blocks here.");
 	if (gib < jint((*ret_parent)->json, "VolumeSize", 1))
 		return fault_set(f, FAULT_EBS_INVALID_VOLUME_SIZE,
 				 "The volume size is smaller than that of the parent snapshot.");
