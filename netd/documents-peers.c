@@ -64,6 +64,10 @@ static int members_add(const struct store *s, const char *vpc_id, const char *gr
 			if (json_array_append(addresses,
 					      json_object_get(address, "PrivateIpAddress")) < 0)
 				return -ENOMEM;
+		json_array_foreach (json_object_get(d->json, "Ipv6Addresses"), i, address)
+			if (json_array_append(addresses, json_object_get(address, "Ipv6Address")) <
+			    0)
+				return -ENOMEM;
 	}
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "peering.h"
 #include "vpc.h"
 
 #define VPC_BITS    56
@@ -109,6 +110,8 @@ static int associations_put(const struct call *c, const struct doc *d, json_t *s
 	OWN(json_decref) json_t *json = doc_edit(d);
 	int r = json ? jset_new(json, "Ipv6CidrBlockAssociationSet", set) : -ENOMEM;
 
+	if (r == 0 && strcmp(d->kind, "vpc") == 0)
+		r = peerings_follow_blocks(c, json);
 	return r < 0 ? r : txn_replace(c->txn, d, give(json));
 }
 

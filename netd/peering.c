@@ -216,6 +216,19 @@ int peerings_check_block(const struct call *c, const char *vpc_id, struct cidr b
 	return 0;
 }
 
+static int show_blocks6(json_t *info, const json_t *vpc)
+{
+	OWN(json_decref) json_t *set = json_array();
+	json_t *list = json_object_get(vpc, "Ipv6CidrBlockAssociationSet"), *a;
+	size_t i;
+
+	json_array_foreach (list, i, a)
+		if (json_array_append_new(
+			    set, json_pack("{s:s}", "Ipv6CidrBlock", jstr(a, "Ipv6CidrBlock"))) < 0)
+			return -ENOMEM;
+	return jset_new(info, "Ipv6CidrBlockSet", give(set));
+}
+
 static int show_blocks(json_t *info, const json_t *vpc)
 {
 	OWN(json_decref) json_t *set = json_array();
@@ -227,7 +240,9 @@ static int show_blocks(json_t *info, const json_t *vpc)
 		if (json_array_append_new(
 			    set, json_pack("{s:s}", "CidrBlock", jstr(a, "CidrBlock"))) < 0)
 			return -ENOMEM;
-	return r < 0 ? r : jset_new(info, "CidrBlockSet", give(set));
+	if (r == 0)
+		r = jset_new(info, "CidrBlockSet", give(set));
+	return r < 0 ? r : show_blocks6(info, vpc);
 }
 
 int peerings_follow_blocks(const struct call *c, const json_t *vpc)

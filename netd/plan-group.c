@@ -16,6 +16,11 @@ static const char *text_of(const json_t *address, enum rules_family family)
 	return jstr(address, family == RULES_IPV6 ? "Ipv6Address" : "PrivateIpAddress");
 }
 
+static int family_of(enum rules_family family)
+{
+	return family == RULES_IPV6 ? AF_INET6 : AF_INET;
+}
+
 /* The name of the group's members of the family. */
 static void set_name(enum rules_family family, const char *group_id, char ret_name[static 32])
 {
@@ -43,7 +48,7 @@ static int index_members(const struct plan_input *in, enum rules_family family, 
 	int r = 0;
 
 	json_object_foreach (in->peer_groups, id, list)
-		if (family == RULES_IPV4 && json_array_size(list))
+		if (plan_peer_group(in, NULL, family_of(family), id, NULL) > 0)
 			r |= json_object_set_new(x->members, id, json_true());
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni) && json_array_size(addresses_of(eni, family)))
@@ -153,18 +158,23 @@ static int plan_group_rules(const struct plan_input *in, struct plan *p, enum ru
 	return 0;
 }
 
+static void set_add(struct plan *p, enum rules_family family, const char *name)
+{
+	struct item *set = items_add(&p->router, ITEM_SET, name);
+
+	snprintf(set->text, sizeof set->text, "hash:ip");
+	set->address.family = family == RULES_IPV6 ? AF_INET6 : 0;
+}
+
 static int plan_group(const struct plan_input *in, struct plan *p, enum rules_family family,
 		      struct index *x, const char *id)
 {
 	struct ruleset *s = plan_chains(p, family);
 	char in_chain[32], out_chain[32], name[32];
 	const char *const chains[] = {[MEMO_IN] = in_chain, [MEMO_OUT] = out_chain};
-	struct item *set;
 
 	set_name(family, id, name);
-	set = items_add(&p->router, ITEM_SET, name);
-	snprintf(set->text, sizeof set->text, "hash:ip");
-	set->address.family = family == RULES_IPV6 ? AF_INET6 : 0;
+	set_add(p, family, name);
 	snprintf(in_chain, sizeof in_chain, "%.24s-in", id);
 	snprintf(out_chain, sizeof out_chain, "%.24s-out", id);
 	ruleset_rule(s, "filter", "egress", "-m set --match-set %s src -j %s", name, out_chain);
@@ -195,6 +205,25 @@ static int plan_members(const struct plan_input *in, struct plan *p, enum rules_
 	return 0;
 }
 
+/* Peers' groups that rules name. */
+static int plan_peer_sets(const struct plan_input *in, struct plan *p, enum rules_family family)
+{
+	const char *id;
+	json_t *list;
+	char name[32];
+
+	json_object_foreach (in->peer_groups, id, list) {
+		set_name(family, id, name);
+		int n = plan_peer_group(in, &p->router, family_of(family), id, name);
+
+		if (n < 0)
+			return n;
+		if (n > 0)
+			set_add(p, family, name);
+	}
+	return 0;
+}
+
 int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
 {
 	OWN(index_clear) struct index x = {json_object(), json_object()};
@@ -212,7 +241,7 @@ int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family f
 			return r;
 	}
 	plan_memo_sweep(in->memo, family);
-	if (family == RULES_IPV4 && (r = plan_peer_groups(in, p)) < 0)
+	if ((r = plan_peer_sets(in, p, family)) < 0)
 		return r;
 	return plan_members(in, p, family);
 }

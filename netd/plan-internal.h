@@ -82,8 +82,12 @@ int plan_table(struct making *m, uint32_t table, const char *link, const struct 
 
 /* The links to the VPC's peers. */
 int plan_peerings(struct making *m);
-/* The sets of peers' groups that rules name. */
-int plan_peer_groups(const struct plan_input *in, struct plan *p);
+/* The members of the family of a peer's group that rules name, as members of `set` (`s` NULL: they
+ * are only counted). How many, or -EINVAL. */
+int plan_peer_group(const struct plan_input *in, struct items *s, int family, const char *id,
+		    const char *set);
+/* After plan_peerings(). */
+int plan_has_peers(const struct plan *p);
 /* Makes a route lead to a peer. 0, or -1 if there is no such peer. */
 int plan_route_to_peer(const struct making *m, struct item *i, const char *peering_id);
 
@@ -99,6 +103,9 @@ int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, ui
 /* `like` has the interface's MAC and leg. */
 int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_guest *like);
 int plan_rules6(const struct plan_input *in, struct plan *p);
+/* The link to a peer, whose router has this MAC. */
+void plan_ipv6_peer(struct making *m, const char *link, const uint8_t far_mac[static 6]);
+struct address plan_ipv6_far_router(void);
 
 /* ---- plan-flow.c ---- */
 

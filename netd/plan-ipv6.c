@@ -23,7 +23,8 @@
 
 /* The router on its legs, and the host's and the router's end of a gateway's link. */
 static const struct in6_addr address_leg = {.s6_addr = {0xfe, 0x80, [15] = 1}},
-			     address_host = {.s6_addr = {0xfe, 0x80, [15] = 1}},
+			     address_far = {.s6_addr = {0xfe, 0x80, [15] = 3}}, /* a neighbour */
+	address_host = {.s6_addr = {0xfe, 0x80, [15] = 1}},
 			     address_router = {.s6_addr = {0xfe, 0x80, [15] = 2}};
 
 struct setting {
@@ -124,7 +125,8 @@ static void plan_route6(const struct making *m, uint32_t table, struct cidr6 des
 			const json_t *doc)
 {
 	const char *gateway = jstr(doc, "GatewayId"), *eni = jstr(doc, "NetworkInterfaceId"),
-		   *egress = jstr(doc, "EgressOnlyInternetGatewayId");
+		   *egress = jstr(doc, "EgressOnlyInternetGatewayId"),
+		   *peering = jstr(doc, "VpcPeeringConnectionId");
 	struct item *i = route6(&m->p->router, table, destination, RTN_BLACKHOLE, "");
 
 	if (gateway && strcmp(gateway, "local") == 0)
@@ -133,7 +135,8 @@ static void plan_route6(const struct making *m, uint32_t table, struct cidr6 des
 		to_gateway(i, "igw");
 	else if (egress && m->egress && strcmp(egress, m->egress) == 0)
 		to_gateway(i, "eigw");
-	else if (eni && route_to_interface(m, i, eni) == 0)
+	else if ((eni && route_to_interface(m, i, eni) == 0) ||
+		 (peering && plan_route_to_peer(m, i, peering) == 0))
 		i->type = RTN_UNICAST;
 }
 
@@ -262,6 +265,34 @@ void plan_ipv6_gateways(struct making *m)
 	gateway(m, m->egress, link, "eigw", PLAN_TABLE_EGRESS);
 }
 
+/* Links to peers: as over IPv4 (plan-peering.c), the far router is a neighbour known by its MAC. */
+static const struct setting peer_sysctls[] = {
+	{"ipv6/conf/%s/addr_gen_mode", "1"},
+	{"ipv6/conf/%s/disable_ipv6", "0"},
+};
+
+struct address plan_ipv6_far_router(void)
+{
+	return ip6(address_far);
+}
+
+void plan_ipv6_peer(struct making *m, const char *link, const uint8_t far_mac[static 6])
+{
+	struct items *s = &m->p->router;
+	struct item *i;
+
+	if (!m->p->has_ipv6) {
+		plan_sysctl(s, "ipv6/conf/%s/disable_ipv6", link, "1");
+		return;
+	}
+	sysctls(s, peer_sysctls, sizeof peer_sysctls / sizeof *peer_sysctls, link);
+	i = items_add(s, ITEM_NEIGHBOUR, link);
+	i->address = ip6(address_far);
+	memcpy(i->mac, far_mac, 6);
+	(void)plan_table6(m, PLAN_TABLE_PEERING, link, NULL,
+			  NULL); /* fails only for routes, and there are none */
+}
+
 int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, uint32_t table)
 {
 	struct cidr6 block;
@@ -370,6 +401,9 @@ static void source_chains(const struct plan_input *in, struct plan *p)
 	size_t i;
 
 	ruleset_chain(&p->rules6, "raw", "PREROUTING", "ACCEPT");
+	if (plan_has_peers(p))
+		ruleset_rule(&p->rules6, "raw", "PREROUTING",
+			     "-i %c+ -m set --match-set local-6 src -j DROP", PLAN_PEERING_LETTER);
 	ruleset_rule(&p->rules6, "raw", "PREROUTING", "-s ::/128 -j DROP");
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni) && !jbool(eni, "SourceDestCheck", 1)) {
@@ -394,6 +428,8 @@ static void input_chain(struct plan *p)
 
 	ruleset_chain(s, "filter", "INPUT", "DROP");
 	ruleset_rule(s, "filter", "INPUT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+	if (plan_has_peers(p))
+		ruleset_rule(s, "filter", "INPUT", "-i %c+ -j DROP", PLAN_PEERING_LETTER);
 	discovery(s, "filter", "INPUT", "", NEIGHBOUR_SOLICITATION, "ACCEPT");
 	discovery(s, "filter", "INPUT", "", NEIGHBOUR_ADVERTISEMENT, "ACCEPT");
 	ruleset_rule(s, "filter", "INPUT", "-i igw -j DROP");

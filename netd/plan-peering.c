@@ -21,7 +21,6 @@ static const struct {
 } link_sysctls[] = {
 	{"ipv4/conf/%s/rp_filter", "0"},
 	{"ipv4/conf/%s/send_redirects", "0"},
-	{"ipv6/conf/%s/disable_ipv6", "1"},
 };
 
 static void plan_peer(struct making *m, const json_t *peer)
@@ -39,6 +38,7 @@ static void plan_peer(struct making *m, const json_t *peer)
 	i = items_add(s, ITEM_NEIGHBOUR, link);
 	i->address = ip4(FAR_ROUTER);
 	memcpy(i->mac, ends[is_requester], 6);
+	plan_ipv6_peer(m, link, ends[is_requester]);
 	(void)plan_table(m, PLAN_TABLE_PEERING, link, NULL,
 			 NULL); /* fails only for routes, and there are none */
 }
@@ -59,33 +59,39 @@ int plan_peerings(struct making *m)
 	return m->p->watched ? 0 : -ENOMEM;
 }
 
-int plan_peer_groups(const struct plan_input *in, struct plan *p)
+int plan_peer_group(const struct plan_input *in, struct items *s, int family, const char *id,
+		    const char *set)
 {
-	const char *id;
-	json_t *list, *address;
+	json_t *list = json_object_get(in->peer_groups, id), *text;
+	struct address address;
 	size_t i;
+	int n = 0;
 
-	json_object_foreach (in->peer_groups, id, list) {
-		if (json_array_size(list) == 0)
+	json_array_foreach (list, i, text) {
+		if (ip_any_parse(json_string_value(text), &address) < 0)
+			return -EINVAL;
+		if (address.family != family)
 			continue;
-		struct item *set = items_add(&p->router, ITEM_SET, id);
-
-		snprintf(set->text, sizeof set->text, "hash:ip");
-		json_array_foreach (list, i, address) {
-			struct item *member = items_add(&p->router, ITEM_MEMBER, id);
-
-			if (ip_any_parse(json_string_value(address), &member->address) < 0)
-				return -EINVAL;
-		}
+		n++;
+		if (s)
+			items_add(s, ITEM_MEMBER, set)->address = address;
 	}
-	return 0;
+	return n;
 }
 
 int plan_route_to_peer(const struct making *m, struct item *i, const char *peering_id)
 {
 	if (!plan_find(m->in->peers, "VpcPeeringConnectionId", peering_id))
 		return -1;
-	i->via = ip4(FAR_ROUTER);
+	i->via = i->address.family == AF_INET6 ? plan_ipv6_far_router() : ip4(FAR_ROUTER);
 	id_link_name(PLAN_PEERING_LETTER, peering_id, i->link);
+	return 0;
+}
+
+int plan_has_peers(const struct plan *p)
+{
+	for (size_t i = 0; i < p->router.n; i++)
+		if (p->router.at[i].kind == ITEM_PEERING)
+			return 1;
 	return 0;
 }

@@ -83,14 +83,6 @@ int plan_match_protocol(enum rules_family family, const char *protocol, int64_t 
 	return 0;
 }
 
-static int has_peers(const struct plan *p)
-{
-	for (size_t i = 0; i < p->router.n; i++)
-		if (p->router.at[i].kind == ITEM_PEERING)
-			return 1;
-	return 0;
-}
-
 static void plan_input_chain(struct plan *p)
 {
 	static const char *const protocols[] = {"udp", "tcp"};
@@ -101,7 +93,7 @@ static void plan_input_chain(struct plan *p)
 	ruleset_chain(s, "filter", "INPUT", "DROP");
 	ruleset_rule(s, "filter", "INPUT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
 	ruleset_rule(s, "filter", "INPUT", "-i igw -j DROP");
-	if (has_peers(p))
+	if (plan_has_peers(p))
 		ruleset_rule(s, "filter", "INPUT", "-i %c+ -j DROP", PLAN_PEERING_LETTER);
 	ruleset_rule(s, "filter", "INPUT", "-p udp -m udp --dport 67 -j ACCEPT");
 	for (size_t i = 0; p->has_dns && i < 2; i++) {
@@ -145,7 +137,7 @@ static void plan_spoof_chain(const struct plan_input *in, struct plan *p)
 	size_t i;
 
 	ruleset_chain(&p->rules, "raw", "PREROUTING", "ACCEPT");
-	if (has_peers(p))
+	if (plan_has_peers(p))
 		ruleset_rule(&p->rules, "raw", "PREROUTING",
 			     "-i %c+ -m set --match-set local src -j DROP", PLAN_PEERING_LETTER);
 	json_array_foreach (in->network_interfaces, i, eni)

@@ -56,7 +56,8 @@ struct plan_input {
 	/* Active ones: [{VpcPeeringConnectionId, VpcId (of the peer), IsRequester, IsWatched: what
 	 * is here of its members or names is to follow it}] */
 	json_t *peers;
-	json_t *peer_groups; /* groups of peers that rules name: {"sg-…": [addresses]} */
+	json_t *peer_groups; /* groups of peers that rules name: {"sg-…": [addresses]}, of both
+				families */
 	json_t *peer_names;  /* public names of peers that lead inside: {name: private address} */
 	json_t *flow_logs;   /* of the VPC, its subnets and interfaces */
 };

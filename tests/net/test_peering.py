@@ -1,6 +1,7 @@
 """VPC peering: packets over the link between two routers, and what AWS says of the connection's states."""
 
 import contextlib
+import ipaddress
 import json
 import signal
 import sqlite3
@@ -283,3 +284,32 @@ def test_time_ends_requests_and_forgets_what_ended(netd, side, peer):
         "VpcPeeringConnections"
     ]:
         netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=left["VpcPeeringConnectionId"])
+
+
+def test_ipv6_passes_a_peering(netd, vpc, guests, peer):
+    class Six:
+        def __init__(self, n):
+            self.vpc = vpc(f"10.{n}.0.0/16", AmazonProvidedIpv6CidrBlock=True)
+            shown = netd.ec2("DescribeVpcs", VpcIds=[self.vpc])["Vpcs"][0]
+            self.block = shown["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
+            first = str(next(ipaddress.ip_network(self.block).subnets(new_prefix=64)))
+            subnet = netd.ec2("CreateSubnet", VpcId=self.vpc, CidrBlock=f"10.{n}.1.0/24", Ipv6CidrBlock=first)["Subnet"]
+            filters = [{"Name": "vpc-id", "Values": [self.vpc]}]
+            self.table = netd.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+            self.group = netd.ec2("DescribeSecurityGroups", Filters=filters)["SecurityGroups"][0]["GroupId"]
+            self.guest = guests(public=False, SubnetId=subnet["SubnetId"], Ipv6AddressCount=1)
+            eni = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[self.guest.eni])["NetworkInterfaces"][0]
+            self.address = eni["Ipv6Addresses"][0]["Ipv6Address"]
+            self.guest.sh(f"ip -6 addr add {self.address}/128 dev eth0 nodad")
+            self.guest.sh("ip -6 route replace default via fe80::1 dev eth0 metric 5")
+
+    one, two = Six(31), Six(32)
+    pcx = peer(one, two)
+    for here, there in ((one, two), (two, one)):
+        netd.ec2("CreateRoute", RouteTableId=here.table, DestinationIpv6CidrBlock=there.block, VpcPeeringConnectionId=pcx)
+    assert shown(netd, pcx)["AccepterVpcInfo"]["Ipv6CidrBlockSet"] == [{"Ipv6CidrBlock": two.block}]
+    assert one.guest.ping(two.address) == 0
+    by_group = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": one.group}]}
+    netd.ec2("AuthorizeSecurityGroupIngress", GroupId=two.group, IpPermissions=[by_group])
+    assert one.guest.ping(two.address) == 1 and two.guest.ping(one.address) == 0
+    assert netd.reconcile() == 0
