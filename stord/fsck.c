@@ -23,6 +23,7 @@
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
+#include "volume-key.h"
 
 struct fsck {
 	struct daemon *daemon;
@@ -119,17 +120,33 @@ static int check_header(struct fsck *k, const char *name, int *ret_may_open)
 		     *ret_may_open);
 }
 
+/* qemu-img check on the layer; an encrypted one needs its key. */
+static int run_check(struct fsck *k, const char *name, const char *path, int is_mending,
+		     struct run_result *ret_result)
+{
+	const char *const look[] = {"check", "-q", "-f", "qcow2", path, NULL};
+	const char *const mend[] = {"check", "-q", "-r", "leaks", "-f", "qcow2", path, NULL};
+	const struct doc *l = layer_find(k->daemon->store, name);
+	char key[ID_MAX];
+
+	snprintf(key, sizeof key, "%s", l ? jstr_or(l->json, "Key", "") : "");
+	if (key[0])
+		return volume_key_check_image(k->daemon, key, path, is_mending, ret_result);
+	return layer_tool(k->daemon, name, (unsigned)is_mending, is_mending ? mend : look,
+			  ret_result);
+}
+
 /* qemu-img check: 0 well, 2 corrupt, 3 leaked; anything else it could not do. */
 static int check_contents(struct fsck *k, const char *name)
 {
 	char path[FILE_PATH_MAX];
-	const char *const look[] = {"check", "-q", "-f", "qcow2", path, NULL};
-	const char *const mend[] = {"check", "-q", "-r", "leaks", "-f", "qcow2", path, NULL};
 	OWN(run_result_clear) struct run_result result = {0}, again = {0};
 
 	file_path(k->daemon, name, path);
-	int r = layer_tool(k->daemon, name, 0, look, &result), is_mended = 0;
+	int r = run_check(k, name, path, 0, &result), is_mended = 0;
 
+	if (r == -ENODATA || r == -EBADMSG)
+		return found(k, "missing", name, "its key is lost", 0);
 	if (r < 0)
 		return r;
 	if (result.status == 0)
@@ -137,7 +154,7 @@ static int check_contents(struct fsck *k, const char *name)
 	if (result.status == 2)
 		return found(k, "corrupt", name, "its tables contradict one another", 0);
 	if (result.status == 3) {
-		if (k->is_repair && layer_tool(k->daemon, name, 1, mend, &again) == 0)
+		if (k->is_repair && run_check(k, name, path, 1, &again) == 0)
 			is_mended = again.status == 0;
 		return found(k, "leaked", name, "it has clusters that nobody uses", is_mended);
 	}

@@ -283,3 +283,21 @@ int volume_key_grow_image(struct daemon *d, const char *volume_id, const char *p
 
 	return r == 0 ? qemu_img(files, 2, arguments) : r;
 }
+
+int volume_key_check_image(struct daemon *d, const char *volume_id, const char *path,
+			   int is_mending, struct run_result *ret_result)
+{
+	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
+	char image[FILE_PATH_MAX + 64];
+
+	snprintf(image, sizeof image, "driver=qcow2,encrypt.key-secret=key,file.filename=%s", path);
+	const char *const look[] = {"check",	    "-q",  "--object", lent.object,
+				    "--image-opts", image, NULL};
+	const char *const mend[] = {"check",	 "-q",		 "-r",	"leaks", "--object",
+				    lent.object, "--image-opts", image, NULL};
+	const struct confined_file files[] = {{.path = path, .is_written = is_mending},
+					      {.path = lent.path}};
+	int r = lend(d, volume_id, 0, &lent);
+
+	return r == 0 ? confine_qemu_img_chain(files, 2, is_mending ? mend : look, ret_result) : r;
+}

@@ -21,5 +21,10 @@ int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 		   char ret_key[static VOLUME_KEY_BYTES]);
 /* (fiber) A new empty image of this volume's key at `path`, whole and flushed. */
 int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes);
+struct run_result;
+/* (fiber) qemu-img check of its image, its leaks mended if is_mending. 0 with the tool's result;
+ * -ENODATA, -EBADMSG: the key. */
+int volume_key_check_image(struct daemon *d, const char *volume_id, const char *path,
+			   int is_mending, struct run_result *ret_result);
 /* (fiber) Its image, which nobody has open, becomes `bytes` large. */
 int volume_key_grow_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes);

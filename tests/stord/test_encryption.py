@@ -48,6 +48,7 @@ def test_an_encrypted_volume_is_opened_by_its_key_alone(stord):
     assert attach(stord, volume)["_Passphrase"] == key
     stord("ec2.DetachVolume", VolumeId=volume)
     stord("ec2.DeleteVolume", VolumeId=volume)
+    assert stord("gureum.Fsck")["Findings"] == []
     assert stord.files() == {"keys/master", f"keys/{other}.key", f"zones/us-east-1a/volumes/{other}.qcow2"}
 
 
@@ -73,6 +74,7 @@ def test_a_lost_or_strange_key_opens_nothing_and_is_never_made_anew(stord):
         f.seek(20)
         f.write(bytes([byte[0] ^ 1]))
     stord.refused("IncorrectState", "ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
+    assert [f["Text"] for f in stord("gureum.Fsck")["Findings"]] == ["its key is lost"]
     os.unlink(path)
     stord.refused("IncorrectState", "ec2.AttachVolume", VolumeId=volume, InstanceId="i-0123456789abcdef0", Device="/dev/sdf")
     assert not os.path.exists(path)
