@@ -6,6 +6,8 @@ ALL_6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
 
 def test_a_guest_of_a_vpc_with_ipv6_answers_at_its_address(cloud):
     ec2 = cloud.ec2
+    # The private host has no IPv6 of its own: without an address it could only speak to its links.
+    cloud.out("ip", "-6", "addr", "replace", "2001:db8:1::1/128", "dev", "lo", "nodad")
     vpc = ec2.create_vpc(CidrBlock="10.66.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
     block = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
     subnet = ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock="10.66.1.0/24", Ipv6CidrBlock=block.replace("/56", "/64"))["Subnet"]["SubnetId"]
@@ -32,3 +34,4 @@ def test_a_guest_of_a_vpc_with_ipv6_answers_at_its_address(cloud):
     ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc["VpcId"])
     ec2.delete_internet_gateway(InternetGatewayId=gateway)
     ec2.delete_vpc(VpcId=vpc["VpcId"])
+    cloud.out("ip", "-6", "addr", "del", "2001:db8:1::1/128", "dev", "lo")
