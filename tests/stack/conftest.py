@@ -98,7 +98,7 @@ class Cloud:
         """kill -9, and back when its successor says that it is ready."""
         before = self.pid(daemon)
         self.command("kill", daemon)
-        until(lambda: self.is_ready(daemon) and self.pid(daemon) not in (0, before), 30, 0.1, f"{daemon} is back")
+        until(lambda: self.is_ready(daemon) and self.pid(daemon) not in (0, before), 120, 0.1, f"{daemon} is back")
 
     def is_ready(self, daemon):
         return re.search(rf"^  {daemon} +ready ", self.command("status").stdout, re.M)

@@ -209,7 +209,7 @@ def test_twenty_at_once_are_twenty(cloud):
         ids = [i for found in pool.map(lambda _: cloud.launch(), range(20)) for i in found]
     assert len(set(ids)) == 20
     for i in ids:
-        cloud.wait_state(i, "running", 240)
+        cloud.wait_state(i, "running", 600)
     rows = [cloud.describe(i) for i in ids]
     assert len({r["PrivateIpAddress"] for r in rows}) == 20
     assert len({r["PublicIpAddress"] for r in rows}) == 20
