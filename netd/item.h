@@ -92,7 +92,7 @@ static inline void own_changes_free(struct changes *c)
 {
 	changes_free(c);
 }
-/* The link or set of this name in a sorted list, or NULL. */
+/* The link, or the set of IPv4, of this name in a sorted list, or NULL. */
 struct item *items_find(const struct items *s, enum item_kind kind, const char *name);
 /* Takes an item of the list out. */
 void items_remove(struct items *s, struct item *i);

@@ -76,7 +76,7 @@ static int protect(struct router *r, struct items *ret_sets)
 		e = protect_family(r, RULES_IPV4, &r->plan->rules);
 	/* A VPC without IPv6 costs no command; one that had it has the set of its addresses still.
 	 */
-	if (e == 0 && (r->plan->has_ipv6 || items_find(ret_sets, ITEM_SET, "local-6")))
+	if (e == 0 && (r->plan->has_ipv6 || items_has(ret_sets, ITEM_SET, "local-6")))
 		e = protect_family(r, RULES_IPV6, &r->plan->rules6);
 	return e;
 }

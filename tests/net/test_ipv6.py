@@ -237,6 +237,32 @@ def test_metadata_address_is_not_reached_without_asking_for_it(six):
     assert not can_connect(guest, "fd00:ec2::254", 80)
 
 
+def test_ipv6_comes_to_a_running_vpc_and_goes_again(netd, vpc, guests):
+    vpc_id = vpc("10.40.0.0/16")
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.40.1.0/24")["Subnet"]["SubnetId"]
+    one, two = guests(public=False, SubnetId=subnet), guests(public=False, SubnetId=subnet)
+    one.dhcp(), two.dhcp()
+    assert sh(f"ip -n {router(vpc_id)} -6 addr") == ""
+    added = netd.ec2("AssociateVpcCidrBlock", VpcId=vpc_id, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    block = added["Ipv6CidrBlock"].replace("/56", "/64")
+    got = netd.ec2("AssociateSubnetCidrBlock", SubnetId=subnet, Ipv6CidrBlock=block)["Ipv6CidrBlockAssociation"]
+    for guest in one, two:
+        guest.six = netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6AddressCount=1)["AssignedIpv6Addresses"]
+        configure(guest)
+    assert one.ping(two.six[0]) == 1 and one.ping(two.address) == 1
+    assert netd.reconcile() == 0
+
+    for guest in one, two:
+        netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6Addresses=guest.six)
+    netd.ec2("DisassociateSubnetCidrBlock", AssociationId=got["AssociationId"])
+    netd.ec2("DisassociateVpcCidrBlock", AssociationId=added["AssociationId"])
+    eventually(lambda: sh(f"ip -n {router(vpc_id)} -6 addr") == "")
+    assert netd.reconcile() == 0
+    inside_router = f"ip netns exec {router(vpc_id)}"
+    assert "-6" not in sh(f"{inside_router} ipset list -n") and "-A" not in sh(f"{inside_router} ip6tables-nft-save")
+    assert one.ping(two.six[0]) == 0 and one.ping(two.address) == 1
+
+
 # ---- liars ----
 
 
