@@ -87,6 +87,7 @@ class Netd:
         self.log = self.directory / "log"
         self.steps = self.directory / "steps"
         self.process = None
+        self.account = ACCOUNT
 
     def start(self):
         assert self.live(), self.log.read_text()
@@ -118,7 +119,7 @@ class Netd:
         self.process.wait()
 
     def call(self, method, /, fds=False, **parameters):
-        context = {"account": ACCOUNT, "region": self.region, "principal": "", "request": "00000000-0000-4000-8000-000000000000"}
+        context = {"account": self.account, "region": self.region, "principal": "", "request": "00000000-0000-4000-8000-000000000000"}
         message = json.dumps({"method": method, "parameters": parameters, "context": context}).encode() + b"\0"
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(30)
@@ -143,6 +144,12 @@ class Netd:
         """The same daemon, asked in another region."""
         other = copy.copy(self)
         other.region = region
+        return other
+
+    def by(self, account):
+        """The same daemon, asked by another account."""
+        other = copy.copy(self)
+        other.account = account
         return other
 
     def changes(self):
