@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <time.h>
 #include "fiber.h"
 #include "flow-capture.h"
@@ -333,6 +334,24 @@ static int open_all(struct flows *f, const struct netns *n)
 }
 
 /* ---- the boundary ---- */
+
+static int is_flow_log(const char *id, void *arg)
+{
+	return store_find(arg, "flow-log", id) != NULL;
+}
+
+int flow_place_open(const struct daemon *d, struct flow_place *ret_place)
+{
+	int64_t mib = config_integer(d->config, "Network", "FlowLogMiB");
+	struct flow_place p = {.n_max = (uint64_t)(mib > 0 ? mib : 1) << 20};
+
+	snprintf(p.directory, sizeof p.directory, "%s/flow-logs", d->state_dir);
+	if (mkdir(p.directory, 0750) < 0 && errno != EEXIST)
+		return -errno;
+	flow_file_clean(p.directory, is_flow_log, d->store);
+	*ret_place = p;
+	return 0;
+}
 
 int flows_new(sd_event *loop, const struct netns *n, struct flow_setup *setup,
 	      const struct flow_place *place, struct flows **ret_flows)

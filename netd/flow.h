@@ -10,6 +10,7 @@
 #pragma once
 
 #include <systemd/sd-event.h>
+#include "daemon.h"
 #include "flow-line.h"
 #include "netns.h"
 
@@ -20,6 +21,10 @@ struct flow_place {
 	char directory[300];
 	uint64_t n_max;
 };
+
+/* The place as the daemon's configuration says, made if it is not there; files that have been of no
+ * use for long go. 0 or -errno. */
+int flow_place_open(const struct daemon *d, struct flow_place *ret_place);
 
 /* `setup` is referenced. 0 or -errno. */
 int flows_new(sd_event *loop, const struct netns *n, struct flow_setup *setup,

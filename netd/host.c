@@ -191,7 +191,7 @@ static int apply_jumps(struct netns *host, enum rules_family family, const struc
 		       int is_adding)
 {
 	char text[160];
-	int r;
+	int n = 0, r;
 
 	for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
 		const struct jump *j = &jumps[i];
@@ -204,25 +204,26 @@ static int apply_jumps(struct netns *host, enum rules_family family, const struc
 		r = iptables_restore(host, family, text);
 		if (r < 0)
 			return r;
+		n++;
 	}
-	return 0;
+	return n;
 }
 
 int host_apply_rules(struct netns *host, enum rules_family family, const struct ruleset *rules)
 {
 	OWN(free) char *text = NULL;
 	size_t n = 0;
-	int r = iptables_dump(host, family, is_interesting);
+	int r = iptables_dump(host, family, is_interesting), out = 0, in = 0;
 
 	if (r == 0)
-		r = apply_jumps(host, family, rules, 0);
-	if (r == 0)
+		r = out = apply_jumps(host, family, rules, 0);
+	if (r >= 0)
 		r = transaction(rules, &host->chains[family], &text, &n);
 	if (r == 0 && text)
 		r = iptables_restore(host, family, text);
 	if (r == 0)
-		r = apply_jumps(host, family, rules, 1);
-	return r < 0 ? r : (int)n;
+		r = in = apply_jumps(host, family, rules, 1);
+	return r < 0 ? r : (int)n + out + in;
 }
 
 /* ---- bridges and iptables ---- */

@@ -15,24 +15,25 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include "dhcp.h"
 #include "dns.h"
 #include "documents.h"
 #include "fiber.h"
-#include "flow-file.h"
 #include "flow.h"
 #include "jsonx.h"
 #include "log.h"
+#include "metadata.h"
 #include "pass.h"
 #include "plan-memo.h"
+#include "pulse.h"
 #include "responder6.h"
 #include "watch.h"
 
-#define REST_USEC	 300000 /* after a foreign change: others come with it */
-#define RETRY_MIN_USEC	 1000000
-#define RETRY_MAX_USEC	 60000000
-#define METADATA_BACKLOG 128
+#define PULSE_USEC     2000000
+#define PULSE_VPCS     8      /* at a time */
+#define REST_USEC      300000 /* after a foreign change: others come with it */
+#define RETRY_MIN_USEC 1000000
+#define RETRY_MAX_USEC 60000000
 
 /* A VPC, or a node of one: then it has no documents, and nobody asks it for DHCP or DNS. */
 struct vpc {
@@ -42,11 +43,14 @@ struct vpc {
 					  a pass has covered */
 	int error;		       /* of the last pass */
 	struct plan_memo *memo;	       /* for its plans */
+	int is_asked, is_due;	       /* a document changed: of the next, of this pass */
+	int is_nothing;		       /* the last pass found nothing of it, and nothing to make */
 	int is_suspect;		       /* somebody else changed something in its namespace */
 	struct dhcp *dhcp;
 	struct dns *dns;
 	struct flows *flows;
 	struct responder6 *responder6;
+	struct pulse *pulse;
 	struct watch *watch;
 };
 
@@ -65,12 +69,15 @@ static struct {
 	struct pass pass; /* a worker's while it runs: its list of routers is its own */
 	struct watch *watch;
 	sd_event_source *soon, *later; /* a touch; a retry or a foreign change */
-	sd_event_source *names;	       /* of namespaces */
+	sd_event_source *pulse;
+	size_t pulse_at;	/* the VPC to be felt next */
+	sd_event_source *names; /* of namespaces */
 	uint64_t retry_usec;
 	uint64_t n_begun, n_ended; /* passes */
 	unsigned n_changes;	   /* of the last pass */
 	int is_running, is_closing;
 	int is_host_touched, is_host_suspect;
+	int is_due;  /* the pass is about changed documents, or the first */
 	int is_full; /* the next pass looks at what an earlier process may have left, too */
 	struct waiter *waiters;
 } k;
@@ -109,6 +116,7 @@ static void vpc_quiet(struct vpc *v)
 {
 	if (v->watch)
 		watch_free(v->watch);
+	pulse_free(v->pulse);
 	flows_free(v->flows);
 	if (v->dns)
 		dns_free(v->dns);
@@ -119,6 +127,7 @@ static void vpc_quiet(struct vpc *v)
 	v->responder6 = NULL;
 	v->watch = NULL;
 	v->flows = NULL;
+	v->pulse = NULL;
 	v->dns = NULL;
 	v->dhcp = NULL;
 }
@@ -172,6 +181,7 @@ static int on_later(sd_event_source *s, uint64_t usec, void *arg)
 
 		if (v->error < 0 || v->is_suspect)
 			v->touched++;
+		v->is_asked |= v->error < 0;
 	}
 	schedule();
 	return 0;
@@ -199,6 +209,31 @@ static int on_unlink(sd_event_source *s, const struct inotify_event *e, void *ar
 	(void)s, (void)arg;
 	if (v && v->router.plan)
 		on_foreign_change(v);
+	return 0;
+}
+
+static void feel(struct vpc *v)
+{
+	int r;
+
+	if (!v->pulse || !v->router.plan || v->touched != v->done || v->is_suspect)
+		return; /* it is looked at anyway */
+	r = pulse_is_well(v->pulse, v->router.netns, k.pass.host, v->router.plan);
+	if (r == 0)
+		on_foreign_change(v);
+	else if (r < 0)
+		log_warning(r, "the VPC's sets and settings cannot be read", "VPC", v->router.id);
+}
+
+/* While a pass runs, what there should be is not what there is. */
+static int on_pulse(sd_event_source *s, uint64_t usec, void *arg)
+{
+	(void)usec, (void)arg;
+	for (size_t i = 0; !k.is_running && i < k.n_vpcs && i < PULSE_VPCS; i++)
+		feel(k.vpcs[k.pulse_at++ % k.n_vpcs]);
+	(void)sd_event_source_set_time_relative(
+		s, PULSE_USEC); /* cannot fail for a timer that exists */
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 	return 0;
 }
 
@@ -234,6 +269,7 @@ static void node_follow(struct vpc *v, struct plan *node)
 		vpc_quiet(v);
 	plan_replace(v, node);
 	v->touched++;
+	v->is_asked = 1;
 }
 
 /* The nodes of the VPC's new plan (NULL: none) become what passes know; its others end. */
@@ -314,6 +350,19 @@ static void plan_all(void)
 	}
 }
 
+/* Most of a VPC's life before its first interface starts are changes that mean nothing to the
+ * kernel yet: they cost no pass. */
+static int needs_pass(struct vpc *v)
+{
+	if (v->touched <= v->done)
+		return 0;
+	if (v->is_node || v->error < 0 || k.is_full || k.pass.is_first || !v->is_nothing ||
+	    v->router.netns || !v->router.plan || !v->router.plan->is_idle)
+		return 1;
+	v->done = v->touched;
+	return 0;
+}
+
 /* Whether there is something to do. Then the pass has its plans and its list. */
 static int begin(void)
 {
@@ -329,17 +378,22 @@ static int begin(void)
 	k.pass.routers = routers;
 	k.pass.n_routers = k.n_vpcs;
 	k.pass.is_first |= k.is_full;
-	k.is_full = 0;
 	k.pass.is_incomplete = k.is_host_touched = k.is_host_suspect = 0;
 	for (size_t i = 0; i < k.n_vpcs; i++) {
 		struct vpc *v = k.vpcs[i];
 
 		routers[i] = &v->router;
+		v->router.is_touched = needs_pass(v);
 		v->begun = v->touched;
-		v->router.is_touched = v->touched > v->done;
+		v->is_due = v->is_asked;
+		v->is_asked = 0;
 		n += v->router.is_touched;
 		k.pass.is_incomplete |= v->error < 0 && !v->router.plan;
 	}
+	k.is_due = k.pass.is_first && !k.is_full;
+	for (size_t i = 0; i < k.n_vpcs; i++)
+		k.is_due |= k.vpcs[i]->is_due;
+	k.is_full = 0;
 	return n;
 }
 
@@ -389,6 +443,8 @@ static int serve(struct vpc *v)
 		e = flows_new(loop, r->netns, r->plan->flows, &k.flow_place, &v->flows);
 	if (e == 0)
 		e = serve_ipv6(v);
+	if (e == 0 && !v->pulse)
+		e = pulse_new(r->netns, &v->pulse);
 	if (e == 0 && !v->watch)
 		e = watch_new(loop, r->netns, k.pass.host, on_foreign_change, v, &v->watch);
 	return e;
@@ -404,12 +460,37 @@ static void finish_vpc(struct vpc *v)
 	if (v->error == 0 && r->plan)
 		v->error = serve(v);
 	v->done = v->begun;
+	v->is_nothing = v->error == 0 && r->plan && r->plan->is_idle && !r->netns;
 	if (v->error < 0)
 		log_error(v->error, "the VPC is not as it should be, trying again", "VPC", r->id,
 			  "REASON", r->reason[0] ? r->reason : k.pass.reason);
 	snprintf(n_changes, sizeof n_changes, "%u", r->n_changes);
 	if (r->n_changes)
 		log_debug("the VPC was brought in line", "VPC", r->id, "CHANGES", n_changes);
+}
+
+static void tell_of_repair(const struct vpc *v)
+{
+	char n_changes[16];
+
+	snprintf(n_changes, sizeof n_changes, "%u", v->router.n_changes);
+	log_warning(0, "somebody else changed the VPC's network, it was mended", "VPC",
+		    v->router.id, "CHANGES", n_changes);
+}
+
+/* Only of the host's own things: nobody's documents were in this pass. */
+static void tell_of_host_repair(void)
+{
+	unsigned n_changes = k.pass.n_changes;
+	char text[16];
+
+	for (size_t i = 0; i < k.pass.n_routers; i++)
+		n_changes -= k.pass.routers[i]->n_changes;
+	snprintf(text, sizeof text, "%u", n_changes);
+	if (n_changes && !k.is_due)
+		log_warning(0,
+			    "somebody else changed the host's part of the network, it was mended",
+			    "CHANGES", text);
 }
 
 /* VPCs that came while the pass ran are not its concern. */
@@ -424,6 +505,8 @@ static int finish_vpcs(void)
 		/* Untouched ones may have been repaired, too. */
 		if (i < n_passed && (v->router.is_touched || v->router.error < 0))
 			finish_vpc(v);
+		if (i < n_passed && v->router.n_changes && !v->is_due)
+			tell_of_repair(v);
 		is_failed |= v->error < 0;
 		if (!v->router.plan && !v->router.netns && v->touched == v->done && v->error == 0)
 			vpc_free(v);
@@ -436,8 +519,10 @@ static int finish_vpcs(void)
 
 static void finish(void)
 {
-	int is_failed = finish_vpcs();
+	int is_failed;
 
+	tell_of_host_repair();
+	is_failed = finish_vpcs();
 	if (k.pass.error < 0 || k.pass.host_error < 0) {
 		log_error(k.pass.error < 0 ? k.pass.error : k.pass.host_error,
 			  "the host's network is not as it should be, trying again", "REASON",
@@ -480,6 +565,7 @@ static void run_passes(void *arg)
 		finish();
 		wake_all();
 	}
+	wake_all(); /* of what needed no pass */
 	k.is_running = 0;
 }
 
@@ -517,24 +603,6 @@ static int read_settings(struct daemon *d)
 	return 0;
 }
 
-static int is_flow_log(const char *id, void *arg)
-{
-	return store_find(arg, "flow-log", id) != NULL;
-}
-
-static int open_flows(struct daemon *d)
-{
-	int64_t mib = config_integer(d->config, "Network", "FlowLogMiB");
-
-	snprintf(k.flow_place.directory, sizeof k.flow_place.directory, "%s/flow-logs",
-		 d->state_dir);
-	k.flow_place.n_max = (uint64_t)(mib > 0 ? mib : 1) << 20;
-	if (mkdir(k.flow_place.directory, 0750) < 0 && errno != EEXIST)
-		return -errno;
-	flow_file_clean(k.flow_place.directory, is_flow_log, d->store);
-	return 0;
-}
-
 static int open_loop(struct daemon *d)
 {
 	int r = sd_event_add_defer(d->loop, &k.soon, on_soon, NULL);
@@ -545,6 +613,9 @@ static int open_loop(struct daemon *d)
 		r = sd_event_add_time(d->loop, &k.later, CLOCK_MONOTONIC, 0, 0, on_later, NULL);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(k.later, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_time_relative(d->loop, &k.pulse, CLOCK_MONOTONIC, PULSE_USEC, 0,
+					       on_pulse, NULL);
 	if (r >= 0)
 		r = sd_event_add_inotify(d->loop, &k.names, NETNS_DIR, IN_DELETE, on_unlink, NULL);
 	if (r >= 0)
@@ -563,7 +634,7 @@ int kernel_open(struct daemon *d)
 		return r;
 	r = netns_start(&k.pass.host);
 	if (r == 0)
-		r = open_flows(d);
+		r = flow_place_open(d, &k.flow_place);
 	if (r == 0)
 		r = open_loop(d);
 	if (r < 0) {
@@ -598,6 +669,7 @@ void kernel_close(struct daemon *d)
 	sd_event_source_disable_unref(k.soon);
 	sd_event_source_disable_unref(k.later);
 	sd_event_source_disable_unref(k.names);
+	sd_event_source_disable_unref(k.pulse);
 	if (k.pass.host)
 		netns_free(k.pass.host);
 	memset(&k, 0, sizeof k);
@@ -614,6 +686,7 @@ static void touch(const char *vpc_id)
 		return;
 	}
 	v->touched++;
+	v->is_asked = 1;
 	schedule();
 }
 
@@ -624,8 +697,10 @@ void kernel_touch(const char *vpc_id)
 	for (size_t i = 0; i < k.n_vpcs; i++) {
 		const struct plan *plan = k.vpcs[i]->router.plan;
 
-		if (plan && jarray_has(plan->watched, vpc_id))
+		if (plan && jarray_has(plan->watched, vpc_id)) {
 			k.vpcs[i]->touched++;
+			k.vpcs[i]->is_asked = 1;
+		}
 	}
 }
 
@@ -693,21 +768,6 @@ int kernel_flush_flows(const char *vpc_id, struct fault *f)
 		     : 0;
 }
 
-static int bind_metadata(int fd)
-{
-	const struct sockaddr_in address = {
-		.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(ADDRESS_IMDS)}};
-	const int one = 1;
-
-	/* FREEBIND: the address comes with the first pass. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
-	    listen(fd, METADATA_BACKLOG) < 0)
-		return -errno;
-	return 0;
-}
-
 int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f)
 {
 	struct vpc *v;
@@ -719,8 +779,8 @@ int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f)
 	v = vpc_find(vpc_id);
 	if (!v || !v->router.netns)
 		return fault_set(f, FAULT_INCORRECT_STATE, "%s has no interface in use", vpc_id);
-	OWN(fd_close) int fd = netns_socket(v->router.netns, AF_INET, SOCK_STREAM, 0);
-	r = fd < 0 ? fd : bind_metadata(fd);
+	OWN(fd_close) int fd = metadata_listen(v->router.netns);
+	r = fd;
 	if (r < 0)
 		return fault_set(f, FAULT_INTERNAL_ERROR,
 				 "169.254.169.254 cannot be listened on: %s", strerror(-r));

@@ -348,6 +348,21 @@ static int dump_sysctls(void *arg)
 	return 0;
 }
 
+int netns_dump_settings(const struct netns *n, const struct items *wanted, struct items *ret_items)
+{
+	OWN(items_free) struct items items = {0};
+	struct dump d = {.netns = n, .items = &items, .wanted = wanted};
+	int r = netns_run(n, dump_sysctls, &d);
+
+	if (r == 0)
+		r = items_sort(&items);
+	if (r < 0)
+		return r;
+	*ret_items = items;
+	items = (struct items){0};
+	return 0;
+}
+
 /* ---- the whole ---- */
 
 static int dump_family(struct dump *d, uint8_t family)

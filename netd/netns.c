@@ -146,6 +146,7 @@ int netns_keep(const struct netns *n)
 {
 	char path[128], self[64];
 	struct stat ours, theirs;
+	int r;
 
 	path_of(n->name, path);
 	if (fstat(n->fd, &ours) < 0)
@@ -155,7 +156,8 @@ int netns_keep(const struct netns *n)
 		return 0;
 	(void)netns_delete(n->name); /* what is in the way; there may be nothing */
 	snprintf(self, sizeof self, "/proc/thread-self/fd/%d", n->fd);
-	return mount_at(self, path);
+	r = mount_at(self, path);
+	return r < 0 ? r : 1;
 }
 
 void netns_free(struct netns *n)

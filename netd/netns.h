@@ -34,7 +34,7 @@ int netns_start(struct netns **ret_host);
 /* Opens the namespace, making it if it is not there. 0 or -errno. */
 int netns_open(const char *name, struct netns **ret_netns);
 /* Its name in /run/netns leads to it again, if somebody removed it: what runs inside need not
- * notice. */
+ * notice. 1: it did not, 0: it did, or -errno. */
 int netns_keep(const struct netns *n);
 /* Lets go; the namespace stays. */
 void netns_free(struct netns *n);
@@ -54,6 +54,8 @@ int netns_socket(const struct netns *n, int domain, int type, int protocol);
  * and route protocol. Sysctls are read only where `wanted` has them. Sets and members are not in
  * it. */
 int netns_dump(const struct netns *n, const struct items *wanted, struct items *ret_items);
+/* The settings alone. */
+int netns_dump_settings(const struct netns *n, const struct items *wanted, struct items *ret_items);
 int netns_has_link(const struct netns *n, const char *name);
 
 /* Brings one item about, or removes it (netns-change.c). `router` is where the other end of a veth

@@ -422,7 +422,8 @@ static void prepare(struct router *r, struct prepared *ret)
 	}
 	if (e == 0)
 		e = netns_keep(r->netns);
-	if (e == 0)
+	r->n_changes += e > 0;
+	if (e >= 0)
 		e = protect(r, &ret->sets);
 	if (e < 0)
 		router_failed(r, e, NULL);
@@ -447,10 +448,64 @@ static void connect_peers(struct pass *p, struct prepared *prepared)
 			prepare(p->routers[i], &prepared[i]);
 }
 
+static struct items settings_of(const struct router *r)
+{
+	return items_slice(&r->plan->host, ITEM_SYSCTL, ITEM_SYSCTL);
+}
+
+static void copy_all(struct items *to, const struct items *from)
+{
+	for (size_t i = 0; i < from->n; i++)
+		items_copy(to, &from->at[i]);
+}
+
+static int has_links(const struct router *r, const struct items *there)
+{
+	struct items links = items_slice(&r->plan->host, ITEM_BRIDGE, ITEM_TAP);
+
+	for (size_t i = 0; i < links.n; i++)
+		if (!items_find(there, links.at[i].kind, links.at[i].name))
+			return 0;
+	return 1;
+}
+
+/* Settings are a file each, and a link's do not change by themselves: those of VPCs that nobody
+ * touched are taken to be as they were, as long as their links are. */
+static int dump_host(struct pass *p, const struct host_wants *w, struct items *ret_there)
+{
+	OWN(items_free) struct items asked = {0}, assumed = {0}, there = {0};
+	int e;
+
+	copy_all(&asked, &w->own);
+	for (size_t i = 0; i < p->n_routers; i++)
+		if (router_is_present(p->routers[i]) &&
+		    (p->routers[i]->is_touched || p->is_first)) {
+			struct items settings = settings_of(p->routers[i]);
+
+			copy_all(&asked, &settings);
+		}
+	e = asked.error ? asked.error : netns_dump(p->host, &asked, &there);
+	for (size_t i = 0; e == 0 && i < p->n_routers; i++)
+		if (router_is_present(p->routers[i]) && !p->routers[i]->is_touched &&
+		    !p->is_first && has_links(p->routers[i], &there)) {
+			struct items settings = settings_of(p->routers[i]);
+
+			copy_all(&assumed, &settings);
+		}
+	copy_all(&there, &assumed);
+	if (e == 0)
+		e = assumed.error ? assumed.error : items_sort(&there);
+	if (e < 0)
+		return e;
+	*ret_there = there;
+	there = (struct items){0};
+	return 0;
+}
+
 static int connect_all(struct pass *p, const struct host_wants *w, struct prepared *prepared)
 {
 	OWN(items_free) struct items there = {0};
-	int e = netns_dump(p->host, &w->all, &there);
+	int e = dump_host(p, w, &there);
 
 	if (e < 0)
 		return e;

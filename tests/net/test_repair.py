@@ -26,12 +26,21 @@ from lab import PING, TCP_80, Guest, eventually, ours, router, sh
         "iptables-nft -D FORWARD -j gureum-forward",
         "iptables-nft -F gureum-forward",
         "ip netns del {router}",
+        "ip netns exec {router} ipset flush {group}",
+        "ip netns exec {router} ipset del {subnet} {address}",
+        "ip netns exec {router} sysctl -qw net.ipv4.conf.{leg}.proxy_arp_pvlan=0",
+        "ip netns exec {router} sysctl -qw net.ipv4.ip_forward=0",
+        "sysctl -qw net.ipv4.conf.{bridge}.arp_ignore=0",
     ],
 )
 def test_what_a_person_breaks_is_mended(guests, group, netd, damage):
     guest = guests(groups=[group(TCP_80, PING)])
     guest.dhcp()
+    netd.reconcile()
+    log = netd.log.read_text()
     names = {
+        "group": netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[guest.eni])["NetworkInterfaces"][0]["Groups"][0]["GroupId"],
+        "subnet": guest.subnet,
         "tap": guest.tap,
         "router": router(guest.vpc),
         "address": guest.address,
@@ -42,6 +51,7 @@ def test_what_a_person_breaks_is_mended(guests, group, netd, damage):
     whole = snapshot(guest)
     sh(damage.format(**names))
     eventually(lambda: snapshot(guest) == whole)
+    eventually(lambda: "it was mended" in netd.log.read_text()[len(log) :])
     assert guest.ping("203.0.113.1") == 1 and sh(f"ping -n -c1 -W1 {guest.public}")
 
 
@@ -53,6 +63,8 @@ def snapshot(guest):
         "bridge -d link | grep -A1 -E '^[0-9]+: t' | sed 's/^[0-9]*: //'",
         "ip route show proto 103",
         "iptables-nft-save | grep -v '^#' | sed 's/ \\[.*//'",
+        "grep . /proc/sys/net/ipv4/conf/b*/arp_ignore",
+        f"ip netns exec {ns} grep . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/l*/proxy_arp_pvlan",
         f"ip -n {ns} route show table all proto 103; ip -n {ns} rule; ip -n {ns} neigh show nud permanent; ip -n {ns} -o -4 addr | sed 's/^[0-9]*: //'",
         f"ip netns exec {ns} iptables-nft-save | grep -v '^#' | sed 's/ \\[.*//'",
         f"ip netns exec {ns} ipset save | sed 's/initval.*//' | sort",

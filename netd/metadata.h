@@ -1,0 +1,8 @@
+/* Metadata: the socket at which instances ask about themselves. Who answers is another daemon. */
+#pragma once
+
+#include "netns.h"
+
+/* A new listening TCP socket 169.254.169.254:80 in the namespace, whether the address is there yet
+ * or not. The fd or -errno. */
+int metadata_listen(const struct netns *n);

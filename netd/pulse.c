@@ -1,0 +1,123 @@
+/* Pulse: sizes of sets by netlink, settings by /proc/sys. */
+#include "pulse.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter/ipset/ip_set.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <string.h>
+
+struct pulse {
+	struct nl_sock *sets;
+};
+
+struct count {
+	const struct plan *plan;
+	size_t n_found;
+	int differs;
+};
+
+static uint32_t n_members(const struct plan *p, const char *set)
+{
+	struct items members = items_slice(&p->router, ITEM_MEMBER, ITEM_MEMBER);
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < members.n; i++)
+		n += strcmp(members.at[i].name, set) == 0;
+	return n;
+}
+
+static int on_set(struct nlmsghdr *h, void *arg)
+{
+	struct nlattr *a[IPSET_ATTR_CMD_MAX + 1], *data[IPSET_ATTR_CREATE_MAX + 1];
+	struct count *c = arg;
+	const char *name;
+
+	if (nlmsg_parse(h, sizeof(struct nfgenmsg), a, IPSET_ATTR_CMD_MAX, NULL) < 0 ||
+	    !a[IPSET_ATTR_SETNAME] || !a[IPSET_ATTR_DATA] ||
+	    nla_parse_nested(data, IPSET_ATTR_CREATE_MAX, a[IPSET_ATTR_DATA], NULL) < 0 ||
+	    !data[IPSET_ATTR_ELEMENTS])
+		return 0;
+	name = nla_get_string(a[IPSET_ATTR_SETNAME]);
+	if (!items_has(&c->plan->router, ITEM_SET, name))
+		c->differs = 1;
+	c->differs |= ntohl(nla_get_u32(data[IPSET_ATTR_ELEMENTS])) != n_members(c->plan, name);
+	c->n_found++;
+	return 0;
+}
+
+static void begin_again(void *arg)
+{
+	struct count *c = arg;
+
+	c->n_found = 0;
+	c->differs = 0;
+}
+
+static int are_sets_well(const struct pulse *p, const struct plan *plan)
+{
+	const struct nfgenmsg h = {.nfgen_family = AF_INET, .version = NFNETLINK_V0};
+	struct items sets = items_slice(&plan->router, ITEM_SET, ITEM_SET);
+	struct count c = {.plan = plan};
+	struct nl_msg *m =
+		netlink_message(NFNL_SUBSYS_IPSET << 8 | IPSET_CMD_LIST, 0, &h, sizeof h);
+	int r;
+
+	if (m) {
+		nla_put_u8(m, IPSET_ATTR_PROTOCOL, IPSET_PROTOCOL);
+		nla_put_u32(m, IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER,
+			    htonl(IPSET_FLAG_LIST_HEADER));
+	}
+	r = netlink_dump(p->sets, m, on_set, begin_again, &c);
+	return r < 0 ? r : !c.differs && c.n_found == sets.n;
+}
+
+static int are_settings_well(const struct netns *n, const struct items *wanted)
+{
+	struct items settings = items_slice(wanted, ITEM_SYSCTL, ITEM_SYSCTL);
+	OWN(changes_free) struct changes changes = {0};
+	OWN(items_free) struct items there = {0};
+	int r = netns_dump_settings(n, &settings, &there);
+
+	if (r == 0)
+		r = items_compare(&settings, &there, &changes);
+	return r < 0 ? r : changes.n == 0;
+}
+
+int pulse_is_well(const struct pulse *p, const struct netns *n, const struct netns *host,
+		  const struct plan *plan)
+{
+	int r = are_sets_well(p, plan);
+
+	if (r == 1)
+		r = are_settings_well(n, &plan->router);
+	if (r == 1)
+		r = are_settings_well(host, &plan->host);
+	return r;
+}
+
+static int open_socket(void *arg)
+{
+	struct pulse *p = arg;
+
+	return netlink_open(NETLINK_NETFILTER, &p->sets);
+}
+
+int pulse_new(const struct netns *n, struct pulse **ret_pulse)
+{
+	OWN(pulse_free) struct pulse *p = calloc(1, sizeof *p);
+	int r = p ? netns_run(n, open_socket, p) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	*ret_pulse = give(p);
+	return 0;
+}
+
+void pulse_free(struct pulse *p)
+{
+	if (!p)
+		return;
+	nl_socket_free(p->sets);
+	free(p);
+}
