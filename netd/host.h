@@ -31,6 +31,7 @@ int host_uplink(const struct netns *host, enum rules_family family, char ret_nam
  * switched off; on a machine's own network that is its owner's choice. 1: switched on still, 0: off
  * or absent. */
 int host_bridge_filter(void);
-/* A list of {Name, State "ok" | "warning", Text}: what an operator should know; `has_ipv6`: a VPC
- * has. A new reference. */
+/* (host-doctor.c) A list of {Name, State "ok" | "warning", Text}: what an operator should know;
+ * `has_ipv6`: a VPC has. Runs commands in a namespace of its own: blocks for some tenths of a
+ * second. A new reference. */
 json_t *host_doctor(const struct host_settings *s, const struct netns *host, int has_ipv6);

@@ -15,19 +15,14 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include "dhcp.h"
-#include "dns.h"
 #include "documents.h"
 #include "fiber.h"
-#include "flow.h"
 #include "jsonx.h"
 #include "log.h"
 #include "metadata.h"
 #include "pass.h"
 #include "plan-memo.h"
-#include "pulse.h"
-#include "responder6.h"
-#include "watch.h"
+#include "responders.h"
 
 #define PULSE_USEC     2000000
 #define PULSE_VPCS     8      /* at a time */
@@ -46,12 +41,7 @@ struct vpc {
 	int is_asked, is_due;	       /* a document changed: of the next, of this pass */
 	int is_nothing;		       /* the last pass found nothing of it, and nothing to make */
 	int is_suspect;		       /* somebody else changed something in its namespace */
-	struct dhcp *dhcp;
-	struct dns *dns;
-	struct flows *flows;
-	struct responder6 *responder6;
-	struct pulse *pulse;
-	struct watch *watch;
+	struct responders responders;
 };
 
 struct waiter {
@@ -111,36 +101,9 @@ static struct vpc *vpc_new(const char *vpc_id)
 	return v;
 }
 
-/* What stands on the namespace goes before the hold on it. */
-static void vpc_quiet(struct vpc *v)
-{
-	if (v->watch)
-		watch_free(v->watch);
-	pulse_free(v->pulse);
-	flows_free(v->flows);
-	if (v->dns)
-		dns_free(v->dns);
-	if (v->dhcp)
-		dhcp_free(v->dhcp);
-	if (v->responder6)
-		responder6_free(v->responder6);
-	v->responder6 = NULL;
-	v->watch = NULL;
-	v->flows = NULL;
-	v->pulse = NULL;
-	v->dns = NULL;
-	v->dhcp = NULL;
-}
-
-static void flows_stop(struct vpc *v)
-{
-	flows_free(v->flows);
-	v->flows = NULL;
-}
-
 static void vpc_free(struct vpc *v)
 {
-	vpc_quiet(v);
+	responders_stop(&v->responders);
 	if (v->router.netns)
 		netns_free(v->router.netns);
 	plan_free(v->router.plan);
@@ -216,9 +179,9 @@ static void feel(struct vpc *v)
 {
 	int r;
 
-	if (!v->pulse || !v->router.plan || v->touched != v->done || v->is_suspect)
+	if (!v->responders.pulse || !v->router.plan || v->touched != v->done || v->is_suspect)
 		return; /* it is looked at anyway */
-	r = pulse_is_well(v->pulse, v->router.netns, k.pass.host, v->router.plan);
+	r = pulse_is_well(v->responders.pulse, v->router.netns, k.pass.host, v->router.plan);
 	if (r == 0)
 		on_foreign_change(v);
 	else if (r < 0)
@@ -266,7 +229,7 @@ static void node_follow(struct vpc *v, struct plan *node)
 		return;
 	}
 	if (!node)
-		vpc_quiet(v);
+		responders_stop(&v->responders);
 	plan_replace(v, node);
 	v->touched++;
 	v->is_asked = 1;
@@ -318,19 +281,10 @@ static void plan_anew(struct vpc *v)
 			  "RESOURCE", what);
 		return;
 	}
-	/* The responders look at the plan. */
-	if (plan && v->dhcp)
-		dhcp_set_plan(v->dhcp, plan);
-	if (plan && v->dns)
-		dns_set_plan(v->dns, plan);
-	if (plan && v->flows && plan->flows)
-		flows_set(v->flows, plan->flows);
-	else if (plan && v->flows)
-		flows_stop(v);
-	if (plan && v->responder6)
-		responder6_set_plan(v->responder6, plan);
-	if (!plan)
-		vpc_quiet(v);
+	if (plan)
+		responders_set_plan(&v->responders, plan);
+	else
+		responders_stop(&v->responders);
 	plan_replace(v, plan);
 }
 
@@ -402,52 +356,16 @@ static int work(void *arg)
 	return pass_run(arg);
 }
 
-static int serve_ipv6(struct vpc *v)
-{
-	struct router *r = &v->router;
-	int e = 0;
-
-	if (v->responder6 && !r->plan->has_ipv6) {
-		responder6_free(v->responder6);
-		v->responder6 = NULL;
-	}
-	if (!v->responder6 && r->plan->has_ipv6)
-		e = responder6_new(k.daemon->loop, r->netns, r->plan, &v->responder6);
-	if (e == 0 && v->responder6)
-		responder6_announce(v->responder6);
-	return e;
-}
-
 static int serve(struct vpc *v)
 {
-	struct router *r = &v->router;
-	sd_event *loop = k.daemon->loop;
-	const char *upstream = config_string(k.daemon->config, "Network", "DnsUpstream");
-	int e = 0;
+	const struct responders_place place = {.daemon = k.daemon,
+					       .host = k.pass.host,
+					       .flows = &k.flow_place,
+					       .on_change = on_foreign_change,
+					       .arg = v,
+					       .is_node = v->is_node};
 
-	if (!r->netns)
-		return 0;
-	if (!v->dhcp && !v->is_node)
-		e = dhcp_new(loop, r->netns, r->plan, &v->dhcp);
-	if (v->dns && dns_has_ipv6(v->dns) != r->plan->has_ipv6) {
-		dns_free(v->dns);
-		v->dns = NULL;
-	}
-	if (e == 0 && !v->dns && r->plan->has_dns && !v->is_node)
-		e = dns_new(loop, r->netns, r->plan, upstream, &v->dns);
-	if (e == 0 && v->dns && !r->plan->has_dns) {
-		dns_free(v->dns);
-		v->dns = NULL;
-	}
-	if (e == 0 && !v->flows && r->plan->flows)
-		e = flows_new(loop, r->netns, r->plan->flows, &k.flow_place, &v->flows);
-	if (e == 0)
-		e = serve_ipv6(v);
-	if (e == 0 && !v->pulse)
-		e = pulse_new(r->netns, &v->pulse);
-	if (e == 0 && !v->watch)
-		e = watch_new(loop, r->netns, k.pass.host, on_foreign_change, v, &v->watch);
-	return e;
+	return v->router.netns ? responders_start(&v->responders, &v->router, &place) : 0;
 }
 
 static void finish_vpc(struct vpc *v)
@@ -656,8 +574,8 @@ void kernel_close(struct daemon *d)
 	(void)d;
 	k.is_closing = 1;
 	for (size_t i = 0; i < k.n_vpcs; i++)
-		if (k.vpcs[i]->flows)
-			flows_end(k.vpcs[i]->flows); /* passes know nothing of it */
+		if (k.vpcs[i]->responders.flows)
+			flows_end(k.vpcs[i]->responders.flows); /* passes know nothing of it */
 	if (k.is_running)
 		return; /* a worker has it all in hands; the process ends with it */
 	for (size_t i = 0; i < k.n_vpcs; i++)
@@ -762,7 +680,7 @@ int kernel_flush_flows(const char *vpc_id, struct fault *f)
 
 	if (r < 0)
 		return r;
-	r = v && v->flows ? flows_flush(v->flows) : 0;
+	r = v && v->responders.flows ? flows_flush(v->responders.flows) : 0;
 	return r < 0 ? fault_set(f, FAULT_INTERNAL_ERROR, "Lines of flow logs were lost: %s",
 				 strerror(-r))
 		     : 0;
@@ -793,17 +711,33 @@ unsigned kernel_mtu(void)
 	return PLAN_MTU;
 }
 
-int kernel_doctor(json_t **ret_checks)
+struct examination {
+	int has_ipv6;
+	json_t *checks;
+};
+
+static int examine(void *arg)
 {
 	OWN(netns_free) struct netns *host = NULL;
-	int r = netns_start(
-		&host); /* a hold of its own: the other is a worker's while a pass runs */
-	int has_ipv6 = 0;
+	struct examination *e = arg;
+	/* A hold of its own: the other is a pass's. */
+	int r = netns_start(&host);
 
 	if (r < 0)
 		return r;
+	e->checks = host_doctor(&k.pass.settings, host, e->has_ipv6);
+	return e->checks ? 0 : -ENOMEM;
+}
+
+int kernel_doctor(json_t **ret_checks)
+{
+	struct examination e = {0};
+	int r;
+
 	for (size_t i = 0; i < k.n_vpcs; i++)
-		has_ipv6 |= k.vpcs[i]->router.plan && k.vpcs[i]->router.plan->has_ipv6;
-	*ret_checks = host_doctor(&k.pass.settings, host, has_ipv6);
-	return *ret_checks ? 0 : -ENOMEM;
+		e.has_ipv6 |= k.vpcs[i]->router.plan && k.vpcs[i]->router.plan->has_ipv6;
+	r = fiber_work(examine, &e);
+	if (r == 0)
+		*ret_checks = e.checks;
+	return r;
 }

@@ -64,6 +64,6 @@ int kernel_flush_flows(const char *vpc_id, struct fault *f);
 /* Bytes of payload of a frame inside every VPC: what guests are told as MTU. */
 unsigned kernel_mtu(void);
 
-/* What an operator should know of the host's network: a new list of {Name, State "ok" | "warning",
- * Text}. 0 or -errno. */
+/* (fiber) What an operator should know of the host's network: a new list of {Name, State "ok" |
+ * "warning", Text}. 0 or -errno. */
 int kernel_doctor(json_t **ret_checks);

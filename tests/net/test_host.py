@@ -1,5 +1,6 @@
 """The host's own network: its way out, its firewall, and what iptables makes of ours."""
 
+import os
 import re
 import socket
 import subprocess
@@ -55,6 +56,67 @@ def test_without_bridge_netfilter_of_its_own(netd):
     assert sh("cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || echo 0").strip() == "0"
     names = {check["Name"]: check["State"] for check in netd.call("gureum.Doctor")["Checks"]}
     assert names["bridge-netfilter"] == "ok" and names["tun"] == "ok"
+
+
+def doctor(netd):
+    return {check["Name"]: check for check in netd.call("gureum.Doctor")["Checks"]}
+
+
+FIREWALL = "add table inet host; add chain inet host forward { type filter hook forward priority 0 ; policy drop ; }"
+
+
+def test_a_firewall_of_nftables_keeps_guests_in_and_doctor_says_how_to_let_them_out(netd, guests, internet):
+    one, two = guests(), guests()
+    one.dhcp(), two.dhcp()
+    sh(f"nft '{FIREWALL}'")
+    try:
+        assert one.ping(two.address) == 1 and one.ping("192.0.2.80") == 0
+        check = doctor(netd)["firewall"]
+        assert check["State"] == "warning" and '"inet host forward"' in check["Text"]
+        (accept,) = re.findall(r"let it accept (.*)", check["Text"])
+        for rule in accept.split(" and "):
+            sh(f"nft add rule inet host forward {rule} accept")
+        assert eventually(lambda: one.ping("192.0.2.80"))
+    finally:
+        sh("nft delete table inet host")
+    assert doctor(netd)["firewall"]["State"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "check, breakage, cure",
+    [
+        ("rp-filter", "sysctl -qw net.ipv4.conf.all.rp_filter=2", "sysctl -qw net.ipv4.conf.all.rp_filter=0"),
+        ("pool-public", "ip route add 198.18.7.0/24 dev lo", "ip route del 198.18.7.0/24 dev lo"),
+        ("pool-transit", "ip route add 100.127.9.0/24 dev lo", "ip route del 100.127.9.0/24 dev lo"),
+        (
+            "networkd",
+            "mkdir -p /run/systemd/netif/links; for i in $(ip -o link show group 26485 | cut -d: -f1); do echo ADMIN_STATE=configured > /run/systemd/netif/links/$i; done",
+            "sed -i s/configured/unmanaged/ /run/systemd/netif/links/*",
+        ),
+        (
+            "networkmanager",
+            "mkdir -p /run/NetworkManager/devices; for i in $(ip -o link show group 26485 | cut -d: -f1); do echo managed=true > /run/NetworkManager/devices/$i; done",
+            "rm /run/NetworkManager/devices/*",
+        ),
+    ],
+)
+def test_doctor_finds_what_is_in_the_way(netd, guests, check, breakage, cure):
+    guests().dhcp()
+    assert doctor(netd).get(check, {"State": "ok"})["State"] == "ok"
+    sh(breakage)
+    try:
+        assert doctor(netd)[check]["State"] == "warning"
+    finally:
+        sh(cure)
+    assert doctor(netd)[check]["State"] == "ok"
+
+
+def test_doctor_tries_the_kernel(netd):
+    before = sorted(os.listdir("/run/netns"))
+    checks = doctor(netd)
+    for check in ("kernel-ports", "kernel-sets", "kernel-nf_tables", "kernel-nflog"):
+        assert checks[check]["State"] == "ok", checks[check]
+    assert sorted(os.listdir("/run/netns")) == before
 
 
 # ---- what iptables makes of the golden files ----
