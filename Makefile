@@ -166,7 +166,7 @@ test: ## install what tests need, build, run every test
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/run $(STAGES)
 
-bench: all image ## measure beside plain QEMU and the stated limits, write build/bench.json
+bench: all image $(B)/tests/net/tap-pump ## measure beside plain QEMU and the stated limits, write build/bench.json
 	@scripts/deps run bench
 	@tests/bench/bench.py --images $(B)/image $(BENCH)
 	@STORD=$(abspath $(B))/stord/stord $(PYTHON) tests/bench/limits.py

@@ -7,6 +7,7 @@ b. DescribeInstances by id: requests a second and p99 with 1, 1,000 and 10,000 i
 c. resident memory of each daemon at rest, and CPU time at rest over 10 s.
 d. security groups at scale: groups.py, on netd alone.
 e. snapshots and their layers: layers.py, on stord alone.
+f. packets through a VPC beside a plain bridge, what VPCs cost: network.py, on netd alone.
 
 Rows that miss their target stay in the table. Machines are shared: ratios hold, absolute times do not.
 """
@@ -30,6 +31,8 @@ from botocore.awsrequest import AWSRequest
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 STACK = os.path.join(TOP, "scripts", "stack")
 DAEMONS = ["apid", "hvd", "netd", "stord"]
+NETD_ALONE = ["groups", "network"]
+ALONE = [*NETD_ALONE, "layers"]
 rows = []
 
 
@@ -221,21 +224,16 @@ def bench_rest(stack):
     row("all daemons: resident at rest", f"{total:.1f}", "MiB", "<= 64", total <= 64)
 
 
-def bench_layers():
-    with subprocess.Popen([sys.executable, os.path.join(TOP, "tests", "bench", "layers.py")], stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            row(*json.loads(line))
-    if process.returncode:
-        raise RuntimeError("layers.py has failed")
-
-
-def bench_groups():
-    command = [os.path.join(TOP, "tests", "net", "private-host"), sys.executable, os.path.join(TOP, "tests", "bench", "groups.py")]
+def bench_alone(part):
+    """A daemon alone: a program beside this one, netd's in a private host; it prints the arguments of row() as JSON."""
+    command = [sys.executable, os.path.join(TOP, "tests", "bench", part + ".py")]
+    if part in NETD_ALONE:
+        command.insert(0, os.path.join(TOP, "tests", "net", "private-host"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BUILD": os.path.join(TOP, "build")}) as process:
         for line in process.stdout:
             row(*json.loads(line))
     if process.returncode:
-        raise RuntimeError("groups.py has failed")
+        raise RuntimeError(f"{part}.py has failed")
 
 
 def bench_stack(a):
@@ -257,15 +255,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=os.path.abspath, default=os.path.join(TOP, "build", "image"), help="of scripts/build-image")
     parser.add_argument("--runs", type=int, default=5, help="pairs of boots")
-    parser.add_argument("--only", choices=["boot", "describe", "rest", "groups", "layers"])
+    parser.add_argument("--only", choices=["boot", "describe", "rest", *ALONE])
     a = parser.parse_args()
-    if a.only in (None, "groups"):
-        print("groups", flush=True)
-        bench_groups()
-    if a.only in (None, "layers"):
-        print("layers", flush=True)
-        bench_layers()
-    if a.only not in ("groups", "layers"):
+    for part in ALONE:
+        if a.only in (None, part):
+            print(part, flush=True)
+            bench_alone(part)
+    if a.only not in ALONE:
         bench_stack(a)
     out = os.path.join(TOP, "build", "bench.json")
     os.makedirs(os.path.dirname(out), exist_ok=True)
