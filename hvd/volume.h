@@ -17,9 +17,9 @@
  * it runs. Milliseconds after which to look again, 0: when something happens; -errno: something
  * that may pass failed. */
 int volumes_settle(struct live *l, int has_domain);
-/* volume-stuck.c: (fiber) a guest that stopped because a write found no room on the host goes on when
- * there is some, and stord hears which volumes it is about. Milliseconds after which to look again,
- * 0, or -errno. */
+/* volume-stuck.c: (fiber) a guest that stopped because a write found no room on the host goes on
+ * when there is some, and stord hears which volumes it is about. Milliseconds after which to look
+ * again, 0, or -errno. */
 int volumes_unstick(struct live *l, const struct context *ctx, const struct virt_devices *devices);
 /* Every row is what it shall be. */
 int volumes_are_settled(const json_t *instance);

@@ -27,6 +27,7 @@
 /* What a customer can grow, per account and region. */
 enum {
 	LIMIT_VOLUMES = 5000,
+	LIMIT_PROVISIONED_IOPS = 300000, /* of all volumes of io1, and of io2 */
 	LIMIT_SNAPSHOTS = 10000,
 	LIMIT_IMPORTS_UNDER_WAY = 20,
 	LIMIT_TASKS_KEPT = 1000,

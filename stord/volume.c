@@ -175,6 +175,26 @@ static json_t *volume_new(const json_t *parameters, const char *id, const struct
 	return r == 0 ? give(v) : NULL;
 }
 
+/* What a customer may have of provisioned IOPS. Source: EBS service quotas. */
+static int iops_check(const struct call *c, const struct volume_shape *s, struct fault *f)
+{
+	int64_t n = s->iops;
+
+	if (strcmp(s->type, "io1") != 0 && strcmp(s->type, "io2") != 0)
+		return 0;
+	store_each (c->store, "volume", v)
+		if (strcmp(v->account, c->ctx->account) == 0 &&
+		    strcmp(v->region, c->ctx->region) == 0 &&
+		    strcmp(jstr_or(v->json, "VolumeType", ""), s->type) == 0)
+			n += jint(v->json, "Iops", 0);
+	return n <= LIMIT_PROVISIONED_IOPS
+		       ? 0
+		       : fault_set(f, FAULT_MAX_IOPS_LIMIT_EXCEEDED,
+				   "You have exceeded your maximum total IOPS of %d for %s "
+				   "volumes in this region.",
+				   LIMIT_PROVISIONED_IOPS, s->type);
+}
+
 int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const char *const taggable[] = {"volume", NULL};
@@ -191,6 +211,8 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r == 0)
 		r = tags_from_specifications(parameters, "volume", taggable, &tags, f);
 	if (r < 0)
+		return r;
+	if ((r = iops_check(c, &shape, f)) < 0)
 		return r;
 	id_new("vol", id);
 	volume = volume_new(parameters, id, &origin, &shape, tags);

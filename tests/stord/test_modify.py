@@ -170,3 +170,11 @@ def test_a_volume_whose_guest_waits_for_room_is_impaired(stord):
     stord("ec2.ModifyVolumeAttribute", VolumeId=volume, AutoEnableIO={"Value": True})
     assert stord("ec2.DescribeVolumeAttribute", VolumeId=volume, Attribute="autoEnableIO")["AutoEnableIO"] == {"Value": True}
     stord("ec2.EnableVolumeIO", VolumeId=volume)
+
+
+def test_provisioned_iops_have_a_limit_in_all(stord):
+    for _ in range(4):
+        stord.create(Size=2000, VolumeType="io1", Iops=64000)
+    stord.refused("MaxIOPSLimitExceeded", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=2000, VolumeType="io1", Iops=64000)
+    stord.create(Size=2000, VolumeType="io1", Iops=44000)
+    stord.create(Size=2000, VolumeType="io2", Iops=64000)
