@@ -19,7 +19,8 @@ class Refused(Exception):
 class Qemu:
     """One instance's block layer."""
 
-    def __init__(self, directory, name):
+    def __init__(self, directory, name, is_direct=False):
+        self.is_direct = is_direct  # past the host's page cache, as libvirt's cache='none'
         self.socket = os.path.join(directory, f"{name}.qmp")
         self.nbd = os.path.join(directory, f"{name}.nbd")
         self.disks, self.n_nodes, self.old = {}, 0, set()
@@ -54,7 +55,8 @@ class Qemu:
     def node(self, path):
         self.n_nodes += 1
         name = f"n{self.n_nodes}"
-        self.qmp("blockdev-add", **{"driver": "qcow2", "node-name": name, "file": {"driver": "file", "filename": path}})
+        self.qmp("blockdev-add", **{"driver": "qcow2", "node-name": name, "cache": {"direct": self.is_direct},
+                                     "file": {"driver": "file", "filename": path}})
         return name
 
     def plug(self, volume, path):
@@ -135,7 +137,7 @@ class Guests:
         self.directory = os.path.join(stord.root, "guests")
         os.makedirs(self.directory, exist_ok=True)
         self.lock = threading.RLock()
-        self.n_starts, self.refuse = 0, False
+        self.n_starts, self.refuse, self.direct = 0, False, set()
         self.server, self.open = None, []
         self.listen()
 
@@ -143,7 +145,7 @@ class Guests:
 
     def start(self, instance):
         self.n_starts += 1
-        self.instances[instance] = Qemu(self.directory, f"{instance}.{self.n_starts}")
+        self.instances[instance] = Qemu(self.directory, f"{instance}.{self.n_starts}", instance in self.direct)
 
     def plug(self, instance, volume, device="/dev/sdf"):
         """As hvd does: ask for the path, and use it only if nothing has changed since."""

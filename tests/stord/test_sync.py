@@ -1,7 +1,7 @@
 """What is acknowledged was on the disk before: each step's fsync is seen, in its order, by strace.
 
-A power cut cannot be had honestly here (no device that forgets what was not flushed); what a file system promises is about what was
-flushed, so the order of flushes is what is checked.
+test_power_cut.py cuts the power at random moments; here the order is checked that makes every moment a good one, where no power can be cut
+as well.
 """
 import os
 import re

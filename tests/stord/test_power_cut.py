@@ -1,0 +1,293 @@
+"""The power goes at any moment: daemon, hvd and every QEMU end, and what was not on the disk is gone.
+
+Whoever was answered finds it so afterwards, and what a guest flushed is in its volume and in the snapshots taken since.
+"""
+import mmap
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+
+import pytest
+
+import power
+from conftest import Stord, until
+from guests import Guests
+from test_model import BYTES, INSTANCES, SPOTS, World, qemu_io, remember
+
+SECONDS = 30  # unless ROUNDS says how many rounds there are to be
+
+pytestmark = pytest.mark.skipif(power.why_not() is not None, reason=str(power.why_not()))
+
+
+@pytest.fixture
+def disk():
+    root = tempfile.mkdtemp(prefix="gureum-power-")
+    made = power.Disk(os.path.join(root, "state"))
+    made.on()
+    yield made
+    made.close()
+    os.rmdir(made.mountpoint)
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    os.rmdir(root)
+
+
+# ---- the disk itself: a test that could not fail would show nothing ----
+
+class Nobody:
+    def kill(self):
+        pass
+
+    wait = kill
+
+
+def write_file(path, data, is_synced):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    if is_synced:
+        os.fsync(fd)
+    os.close(fd)
+
+
+def read_file(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except FileNotFoundError:
+        return None
+
+
+def sync_directory(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def test_a_cut_takes_what_was_not_synced_and_nothing_else(disk):
+    a, b, c = (os.path.join(disk.mountpoint, n) for n in "abc")
+    write_file(a, b"synced", True)
+    sync_directory(disk.mountpoint)
+    write_file(b, b"not synced", False)
+    write_file(c, b"old", True)
+    sync_directory(disk.mountpoint)
+    write_file(c + ".new", b"new", False)
+    os.rename(c + ".new", c)
+    sync_directory(disk.mountpoint)
+    write_file(b + "2", b"not synced", False)
+    disk.cut(Nobody(), lambda: True)
+    disk.on()
+    assert read_file(a) == b"synced"
+    assert read_file(b) in (None, b""), "its directory was synced with it, its bytes were not"
+    assert read_file(c) == b"", "renamed durably over the old one before its bytes were there"
+    assert read_file(b + "2") in (None, b"")
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_disk_with_a_cache_loses_what_was_not_flushed(disk, is_kept):
+    path = os.path.join(disk.mountpoint, "file")
+    write_file(path, b"a" * 4096, True)
+    sync_directory(disk.mountpoint)
+    qemu_io(path, "write -P 0x62 0 4096", mode=("-f", "raw", "-n"))  # past the page cache; qemu-io flushes at its end
+    fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    page = mmap.mmap(-1, 4096)
+    page.write(b"c" * 4096)
+    os.write(fd, page)
+    os.close(fd)
+    disk.cut(Nobody(), lambda: is_kept)
+    disk.on()
+    assert read_file(path) == (b"c" if is_kept else b"b") * 4096
+
+
+# ---- the daemon ----
+
+def test_a_volume_that_was_answered_is_lost_when_files_are_not_flushed(disk):
+    """What the test below would find: with Storage.Sync = no the file's name comes to the disk with the state, its bytes do not."""
+    stord = Stord(os.path.dirname(disk.mountpoint))
+    with open(os.path.join(stord.root, "gureum.conf"), "a") as f:
+        f.write("Sync=no\n")
+    stord.start()
+    stord.available(stord.create(Size=1))
+    disk.cut(Processes(stord), lambda: True)
+    disk.on()
+    stord.start()
+    assert [f["What"] for f in stord("gureum.Fsck")["Findings"]] == ["corrupt"]
+    assert stord.stop() == 0
+
+
+class Processes:
+    def __init__(self, stord):
+        self.stord = stord
+
+    def kill(self):
+        self.stord.process.kill()
+
+    def wait(self):
+        self.stord.process.wait()
+
+
+class House(World):
+    """The model, with copies, and with what a guest wrote but was not told to be flushed: None, which may be anything."""
+
+    def step(self):
+        if self.random.random() < 0.06:
+            self.counts["copy"] = self.counts.get("copy", 0) + (self.copy() is not False)
+        else:
+            super().step()
+
+    def copy(self):
+        source = self.some(self.snapshots)
+        if not source or len(self.snapshots) > 30:
+            return False
+        s = self.stord("ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=source)["SnapshotId"]
+        self.snapshots[s], self.sizes[s] = list(self.snapshots[source]), self.sizes[source]
+        self.completed()
+
+    def completed(self):
+        until(lambda: all(s["State"] == "completed" for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]))
+
+    def write(self):
+        v = self.some(self.attached)
+        if not v:
+            return False
+        spots, pattern = self.random.sample(range(len(SPOTS)), 4), self.random.randrange(1, 256)
+        zero = self.random.random() < 0.2
+        for s in spots:
+            self.volumes[v][s] = None
+        command = "write -z" if zero else f"write -P {pattern}"
+        qemu_io(self.guests.instances[self.attached[v]].url(v), *[f"{command} {SPOTS[s]} {BYTES}" for s in spots], "flush", mode=("-f", "raw"))
+        for s in spots:
+            self.volumes[v][s] = 0 if zero else pattern
+
+    def read_commands(self, contents):
+        return [f"read -P {p} {SPOTS[n]} {BYTES}" for n, p in enumerate(contents) if p is not None] or ["read 0 512"]
+
+    def compare(self):
+        for v, contents in self.volumes.items():
+            reads = self.read_commands(contents)
+            if v in self.attached:
+                qemu_io(self.guests.instances[self.attached[v]].url(v), *reads, mode=("-f", "raw", "-r"))
+            else:
+                self.stord.available(v)
+                self.read_layer(lambda v=v: self.stord.volume(v), reads)
+        for s, contents in self.snapshots.items():
+            self.read_layer(lambda s=s: self.stord("ec2.DescribeSnapshots", SnapshotIds=[s])["Snapshots"][0], self.read_commands(contents))
+
+    def adopt(self):
+        """What was asked for and not answered may have happened or not; what was answered has."""
+        volumes = {v["VolumeId"]: v for v in self.stord("ec2.DescribeVolumes")["Volumes"]}
+        snapshots = {s["SnapshotId"]: s for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]}
+        assert set(self.volumes) <= set(volumes), "a volume that was answered is there"
+        assert set(self.snapshots) <= set(snapshots), "a snapshot that was answered is there"
+        assert not set(self.gone) & (set(volumes) | set(snapshots)), "a deletion that was answered holds"
+        for s in sorted(set(snapshots) - set(self.snapshots)):
+            row = snapshots[s]
+            copied = row["Description"].split()[1] if row["Description"].startswith("[Copied ") else None
+            its = self.lost.get(s) or (self.snapshots[copied] if copied else self.volumes[row["VolumeId"]])
+            self.snapshots[s], self.sizes[s] = list(its), row["VolumeSize"]
+        for v in sorted(set(volumes) - set(self.volumes)):
+            origin = volumes[v]["SnapshotId"]
+            self.volumes[v] = list(self.lost.get(v) or (self.snapshots[origin] if origin else [0] * len(SPOTS)))
+            self.sizes[v] = volumes[v]["Size"]
+        for v, row in volumes.items():
+            assert row["State"] in ("available", "in-use"), row
+            assert row["Size"] == self.sizes[v]
+            assert row["Attachments"] or v not in self.attached, "an attachment that was answered holds"
+            if row["Attachments"] and v not in self.attached:
+                self.stord("ec2.DetachVolume", VolumeId=v)
+
+    def findings(self):
+        return self.stord("gureum.Fsck")["Findings"]
+
+    def fsck_finds_nothing(self):
+        """But for clusters that a QEMU took and did not use yet; a merge that was cut off is done again."""
+        super().fsck_finds_nothing()
+        until(lambda: not [f for f in self.findings() if f["What"] != "leaked"])
+
+    # ---- the end ----
+
+    def kill(self):
+        self.is_cut = True
+        self.stord.process.kill()
+        self.guests.hang_up()
+        for qemu in list(self.guests.instances.values()):
+            qemu.process.kill()
+
+    def wait(self):
+        self.stord.process.wait()
+        self.life.join()
+        for qemu in self.guests.instances.values():
+            qemu.kill()
+        self.guests.instances = {}
+
+
+class Life(threading.Thread):
+    def __init__(self, house):
+        super().__init__()
+        self.house, self.wrong = house, None
+
+    def run(self):
+        try:
+            while True:
+                self.house.step()
+        except Exception as e:
+            # Whatever is interrupted by the cut fails in many ways.
+            if not self.house.is_cut:
+                self.wrong = e
+
+
+def remember_deletions(house):
+    """What is gone for good: a deletion that was answered."""
+    remember(house)
+    house.gone = set()
+    for name, of in (("forget", "snapshots"), ("delete", "volumes")):
+        def counted(do=getattr(house, name), of=of):
+            before = set(getattr(house, of))
+            result = do()
+            house.gone |= before - set(getattr(house, of))
+            return result
+        setattr(house, name, counted)
+
+
+def test_a_power_cut_at_any_moment_loses_nothing(disk):
+    stord = Stord(os.path.dirname(disk.mountpoint))
+    stord.start()
+    house = House(stord, int(os.environ.get("SEED", "7")))
+    house.guests.direct = {INSTANCES[0]}
+    remember_deletions(house)
+    rng = random.Random(int(os.environ.get("SEED", "11")))
+    rounds, began = os.environ.get("ROUNDS"), time.monotonic()
+    for number in range(int(rounds or 12)):
+        if not rounds and number >= 3 and time.monotonic() - began > SECONDS:
+            break
+        house.is_cut, house.life = False, Life(house)
+        house.life.start()
+        threading.Event().wait(rng.random() * 1.5)  # the moment is what is tested
+        disk.cut(house, (lambda: True) if number % 2 else (lambda: rng.random() < 0.5))
+        assert house.life.wrong is None, repr(house.life.wrong)
+        disk.on()
+        house.guests.listen()
+        stord.start()
+        house.completed()
+        until(lambda: not [v for v in stord("ec2.DescribeVolumes")["Volumes"] if v["State"] == "creating" or "_NextLayer" in v])
+        house.fsck_finds_nothing()
+        for i in INSTANCES:
+            house.guests.start(i)
+        house.adopt()
+        for v, i in sorted(house.attached.items()):
+            house.guests.plug(i, v)
+        house.compare()
+    assert house.counts["copy"] and house.counts["snapshot"] and house.counts["forget"]
+    for i in INSTANCES:
+        house.guests.end(i)
+    stord("gureum.Fsck", Repair=True)
+    assert house.findings() == []
+    house.files_are_sound()
+    for i in INSTANCES:
+        house.guests.start(i)
+    house.all_go()
+    house.guests.close()
+    assert stord.stop() == 0
