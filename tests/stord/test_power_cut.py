@@ -13,7 +13,7 @@ import time
 import pytest
 
 import power
-from conftest import Stord, until
+from conftest import Gone, Stord, until
 from guests import Guests
 from test_model import BYTES, INSTANCES, SPOTS, World, qemu_io, remember
 
@@ -119,6 +119,8 @@ def test_a_volume_that_was_answered_is_lost_when_files_are_not_flushed(disk):
 
 
 class Processes:
+    """A daemon without guests."""
+
     def __init__(self, stord):
         self.stord = stord
 
@@ -290,4 +292,75 @@ def test_a_power_cut_at_any_moment_loses_nothing(disk):
         house.guests.start(i)
     house.all_go()
     house.guests.close()
+    assert stord.stop() == 0
+
+
+def test_whoever_has_an_encrypted_volume_has_its_key(disk):
+    stord = Stord(os.path.dirname(disk.mountpoint))
+    for number in range(3):
+        disk.on() if number else None
+        stord.start()
+        volume = stord.create(Size=1, Encrypted=True)
+        if number % 2 == 0:
+            stord.available(volume)
+        disk.cut(Processes(stord), lambda: False)
+    disk.on()
+    stord.start()
+    volumes = stord("ec2.DescribeVolumes")["Volumes"]
+    assert len(volumes) == 3
+    for v in volumes:
+        stord.available(v["VolumeId"])
+    assert stord("gureum.Fsck")["Findings"] == []
+    assert stord.stop() == 0
+
+
+# ---- the state (lib/store) ----
+
+class Writer(threading.Thread):
+    """Transactions one after the other: each replaces all tags of one volume by tags of the next number."""
+    N_TAGS = 40
+
+    def __init__(self, stord, volume, first):
+        super().__init__()
+        self.stord, self.volume, self.acknowledged, self.n, self.wrong = stord, volume, first, 0, None
+
+    def run(self):
+        try:
+            while True:
+                value = f"{self.acknowledged + 1:0200}"
+                self.stord("ec2.CreateTags", Resources=[self.volume], Tags=[{"Key": f"k{i}", "Value": value} for i in range(self.N_TAGS)])
+                self.acknowledged += 1
+                self.n += 1
+        except Gone:
+            pass
+        except Exception as e:
+            self.wrong = e
+
+
+def test_an_acknowledged_transaction_outlives_a_cut_whole(disk):
+    """Checkpoints too: between two of them the log grows by 4 MB, which is some 400 of these transactions."""
+    stord = Stord(os.path.dirname(disk.mountpoint)).start()
+    volumes = {stord.create(Size=1): 0 for _ in range(3)}
+    stord("ec2.CreateTags", Resources=sorted(volumes), Tags=[{"Key": f"k{i}", "Value": f"{0:0200}"} for i in range(Writer.N_TAGS)])
+    rng, database, n_checkpoints = random.Random(3), os.path.join(stord.state, "state.db"), 0
+    for number in range(6):
+        before = read_file(database)
+        writers = [Writer(stord, v, n) for v, n in volumes.items()]
+        for w in writers:
+            w.start()
+        many = rng.randrange(900)
+        until(lambda: sum(w.n for w in writers) >= many or not all(w.is_alive() for w in writers))
+        n_checkpoints += read_file(database) != before
+        disk.cut(Processes(stord), (lambda: True) if number % 2 else (lambda: rng.random() < 0.5))
+        for w in writers:
+            w.join()
+            assert w.wrong is None, repr(w.wrong)
+        disk.on()
+        stord.start()
+        for w in writers:
+            values = {int(t["Value"]) for t in stord.volume(w.volume)["Tags"]}
+            assert len(values) == 1, "a transaction is there as a whole"
+            volumes[w.volume] = values.pop()
+            assert volumes[w.volume] in (w.acknowledged, w.acknowledged + 1)
+    assert n_checkpoints > 0
     assert stord.stop() == 0
