@@ -19,6 +19,7 @@ SETTING(Compute, MemoryPercent, INTEGER, "200", "Instances may be promised this 
 SETTING(Compute, StopTimeoutSec, INTEGER, "60", "After so long a guest that does not power off by itself is cut off.")
 SETTING(Compute, TerminatedVisibleSec, INTEGER, "3600", "How long terminated instances stay in DescribeInstances.")
 SETTING(Network, FlowLogMiB, INTEGER, "64", "Each flow log keeps this much of the newest lines, in StateDirectory/netd/flow-logs.")
+SETTING(Network, GuestsReachHost, BOOL, "no", "Guests may reach services on this machine's own addresses. no: as in AWS, only what the machine began is answered.")
 SETTING(Network, PublicPool, STRING, "198.18.0.0/16", "Public addresses are taken from here.")
 SETTING(Network, Ipv6Pool, STRING, "fd67:7572:6500::/40", "IPv6 blocks of VPCs (/56 each) are taken from here: own unique local addresses, masqueraded outside.")
 SETTING(Network, TransitPool, STRING, "100.127.0.0/16", "Link addresses between the host and each VPC's router.")

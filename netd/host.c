@@ -59,6 +59,16 @@ int host_uplink(const struct netns *host, enum rules_family family, char ret_nam
 
 /* ---- what we want there ---- */
 
+/* A guest's packets come from the pool: whatever else a gateway's link brings fails its strict
+ * reverse path filtering (or, IPv6, the router's own check of sources). */
+static void plan_input(const char *pool, struct ruleset *rules)
+{
+	ruleset_chain(rules, "filter", "gureum-input", "-");
+	ruleset_rule(rules, "filter", "gureum-input",
+		     "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
+	ruleset_rule(rules, "filter", "gureum-input", "-s %s -j DROP", pool);
+}
+
 static void plan_chains(const char *pool, const char *uplink, struct ruleset *rules)
 {
 	ruleset_chain(rules, "filter", "gureum-forward", "-");
@@ -120,6 +130,8 @@ int host_plan(const struct host_settings *s, const struct netns *host, enum rule
 		cidr_format(s->public_pool, pool);
 	if (is_used) {
 		plan_chains(pool, uplink, &rules);
+		if (!s->is_host_reachable)
+			plan_input(pool, &rules);
 		plan_pool_route(s, family, items);
 	}
 	if (is_used && uplink[0])
@@ -136,7 +148,9 @@ int host_plan(const struct host_settings *s, const struct netns *host, enum rule
 
 static const struct jump {
 	const char *table, *from, *to;
-} jumps[] = {{"filter", "FORWARD", "gureum-forward"}, {"nat", "POSTROUTING", "gureum-postrouting"}};
+} jumps[] = {{"filter", "FORWARD", "gureum-forward"},
+	     {"filter", "INPUT", "gureum-input"},
+	     {"nat", "POSTROUTING", "gureum-postrouting"}};
 
 static int is_jumped_from(const struct chain *c)
 {

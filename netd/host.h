@@ -1,9 +1,9 @@
 /*
  * Host: the namespace in which netd runs, which is the user's own. What netd needs there beside
  * links: forwarding between the gateways and the uplink, address translation to the uplink, room in
- * the user's FORWARD chain (Docker's policy there is DROP). All of it is in chains of our own
- * (gureum-…), reached by one jump each; nothing else is touched, nothing is flushed, and without
- * a running interface nothing is there.
+ * the user's FORWARD chain (Docker's policy there is DROP), and guests kept off the host's own
+ * addresses. All of it is in chains of our own (gureum-…), reached by one jump each; nothing else
+ * is touched, nothing is flushed, and without a running interface nothing is there.
  */
 #pragma once
 
@@ -13,7 +13,8 @@
 struct host_settings {
 	struct cidr public_pool, transit_pool;
 	struct cidr6 ipv6_pool;
-	char uplink[16]; /* "auto", "none" or a link's name */
+	char uplink[16];       /* "auto", "none" or a link's name */
+	int is_host_reachable; /* by guests */
 };
 
 /* What the host's namespace should have of a family besides the VPCs' own items; `is_used`: some

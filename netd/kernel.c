@@ -517,6 +517,7 @@ static int read_settings(struct daemon *d)
 		return -EINVAL;
 	}
 	snprintf(s->uplink, sizeof s->uplink, "%s", uplink);
+	s->is_host_reachable = config_bool(d->config, "Network", "GuestsReachHost");
 	k.plan_settings = (struct plan_settings){cidr_first(s->transit_pool), s->transit_pool.bits};
 	return 0;
 }

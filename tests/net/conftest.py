@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
 def netd():
     sh("ip addr add 203.0.113.1/32 dev lo")  # stands for the outside
     with tempfile.TemporaryDirectory(prefix="netd-") as directory:
-        daemon = Netd(directory, "[Network]\nDnsUpstream=203.0.113.1\n")
+        daemon = Netd(directory, "[Network]\nDnsUpstream=203.0.113.1\nGuestsReachHost=yes\n")
         daemon.start()
         yield daemon
         daemon.kill(signal.SIGTERM)

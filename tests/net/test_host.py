@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 import pytest
-from lab import ROOT, eventually, inside, sh
+from lab import ROOT, TCP_80, eventually, inside, sh
 
 
 @pytest.fixture
@@ -145,3 +145,29 @@ def test_rules_are_written_as_iptables_prints_them(path):
                 check_rules(text.split(title)[1].split("# ")[0], command)
     finally:
         sh("ip netns del golden")
+
+
+def test_guests_do_not_reach_the_host_itself(netd, guests, internet, group):
+    """Its own addresses are not there for them, whatever listens on them; what the host begins is answered."""
+    settings = netd.config.read_text()
+    netd.kill()
+    netd.config.write_text(settings.replace("GuestsReachHost=yes\n", ""))
+    netd.start()
+    try:
+        guest = guests(groups=[group(TCP_80)])
+        guest.dhcp()
+        with inside(internet):
+            outside = socket.create_server(("192.0.2.80", 8080))
+        with outside, socket.create_server(("0.0.0.0", 8081)):
+            eventually(lambda: guest.can_connect("192.0.2.80", 8080))
+            for address in ("203.0.113.1", "198.51.100.1"):
+                assert not guest.can_connect(address, 8081)
+                assert guest.ping(address) == 0
+        with guest.listen(), socket.create_connection((guest.public, 80), timeout=5):
+            pass
+        sh("iptables-nft -F gureum-input")
+        eventually(lambda: guest.ping("203.0.113.1") == 0 and "DROP" in sh("iptables-nft -S gureum-input"))
+    finally:
+        netd.kill()
+        netd.config.write_text(settings)
+        netd.start()
