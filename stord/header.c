@@ -129,19 +129,54 @@ static int each_down(struct daemon *d, const char *name, int (*what)(struct daem
 	return r;
 }
 
-static int disagrees(struct daemon *d, const char *name)
-{
-	const struct doc *layer = layer_find(d->store, name);
-	int r = layer ? agrees(d, layer) : 1;
+/* A chain's files and what their documents say of them. */
+struct link {
+	char path[FILE_PATH_MAX], backing[FILE_PATH_MAX];
+};
+struct look_chain {
+	struct link *links;
+	size_t n;
+};
 
-	return r < 0 ? r : r == 0;
+static int look_chain_work(void *arg)
+{
+	const struct look_chain *c = arg;
+	int r = 1;
+
+	for (size_t i = 0; r == 1 && i < c->n; i++) {
+		struct look l = {c->links[i].path, c->links[i].backing};
+
+		r = look_work(&l);
+		if (r == -ENOENT)
+			r = 1; /* not made yet */
+	}
+	return r;
 }
 
+/* One visit to the workers for the whole chain: a snapshot waits for it, and on a busy machine each
+ * visit costs more than what is read there. */
 int headers_agree(struct daemon *d, const char *name)
 {
-	int r = each_down(d, name, disagrees);
+	unsigned depth = layer_depth(d->store, name);
+	OWN(free) struct link *links = calloc(depth + 1, sizeof *links);
+	struct look_chain c = {.links = links};
+	char format[8];
 
-	return r < 0 ? r : r == 0;
+	if (!links)
+		return -ENOMEM;
+	for (unsigned i = 0; i < depth; i++) {
+		const struct doc *layer = layer_find(d->store, name);
+
+		if (!layer)
+			break;
+		if (strcmp(jstr_or(layer->json, "Format", ""), "qcow2") == 0) {
+			file_path(d, layer->id, links[c.n].path);
+			documented(d, layer, links[c.n].backing, format);
+			c.n++;
+		}
+		name = jstr(layer->json, "Backing");
+	}
+	return fiber_work(look_chain_work, &c);
 }
 
 int headers_restore(struct daemon *d, const char *name)
