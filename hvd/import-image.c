@@ -22,6 +22,7 @@
 #define CONTAINERS_MAX 10
 #define TASKS_MAX      100 /* under way, of an account in a region */
 #define TASKS_KEPT     1000
+#define TEXT_MAX       255
 
 int import_image_is_active(const struct doc *task)
 {
@@ -60,6 +61,20 @@ static int disk_begin(const struct context *ctx, const char *task_id, size_t i,
 
 /* ---- the actions ---- */
 
+/* What a task keeps and shows, besides what is checked for what it means. */
+static const char *const task_texts[] = {"Description", "LicenseType", "Platform", "BootMode",
+					 NULL};
+static const char *const container_texts[] = {"Description", "DeviceName", "Format", NULL};
+
+static int texts_fit(const json_t *object, const char *const *name, struct fault *f)
+{
+	int r = 0;
+
+	for (; r == 0 && *name; name++)
+		r = text_limit(object, *name, TEXT_MAX, f);
+	return r;
+}
+
 static int container_check(const json_t *container, struct fault *f)
 {
 	int has_snapshot = jstr(container, "SnapshotId") != NULL;
@@ -74,7 +89,11 @@ static int container_check(const json_t *container, struct fault *f)
 	if (!has_snapshot && !jstr(container, "Format"))
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter DiskContainers.Format");
-	return 0;
+	if (has_snapshot && !id_is(jstr(container, "SnapshotId"), "snap"))
+		return fault_set(f, FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
+				 "Invalid id: \"%.64s\" (expecting \"snap-...\")",
+				 jstr(container, "SnapshotId"));
+	return texts_fit(container, container_texts, f);
 }
 
 static int parameters_check(const struct call *c, const json_t *p, struct fault *f)
@@ -94,6 +113,8 @@ static int parameters_check(const struct call *c, const json_t *p, struct fault 
 	json_array_foreach (containers, i, container)
 		if (r == 0)
 			r = container_check(container, f);
+	if (r == 0)
+		r = texts_fit(p, task_texts, f);
 	if (r < 0)
 		return r;
 	if (strcmp(architecture, "x86_64") != 0 && strcmp(architecture, "i386") != 0)

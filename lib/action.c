@@ -168,6 +168,16 @@ static int run_once(struct call *c, const struct action *a, json_t *parameters, 
 	return run_and_commit(c, a, parameters, id, hash, ret_reply, f);
 }
 
+int text_limit(const json_t *parameters, const char *name, size_t n_max, struct fault *f)
+{
+	return strlen(jstr_or(parameters, name, "")) <= n_max
+		       ? 0
+		       : fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				   "Value for parameter %s is invalid. It may have at most %zu "
+				   "characters.",
+				   name, n_max);
+}
+
 static json_t *describe_daemon(const struct daemon_spec *spec)
 {
 	OWN(json_decref) json_t *actions = json_array();

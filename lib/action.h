@@ -48,5 +48,10 @@ struct action {
 	unsigned flags;
 };
 
+/* The text `name` of the parameters (or of a structure in them) is absent or has at most n_max
+ * bytes; else InvalidParameterValue. For what documents keep: without a bound a customer fills our
+ * memory, and no Describe fits into a message any more. */
+int text_limit(const json_t *parameters, const char *name, size_t n_max, struct fault *f);
+
 /* The rpc_handler that serves the table of `daemon`'s spec (userdata is the struct daemon). */
 int action_dispatch(void *daemon, struct rpc_request *r, json_t **ret_reply, struct fault *f);

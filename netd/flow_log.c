@@ -6,6 +6,8 @@
 #include "describe.h"
 #include "flow-line.h"
 
+#define ROLE_ARN_MAX 2048 /* IAM user guide, "IAM and STS quotas": a path of 512 and more */
+
 static const struct filter flow_log_filters[] = {
 	{"deliver-log-status", "DeliverLogsStatus"},
 	{"flow-log-id", "FlowLogId"},
@@ -104,7 +106,7 @@ static int read_destination(json_t *parameters, struct wanted *w, char name[stat
 				      "0123456789_-/.#")])
 		return fault_set(f, FAULT_INVALID_PARAMETER, "LogGroupName: %.128s is not valid",
 				 w->group);
-	return 0;
+	return text_limit(parameters, "DeliverLogsPermissionArn", ROLE_ARN_MAX, f);
 }
 
 static int read_wanted(json_t *parameters, struct wanted *w, char name[static 520], struct fault *f)

@@ -64,8 +64,11 @@ static int set_groups(const struct call *c, json_t *parameters, json_t *json, st
 
 static int set_description(const struct call *c, json_t *parameters, json_t *json, struct fault *f)
 {
+	int r = text_limit(json_object_get(parameters, "Description"), "Value", LIMIT_DESCRIPTION,
+			   f);
+
 	(void)c;
-	return value_copy(parameters, json, "Description", f);
+	return r < 0 ? r : value_copy(parameters, json, "Description", f);
 }
 
 static int set_source_dest_check(const struct call *c, json_t *parameters, json_t *json,

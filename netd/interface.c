@@ -332,6 +332,8 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 	static const char *const allowed[] = {"network-interface", NULL};
 	int r = unsupported_check(parameters, f);
 
+	if (r == 0)
+		r = text_limit(parameters, "Description", LIMIT_DESCRIPTION, f);
 	b->instance_id = jstr(parameters, "_InstanceId");
 	b->device_index = (int)jint(parameters, "_DeviceIndex", 0);
 	if (r == 0)

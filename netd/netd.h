@@ -45,6 +45,7 @@ enum {
 	LIMIT_ADDRESSES_PER_REGION = 5, /* elastic ones */
 	LIMIT_FLOW_LOGS_PER_RESOURCE = 2,
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
+	LIMIT_DESCRIPTION = 255, /* of an interface, bytes; ours: AWS names none */
 	LIMIT_NAT_GATEWAYS_PER_ZONE = 5,
 };
 

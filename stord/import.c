@@ -76,6 +76,12 @@ static int parameters_check(const struct call *c, const json_t *parameters, stru
 	if (!container)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter DiskContainer");
+	int r = text_limit(parameters, "Description", LIMIT_DESCRIPTION, f);
+
+	if (r == 0)
+		r = text_limit(container, "Description", LIMIT_DESCRIPTION, f);
+	if (r < 0)
+		return r;
 	if (!jstr(container, "Format"))
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter DiskContainer.Format");

@@ -9,8 +9,7 @@
 #include "merge.h"
 #include "switch.h"
 
-#define VOLUMES_MAX	128 /* of one instance */
-#define DESCRIPTION_MAX 255
+#define VOLUMES_MAX 128 /* of one instance */
 
 /* What a request asks for, and who is held for it. */
 struct taking {
@@ -36,10 +35,10 @@ static int take_check(const struct call *c, const json_t *parameters, size_t n_m
 	if (outpost && *outpost)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Outposts are not supported here.");
-	if (strlen(jstr_or(parameters, "Description", "")) > DESCRIPTION_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value for parameter Description is longer than %d characters.",
-				 DESCRIPTION_MAX);
+	int r = text_limit(parameters, "Description", LIMIT_DESCRIPTION, f);
+
+	if (r < 0)
+		return r;
 	if (count_of_caller(c, "snapshot") + n_more > LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots in %s.",

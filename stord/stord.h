@@ -26,6 +26,7 @@
 
 /* What a customer can grow, per account and region. */
 enum {
+	LIMIT_DESCRIPTION = 255, /* of a snapshot, bytes */
 	LIMIT_VOLUMES = 5000,
 	LIMIT_PROVISIONED_IOPS = 300000, /* of all volumes of io1, and of io2 */
 	LIMIT_SNAPSHOTS = 10000,

@@ -189,6 +189,17 @@ static void a_token_is_forgotten_after_a_day(void)
 	is_int(store_count(d.store, "_token"), 1, "and the old ones are gone");
 }
 
+static void a_text_that_documents_keep_has_a_bound(void)
+{
+	OWN(json_decref) json_t *p = json_pack("{s:s}", "Description", "four");
+	struct fault f = {0};
+
+	is_int(text_limit(p, "Description", 4, &f), 0, "as long as it may be");
+	is_int(text_limit(p, "Absent", 0, &f), 0, "none");
+	ok(text_limit(p, "Description", 3, &f) < 0, "too long");
+	is_str(f.code, "InvalidParameterValue", "and it is said");
+}
+
 static void tests(void *arg)
 {
 	(void)arg;
@@ -198,6 +209,7 @@ static void tests(void *arg)
 	RUN(a_refused_token_can_be_used_again);
 	RUN(two_at_once_make_one);
 	RUN(a_token_is_forgotten_after_a_day);
+	RUN(a_text_that_documents_keep_has_a_bound);
 	sd_event_exit(fiber_loop(), 0);
 }
 
