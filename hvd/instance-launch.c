@@ -28,6 +28,10 @@ static const char *const unsupported[] = {
 	"Placement.HostId",
 	"Placement.HostResourceGroupArn",
 	"Placement.Affinity",
+	"Placement.GroupId",
+	"Placement.GroupName",
+	"Placement.PartitionNumber",
+	"Placement.SpreadDomain",
 	"CapacityReservationSpecification.CapacityReservationTarget",
 	NULL};
 

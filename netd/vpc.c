@@ -145,8 +145,13 @@ static int limit_check(const struct call *c, struct fault *f)
 int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const char *const allowed[] = {"vpc", NULL};
-	static const char *const unsupported[] = {"Ipv6Pool", "Ipv6CidrBlock", "Ipv4IpamPoolId",
-						  "Ipv6IpamPoolId"};
+	static const char *const unsupported[] = {"Ipv6Pool",
+						  "Ipv6CidrBlock",
+						  "Ipv4IpamPoolId",
+						  "Ipv6IpamPoolId",
+						  "Ipv4NetmaskLength",
+						  "Ipv6NetmaskLength",
+						  "Ipv6CidrBlockNetworkBorderGroup"};
 	struct vpc_birth b = {.tenancy = jstr_or(parameters, "InstanceTenancy", "default")};
 	OWN(json_decref) json_t *tags = NULL;
 
