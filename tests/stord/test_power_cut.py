@@ -26,14 +26,23 @@ pytestmark = pytest.mark.skipif(power.why_not() is not None, reason=str(power.wh
 def disk():
     root = tempfile.mkdtemp(prefix="gureum-power-")
     made = power.Disk(os.path.join(root, "state"))
+    made.daemons = []
     made.on()
     yield made
+    for stord in made.daemons:  # of a test that failed
+        if stord.process and stord.process.poll() is None:
+            stord.kill()
     made.close()
     os.rmdir(made.mountpoint)
     for name in os.listdir(root):
         path = os.path.join(root, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     os.rmdir(root)
+
+
+def daemon_on(disk):
+    disk.daemons.append(Stord(os.path.dirname(disk.mountpoint)))
+    return disk.daemons[-1]
 
 
 # ---- the disk itself: a test that could not fail would show nothing ----
@@ -106,7 +115,7 @@ def test_a_disk_with_a_cache_loses_what_was_not_flushed(disk, is_kept):
 
 def test_a_volume_that_was_answered_is_lost_when_files_are_not_flushed(disk):
     """What the test below would find: with Storage.Sync = no the file's name comes to the disk with the state, its bytes do not."""
-    stord = Stord(os.path.dirname(disk.mountpoint))
+    stord = daemon_on(disk)
     with open(os.path.join(stord.root, "gureum.conf"), "a") as f:
         f.write("Sync=no\n")
     stord.start()
@@ -255,7 +264,7 @@ def remember_deletions(house):
 
 
 def test_a_power_cut_at_any_moment_loses_nothing(disk):
-    stord = Stord(os.path.dirname(disk.mountpoint))
+    stord = daemon_on(disk)
     stord.start()
     house = House(stord, int(os.environ.get("SEED", "7")))
     house.guests.direct = {INSTANCES[0]}
@@ -296,7 +305,7 @@ def test_a_power_cut_at_any_moment_loses_nothing(disk):
 
 
 def test_whoever_has_an_encrypted_volume_has_its_key(disk):
-    stord = Stord(os.path.dirname(disk.mountpoint))
+    stord = daemon_on(disk)
     for number in range(3):
         disk.on() if number else None
         stord.start()
@@ -339,7 +348,7 @@ class Writer(threading.Thread):
 
 def test_an_acknowledged_transaction_outlives_a_cut_whole(disk):
     """Checkpoints too: between two of them the log grows by 4 MB, which is some 400 of these transactions."""
-    stord = Stord(os.path.dirname(disk.mountpoint)).start()
+    stord = daemon_on(disk).start()
     volumes = {stord.create(Size=1): 0 for _ in range(3)}
     stord("ec2.CreateTags", Resources=sorted(volumes), Tags=[{"Key": f"k{i}", "Value": f"{0:0200}"} for i in range(Writer.N_TAGS)])
     rng, database, n_checkpoints = random.Random(3), os.path.join(stord.state, "state.db"), 0
