@@ -103,10 +103,13 @@ def test_a_volume_outlives_its_snapshot(stord, images):
     assert stord("ec2.DescribeSnapshots")["Snapshots"] == []
     stord.refused("InvalidSnapshot.NotFound", "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot)
     stord("ec2.DeleteVolume", VolumeId=one)
-    qemu_io(os.path.join(stord.state, f"zones/us-east-1a/volumes/{two}.qcow2"), "read -P 0x41 1M 2M")
+    # Attached, it is the guest's: until then its layers may be being merged.
+    attachment = {"VolumeId": two, "InstanceId": "i-0123456789abcdef0"}
+    qemu_io(stord("ec2.AttachVolume", Device="/dev/sdf", **attachment)["_Path"], "read -P 0x41 1M 2M")
+    stord("ec2.DetachVolume", **attachment)
     assert stord.volume(two)["SnapshotId"] == snapshot
     stord("ec2.DeleteVolume", VolumeId=two)
-    assert stord.files() == set()
+    until(lambda: stord.files() == set())
 
 
 def test_a_smaller_volume_than_its_snapshot_is_refused(stord, images):
