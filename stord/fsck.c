@@ -85,6 +85,9 @@ static int check_needed(struct fsck *k, const char *name)
 
 	if (r < 0)
 		return r;
+	/* Merged or deleted while its file was looked at. */
+	if (!layer_find(k->daemon->store, name))
+		return 0;
 	layer_needs(t, name, &needs);
 	if (needs.n_volumes || needs.n_snapshots || needs.n_layers ||
 	    is_being_made(k->daemon->store, name))
