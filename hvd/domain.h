@@ -52,6 +52,7 @@ struct domain_disk {
 	const char *volume_id;	/* "vol-0…" */
 	int is_shared;		/* other guests have it too (Multi-Attach) */
 	const char *passphrase; /* of an encrypted one; only whether there is one is said in XML */
+	const json_t *chain; /* what an encrypted one stands on (stord's _Chain): NULL: nothing */
 	struct domain_limits limits;
 };
 

@@ -150,7 +150,8 @@ static int device_name_is(const char *name)
 }
 
 /* (fiber) The snapshot as the caller sees it, completed. */
-static int snapshot_ask(const struct call *c, const char *id, int64_t *ret_gib, struct fault *f)
+static int snapshot_ask(const struct call *c, const char *id, int64_t *ret_gib,
+			int *ret_is_encrypted, struct fault *f)
 {
 	OWN(json_decref) json_t *ask = json_pack("{s:[s]}", "SnapshotIds", id);
 	OWN(json_decref) json_t *reply = NULL;
@@ -172,6 +173,7 @@ static int snapshot_ask(const struct call *c, const char *id, int64_t *ret_gib, 
 		return fault_set(f, FAULT_INCORRECT_STATE, "The snapshot '%s' is not completed",
 				 id);
 	*ret_gib = jint(snapshot, "VolumeSize", 1);
+	*ret_is_encrypted = jbool(snapshot, "Encrypted", 0);
 	return 0;
 }
 
@@ -222,6 +224,7 @@ int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f)
 	const char *device = jstr(mapping, "DeviceName"), *snapshot;
 	json_t *ebs = json_object_get(mapping, "Ebs");
 	int64_t gib = 0;
+	int is_encrypted = 0;
 	int r;
 
 	if (!device)
@@ -240,14 +243,14 @@ int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f)
 	if (jbool(ebs, "Encrypted", 0) || jstr(ebs, "KmsKeyId"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Volumes are not encrypted here");
 	snapshot = jstr(ebs, "SnapshotId");
-	r = snapshot ? snapshot_ask(c, snapshot, &gib, f) : 0;
+	r = snapshot ? snapshot_ask(c, snapshot, &gib, &is_encrypted, f) : 0;
 	if (r == 0)
 		r = volume_check(ebs, gib, f);
 	if (r < 0)
 		return r;
 	r |= jset_new(ebs, "DeleteOnTermination",
 		      json_boolean(jbool(ebs, "DeleteOnTermination", 1)));
-	r |= jset_new(ebs, "Encrypted", json_false());
+	r |= jset_new(ebs, "Encrypted", json_boolean(is_encrypted));
 	return r < 0 ? -ENOMEM : 0;
 }
 

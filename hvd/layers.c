@@ -8,6 +8,7 @@
 #include "instance-rooms.h"
 #include "virt-device.h"
 #include "virt-layer.h"
+#include "virt-secret.h"
 
 #define JOB_LOOK_FIRST_USEC 10000
 #define JOB_LOOK_LAST_USEC  500000
@@ -129,6 +130,7 @@ static int need(const json_t *parameters, const char *name, const char **ret_val
 struct switching {
 	struct virt_devices devices;
 	struct virt_switch disks[DOMAIN_DISKS_MAX];
+	char secrets[DOMAIN_DISKS_MAX][DOMAIN_UUID_BYTES]; /* of those that are encrypted */
 	size_t n_disks, n_to_switch, n_live, n_absent;
 };
 
@@ -137,17 +139,29 @@ static void switching_clear(struct switching *s)
 	virt_devices_clear(&s->devices);
 }
 
-static const char *wanted_path(const json_t *disks, const char *serial, int *ret_is_asked)
+static const json_t *wanted(const json_t *disks, const char *serial)
 {
 	size_t i;
 	json_t *disk;
 
 	json_array_foreach (disks, i, disk)
-		if (is_serial_of(serial, jstr_or(disk, "VolumeId", ""))) {
-			*ret_is_asked = 1;
-			return jstr(disk, "Path");
-		}
+		if (is_serial_of(serial, jstr_or(disk, "VolumeId", "")))
+			return disk;
 	return NULL;
+}
+
+/* (fiber) libvirt knows what opens the encrypted ones; it may have been started anew since. */
+static int switching_secrets(const json_t *disks, char ret_error[static VIRT_ERROR_BYTES])
+{
+	size_t i;
+	json_t *disk;
+	int r = 0;
+
+	json_array_foreach (disks, i, disk)
+		if (r == 0 && jstr(disk, "Path") && jstr(disk, "_Passphrase"))
+			r = virt_secret_set(hvd_get()->virt, jstr_or(disk, "VolumeId", ""),
+					    jstr(disk, "_Passphrase"), ret_error);
+	return r;
 }
 
 /* (fiber) What the guest has now. */
@@ -160,17 +174,21 @@ static int switching_read(struct switching *s, const char *id, const json_t *dis
 	*s = (struct switching){.devices = devices};
 	for (size_t i = 0; i < devices.n; i++) {
 		const struct virt_device *d = &devices.list[i];
-		int is_asked = 0;
 
 		if (d->kind != VIRT_DISK || s->n_disks == DOMAIN_DISKS_MAX)
 			continue;
-		const char *path = wanted_path(disks, d->serial, &is_asked);
+		const json_t *asked = wanted(disks, d->serial);
+		const char *path = jstr(asked, "Path");
+		char *secret = s->secrets[s->n_disks];
 
 		if (path && strcmp(path, d->source) == 0)
 			path = NULL; /* it is there already */
-		s->disks[s->n_disks++] = (struct virt_switch){.target = d->target, .path = path};
+		if (path && jstr(asked, "_Passphrase"))
+			domain_uuid(jstr_or(asked, "VolumeId", ""), secret);
+		s->disks[s->n_disks++] = (struct virt_switch){
+			.target = d->target, .path = path, .secret = *secret ? secret : NULL};
 		s->n_to_switch += path != NULL;
-		s->n_live += (size_t)is_asked;
+		s->n_live += asked != NULL;
 	}
 	s->n_absent = json_array_size(disks) - s->n_live;
 	return r == -ENOENT ? 0 : r;
@@ -196,7 +214,9 @@ static int do_switch(const char *id, const json_t *disks, struct switching *s, s
 	if (s->n_to_switch == 0)
 		return 0;
 	stop_jobs(id, s);
-	r = virt_layers_switch(hvd_get()->virt, id, s->disks, s->n_disks, error);
+	r = switching_secrets(disks, error);
+	if (r == 0)
+		r = virt_layers_switch(hvd_get()->virt, id, s->disks, s->n_disks, error);
 	if (r == 0)
 		return 0;
 	log_warning(r, "a guest's disks are not switched", "INSTANCE", id, "REASON", error);

@@ -59,6 +59,20 @@ static xmlNode *add(xmlNode *parent, const char *name, const char *attribute, co
 	return node;
 }
 
+/* What a disk goes on in. NULL out of memory. */
+static xmlNode *switch_to(xmlNode *disk, const struct virt_switch *s)
+{
+	xmlNode *source =
+		add(disk, "driver", "type", "qcow2") ? add(disk, "source", "file", s->path) : NULL;
+
+	if (!source || !s->secret)
+		return source;
+	xmlNode *secret =
+		add(add(source, "encryption", "format", "luks"), "secret", "type", "passphrase");
+
+	return secret && xmlNewProp(secret, BAD_CAST "uuid", BAD_CAST s->secret) ? source : NULL;
+}
+
 /* The snapshot as libvirt is told of it (malloced by libxml2). NULL out of memory. */
 static xmlChar *switch_xml(const struct virt_switch *disks, size_t n)
 {
@@ -78,8 +92,7 @@ static xmlChar *switch_xml(const struct virt_switch *disks, size_t n)
 		if (!disk || !xmlNewProp(disk, BAD_CAST "snapshot",
 					 BAD_CAST(disks[i].path ? "external" : "no")))
 			return NULL;
-		if (disks[i].path && (!add(disk, "driver", "type", "qcow2") ||
-				      !add(disk, "source", "file", disks[i].path)))
+		if (disks[i].path && !switch_to(disk, &disks[i]))
 			return NULL;
 	}
 	xmlDocDumpMemory(doc, &xml, &n_bytes);

@@ -11,6 +11,7 @@ struct virt_switch {
 	const char *target; /* "vda" */
 	const char *path;   /* an empty qcow2 whose backing is the disk's present file; NULL: this
 			       disk stays as it is */
+	const char *secret; /* uuid of the libvirt secret that opens an encrypted one; NULL: none */
 };
 /* All disks of the domain must be there, for libvirt switches what it is not told of too. All that
  * have a path are switched at one instant, or none. */

@@ -20,8 +20,9 @@ const struct doc *layer_find(const struct store *s, const char *name)
 int layer_put(struct txn *t, const char *name, const char *format, int64_t bytes,
 	      const char *backing)
 {
-	json_t *json = json_pack("{s:s, s:I, s:s*}", "Format", format, "Bytes", (json_int_t)bytes,
-				 "Backing", backing);
+	const json_t *under = backing ? txn_look(t, LAYER_KIND, backing) : NULL;
+	json_t *json = json_pack("{s:s, s:I, s:s*, s:s*}", "Format", format, "Bytes",
+				 (json_int_t)bytes, "Backing", backing, "Key", jstr(under, "Key"));
 
 	return txn_put(t, LAYER_KIND, name, "", "", json);
 }
@@ -94,6 +95,18 @@ void layer_needs(const struct txn *t, const char *name, struct layer_needs *ret_
 	*ret_needs = n;
 }
 
+/* A key that opens no layer any more goes, too. */
+static int release_key(struct txn *t, const char *key)
+{
+	char name[FILE_NAME_MAX];
+
+	store_each (txn_store(t), LAYER_KIND, l)
+		if (names(txn_look(t, l->kind, l->id), "Key", key))
+			return 0;
+	volume_key_name(key, name);
+	return unlink_mark(t, name);
+}
+
 int layer_release(struct txn *t, const char *name)
 {
 	int r = 0;
@@ -107,10 +120,14 @@ int layer_release(struct txn *t, const char *name)
 			return 0;
 		/* Before the deletion: both texts live as long as the committed document. */
 		const char *under = backing_of(txn_store(t), name);
+		const struct doc *layer = layer_find(txn_store(t), name);
+		const char *key = layer ? jstr(layer->json, "Key") : NULL;
 
 		r = unlink_mark(t, name);
 		if (r == 0)
 			r = txn_delete(t, LAYER_KIND, name);
+		if (r == 0 && key)
+			r = release_key(t, key);
 		name = under;
 	}
 	return r;
@@ -182,17 +199,18 @@ int layer_make(struct daemon *d, const char *name, int is_lost)
 	if (!backing && jstr(layer->json, "Backing"))
 		return -ENODATA;
 	m.bytes = (uint64_t)jint(layer->json, "Bytes", 0);
-	if (jstr(layer->json, "Key")) {
-		char key[ID_MAX];
-
-		snprintf(key, sizeof key, "%s", jstr(layer->json, "Key"));
-		return volume_key_make_image(d, key, m.path, (int64_t)m.bytes);
-	}
 	m.is_raw = strcmp(jstr_or(layer->json, "Format", ""), "raw") == 0;
 	if (backing) {
 		file_path(d, backing->id, m.backing_path);
 		snprintf(m.backing_format, sizeof m.backing_format, "%s",
 			 jstr_or(backing->json, "Format", "qcow2"));
+	}
+	if (jstr(layer->json, "Key")) {
+		char key[ID_MAX];
+
+		snprintf(key, sizeof key, "%s", jstr(layer->json, "Key"));
+		return volume_key_make_image(d, key, m.path, (int64_t)m.bytes,
+					     backing ? m.backing_path : NULL);
 	}
 	return fiber_work(make_file, &m);
 }

@@ -293,11 +293,13 @@ static json_t *find_work(const struct store *s)
 	store_each (s, LAYER_KIND, l) {
 		const char *over = spare_child(census, l->id);
 
-		if (over)
+		/* Encrypted ones are not merged yet: whoever does it would need the key. */
+		if (over && !jstr(l->json, "Key"))
 			(void)json_array_append_new(list, json_pack("[s, s]", l->id, over));
 	}
 	store_each (s, "volume", v)
-		if (layer_depth(s, jstr(v->json, "_Layer")) > LAYERS_MAX)
+		if (!jbool(v->json, "Encrypted", 0) &&
+		    layer_depth(s, jstr(v->json, "_Layer")) > LAYERS_MAX)
 			(void)json_array_append_new(list, json_pack("[s]", v->id));
 	return give(list); /* what is left out for want of memory is found the next time */
 }

@@ -109,6 +109,26 @@ static int change_listed(json_t *list, const json_t *parameters, struct fault *f
 	return r;
 }
 
+/* Who is to use an encrypted snapshot must be let use its key, which nobody else can of the default
+ * one. Source: EBS user guide, "Share an Amazon EBS snapshot". */
+static int check_encrypted(const json_t *snapshot, const json_t *permissions, struct fault *f)
+{
+	const char *key = strrchr(jstr_or(snapshot, "KmsKeyId", ""), ':');
+	json_t *p;
+	size_t i;
+
+	if (!jbool(snapshot, "Encrypted", 0))
+		return 0;
+	if (!key || strcmp(key, ":alias/aws/ebs") == 0)
+		return fault_set(f, FAULT_OPERATION_NOT_PERMITTED,
+				 "Encrypted snapshots with EBS default key cannot be shared");
+	json_array_foreach (permissions, i, p)
+		if (jstr(p, "Group"))
+			return fault_set(f, FAULT_OPERATION_NOT_PERMITTED,
+					 "Encrypted snapshots cannot be shared publicly");
+	return 0;
+}
+
 static int replace_permissions(struct call *c, const struct doc *d, json_t *list)
 {
 	OWN(json_decref) json_t *permissions = list, *json = doc_edit(d);
@@ -146,6 +166,8 @@ int snapshot_modify_attribute(struct call *c, json_t *parameters, json_t **ret_r
 		r = change_all(list, 0, json_object_get(changes, "Remove"), f);
 	if (r == 0)
 		r = change_listed(list, parameters, f);
+	if (r == 0 && json_array_size(list) > 0)
+		r = check_encrypted(d->json, list, f);
 	return r < 0 ? r : replace_permissions(c, d, give(list));
 }
 

@@ -9,7 +9,8 @@
 #include "merge.h"
 #include "switch.h"
 
-#define VOLUMES_MAX 128 /* of one instance */
+#define VOLUMES_MAX	     128 /* of one instance */
+#define ENCRYPTED_LAYERS_MAX 32
 
 /* What a request asks for, and who is held for it. */
 struct taking {
@@ -69,10 +70,13 @@ static int take_hold(struct call *c, struct taking *t, struct fault *f)
 		if (strcmp(state, "available") != 0 && strcmp(state, "in-use") != 0)
 			return fault_set(f, FAULT_INCORRECT_STATE,
 					 "Volume '%s' is in the '%s' state.", volume_id, state);
-		/* The layer over it would need a key, too. */
-		if (jbool(v->json, "Encrypted", 0))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-					 "Snapshots of encrypted volumes are not supported here.");
+		/* Their layers are not merged, and a chain must stay short enough to be opened. */
+		if (jbool(v->json, "Encrypted", 0) &&
+		    layer_depth(c->store, jstr(v->json, "_Layer")) >= ENCRYPTED_LAYERS_MAX)
+			return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
+					 "The encrypted volume '%s' has had %d snapshots, which is "
+					 "the limit.",
+					 volume_id, ENCRYPTED_LAYERS_MAX);
 		/* Raw, and open in several guests: none can go on in a new layer alone. */
 		if (jbool(v->json, "MultiAttachEnabled", 0))
 			return fault_set(
@@ -99,9 +103,15 @@ static json_t *snapshot_new(const struct call *c, const struct doc *volume, cons
 			    const json_t *parameters, const json_t *tags)
 {
 	int64_t gib = jint(volume->json, "Size", 0);
+	const struct doc *layer = layer_find(c->store, jstr(volume->json, "_Layer"));
+	const char *owner = layer ? jstr(layer->json, "Key") : NULL;
+	char key[ID_MAX + 8] = "";
 
+	if (owner)
+		snprintf(key, sizeof key, "dek-%s",
+			 strchr(owner, '-') ? strchr(owner, '-') + 1 : owner);
 	return json_pack("{s:s, s:s, s:O?, s:O*, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:o, s:s, s:I, "
-			 "s:[], s:b}",
+			 "s:[], s:b, s:s*}",
 			 "SnapshotId", id, "Description", jstr_or(parameters, "Description", ""),
 			 "Encrypted", json_object_get(volume->json, "Encrypted"), "KmsKeyId",
 			 json_object_get(volume->json, "KmsKeyId"), "OwnerId", c->ctx->account,
@@ -109,7 +119,7 @@ static json_t *snapshot_new(const struct call *c, const struct doc *volume, cons
 			 volume->id, "VolumeSize", (json_int_t)gib, "StorageTier", "standard",
 			 "Tags", json_deep_copy(tags), "_Layer",
 			 jstr_or(volume->json, "_Layer", ""), "_Bytes", (json_int_t)(gib * GIB),
-			 "_Images", "_Switching", 1);
+			 "_Images", "_Switching", 1, "DataEncryptionKeyId", owner ? key : NULL);
 }
 
 /* The volume's own tags with those of the request: the request's win. NULL out of memory. */

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include <openssl/crypto.h>
 #include "fiber.h"
 #include "hold.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
+#include "volume-key.h"
 #include "stord.h"
 
 #define RETRY_FIRST_USEC 500000ull
@@ -41,15 +43,31 @@ int switch_begin(struct txn *t, const struct doc *volume, json_t *json)
 
 /* ---- hvd ---- */
 
-/* One disk as SwitchLayers wants it (a new reference). NULL out of memory. */
-static json_t *disk_of(const struct daemon *d, const struct doc *volume)
+/* (fiber) One disk as SwitchLayers wants it (a new reference). NULL: out of memory, or its key is
+ * lost. The volume is held. */
+static json_t *disk_of(struct daemon *d, const char *volume_id)
 {
-	const char *next = jstr(volume->json, "_NextLayer");
-	char path[FILE_PATH_MAX] = "";
+	const struct doc *volume = volume_find(d, volume_id);
+	const struct doc *layer =
+		layer_find(d->store, volume ? jstr(volume->json, "_Layer") : NULL);
+	char path[FILE_PATH_MAX] = "", key[VOLUME_KEY_BYTES], owner[ID_MAX];
+	int has_key = layer && jstr(layer->json, "Key");
+
+	if (has_key)
+		snprintf(owner, sizeof owner, "%s", jstr(layer->json, "Key"));
+	int r = has_key ? volume_key_get(d, owner, 0, key) : 0;
+
+	volume = volume_find(d, volume_id);
+	const char *next = volume ? jstr(volume->json, "_NextLayer") : NULL;
 
 	if (next)
 		file_path(d, next, path);
-	return json_pack("{s:s, s:s*}", "VolumeId", volume->id, "Path", next ? path : NULL);
+	json_t *disk = r < 0 ? NULL
+			     : json_pack("{s:s, s:s*, s:s*}", "VolumeId", volume_id, "Path",
+					 next ? path : NULL, "_Passphrase", has_key ? key : NULL);
+
+	OPENSSL_cleanse(key, sizeof key);
+	return disk;
 }
 
 static void context_of(const struct doc *volume, struct context *ret_ctx)
@@ -95,7 +113,7 @@ static int switch_instance(struct daemon *d, const json_t *ids, const char *inst
 		if (!its || strcmp(its, instance) != 0)
 			continue;
 		context_of(v, &ctx);
-		if (json_array_append_new(disks, disk_of(d, v)) < 0) {
+		if (json_array_append_new(disks, disk_of(d, json_string_value(id))) < 0) {
 			json_decref(disks);
 			return -ENOMEM;
 		}

@@ -38,6 +38,26 @@ int volume_is_limited(const struct daemon *d)
 	return config_bool(d->config, "Storage", "EnforceLimits");
 }
 
+/* What an encrypted layer stands on, from the top down: whoever opens the chain must give each of
+ * them the key. NULL out of memory. */
+static json_t *chain_under(const struct call *c, const struct doc *layer)
+{
+	OWN(json_decref) json_t *list = json_array();
+	char path[FILE_PATH_MAX];
+
+	for (unsigned n = 0; layer && n < LAYERS_FOLLOWED; n++) {
+		layer = layer_find(c->store, jstr(layer->json, "Backing"));
+		if (!layer)
+			break;
+		file_path(c->daemon, layer->id, path);
+		if (json_array_append_new(list,
+					  json_pack("{s:s, s:s}", "Path", path, "Format",
+						    jstr_or(layer->json, "Format", "qcow2"))) < 0)
+			return NULL;
+	}
+	return give(list);
+}
+
 static int attach_reply(const struct call *c, const json_t *volume, const char *instance,
 			const char *key, json_t **ret_reply)
 {
@@ -53,6 +73,8 @@ static int attach_reply(const struct call *c, const json_t *volume, const char *
 		r = jset(reply, "_Format", layer ? jstr(layer->json, "Format") : "qcow2");
 	if (r == 0 && key)
 		r = jset(reply, "_Passphrase", key);
+	if (r == 0 && key)
+		r = jset_new(reply, "_Chain", chain_under(c, layer));
 	if (r == 0 && volume_is_limited(c->daemon))
 		r = jset_new(reply, "_Limits", volume_limits(volume));
 	if (r == 0 && jbool(volume, "MultiAttachEnabled", 0))
@@ -163,10 +185,12 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = volume_get(c, parameters, &d, f); /* held: still there; tags may have changed */
 	if (r < 0)
 		return r;
+	const struct doc *layer = layer_find(c->store, jstr(d->json, "_Layer"));
 	int is_encrypted = jbool(d->json, "Encrypted", 0);
+	char owner[ID_MAX];
 
-	if (is_encrypted &&
-	    (r = volume_key_get(c->daemon, jstr(parameters, "VolumeId"), 0, key)) < 0)
+	snprintf(owner, sizeof owner, "%s", layer ? jstr_or(layer->json, "Key", "") : "");
+	if (is_encrypted && (r = volume_key_get(c->daemon, owner, 0, key)) < 0)
 		return fault_set(f, FAULT_INCORRECT_STATE, "The key of volume '%s' is lost.",
 				 jstr(parameters, "VolumeId"));
 	r = volume_get(c, parameters, &d, f);

@@ -3,8 +3,9 @@
  * default key. There is no key service: an id of a key is kept and shown, and the data's keys are
  * stord's own (volume-key.h).
  *
- * Not everything can be encrypted yet: volumes from snapshots cannot (their data lies in layers
- * that are not), so encryption by default, which would have to encrypt roots, is refused.
+ * Not everything can be encrypted yet: volumes from snapshots that are not encrypted cannot (their
+ * data lies in layers that are not), so encryption by default, which would have to encrypt roots,
+ * is refused.
  */
 #include "stord.h"
 
@@ -64,7 +65,34 @@ static const char *default_key(const struct call *c)
 	return d ? jstr_or(d->json, "KmsKeyId", DEFAULT_KEY) : DEFAULT_KEY;
 }
 
-int volume_encryption_check(const struct call *c, const json_t *parameters, struct fault *f)
+/* A volume from an encrypted snapshot is encrypted, by the snapshot's key. */
+static int check_origin(const struct call *c, const json_t *parameters, const struct doc *snapshot,
+			struct fault *f)
+{
+	const char *key = jstr_or(parameters, "KmsKeyId", "");
+
+	if (!jbool(snapshot->json, "Encrypted", 0))
+		return !jbool(parameters, "Encrypted", 0)
+			       ? 0
+			       : fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+					   "An encrypted volume from a snapshot that is not "
+					   "encrypted is not supported here.");
+	if (!jbool(parameters, "Encrypted", 1))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Snapshot '%s' is encrypted: a volume from it cannot be "
+				 "unencrypted.",
+				 snapshot->id);
+	OWN(json_decref) json_t *arn = *key ? key_arn(c, key) : NULL;
+
+	if (arn && strcmp(json_string_value(arn), jstr_or(snapshot->json, "KmsKeyId", "")) != 0)
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "A volume from an encrypted snapshot under another key is not "
+				 "supported here.");
+	return 0;
+}
+
+int volume_encryption_check(const struct call *c, const json_t *parameters,
+			    const struct doc *snapshot, struct fault *f)
 {
 	const char *key = jstr(parameters, "KmsKeyId");
 
@@ -72,25 +100,30 @@ int volume_encryption_check(const struct call *c, const json_t *parameters, stru
 		return fault_set(f, FAULT_INVALID_PARAMETER_DEPENDENCY,
 				 "The parameter KmsKeyId requires the parameter Encrypted to be "
 				 "set.");
-	if (!jbool(parameters, "Encrypted", 0))
-		return 0;
-	if (*jstr_or(parameters, "SnapshotId", ""))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "An encrypted volume from a snapshot is not supported here.");
+	int r = key && *key ? key_check(c, key, f) : 0;
+
+	if (r == 0 && snapshot)
+		r = check_origin(c, parameters, snapshot, f);
+	if (r < 0 || !jbool(parameters, "Encrypted", 0))
+		return r;
 	if (jbool(parameters, "MultiAttachEnabled", 0))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "An encrypted Multi-Attach volume is not supported here.");
-	return key && *key ? key_check(c, key, f) : 0;
+	return 0;
 }
 
-int volume_encryption_set(const struct call *c, const json_t *parameters, json_t *volume)
+int volume_encryption_set(const struct call *c, const json_t *parameters,
+			  const struct doc *snapshot, json_t *volume)
 {
 	const char *key = jstr_or(parameters, "KmsKeyId", "");
+	int is_inherited = snapshot && jbool(snapshot->json, "Encrypted", 0);
 
-	if (!jbool(parameters, "Encrypted", 0))
+	if (!jbool(parameters, "Encrypted", 0) && !is_inherited)
 		return 0;
 	int r = jset_new(volume, "Encrypted", json_true());
 
+	if (r == 0 && is_inherited)
+		return jset(volume, "KmsKeyId", jstr_or(snapshot->json, "KmsKeyId", DEFAULT_KEY));
 	return r < 0 ? r : jset_new(volume, "KmsKeyId", key_arn(c, *key ? key : default_key(c)));
 }
 
@@ -108,7 +141,7 @@ int ebs_enable_encryption(struct call *c, json_t *parameters, json_t **ret_reply
 	(void)c, (void)parameters, (void)ret_reply;
 	return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 			 "Encryption by default is not supported here: volumes from snapshots "
-			 "cannot be encrypted.");
+			 "that are not encrypted cannot be.");
 }
 
 int ebs_get_key(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

@@ -12,6 +12,7 @@
 #include "confine.h"
 #include "fiber.h"
 #include "id.h"
+#include "jsonx.h"
 #include "log.h"
 #include "own.h"
 #include "run.h"
@@ -237,7 +238,22 @@ static int place_work(void *arg)
 	return file_place(p->from, p->to, p->is_synced);
 }
 
-int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes)
+/* qemu-img's name of an image alone, without what it stands on: neither its tables nor its size
+ * need that, which would have to be opened by the key, too. NULL out of memory. */
+static char *alone(const char *path)
+{
+	OWN(json_decref)
+	json_t *image = json_pack("{s:s, s:n, s:{s:s}, s:{s:s, s:s}}", "driver", "qcow2", "backing",
+				  "encrypt", "key-secret", "key", "file", "driver", "file",
+				  "filename", path);
+	OWN(free) char *text = image ? json_dumps(image, JSON_COMPACT) : NULL;
+	char *name = NULL;
+
+	return text && asprintf(&name, "json:%s", text) >= 0 ? name : NULL;
+}
+
+int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes,
+			  const char *backing)
 {
 	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
 	char beside[FILE_PATH_MAX + 8], size[24];
@@ -245,24 +261,25 @@ int volume_key_make_image(struct daemon *d, const char *volume_id, const char *p
 	snprintf(beside, sizeof beside, "%s.new", path);
 	snprintf(size, sizeof size, "%lld", (long long)bytes);
 	/* The passphrase is as random as the key under it: stretching it would only cost time. */
-	const char *const arguments[] = {
-		"create",   "-q",
-		"-f",	    "qcow2",
-		"--object", lent.object,
-		"-o",	    "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10",
-		beside,	    size,
-		NULL};
+	static const char options[] =
+		"encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+	const char *const empty[] = {"create", "-q",	"-f",	"qcow2", "--object", lent.object,
+				     "-o",     options, beside, size,	 NULL};
+	/* -u: what is under it is not opened. */
+	const char *const over[] = {"create", "-q",    "-f", "qcow2", "--object", lent.object,
+				    "-o",     options, "-u", "-b",    backing,	  "-F",
+				    "qcow2",  beside,  size, NULL};
 	const struct confined_file files[] = {{.path = beside, .is_written = 1},
 					      {.path = lent.path}};
 	struct placing p = {.from = beside, .to = path, .is_synced = files_are_synced(d)};
-	int r = lend(d, volume_id, 1, &lent);
+	int r = lend(d, volume_id, !backing, &lent);
 
 	/* QEMU measures the CPU for LUKS' sake, and where a machine's clock of CPU time is coarse
 	 * it gives up by chance ("Unable to get accurate CPU usage"). */
 	for (int n = 0; n < TRIES && (r == 0 || n > 0); n++) {
 		r = fiber_work(begin_work, beside);
 		if (r == 0)
-			r = qemu_img(files, 2, arguments);
+			r = qemu_img(files, 2, backing ? over : empty);
 		if (r != -EIO)
 			break;
 	}
@@ -272,14 +289,14 @@ int volume_key_make_image(struct daemon *d, const char *volume_id, const char *p
 int volume_key_grow_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes)
 {
 	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
-	char image[FILE_PATH_MAX + 64], size[24];
+	OWN(free) char *image = alone(path);
+	char size[24];
 
-	snprintf(image, sizeof image, "driver=qcow2,encrypt.key-secret=key,file.filename=%s", path);
 	snprintf(size, sizeof size, "%lld", (long long)bytes);
-	const char *const arguments[] = {"resize",	 "-q",	"--object", lent.object,
-					 "--image-opts", image, size,	    NULL};
+	const char *const arguments[] = {"resize", "-q", "--object", lent.object,
+					 image,	   size, NULL};
 	const struct confined_file files[] = {{.path = path, .is_written = 1}, {.path = lent.path}};
-	int r = lend(d, volume_id, 0, &lent);
+	int r = image ? lend(d, volume_id, 0, &lent) : -ENOMEM;
 
 	return r == 0 ? qemu_img(files, 2, arguments) : r;
 }
@@ -288,16 +305,13 @@ int volume_key_check_image(struct daemon *d, const char *volume_id, const char *
 			   int is_mending, struct run_result *ret_result)
 {
 	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
-	char image[FILE_PATH_MAX + 64];
-
-	snprintf(image, sizeof image, "driver=qcow2,encrypt.key-secret=key,file.filename=%s", path);
-	const char *const look[] = {"check",	    "-q",  "--object", lent.object,
-				    "--image-opts", image, NULL};
-	const char *const mend[] = {"check",	 "-q",		 "-r",	"leaks", "--object",
-				    lent.object, "--image-opts", image, NULL};
+	OWN(free) char *image = alone(path);
+	const char *const look[] = {"check", "-q", "--object", lent.object, image, NULL};
+	const char *const mend[] = {"check",	"-q",	     "-r",  "leaks",
+				    "--object", lent.object, image, NULL};
 	const struct confined_file files[] = {{.path = path, .is_written = is_mending},
 					      {.path = lent.path}};
-	int r = lend(d, volume_id, 0, &lent);
+	int r = image ? lend(d, volume_id, 0, &lent) : -ENOMEM;
 
 	return r == 0 ? confine_qemu_img_chain(files, 2, is_mending ? mend : look, ret_result) : r;
 }

@@ -1,9 +1,10 @@
 /*
- * Keys of encrypted volumes. A volume's data is LUKS inside its qcow2 file, opened by a passphrase
- * of 32 random bytes (in base64, as QEMU and libvirt take it) that is the volume's alone. It lies
- * in keys/<volume>.key, encrypted and authenticated by the master key keys/master, which stays in
- * stord; all are 0600 in a directory of 0700. The passphrase leaves stord only to hvd, which gives
- * it to libvirt as a secret that is in memory alone.
+ * Keys of encrypted volumes. A volume's data is LUKS inside its qcow2 files, opened by a passphrase
+ * of 32 random bytes (in base64, as QEMU and libvirt take it): one for each volume that was made
+ * empty, and for the snapshots of it and the volumes from those, whose layers its layers are. It
+ * lies in keys/<volume>.key, encrypted and authenticated by the master key keys/master, which stays
+ * in stord; all are 0600 in a directory of 0700. The passphrase leaves stord only to hvd, which
+ * gives it to libvirt as a secret that is in memory alone.
  */
 #pragma once
 
@@ -19,8 +20,10 @@ void volume_key_name(const char *volume_id, char ret_name[static FILE_NAME_MAX])
  * is none; -EBADMSG: it is damaged, or the master key is another; -errno. */
 int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 		   char ret_key[static VOLUME_KEY_BYTES]);
-/* (fiber) A new empty image of this volume's key at `path`, whole and flushed. */
-int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes);
+/* (fiber) A new empty image of this volume's key at `path`, whole and flushed: over `backing`, a
+ * qcow2 of the same key, or (NULL) over nothing, and only then is a missing key made. */
+int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes,
+			  const char *backing);
 struct run_result;
 /* (fiber) qemu-img check of its image, its leaks mended if is_mending. 0 with the tool's result;
  * -ENODATA, -EBADMSG: the key. */

@@ -8,7 +8,6 @@
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
-#include "volume-key.h"
 #include "volume_type.h"
 #include "zones.h"
 
@@ -129,7 +128,7 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 		return fault_set(f, FAULT_VOLUME_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d volumes in %s.", LIMIT_VOLUMES,
 				 c->ctx->region);
-	return volume_encryption_check(c, parameters, f);
+	return 0;
 }
 
 /* The attachment a volume is born with, or none: an array of one or nothing. */
@@ -207,6 +206,8 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r == 0)
 		r = origin_parse(c, parameters, &origin, f);
 	if (r == 0)
+		r = volume_encryption_check(c, parameters, origin.snapshot, f);
+	if (r == 0)
 		r = volume_shape_parse(parameters, origin.size_gib, &shape, f);
 	if (r == 0)
 		r = tags_from_specifications(parameters, "volume", taggable, &tags, f);
@@ -216,7 +217,7 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	id_new("vol", id);
 	volume = volume_new(parameters, id, &origin, &shape, tags);
-	if (!volume || volume_encryption_set(c, parameters, volume) < 0)
+	if (!volume || volume_encryption_set(c, parameters, origin.snapshot, volume) < 0)
 		return -ENOMEM;
 	r = txn_put(c->txn, "volume", id, c->ctx->account, c->ctx->region, json_incref(volume));
 	if (r == 0)
@@ -224,7 +225,7 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 			      jbool(volume, "MultiAttachEnabled", 0) ? "raw" : "qcow2",
 			      shape.size_gib * GIB,
 			      origin.snapshot ? jstr(origin.snapshot->json, "_Layer") : NULL);
-	if (r == 0 && jbool(volume, "Encrypted", 0))
+	if (r == 0 && jbool(volume, "Encrypted", 0) && !origin.snapshot)
 		r = layer_set_key(c->txn, jstr(volume, "_Layer"), id);
 	if (r == 0)
 		r = volume_prepare_later(c->daemon, id);
@@ -254,12 +255,6 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = txn_delete(c->txn, "volume-modification", d->id);
 	if (r == 0)
 		r = volume_release(c->txn, d);
-	if (r == 0 && jbool(d->json, "Encrypted", 0)) {
-		char key[FILE_NAME_MAX];
-
-		volume_key_name(d->id, key);
-		r = unlink_mark(c->txn, key);
-	}
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r < 0)

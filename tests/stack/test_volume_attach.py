@@ -137,6 +137,30 @@ def test_an_encrypted_volume_is_plain_to_its_guest_alone(cloud, pair):
     cloud.ec2.delete_volume(VolumeId=volume)
 
 
+def test_an_encrypted_volume_is_snapshotted_under_its_guest(cloud, pair):
+    volume = make(cloud, Encrypted=True)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdm")
+    wait_attached(cloud, volume, pair[0])
+    name = disk(cloud, pair[0], volume)
+    write = "yes {} | head -c 1048576 | dd of=/dev/" + name + " bs=4096 2>/dev/null && sync"
+    cloud.ssh(pair[0], write.format("before the snapshot"))
+    snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    cloud.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    cloud.ssh(pair[0], write.format("after it"))
+    copy = make(cloud, SnapshotId=snapshot)
+    assert cloud.ec2.describe_volumes(VolumeIds=[copy])["Volumes"][0]["Encrypted"] is True
+    cloud.ec2.attach_volume(VolumeId=copy, InstanceId=pair[0], Device="/dev/sdn")
+    wait_attached(cloud, copy, pair[0])
+    detach(cloud, volume)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdm")
+    wait_attached(cloud, volume, pair[0])
+    for v, text in ((volume, "after it"), (copy, "before the snapshot")):
+        assert cloud.ssh(pair[0], f"head -n 1 /dev/{disk(cloud, pair[0], v)}").strip() == text
+        detach(cloud, v)
+        cloud.ec2.delete_volume(VolumeId=v)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
 def test_a_stopped_instance_has_its_volumes_when_it_starts(cloud, pair):
     instance = pair[1]
     volume, gone = make(cloud, Encrypted=True), make(cloud)

@@ -1,7 +1,9 @@
 """Encrypted volumes: nothing of them can be read without stord's keys, and no key without its volume."""
 import base64
+import json
 import os
 import subprocess
+import tempfile
 
 import pytest
 
@@ -105,11 +107,98 @@ def test_what_is_no_key_is_refused(stord, key):
     stord.refused("InvalidParameterValue", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1, Encrypted=True, KmsKeyId=key)
 
 
+def image_of(path, chain, key):
+    """qemu-io's and qemu-storage-daemon's name of an encrypted chain."""
+    image = None
+    for file in reversed([path] + [layer["Path"] for layer in chain]):
+        image = {"driver": "qcow2", "encrypt": {"format": "luks", "key-secret": key}, "backing": image,
+                 "file": {"driver": "file", "filename": file}}
+    return image
+
+
+def io(reply, command):
+    """With a chain: as libvirt opens it."""
+    with tempfile.NamedTemporaryFile("w") as f:
+        f.write(reply["_Passphrase"])
+        f.flush()
+        r = subprocess.run(["qemu-io", "--object", f"secret,id=k,file={f.name}", "-c", command,
+                            "json:" + json.dumps(image_of(reply["_Path"], reply["_Chain"], "k"))], capture_output=True, text=True)
+    assert "failed" not in r.stdout + r.stderr and r.returncode == 0, r.stdout + r.stderr
+
+
+def opened(stord, volume):
+    reply = attach(stord, volume)
+    stord("ec2.DetachVolume", VolumeId=volume)
+    return reply
+
+
+def completed_snapshot(stord, volume, **more):
+    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume, **more)["SnapshotId"]
+    return until(lambda: (s := stord("ec2.DescribeSnapshots", SnapshotIds=[snapshot])["Snapshots"][0])["State"] == "completed" and s)
+
+
+def test_snapshots_and_volumes_of_an_encrypted_volume_have_its_key(stord):
+    stord("ec2.ModifyEbsDefaultKmsKeyId", KmsKeyId="mine")
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    io(opened(stord, volume), "write -P 0x5a 0 1M")
+    snapshot = completed_snapshot(stord, volume)
+    row = stord.volume(volume)
+    assert snapshot["Encrypted"] is True and snapshot["KmsKeyId"] == row["KmsKeyId"] and snapshot["DataEncryptionKeyId"].startswith("dek-")
+    io(opened(stord, volume), "write -P 0x5b 512k 1M")
+    stord("ec2.ResetEbsDefaultKmsKeyId")
+    made = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot["SnapshotId"], Size=2)
+    assert made["Encrypted"] is True and made["KmsKeyId"] == row["KmsKeyId"]
+    stord.available(made["VolumeId"])
+    reply = opened(stord, made["VolumeId"])
+    assert reply["_Passphrase"] == opened(stord, volume)["_Passphrase"] and len(reply["_Chain"]) == 1
+    io(reply, "read -P 0x5a 0 1M")
+    io(reply, "write -P 0x5c 1500M 1M")
+    io(opened(stord, volume), "read -P 0x5a 0 512k")
+    io(opened(stord, volume), "read -P 0x5b 512k 1M")
+    second = completed_snapshot(stord, made["VolumeId"])
+    assert second["DataEncryptionKeyId"] == snapshot["DataEncryptionKeyId"]
+    stord("ec2.ModifyVolume", VolumeId=made["VolumeId"], Size=3)
+    completed(stord, made["VolumeId"])
+    for path in stord.files():
+        with open(os.path.join(stord.state, path), "rb") as f:
+            assert not any(bytes([b]) * 512 in f.read() for b in (0x5a, 0x5b, 0x5c)), path
+    assert stord("gureum.Fsck")["Findings"] == []
+    # The key outlives the volume whose it was, and goes with the last layer.
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    stord("ec2.DeleteSnapshot", SnapshotId=snapshot["SnapshotId"])
+    stord.kill()
+    stord.start()
+    io(opened(stord, made["VolumeId"]), "read -P 0x5a 0 1M")
+    io(opened(stord, made["VolumeId"]), "read -P 0x5c 1500M 1M")
+    assert stord("gureum.Fsck")["Findings"] == []
+    stord("ec2.DeleteVolume", VolumeId=made["VolumeId"])
+    stord("ec2.DeleteSnapshot", SnapshotId=second["SnapshotId"])
+    assert stord.files() == {"keys/master"}
+
+
+def test_who_may_have_an_encrypted_snapshot(stord):
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    snapshot = completed_snapshot(stord, volume)["SnapshotId"]
+    share = {"Add": [{"UserId": "210987654321"}]}
+    stord.refused("OperationNotPermitted", "ec2.ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission=share)
+    volume = stord.create(Size=1, Encrypted=True, KmsKeyId="mine")
+    stord.available(volume)
+    snapshot = completed_snapshot(stord, volume)["SnapshotId"]
+    stord("ec2.ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission=share)
+    stord.refused("OperationNotPermitted", "ec2.ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission={"Add": [{"Group": "all"}]})
+
+
 def test_what_cannot_be_encrypted_yet_is_refused(stord, images):
     snapshot = stord.snapshot(images["disk"])
     stord.refused("UnsupportedOperation", "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot, Encrypted=True)
     stord.refused("UnsupportedOperation", "ec2.EnableEbsEncryptionByDefault")
     volume = stord.create(Size=1, Encrypted=True)
     stord.available(volume)
-    stord.refused("UnsupportedOperation", "ec2.CreateSnapshot", VolumeId=volume)
-    assert until(lambda: stord.volume(volume)["State"] == "available")
+    encrypted = completed_snapshot(stord, volume)["SnapshotId"]
+    for code, more in (("InvalidParameterValue", {"Encrypted": False}), ("UnsupportedOperation", {"Encrypted": True, "KmsKeyId": "other"})):
+        stord.refused(code, "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=encrypted, **more)
+    stord.refused("UnsupportedOperation", "ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=encrypted)
+    stord.refused("UnsupportedOperation", "ebs.ListSnapshotBlocks", SnapshotId=encrypted)
+    assert stord("gureum.Fsck")["Findings"] == []
