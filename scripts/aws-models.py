@@ -25,6 +25,7 @@ SERVICES = [
     ("cloudwatch", "2010-08-01"),
     ("s3", "2006-03-01"),
     ("ebs", "2019-11-02"),
+    ("rbin", "2021-06-15"),
 ]
 PROTOCOLS = {"ec2": "AWS_EC2", "query": "AWS_QUERY", "json": "AWS_JSON", "rest-json": "AWS_REST_JSON", "rest-xml": "AWS_REST_XML"}
 TYPES = ["structure", "list", "map", "string", "integer", "long", "double", "boolean", "timestamp", "blob"]

@@ -28,7 +28,10 @@ static int64_t now_usec(void)
 int bin_put(struct call *c, const struct doc *snapshot)
 {
 	int64_t days = config_integer(c->daemon->config, "Storage", "SnapshotRetentionDays"),
-		now = now_usec();
+		by_rules = rule_days(c->store, snapshot), now = now_usec();
+
+	if (by_rules > days)
+		days = by_rules;
 
 	/* What was never completed is nothing to restore. */
 	if (days <= 0 || strcmp(jstr_or(snapshot->json, "State", ""), "completed") != 0)

@@ -87,3 +87,23 @@ def test_stord_comes_back_with_all_it_answered(cloud, volume):
     before = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
     cloud.kill("stord")
     assert cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"] == before
+
+
+def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume):
+    rbin = cloud.client("rbin")
+    rule = rbin.create_rule(ResourceType="EBS_SNAPSHOT", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"},
+                            ResourceTags=[{"ResourceTagKey": "keep", "ResourceTagValue": "1"}], Description="kept")["Identifier"]
+    assert [r["Identifier"] for r in rbin.list_rules(ResourceType="EBS_SNAPSHOT")["Rules"]] == [rule]
+    tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "keep", "Value": "1"}]}]
+    snapshot = cloud.ec2.create_snapshot(VolumeId=volume, TagSpecifications=tags)["SnapshotId"]
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+    assert [s["SnapshotId"] for s in cloud.ec2.list_snapshots_in_recycle_bin()["Snapshots"]] == [snapshot]
+    assert rbin.update_rule(Identifier=rule, Description="other")["Description"] == rbin.get_rule(Identifier=rule)["Description"] == "other"
+    rbin.delete_rule(Identifier=rule)
+    with pytest.raises(rbin.exceptions.ResourceNotFoundException) as caught:
+        rbin.get_rule(Identifier=rule)
+    assert caught.value.response["Reason"] == "RULE_NOT_FOUND"
+    with pytest.raises(rbin.exceptions.ValidationException):
+        rbin.create_rule(ResourceType="EC2_IMAGE", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"})
+    cloud.ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)

@@ -2,10 +2,11 @@
 import os
 import sqlite3
 import subprocess
+from datetime import datetime
 
 import pytest
 
-from conftest import until
+from conftest import Fault, until
 from guests import Guests
 
 INSTANCE = "i-0123456789abcdef0"
@@ -181,6 +182,45 @@ def test_a_deleted_snapshot_is_restored_within_its_retention(stord, volume):
     stord.start()
     until(lambda: stord.files() == set())
     assert stord("ec2.ListSnapshotsInRecycleBin")["Snapshots"] == []
+
+
+def test_the_longest_rule_that_applies_keeps_a_deleted_snapshot(stord, volume):
+    def rule(days, **more):
+        period = {"RetentionPeriodValue": days, "RetentionPeriodUnit": "DAYS"}
+        return stord("rbin.CreateRule", RetentionPeriod=period, ResourceType="EBS_SNAPSHOT", **more)["Identifier"]
+
+    def days_in_bin(tags=()):
+        specification = [{"ResourceType": "snapshot", "Tags": list(tags)}] if tags else []
+        snapshot = stord("ec2.CreateSnapshot", VolumeId=volume, TagSpecifications=specification)["SnapshotId"]
+        stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
+        rows = stord("ec2.ListSnapshotsInRecycleBin", SnapshotIds=[snapshot])["Snapshots"]
+        enter, leave = (datetime.fromisoformat(rows[0][f"RecycleBin{m}Time"].replace("Z", "+00:00")) for m in ("Enter", "Exit"))
+        return round((leave - enter).total_seconds() / 86400)
+
+    of_tags = rule(30, ResourceTags=[{"ResourceTagKey": "keep", "ResourceTagValue": "yes"}])
+    with pytest.raises(Fault) as caught:
+        days_in_bin([{"Key": "keep", "Value": "no"}])
+    assert caught.value.code == "InvalidSnapshot.NotFound", "no rule applies: it is gone at once"
+    assert days_in_bin([{"Key": "keep", "Value": "yes"}]) == 30
+    of_region = rule(3, Description="all")
+    assert days_in_bin() == 3 and days_in_bin([{"Key": "keep", "Value": "yes"}]) == 30
+    stord("rbin.UpdateRule", Identifier=of_region, RetentionPeriod={"RetentionPeriodValue": 40, "RetentionPeriodUnit": "DAYS"})
+    stord.kill()
+    stord.start()
+    assert days_in_bin([{"Key": "keep", "Value": "yes"}]) == 40
+    assert [r["Identifier"] for r in stord("rbin.ListRules", ResourceType="EBS_SNAPSHOT")["Rules"]] == [of_tags, of_region]
+    page = stord("rbin.ListRules", ResourceType="EBS_SNAPSHOT", MaxResults=1)
+    rest = stord("rbin.ListRules", ResourceType="EBS_SNAPSHOT", MaxResults=1, NextToken=page["NextToken"])
+    assert [r["Identifier"] for r in page["Rules"] + rest["Rules"]] == [of_tags, of_region] and "NextToken" not in rest
+    stord.refused("ValidationException:INVALID_PAGE_TOKEN", "rbin.ListRules", ResourceType="EBS_SNAPSHOT", NextToken="AAAA")
+    for wrong in ({"ResourceType": "EC2_IMAGE"}, {"RetentionPeriod": {"RetentionPeriodValue": 366, "RetentionPeriodUnit": "DAYS"}},
+                  {"LockConfiguration": {"UnlockDelay": {"UnlockDelayValue": 7, "UnlockDelayUnit": "DAYS"}}}):
+        right = {"ResourceType": "EBS_SNAPSHOT", "RetentionPeriod": {"RetentionPeriodValue": 1, "RetentionPeriodUnit": "DAYS"}}
+        stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "rbin.CreateRule", **{**right, **wrong})
+    stord("rbin.DeleteRule", Identifier=of_region)
+    for action in ("Get", "Update", "Delete"):
+        stord.refused("ResourceNotFoundException:RULE_NOT_FOUND", f"rbin.{action}Rule", Identifier=of_region)
+    assert stord("rbin.GetRule", Identifier=of_tags)["ResourceTags"] == [{"ResourceTagKey": "keep", "ResourceTagValue": "yes"}]
 
 
 def test_100_snapshots_leave_a_short_chain(stord, guests, volume):
