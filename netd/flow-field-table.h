@@ -28,3 +28,5 @@ FIELD(PKT_SRC_AWS_SERVICE, "pkt-src-aws-service", 5)
 FIELD(PKT_DST_AWS_SERVICE, "pkt-dst-aws-service", 5)
 FIELD(FLOW_DIRECTION, "flow-direction", 5)
 FIELD(TRAFFIC_PATH, "traffic-path", 5)
+/* ours: the security group rule that let the flow pass */
+FIELD(RULE_ID, "gureum-rule-id", 2)

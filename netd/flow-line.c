@@ -27,9 +27,9 @@ static int field_find(const char *name, size_t n)
 	return -EINVAL;
 }
 
-static int format_has(const struct flow_format *f, int field)
+int flow_format_has(const struct flow_format *f, enum flow_field field)
 {
-	return memchr(f->fields, field, f->n) != NULL;
+	return memchr(f->fields, (int)field, f->n) != NULL;
 }
 
 int flow_format_parse(const char *text, struct flow_format *ret_format)
@@ -40,7 +40,7 @@ int flow_format_parse(const char *text, struct flow_format *ret_format)
 		const char *end = strncmp(text, "${", 2) == 0 ? strchr(text, '}') : NULL;
 		int field = end ? field_find(text + 2, (size_t)(end - text - 2)) : -EINVAL;
 
-		if (field < 0 || format_has(&f, field))
+		if (field < 0 || flow_format_has(&f, (enum flow_field)field))
 			return -EINVAL;
 		f.fields[f.n++] = (unsigned char)field;
 		if (fields[field].version > f.version)
@@ -75,6 +75,7 @@ void flow_setup_unref(struct flow_setup *s)
 	free(s->addresses);
 	free(s->services);
 	free(s->seen);
+	flow_rules_clear(&s->rules);
 	free(s);
 }
 
@@ -98,7 +99,8 @@ int flow_setup_is_same(const struct flow_setup *a, const struct flow_setup *b)
 	       memcmp(a->logs, b->logs, a->n_logs * sizeof *a->logs) == 0 &&
 	       memcmp(a->interfaces, b->interfaces, a->n_interfaces * sizeof *a->interfaces) == 0 &&
 	       memcmp(a->addresses, b->addresses, a->n_addresses * sizeof *a->addresses) == 0 &&
-	       memcmp(a->services, b->services, a->n_services * sizeof *a->services) == 0;
+	       memcmp(a->services, b->services, a->n_services * sizeof *a->services) == 0 &&
+	       flow_rules_are_same(&a->rules, &b->rules);
 }
 
 static const struct flow_interface *interface_of(const struct flow_setup *s,
@@ -225,6 +227,20 @@ struct view {
 	int is_rejected;
 };
 
+static void set_rule(struct values *v, const struct flow_setup *s, const struct flow_count *c,
+		     const struct view *w)
+{
+	/* Its own end is where the flow began, whichever way this line looks at. */
+	int is_egress = w->is_source != w->way;
+	const struct flow_rule *r = w->is_rejected
+					    ? NULL
+					    : flow_rules_find(&s->rules, w->own->groups,
+							      w->own->n_groups, c, is_egress);
+
+	if (r)
+		set(v, FLOW_RULE_ID, "%s", r->id);
+}
+
 static void view_emit(const struct flow_setup *s, const struct flow_count *c, const struct view *w,
 		      struct flow_sink *sink)
 {
@@ -256,6 +272,8 @@ static void view_emit(const struct flow_setup *s, const struct flow_count *c, co
 	set(&v, FLOW_FLOW_DIRECTION, "%s", w->is_source ? "egress" : "ingress");
 	if (w->is_source && !w->is_rejected && (w->is_within || c->is_translated))
 		set(&v, FLOW_TRAFFIC_PATH, "%d", w->is_within ? 1 : 8);
+	if (s->rules.n_groups)
+		set_rule(&v, s, c, w);
 	emit_to_all(&v, s, w->own, w->is_rejected ? FLOW_LOG_REJECT : FLOW_LOG_ACCEPT, sink);
 }
 

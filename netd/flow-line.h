@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include "cidr.h"
+#include "flow-rule.h"
 #include "id.h"
 #include "own.h"
 #include "zones.h"
@@ -29,6 +30,7 @@ struct flow_format {
 	size_t n;
 	int version; /* the highest of its fields */
 };
+int flow_format_has(const struct flow_format *f, enum flow_field field);
 /* "${a} ${b}": each field at most once. 0, or -EINVAL. */
 int flow_format_parse(const char *text, struct flow_format *ret_format);
 
@@ -54,7 +56,9 @@ struct flow_count {
 struct flow_interface {
 	char id[ID_MAX], subnet_id[ID_MAX], instance_id[ID_MAX], zone_id[ZONE_ID_MAX];
 	struct address primary4, primary6;
-	size_t logs[FLOW_LOGS_PER_INTERFACE], n_logs; /* indexes of struct flow_setup's */
+	size_t logs[FLOW_LOGS_PER_INTERFACE], n_logs;	  /* indexes of struct flow_setup's */
+	unsigned short groups[FLOW_GROUPS_PER_INTERFACE]; /* indexes of its rules' */
+	size_t n_groups;
 };
 struct flow_address {
 	struct address address;
@@ -79,7 +83,8 @@ struct flow_setup {
 	size_t n_addresses;
 	struct address *services; /* resolver and routers: not logged */
 	size_t n_services;
-	unsigned char *seen; /* per interface: see struct flow_sink */
+	unsigned char *seen;	 /* per interface: see struct flow_sink */
+	struct flow_rules rules; /* empty unless a log asks for them */
 };
 /* Both log the same, of the same interfaces. */
 int flow_setup_is_same(const struct flow_setup *a, const struct flow_setup *b);

@@ -115,7 +115,15 @@ static void interface_addresses(struct flow_setup *s, const json_t *eni, struct 
 		address_add(s, jstr(address, "Ipv6Address"), &i->primary6);
 }
 
-static void interface_add(struct flow_setup *s, const struct plan_input *in, const json_t *eni)
+static int is_rule_asked(const struct flow_setup *s)
+{
+	for (size_t i = 0; i < s->n_logs; i++)
+		if (flow_format_has(&s->logs[i].format, FLOW_RULE_ID))
+			return 1;
+	return 0;
+}
+
+static int interface_add(struct flow_setup *s, const struct plan_input *in, const json_t *eni)
 {
 	struct flow_interface *i = &s->interfaces[s->n_interfaces];
 	const char *zone = jstr_or(eni, "AvailabilityZone", "");
@@ -136,6 +144,7 @@ static void interface_add(struct flow_setup *s, const struct plan_input *in, con
 	/* One without logs is one still: a flow within the VPC is told from one that leaves it. */
 	interface_addresses(s, eni, i);
 	s->n_interfaces++;
+	return is_rule_asked(s) ? plan_flow_groups(&s->rules, in, eni, i) : 0;
 }
 
 static void services_add(struct flow_setup *s, const struct plan_input *in, const struct plan *p)
@@ -182,8 +191,8 @@ static int plan_setup(const struct plan_input *in, struct plan *p)
 	json_array_foreach (in->flow_logs, i, log)
 		log_read(log, &s->logs[s->n_logs++]);
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni))
-			interface_add(s, in, eni);
+		if (plan_is_active(eni) && interface_add(s, in, eni) < 0)
+			return -ENOMEM;
 	services_add(s, in, p);
 	flow_setup_sort(s);
 	p->flows = give(s);

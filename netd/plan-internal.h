@@ -107,6 +107,12 @@ int plan_rules6(const struct plan_input *in, struct plan *p);
 void plan_ipv6_peer(struct making *m, const char *link, const uint8_t far_mac[static 6]);
 struct address plan_ipv6_far_router(void);
 
+/* ---- plan-flow-rule.c ---- */
+
+/* The rules of the interface's groups, each group once, and its groups' indexes. 0 or -ENOMEM. */
+int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *eni,
+		     struct flow_interface *i);
+
 /* ---- plan-flow.c ---- */
 
 /* Flow logs; after all chains are made. */

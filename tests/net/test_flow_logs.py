@@ -7,9 +7,9 @@ import signal
 import socket
 
 import pytest
-from lab import PING, TCP_80, Refused, eventually, inside, router, sh
+from lab import PING, TCP_80, Refused, eventually, from_group, inside, router, sh
 
-FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type".split()
+FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type gureum-rule-id".split()
 FORMAT = " ".join("${%s}" % field for field in FIELDS)
 
 
@@ -112,6 +112,31 @@ def test_rejected_packets_are_counted_at_the_one_who_rejects(guests, group, log,
     assert eventually(lambda: rejects.rows(protocol=6, dstport=80))
     assert accepts.rows(protocol=1, action="ACCEPT", flow_direction="egress") and not accepts.rows(action="REJECT")
     assert not rejects.rows(action="ACCEPT")
+
+
+def test_a_line_says_which_rule_let_the_flow_pass(guests, group, log, netd):
+    one = guests(groups=[group()])
+    others = from_group(netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[one.eni])["NetworkInterfaces"][0]["Groups"][0]["GroupId"])
+    narrow = group(PING, {**others, "IpProtocol": "tcp", "FromPort": 80, "ToPort": 90})
+    two = guests(groups=[narrow])
+    one.dhcp(), two.dhcp()
+
+    def rules(group_id, egress):
+        found = netd.ec2("DescribeSecurityGroupRules", Filters=[{"Name": "group-id", "Values": [group_id]}])["SecurityGroupRules"]
+        return {rule["IpProtocol"]: rule["SecurityGroupRuleId"] for rule in found if rule["IsEgress"] == egress}
+
+    vpc_log = log("VPC", one.vpc)
+    port = talk(one, two)
+    assert one.ping(two.address) == 1 and not one.can_connect(two.address, 91)
+    within = rules(narrow, egress=False)
+    # Answers pass by the rule that let the flow begin.
+    for found in ({"dstport": 80, "srcport": port}, {"srcport": 80, "dstport": port}):
+        rows = eventually(lambda want=found: vpc_log.rows(interface_id=two.eni, **want))
+        assert {row["gureum-rule-id"] for row in rows} == {within["tcp"]}
+    assert {row["gureum-rule-id"] for row in vpc_log.rows(interface_id=two.eni, protocol=1)} == {within["icmp"]}
+    assert {row["gureum-rule-id"] for row in vpc_log.rows(interface_id=two.eni, action="REJECT")} == {"-"}
+    (out,) = rules(others["UserIdGroupPairs"][0]["GroupId"], egress=True).values()
+    assert {row["gureum-rule-id"] for row in vpc_log.rows(interface_id=one.eni, action="ACCEPT", protocol=6)} == {out}
 
 
 def test_what_an_acl_denies_is_a_rejection(netd, guests, group, log):

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 from lab import Refused, dns, eventually, from_group, inside, ours, refused, router, sh
+from test_flow_logs import Log
 
 ALL_6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
 TCP_80_6 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
@@ -197,6 +198,18 @@ def test_a_group_lets_in_what_it_allows_by_address(six):
         assert not can_connect(other, web.six[0], 81)
         assert not can_connect(web, other.six[0])
     assert other.ping(web.six[0]) == 0
+
+
+def test_flow_logs_have_both_verdicts_and_the_rule(six):
+    web, other = six.guest(groups=[six.group(TCP_80_6)]), six.guest(1, groups=[six.group()])
+    log = Log(six.netd, "NetworkInterface", web.eni)
+    with listen(web, 80), listen(web, 81):
+        assert can_connect(other, web.six[0], 80) and not can_connect(other, web.six[0], 81)
+    mine = {"interface_id": web.eni, "type": "IPv6", "srcaddr": other.six[0], "flow_direction": "ingress"}
+    (passed,) = eventually(lambda: log.rows(dstport=80, action="ACCEPT", **mine))
+    assert passed["gureum-rule-id"].startswith("sgr-")
+    assert eventually(lambda: log.rows(dstport=81, action="REJECT", **mine))
+    six.netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
 
 
 def test_an_acl_denies_between_subnets(six):

@@ -240,6 +240,42 @@ static void files_are_bounded_and_the_oldest_goes(void)
 	is_int(system(path), 0, "gone");
 }
 
+/* One group: HTTP from 10.0.0.0/8 by sgr-1, pings from anywhere by sgr-2, all of IPv6 by sgr-3,
+ * everything out by sgr-4. */
+static struct flow_net nets[] = {{.bits = 8}, {.bits = 0}, {.bits = 0}};
+static struct flow_rule rules[] = {{"sgr-1", 0, 6, 80, 90, 0, 1},
+				   {"sgr-2", 0, 1, 8, -1, 1, 1},
+				   {"sgr-3", 0, -1, -1, -1, 2, 1},
+				   {"sgr-4", 1, -1, -1, -1, 1, 2}};
+static struct flow_group the_group[] = {{"sg-1", 0, 4}};
+
+static const char *rule_of(const char *from, const char *to, int protocol, int port, int is_egress)
+{
+	static const unsigned short groups[] = {0};
+	const struct flow_rules all = {nets, rules, the_group, 3, 4, 1};
+	struct flow_count c = {.source = ip(from),
+			       .destination = ip(to),
+			       .protocol = (uint8_t)protocol,
+			       .destination_port = (uint16_t)port};
+	const struct flow_rule *r = flow_rules_find(&all, groups, 1, &c, is_egress);
+
+	return r ? r->id : "-";
+}
+
+static void the_rule_that_fits_is_found(void)
+{
+	nets[0].address = ip("10.0.0.0");
+	nets[1].address = ip("0.0.0.0");
+	nets[2].address = ip("::");
+	is_str(rule_of("10.1.2.3", "10.0.0.10", 6, 80, 0), "sgr-1", "by block and first port");
+	is_str(rule_of("10.1.2.3", "10.0.0.10", 6, 90, 0), "sgr-1", "and last port");
+	is_str(rule_of("10.1.2.3", "10.0.0.10", 6, 91, 0), "-", "not past it");
+	is_str(rule_of("11.1.2.3", "10.0.0.10", 6, 80, 0), "-", "nor from elsewhere");
+	is_str(rule_of("192.0.2.1", "10.0.0.10", 1, 0, 0), "sgr-2", "an echo by its type");
+	is_str(rule_of("fd00::1", "fd00::2", 17, 53, 0), "sgr-3", "the other family");
+	is_str(rule_of("10.0.0.10", "192.0.2.1", 17, 53, 1), "sgr-4", "out by a rule for out");
+}
+
 int main(void)
 {
 	RUN(a_flow_between_two_interfaces_is_four_lines);
@@ -248,6 +284,7 @@ int main(void)
 	RUN(a_window_says_who_had_nothing_and_what_was_lost);
 	RUN(formats_are_aws_fields_each_once);
 	RUN(the_table_adds_up_and_has_an_end);
+	RUN(the_rule_that_fits_is_found);
 	RUN(files_are_bounded_and_the_oldest_goes);
 	return tests_done();
 }

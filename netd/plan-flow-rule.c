@@ -1,0 +1,170 @@
+/* Plan, flow logs: the rules of security groups in the form that flow lines are told from. */
+#include "plan-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Room for one more in an array that grows by doubling. -ENOMEM. */
+static int grow(void *array, size_t n, size_t size)
+{
+	void **at = array, *grown;
+
+	if (n & (n - 1))
+		return 0;
+	grown = reallocarray(*at, n ? n * 2 : 1, size);
+	if (!grown)
+		return -ENOMEM;
+	*at = grown;
+	return 0;
+}
+
+static int net_add(struct flow_rules *s, const char *text)
+{
+	char address[CIDR6_TEXT_MAX];
+	struct flow_net n = {0};
+	const char *slash = strchr(text, '/');
+
+	snprintf(address, sizeof address, "%.*s", (int)strcspn(text, "/"), text);
+	if (ip_any_parse(address, &n.address) < 0)
+		return 0; /* checked when it was written */
+	n.bits = slash ? (unsigned)atoi(slash + 1) : n.address.family == AF_INET6 ? 128 : 32;
+	if (grow(&s->nets, s->n_nets, sizeof *s->nets) < 0)
+		return -ENOMEM;
+	memset(&s->nets[s->n_nets], 0, sizeof *s->nets); /* compared by memory */
+	s->nets[s->n_nets].address = n.address;
+	s->nets[s->n_nets++].bits = n.bits;
+	return 0;
+}
+
+/* The addresses of one family of an interface. */
+static int addresses_add(struct flow_rules *s, const json_t *eni, const char *list,
+			 const char *member)
+{
+	const json_t *address;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (json_object_get(eni, list), i, address)
+		if (r == 0)
+			r = net_add(s, jstr_or(address, member, ""));
+	return r;
+}
+
+static int members_add(struct flow_rules *s, const struct plan_input *in, const char *group_id)
+{
+	const json_t *eni, *group, *address;
+	size_t i, g;
+	int r = 0;
+
+	json_array_foreach (in->network_interfaces, i, eni)
+		json_array_foreach (json_object_get(eni, "Groups"), g, group)
+			if (r == 0 && plan_is_active(eni) &&
+			    strcmp(jstr_or(group, "GroupId", ""), group_id) == 0 &&
+			    (r = addresses_add(s, eni, "PrivateIpAddresses", "PrivateIpAddress")) ==
+				    0)
+				r = addresses_add(s, eni, "Ipv6Addresses", "Ipv6Address");
+	json_array_foreach (json_object_get(in->peer_groups, group_id), i, address)
+		if (r == 0)
+			r = net_add(s,
+				    json_string_value(address) ? json_string_value(address) : "");
+	return r;
+}
+
+static int blocks_add(struct flow_rules *s, const struct plan_input *in, const char *list_id)
+{
+	const json_t *list = plan_find(in->prefix_lists, "PrefixListId", list_id), *entry;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (json_object_get(list, "Entries"), i, entry)
+		if (r == 0)
+			r = net_add(s, jstr_or(entry, "Cidr", ""));
+	return r;
+}
+
+static int nets_add(struct flow_rules *s, const struct plan_input *in, const json_t *rule)
+{
+	const char *group = jpath_str(rule, "ReferencedGroupInfo.GroupId"),
+		   *list = jstr(rule, "PrefixListId"), *cidr = jstr(rule, "CidrIpv4");
+
+	if (group)
+		return members_add(s, in, group);
+	if (list)
+		return blocks_add(s, in, list);
+	return net_add(s, cidr ? cidr : jstr_or(rule, "CidrIpv6", ""));
+}
+
+static int protocol_of(const char *text)
+{
+	static const struct {
+		const char *name;
+		int number;
+	} names[] = {{"tcp", IPPROTO_TCP},
+		     {"udp", IPPROTO_UDP},
+		     {"icmp", IPPROTO_ICMP},
+		     {"icmpv6", IPPROTO_ICMPV6},
+		     {"all", -1}};
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(names[i].name, text) == 0)
+			return names[i].number;
+	return atoi(text);
+}
+
+static int rule_add(struct flow_rules *s, const struct plan_input *in, const json_t *rule)
+{
+	struct flow_rule *r;
+
+	if (grow(&s->rules, s->n_rules, sizeof *s->rules) < 0)
+		return -ENOMEM;
+	r = memset(&s->rules[s->n_rules++], 0, sizeof *r);
+	snprintf(r->id, sizeof r->id, "%s", jstr_or(rule, "SecurityGroupRuleId", "-"));
+	r->is_egress = jbool(rule, "IsEgress", 0);
+	r->protocol = protocol_of(jstr_or(rule, "IpProtocol", "-1"));
+	r->from = (int)jint(rule, "FromPort", -1);
+	r->to = (int)jint(rule, "ToPort", -1);
+	r->first_net = s->n_nets;
+	if (nets_add(s, in, rule) < 0)
+		return -ENOMEM;
+	r->n_nets = s->n_nets - r->first_net;
+	return 0;
+}
+
+static int group_add(struct flow_rules *s, const struct plan_input *in, const char *id)
+{
+	const json_t *rule;
+	size_t i;
+	int r = 0;
+
+	if (grow(&s->groups, s->n_groups, sizeof *s->groups) < 0)
+		return -ENOMEM;
+	struct flow_group *g = memset(&s->groups[s->n_groups++], 0, sizeof *g);
+
+	snprintf(g->id, sizeof g->id, "%s", id);
+	g->first_rule = s->n_rules;
+	json_array_foreach (json_object_get(in->group_rules, id), i, rule)
+		if (r == 0)
+			r = rule_add(s, in, rule);
+	g->n_rules = s->n_rules - g->first_rule;
+	return r;
+}
+
+int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *eni,
+		     struct flow_interface *i)
+{
+	const json_t *group;
+	size_t g, known;
+
+	json_array_foreach (json_object_get(eni, "Groups"), g, group) {
+		const char *id = jstr_or(group, "GroupId", "");
+
+		for (known = 0; known < s->n_groups && strcmp(s->groups[known].id, id) != 0;)
+			known++;
+		if (known == s->n_groups && group_add(s, in, id) < 0)
+			return -ENOMEM;
+		if (i->n_groups < FLOW_GROUPS_PER_INTERFACE)
+			i->groups[i->n_groups++] = (unsigned short)known;
+	}
+	return 0;
+}
