@@ -18,6 +18,8 @@
 #define LAYER_KIND "_layer"
 /* A volume's chain that is longer is shortened in the background. */
 #define LAYERS_MAX 16
+/* No snapshot makes a longer one, however fast they are asked for. */
+#define LAYERS_BURST (2 * LAYERS_MAX)
 /* The longest chain that is followed: more is a cycle, or not ours. */
 #define LAYERS_FOLLOWED 1024
 
