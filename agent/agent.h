@@ -1,16 +1,14 @@
 /*
- * The agent: what a guest of this cloud needs from inside. One static program on libc alone, a few
- *verbs; the image's init (busybox, systemd, a shell script) calls them, it never has to be process
- *1 itself.
+ * The agent: what a guest of this cloud needs from inside. One static program on libc alone, a few verbs; the image's init
+ * (busybox, systemd, a shell script) calls them, it never has to be process 1 itself.
  *
- *	gureum-agent setup	at each boot: waits for the metadata service; host name, SSH keys,
- *size of the root file system gureum-agent user-data	runs the instance's script, once per
- *instance gureum-agent run	stays: heartbeats and commands over virtio-serial, the power button
+ *	gureum-agent setup	at each boot: waits for the metadata service; host name, SSH keys, size of the root file system
+ *	gureum-agent user-data	runs the instance's script, once per instance
+ *	gureum-agent run	stays: heartbeats and commands over virtio-serial, the power button
  *	gureum-agent metadata PATH	prints what the metadata service has at PATH
  *
- * Everything that comes from outside (metadata, the host's lines) is bounded here, and a line of it
- *that is not what it should be is left out, never half used. Files live under the root that
- *GUREUM_ROOT names ("" normally): tests set it.
+ * Everything that comes from outside (metadata, the host's lines) is bounded here, and a line of it that is not
+ * what it should be is left out, never half used. Files live under the root that GUREUM_ROOT names ("" normally): tests set it.
  */
 #pragma once
 

@@ -5,10 +5,9 @@
  *
  *	        bad signature                  unknown key                     old or early
  *	EC2     401 AuthFailure                401 AuthFailure                 400 RequestExpired
- *	query   403 SignatureDoesNotMatch      403 InvalidClientTokenId        403
- *SignatureDoesNotMatch JSON    400 InvalidSignatureException  400 UnrecognizedClientException 400
- *InvalidSignatureException S3      403 SignatureDoesNotMatch      403 InvalidAccessKeyId 403
- *RequestTimeTooSkewed
+ *	query   403 SignatureDoesNotMatch      403 InvalidClientTokenId        403 SignatureDoesNotMatch
+ *	JSON    400 InvalidSignatureException  400 UnrecognizedClientException 400 InvalidSignatureException
+ *	S3      403 SignatureDoesNotMatch      403 InvalidAccessKeyId          403 RequestTimeTooSkewed
  *
  * Source: EC2 API reference "Error codes"; IAM and STS "Common errors"; S3 "Error responses".
  */

@@ -1,17 +1,18 @@
 /*
  * The catalog: what instances are made of. Images, key pairs, instance types, regions; rooms
- *image*.c, key_pair*.c, instance_type*.c, region.c. The actions are the rows of catalog-table.h,
- *joined once in catalog.c.
+ * image*.c, key_pair*.c, instance_type*.c, region.c. The actions are the rows of catalog-table.h,
+ * joined once in catalog.c.
  *
  * Documents: kind "image" (id ami-/aki-/ari-…), kind "key-pair" (id key-…), in AWS's shape, plus
- *members of ours:
+ * members of ours:
  *
  *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel
- *command line of a direct boot), _Work (in the making, image-work.h), _PartOf (copied for that
- *image) key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
+ *		  command line of a direct boot), _Work (in the making, image-work.h), _PartOf
+ *		  (copied for that image)
+ *	key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
  *
  * "import-image-task" (import-image.c), and kinds "image-arriving", "image-leaving": images on
- *their way, see image-move.c.
+ * their way, see image-move.c.
  *
  * Zones are in lib/zones.h, which all daemons share.
  */

@@ -2,19 +2,21 @@
  * IMDS: http://169.254.169.254/ as instances see it, version 1 and 2.
  *
  * netd opens the listening socket inside the VPC and passes it: the listener tells the VPC, the
- *peer's address the interface, so the instance is known without asking it anything. One HTTP engine
- *(libmicrohttpd) on the daemon's loop serves all VPCs. Everything that comes in is a stranger's:
- *guests are limited in connections, header sizes and time.
+ * peer's address the interface, so the instance is known without asking it anything. One HTTP engine
+ * (libmicrohttpd) on the daemon's loop serves all VPCs. Everything that comes in is a stranger's:
+ * guests are limited in connections, header sizes and time.
  *
  * What IMDS reads of an instance's document (kind "instance", written by the instance rooms): AWS's
- *Instance shape (InstanceId, ImageId, InstanceType, KeyName, AmiLaunchIndex, Placement,
- *PrivateIpAddress, PrivateDnsName, PublicIpAddress, PublicDnsName, SubnetId, VpcId,
- *MetadataOptions, SecurityGroups, NetworkInterfaces[] {NetworkInterfaceId, MacAddress, SubnetId,
- *VpcId, OwnerId, PrivateIpAddress, PrivateIpAddresses[], Association, Groups[],
- *Attachment.DeviceIndex}, BlockDeviceMappings[], RootDeviceName, LaunchTime, Tags, Architecture,
- *State.Name), and _UserData	 base64 as the customer gave it, absent if none _PublicKey
- *the key pair's OpenSSH line at launch, absent if none _ReservationId	 "r-…" The document's
- *account is the owner-id.
+ * Instance shape (InstanceId, ImageId, InstanceType, KeyName, AmiLaunchIndex, Placement,
+ * PrivateIpAddress, PrivateDnsName, PublicIpAddress, PublicDnsName, SubnetId, VpcId,
+ * MetadataOptions, SecurityGroups, NetworkInterfaces[] {NetworkInterfaceId, MacAddress, SubnetId,
+ * VpcId, OwnerId, PrivateIpAddress, PrivateIpAddresses[], Association, Groups[],
+ * Attachment.DeviceIndex}, BlockDeviceMappings[], RootDeviceName, LaunchTime, Tags, Architecture,
+ * State.Name), and
+ *	_UserData	base64 as the customer gave it, absent if none
+ *	_PublicKey	the key pair's OpenSSH line at launch, absent if none
+ *	_ReservationId	"r-…"
+ * The document's account is the owner-id.
  */
 #pragma once
 

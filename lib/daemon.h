@@ -1,15 +1,13 @@
 /*
  * The frame of a daemon. main() is a few verbs:
  *
- *	static const struct daemon_spec spec = { .name = "netd", .open = netd_open, .reconcile = …,
- *.close = … }; int main(int argc, char **argv) { return daemon_main(&spec, argc, argv); }
+ *	static const struct daemon_spec spec = { .name = "netd", .open = netd_open, .reconcile = …, .close = … };
+ *	int main(int argc, char **argv) { return daemon_main(&spec, argc, argv); }
  *
- * daemon_main: parses the options (-c/--config FILE, -n/--check, -h/--help, --version), reads the
- *configuration, makes the loop and fibers, opens <StateDirectory>/<name>/ (0700), calls open (on a
- *fiber), takes the listening socket from systemd (sd_listen_fds, the one named "rpc") or makes
- * <RuntimeDirectory>/<name>.sock, serves the daemon's actions on it, says READY=1, feeds the
- *watchdog, and on SIGTERM/SIGINT leaves. Reconciling is part of open: a daemon says READY when what
- *it owns is as it should be, or is being made so.
+ * daemon_main: parses the options (-c/--config FILE, -n/--check, -h/--help, --version), reads the configuration, makes the loop and fibers,
+ * opens <StateDirectory>/<name>/ (0700), calls open (on a fiber), takes the listening socket from systemd (sd_listen_fds, the one named "rpc") or makes
+ * <RuntimeDirectory>/<name>.sock, serves the daemon's actions on it, says READY=1, feeds the watchdog, and on
+ * SIGTERM/SIGINT leaves. Reconciling is part of open: a daemon says READY when what it owns is as it should be, or is being made so.
  */
 #pragma once
 

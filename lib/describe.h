@@ -1,20 +1,17 @@
 /*
- * Describe, once for all kinds: ids, filters, paging, scope. A Describe action is a row of this
- *table and a one-line handler:
+ * Describe, once for all kinds: ids, filters, paging, scope. A Describe action is a row of this table and a one-line
+ * handler:
  *
- *	static const struct filter vpc_filters[] = { {"cidr", "CidrBlock"}, {"state", "State"},
- *FILTER_TAGS, {NULL} }; static const struct describe vpcs = { .kind = "vpc", .result = "Vpcs", .ids
- *= "VpcIds", .prefix = "vpc", .malformed = FAULT_INVALID_VPC_ID_MALFORMED, .not_found =
- *FAULT_INVALID_VPC_ID_NOT_FOUND, .filters = vpc_filters }; return describe_run(c, &vpcs,
- *parameters, ret_reply, f);
+ *	static const struct filter vpc_filters[] = { {"cidr", "CidrBlock"}, {"state", "State"}, FILTER_TAGS, {NULL} };
+ *	static const struct describe vpcs = { .kind = "vpc", .result = "Vpcs", .ids = "VpcIds", .prefix = "vpc",
+ *		.malformed = FAULT_INVALID_VPC_ID_MALFORMED, .not_found = FAULT_INVALID_VPC_ID_NOT_FOUND, .filters = vpc_filters };
+ *	return describe_run(c, &vpcs, parameters, ret_reply, f);
  *
- * Filter values: several are OR, several filters AND; `*` and `?` are wildcards, `\` escapes;
- *booleans are "true"/"false"; a path through arrays matches if any element does
- *("Attachments.InstanceId"). An unknown filter name is InvalidParameterValue. Limits: 200 values.
- * Paging: MaxResults 5..1000 (or the row's own bounds), NextToken is opaque and carries a MAC: a
- *made-up one, or one of other parameters, is InvalidNextToken. Ids together with MaxResults:
- *InvalidParameterCombination. Unknown ids: all of the call fails. Source: EC2 API reference,
- *"Filtering", "Pagination".
+ * Filter values: several are OR, several filters AND; `*` and `?` are wildcards, `\` escapes; booleans are "true"/"false"; a path through
+ * arrays matches if any element does ("Attachments.InstanceId"). An unknown filter name is InvalidParameterValue. Limits: 200 values.
+ * Paging: MaxResults 5..1000 (or the row's own bounds), NextToken is opaque and carries a MAC: a made-up one, or one of other parameters, is
+ * InvalidNextToken. Ids together with MaxResults: InvalidParameterCombination. Unknown ids: all of the call fails.
+ * Source: EC2 API reference, "Filtering", "Pagination".
  */
 #pragma once
 

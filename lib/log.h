@@ -1,7 +1,7 @@
 /*
- * Log: one event, one line. Under systemd (JOURNAL_STREAM names our stderr) lines go to the journal
- *with their fields; otherwise to stderr as "<level> message KEY=value". A function either logs or
- *returns an error; lib/ returns. Never secrets, never user-data.
+ * Log: one event, one line. Under systemd (JOURNAL_STREAM names our stderr) lines go to the journal with their
+ * fields; otherwise to stderr as "<level> message KEY=value". A function either logs or returns an error; lib/
+ * returns. Never secrets, never user-data.
  *
  *	log_info("instance started", "INSTANCE", id, "VPC", vpc_id);
  *

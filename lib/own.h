@@ -4,9 +4,8 @@
  *	OWN(json_decref) json_t *reply = NULL;
  *	OWN(fd_close) int fd = -1;
  *
- * The owner releases the resource when it goes out of scope, on every path. give() hands it on and
- *leaves the owner empty. Each release function named in OWN() has been declared with OWN_DEFINE()
- *(pointers) or here.
+ * The owner releases the resource when it goes out of scope, on every path. give() hands it on and leaves the
+ * owner empty. Each release function named in OWN() has been declared with OWN_DEFINE() (pointers) or here.
  */
 #pragma once
 

@@ -1,17 +1,13 @@
 /*
- * RPC: how daemons talk. JSON over AF_UNIX stream sockets in the shape of varlink: one object,
- *ended by a NUL byte:
+ * RPC: how daemons talk. JSON over AF_UNIX stream sockets in the shape of varlink: one object, ended by a NUL byte:
  *
- *	{"method": "ec2.CreateSubnet", "parameters": {…}, "context": {"account": …, "region": …,
- *"principal": …, "request": …}}
- *	{"parameters": {…}}   or   {"error": "InvalidVpcID.NotFound", "parameters": {"status": 400,
- *"message": "…"}}
+ *	{"method": "ec2.CreateSubnet", "parameters": {…}, "context": {"account": …, "region": …, "principal": …, "request": …}}
+ *	{"parameters": {…}}   or   {"error": "InvalidVpcID.NotFound", "parameters": {"status": 400, "message": "…"}}
  *
- * Descriptors travel with the first byte of their message (SCM_RIGHTS), at most RPC_FDS_MAX. One
- *call at a time per connection; a client with several calls under way uses several connections
- *(struct rpc_peer keeps idle ones). A message over RPC_MESSAGE_MAX bytes, that is not an object, or
- *has a wrongly typed member ends the connection after an error reply
- *("org.varlink.service.InvalidParameter"). Every server answers "org.varlink.service.GetInfo".
+ * Descriptors travel with the first byte of their message (SCM_RIGHTS), at most RPC_FDS_MAX. One call at a time per
+ * connection; a client with several calls under way uses several connections (struct rpc_peer keeps idle ones).
+ * A message over RPC_MESSAGE_MAX bytes, that is not an object, or has a wrongly typed member ends the connection after an error
+ * reply ("org.varlink.service.InvalidParameter"). Every server answers "org.varlink.service.GetInfo".
  */
 #pragma once
 

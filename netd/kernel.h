@@ -1,32 +1,26 @@
 /*
- * Kernel: everything of netd that touches namespaces, links, routes, rules and packets, behind six
- *calls. The API rooms (vpc.c, group.c, interface.c …) only write documents and say which VPC
- *changed; the kernel room reads the documents (daemon->store) and brings the kernel to what they
- *say, at start, after a change and after a crash by the same function.
+ * Kernel: everything of netd that touches namespaces, links, routes, rules and packets, behind six calls. The API rooms (vpc.c, group.c,
+ * interface.c …) only write documents and say which VPC changed; the kernel room reads the documents (daemon->store) and brings
+ * the kernel to what they say, at start, after a change and after a crash by the same function.
  *
  * What it reads, besides AWS's own members:
- *	vpc			_Index: small integer, unique over all VPCs of the box, kept for
- *life (link addresses); _EnableDnsSupport, _EnableDnsHostnames; DhcpOptionsId subnet _Index: small
- *integer, unique in its VPC, kept for life; the first address of CidrBlock + 1 is the router
- *dhcp-options		DhcpConfigurations[{Key, Values[{Value}]}] route-table Associations[{Main,
- *SubnetId, RouteTableAssociationId, AssociationState}], Routes[{DestinationCidrBlock, GatewayId
- *"local" | "igw-…", State, Origin}]; a subnet without an association of its own uses the VPC's main
- *table internet-gateway	Attachments[{VpcId, State}] network-acl		Entries,
- *Associations[{SubnetId}]; every subnet has exactly one security-group		no rules in it; they
- *are documents of their own: security-group-rule	GroupId, IsEgress, IpProtocol ("-1", "tcp",
- *"udp", "icmp", "icmpv6" or a number), FromPort, ToPort (-1: all; for ICMP type and code), one of
- *CidrIpv4 | CidrIpv6 | PrefixListId | ReferencedGroupInfo.GroupId network-interface	VpcId,
- *SubnetId, MacAddress, PrivateIpAddress, PrivateIpAddresses[{Primary, PrivateIpAddress,
- *Association.PublicIp}], PrivateDnsName, Association{PublicIp, PublicDnsName}, Groups[{GroupId}],
- *SourceDestCheck; _Tap: name of its tap. Only an interface with Attachment (InstanceId,
- *DeviceIndex) has a tap, a port and rules; without, its address is merely taken.
+ *	vpc			_Index: small integer, unique over all VPCs of the box, kept for life (link addresses);
+ *				_EnableDnsSupport, _EnableDnsHostnames; DhcpOptionsId
+ *	subnet			_Index: small integer, unique in its VPC, kept for life; the first address of CidrBlock + 1 is the router
+ *	dhcp-options		DhcpConfigurations[{Key, Values[{Value}]}]
+ *	route-table		Associations[{Main, SubnetId, RouteTableAssociationId, AssociationState}], Routes[{DestinationCidrBlock, GatewayId "local" | "igw-…", State, Origin}];
+ *				a subnet without an association of its own uses the VPC's main table
+ *	internet-gateway	Attachments[{VpcId, State}]
+ *	network-acl		Entries, Associations[{SubnetId}]; every subnet has exactly one
+ *	security-group		no rules in it; they are documents of their own:
+ *	security-group-rule	GroupId, IsEgress, IpProtocol ("-1", "tcp", "udp", "icmp", "icmpv6" or a number), FromPort, ToPort (-1: all; for ICMP type and
+ *				code), one of CidrIpv4 | CidrIpv6 | PrefixListId | ReferencedGroupInfo.GroupId
+ *	network-interface	VpcId, SubnetId, MacAddress, PrivateIpAddress, PrivateIpAddresses[{Primary, PrivateIpAddress, Association.PublicIp}], PrivateDnsName,
+ *				Association{PublicIp, PublicDnsName}, Groups[{GroupId}], SourceDestCheck, _PrivateDnsNameOptions{HostnameType, EnableResourceNameDnsARecord}; _Tap: name of its tap. Only an interface with
+ *				Attachment (InstanceId, DeviceIndex) has a tap, a port and rules; without, its address is merely taken.
+ *	vpc-peering-connection	Status.Code "active", RequesterVpcInfo.VpcId, AccepterVpcInfo.VpcId, the sides' PeeringOptions.AllowDnsResolutionFromRemoteVpc
  *
- * vpc-peering-connection: Status.Code "active", RequesterVpcInfo.VpcId, AccepterVpcInfo.VpcId, the
- * sides' PeeringOptions.AllowDnsResolutionFromRemoteVpc; network-interface also
- * _PrivateDnsNameOptions {HostnameType, EnableResourceNameDnsARecord}.
- *
- * A document that is gone means: gone from the kernel too. Every shape above is written by the API
- *rooms only and never changed by the kernel room.
+ * A document that is gone means: gone from the kernel too. Every shape above is written by the API rooms only and never changed by the kernel room.
  */
 #pragma once
 

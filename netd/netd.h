@@ -9,7 +9,7 @@
  *		changes a rule replaces its group's document, too, be it with a copy: plans go by it
  *	network-interface: _PublicAtLaunch: it got its public address at launch, and gets a new one
  *		at each start; _IsReleased: its instance is stopped, and it has none. Tags are kept
- *in "Tags" as everywhere and shown as AWS's TagSet.
+ *		in "Tags" as everywhere and shown as AWS's TagSet.
  */
 #pragma once
 

@@ -1,16 +1,17 @@
 /*
  * Files: where volumes and snapshots lie under <StateDirectory>/stord, and the few ways to make and
- *unmake them durably.
+ * unmake them durably.
  *
  *	zones/<zone>/volumes/vol-….qcow2	a volume's first layer, vol-….2.qcow2 the next …; a
- *						zone's directory may be a mount or a link to its own
- *disk snapshots/snap-….qcow2 or .raw		what was imported tmp/
- *imports under way; emptied at every start
+ *						zone's directory may be a mount or a link to its
+ *						own disk
+ *	snapshots/snap-….qcow2 or .raw		what was imported
+ *	tmp/					imports under way; emptied at every start
  *
  * A name is a path relative to that root. A file with its final name is whole: it was written
- *beside it as NAME.new (or in tmp/), flushed and renamed. The directories are 0711: QEMU, which
- *runs as another user, opens files whose ids it was told, and lists nothing. All calls but the
- *first two block and belong on a worker, save where a few microseconds do not matter.
+ * beside it as NAME.new (or in tmp/), flushed and renamed. The directories are 0711: QEMU, which
+ * runs as another user, opens files whose ids it was told, and lists nothing. All calls but the
+ * first two block and belong on a worker, save where a few microseconds do not matter.
  */
 #pragma once
 

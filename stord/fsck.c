@@ -10,7 +10,7 @@
  *	orphan		a file that no document names
  *	leaked		clusters that nobody uses, as a QEMU leaves that was killed: only space
  * What a running guest writes cannot be judged from outside; it is counted as busy. Repair does
- *what loses nothing: headers, unneeded layers, leaked clusters. Orphans and corrupt files are for a
+ * what loses nothing: headers, unneeded layers, leaked clusters. Orphans and corrupt files are for a
  * person.
  */
 #include "stord.h"

@@ -5,8 +5,9 @@
  *	Bytes	the virtual size
  *	Backing	the layer under it; absent: none
  *	Key	the volume whose key it is encrypted with; absent: it is not. A layer on an
- *encrypted one has the same: one key opens a whole chain. The key's file goes with the last such
- *layer The document is made before the file and goes before it.
+ *		encrypted one has the same: one key opens a whole chain. The key's file goes
+ *		with the last such layer
+ * The document is made before the file and goes before it.
  */
 #pragma once
 

@@ -2,16 +2,19 @@
  * What stord's rooms share: its documents, and the calls from room to room.
  *
  * Documents (members of AWS's, and ours):
- *	volume			_Layer: the layer that is written; _NextLayer: a switch is under way
- *to this one; _Layers: how many it has had, for their names; _Ready: its file was whole once, so a
- *missing file is a loss, never made anew snapshot		_Layer: the layer whose contents it
- *is, _Bytes: the exact size a guest sees, _Images: ids of images that refer to it _layer
- *layer.h import-snapshot-task	_SnapshotId: what it will make, _Format: qcow2 or raw _unlink
- *id is the name of a file whose owner is gone: written in the transaction that takes the owner
- *away, so that a crash between the two leaves neither a file nobody owns nor an owner without file
+ *	volume			_Layer: the layer that is written; _NextLayer: a switch is under way to
+ *				this one; _Layers: how many it has had, for their names; _Ready: its
+ *				file was whole once, so a missing file is a loss, never made anew
+ *	snapshot		_Layer: the layer whose contents it is; _Bytes: the exact size a guest
+ *				sees; _Images: ids of images that refer to it
+ *	_layer			see layer.h
+ *	import-snapshot-task	_SnapshotId: what it will make; _Format: qcow2 or raw
+ *	_unlink			id is the name of a file whose owner is gone: written in the
+ *				transaction that takes the owner away, so that a crash between the two
+ *				leaves neither a file nobody owns nor an owner without file
  *
  * A file without a document and without such a mark is nobody's to delete: it is left, and said
- *once at start.
+ * once at start.
  */
 #pragma once
 

@@ -5,8 +5,8 @@
  *	int main(void) { RUN(the_dead_stay_dead); return tests_done(); }
  *
  * Each of ok, is_str, is_int is one TAP line; the function's name stands in it, so a failure is
- *found at once. Child processes must leave by _exit(), so that nothing is printed twice (stdout is
- *line buffered).
+ * found at once. Child processes must leave by _exit(), so that nothing is printed twice (stdout is
+ * line buffered).
  */
 #pragma once
 
