@@ -125,7 +125,7 @@ def test_vpc_attributes_are_read_one_by_one(ec2, vpc):
 
 
 def test_what_a_box_lacks_is_an_empty_set(ec2):
-    assert ec2.describe_nat_gateways()["NatGateways"] == []
+    assert ec2.describe_carrier_gateways()["CarrierGateways"] == []
     assert ec2.describe_vpn_gateways()["VpnGateways"] == []
     assert ec2.describe_vpc_endpoint_service_configurations()["ServiceConfigurations"] == []
 
