@@ -61,6 +61,8 @@ int describe_list(struct call *c, const struct describe *d, json_t *items, json_
 
 /* `text` fits AWS's filter pattern (`*`, `?`, `\`). */
 int pattern_match(const char *pattern, const char *text);
+/* It fits one of a filter's values. */
+int pattern_match_any(const json_t *values, const char *text);
 /* Checks every filter of `parameters` against the table: names known, values present, limits. */
 int filter_check(const struct filter *table, json_t *parameters, struct fault *f);
 /* The document passes every filter (already checked). */

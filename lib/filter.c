@@ -52,7 +52,7 @@ int pattern_match(const char *pattern, const char *text)
 	return *pattern == '\0';
 }
 
-static int text_fits(const char *text, const json_t *values)
+int pattern_match_any(const json_t *values, const char *text)
 {
 	size_t i;
 	json_t *v;
@@ -69,17 +69,17 @@ static int scalar_fits(const json_t *value, const json_t *values)
 
 	switch (value ? json_typeof(value) : JSON_NULL) {
 	case JSON_STRING:
-		return text_fits(json_string_value(value), values);
+		return pattern_match_any(values, json_string_value(value));
 	case JSON_TRUE:
-		return text_fits("true", values);
+		return pattern_match_any(values, "true");
 	case JSON_FALSE:
-		return text_fits("false", values);
+		return pattern_match_any(values, "false");
 	case JSON_INTEGER:
 		snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-		return text_fits(number, values);
+		return pattern_match_any(values, number);
 	case JSON_REAL:
 		snprintf(number, sizeof number, "%g", json_real_value(value));
-		return text_fits(number, values);
+		return pattern_match_any(values, number);
 	default:
 		return 0;
 	}
@@ -107,7 +107,7 @@ static int tag_fits(const json_t *tag, const char *key, const json_t *values)
 {
 	const char *k = jstr(tag, "Key");
 
-	return k && strcmp(k, key) == 0 && text_fits(jstr_or(tag, "Value", ""), values);
+	return k && strcmp(k, key) == 0 && pattern_match_any(values, jstr_or(tag, "Value", ""));
 }
 
 /* "tag:<key>" over the list at `path`; without a path the document is itself a tag (DescribeTags).

@@ -205,15 +205,6 @@ int describe_network_acls(struct call *c, json_t *parameters, json_t **ret_reply
 	return describe_run(c, &acls, parameters, ret_reply, f);
 }
 
-static size_t count_in_vpc(const struct call *c, const char *vpc_id)
-{
-	size_t n = 0;
-
-	store_each (c->store, "network-acl", d)
-		n += (size_t)jis(d->json, "VpcId", vpc_id);
-	return n;
-}
-
 int create_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const char *const allowed[] = {"network-acl", NULL};
@@ -226,7 +217,7 @@ int create_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, s
 		r = tags_from_specifications(parameters, "network-acl", allowed, &tags, f);
 	if (r < 0)
 		return r;
-	if (count_in_vpc(c, vpc->id) >= LIMIT_ACLS_PER_VPC)
+	if (kind_count_in_vpc(c, &kind_network_acl, vpc->id) >= LIMIT_ACLS_PER_VPC)
 		return fault_set(f, FAULT_NETWORK_ACL_LIMIT_EXCEEDED,
 				 "The maximum number of network ACLs has been reached.");
 	r = acl_make(c, vpc->id,

@@ -22,18 +22,6 @@ struct search {
 	size_t n, n_room;
 };
 
-static int read_ip(const struct nlattr *four, const struct nlattr *six, struct address *ret_ip)
-{
-	const struct nlattr *a = four ? four : six;
-	uint8_t family = four ? AF_INET : AF_INET6;
-
-	if (!a || nla_len(a) != ip_size(family))
-		return -EINVAL;
-	*ret_ip = (struct address){.family = family};
-	memcpy(ret_ip->bytes, nla_data(a), (size_t)nla_len(a));
-	return 0;
-}
-
 static int read_tuple(struct nlattr *tuple, struct address *ret_source,
 		      struct address *ret_destination)
 {
@@ -43,8 +31,9 @@ static int read_tuple(struct nlattr *tuple, struct address *ret_source,
 	if (!tuple || nla_parse_nested(a, CTA_TUPLE_MAX, tuple, NULL) < 0 || !a[CTA_TUPLE_IP] ||
 	    nla_parse_nested(ip, CTA_IP_MAX, a[CTA_TUPLE_IP], NULL) < 0)
 		return -EINVAL;
-	r = read_ip(ip[CTA_IP_V4_SRC], ip[CTA_IP_V6_SRC], ret_source);
-	return r < 0 ? r : read_ip(ip[CTA_IP_V4_DST], ip[CTA_IP_V6_DST], ret_destination);
+	r = netlink_address_of(ip[CTA_IP_V4_SRC], ip[CTA_IP_V6_SRC], ret_source);
+	return r < 0 ? r
+		     : netlink_address_of(ip[CTA_IP_V4_DST], ip[CTA_IP_V6_DST], ret_destination);
 }
 
 static int on_flow(struct nlmsghdr *h, void *arg)

@@ -101,18 +101,6 @@ struct tuple {
 	uint8_t protocol;
 };
 
-static int read_ip(const struct nlattr *four, const struct nlattr *six, struct address *ret_ip)
-{
-	const struct nlattr *a = four ? four : six;
-	uint8_t family = four ? AF_INET : AF_INET6;
-
-	if (!a || nla_len(a) != ip_size(family))
-		return -EINVAL;
-	*ret_ip = (struct address){.family = family};
-	memcpy(ret_ip->bytes, nla_data(a), (size_t)nla_len(a));
-	return 0;
-}
-
 static uint16_t port_of(const struct nlattr *a)
 {
 	return a ? ntohs(nla_get_u16(a)) : 0;
@@ -130,9 +118,9 @@ static int read_tuple(struct nlattr *tuple, struct tuple *t)
 	t->protocol = nla_get_u8(proto[CTA_PROTO_NUM]);
 	t->ports[0] = port_of(proto[CTA_PROTO_SRC_PORT]);
 	t->ports[1] = port_of(proto[CTA_PROTO_DST_PORT]);
-	if (read_ip(ip[CTA_IP_V4_SRC], ip[CTA_IP_V6_SRC], &t->source) < 0)
+	if (netlink_address_of(ip[CTA_IP_V4_SRC], ip[CTA_IP_V6_SRC], &t->source) < 0)
 		return -EINVAL;
-	return read_ip(ip[CTA_IP_V4_DST], ip[CTA_IP_V6_DST], &t->destination);
+	return netlink_address_of(ip[CTA_IP_V4_DST], ip[CTA_IP_V6_DST], &t->destination);
 }
 
 static uint64_t u64_of(struct nlattr *nest, int type, int max)

@@ -92,6 +92,15 @@ size_t kind_count(const struct call *c, const struct kind *k)
 	return n;
 }
 
+size_t kind_count_in_vpc(const struct call *c, const struct kind *k, const char *vpc_id)
+{
+	size_t n = 0;
+
+	store_each (c->store, k->name, d)
+		n += (size_t)jis(d->json, "VpcId", vpc_id);
+	return n;
+}
+
 int jis(const json_t *object, const char *name, const char *text)
 {
 	const char *s = jstr(object, name);

@@ -69,6 +69,8 @@ int kind_get_parameter(const struct call *c, const struct kind *k, json_t *param
 		       const char *parameter, const struct doc **ret_doc, struct fault *f);
 /* How many documents of the kind the caller has in the region. */
 size_t kind_count(const struct call *c, const struct kind *k);
+/* How many a VPC has. */
+size_t kind_count_in_vpc(const struct call *c, const struct kind *k, const char *vpc_id);
 /* The document belongs to the caller's account and region. */
 int is_callers(const struct call *c, const struct doc *d);
 /* The member has this text (never true for NULL). */

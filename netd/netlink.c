@@ -155,3 +155,18 @@ int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghd
 	}
 	return mine ? -EAGAIN : r;
 }
+
+int netlink_address(const struct nlattr *a, uint8_t family, struct address *ret_ip)
+{
+	if (!a || (family != AF_INET && family != AF_INET6) || nla_len(a) != ip_size(family))
+		return -EINVAL;
+	*ret_ip = (struct address){.family = family};
+	memcpy(ret_ip->bytes, nla_data(a), (size_t)ip_size(family));
+	return 0;
+}
+
+int netlink_address_of(const struct nlattr *four, const struct nlattr *six, struct address *ret_ip)
+{
+	return four ? netlink_address(four, AF_INET, ret_ip)
+		    : netlink_address(six, AF_INET6, ret_ip);
+}

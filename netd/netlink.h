@@ -8,6 +8,7 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+#include "cidr.h"
 #include "own.h"
 
 OWN_DEFINE(struct nl_sock *, nl_socket_free);
@@ -32,3 +33,8 @@ int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr
  * `reset` (may be NULL) then forgets what came. */
 int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg),
 		 void (*reset)(void *arg), void *arg);
+
+/* An attribute that holds an address of the family. 0, or -EINVAL. */
+int netlink_address(const struct nlattr *a, uint8_t family, struct address *ret_ip);
+/* The address of either family of which there are two attributes, one of them NULL. 0, or -EINVAL. */
+int netlink_address_of(const struct nlattr *four, const struct nlattr *six, struct address *ret_ip);

@@ -172,16 +172,6 @@ static int dump_links(struct dump *d)
 
 /* ---- neighbours and bridge entries ---- */
 
-/* An attribute that holds an address of the family. 0, or -EINVAL. */
-static int read_address(const struct nlattr *a, uint8_t family, struct address *ret_ip)
-{
-	if (!a || (family != AF_INET && family != AF_INET6) || nla_len(a) != ip_size(family))
-		return -EINVAL;
-	*ret_ip = (struct address){.family = family};
-	memcpy(ret_ip->bytes, nla_data(a), (size_t)ip_size(family));
-	return 0;
-}
-
 /* What neighbour discovery is answered for. */
 static int on_proxy(struct nlmsghdr *h, void *arg)
 {
@@ -193,7 +183,7 @@ static int on_proxy(struct nlmsghdr *h, void *arg)
 
 	if (h->nlmsg_type == RTM_NEWNEIGH && name && m->ndm_flags & NTF_PROXY &&
 	    nlmsg_parse(h, sizeof *m, a, NDA_MAX, NULL) == 0 &&
-	    read_address(a[NDA_DST], m->ndm_family, &address) == 0)
+	    netlink_address(a[NDA_DST], m->ndm_family, &address) == 0)
 		items_add(d->items, ITEM_PROXY, name)->address = address;
 	return 0;
 }
@@ -218,7 +208,7 @@ static int on_neighbour(struct nlmsghdr *h, void *arg)
 		i = items_add(d->items, ITEM_FDB, name);
 	} else {
 		if (m->ndm_state != NUD_PERMANENT ||
-		    read_address(a[NDA_DST], m->ndm_family, &address) < 0)
+		    netlink_address(a[NDA_DST], m->ndm_family, &address) < 0)
 			return 0;
 		i = items_add(d->items, ITEM_NEIGHBOUR, name);
 		i->address = address;
@@ -240,7 +230,7 @@ static int on_address(struct nlmsghdr *h, void *arg)
 
 	if (h->nlmsg_type != RTM_NEWADDR || !name ||
 	    nlmsg_parse(h, sizeof *m, a, IFA_MAX, NULL) < 0 ||
-	    read_address(a[IFA_LOCAL] ? a[IFA_LOCAL] : a[IFA_ADDRESS], m->ifa_family, &address) <
+	    netlink_address(a[IFA_LOCAL] ? a[IFA_LOCAL] : a[IFA_ADDRESS], m->ifa_family, &address) <
 		    0 ||
 	    m->ifa_scope == RT_SCOPE_HOST)
 		return 0;
@@ -268,8 +258,8 @@ static int on_route(struct nlmsghdr *h, void *arg)
 	i = items_add(d->items, ITEM_ROUTE, NULL);
 	i->table = a[RTA_TABLE] ? nla_get_u32(a[RTA_TABLE]) : m->rtm_table;
 	i->address.family = m->rtm_family;
-	(void)read_address(a[RTA_DST], m->rtm_family, &i->address); /* without: everything */
-	(void)read_address(a[RTA_GATEWAY], m->rtm_family, &i->via); /* without: no gateway */
+	(void)netlink_address(a[RTA_DST], m->rtm_family, &i->address); /* without: everything */
+	(void)netlink_address(a[RTA_GATEWAY], m->rtm_family, &i->via); /* without: no gateway */
 	i->plen = m->rtm_dst_len;
 	i->metric = a[RTA_PRIORITY] ? nla_get_u32(a[RTA_PRIORITY]) : 0;
 	i->type = m->rtm_type;

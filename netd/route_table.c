@@ -101,15 +101,6 @@ int describe_route_tables(struct call *c, json_t *parameters, json_t **ret_reply
 	return describe_run(c, &route_tables, parameters, ret_reply, f);
 }
 
-static size_t count_in_vpc(const struct call *c, const char *vpc_id)
-{
-	size_t n = 0;
-
-	store_each (c->store, "route-table", d)
-		n += (size_t)jis(d->json, "VpcId", vpc_id);
-	return n;
-}
-
 int create_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const char *const allowed[] = {"route-table", NULL};
@@ -122,7 +113,7 @@ int create_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 		r = tags_from_specifications(parameters, "route-table", allowed, &tags, f);
 	if (r < 0)
 		return r;
-	if (count_in_vpc(c, vpc->id) >= LIMIT_ROUTE_TABLES_PER_VPC)
+	if (kind_count_in_vpc(c, &kind_route_table, vpc->id) >= LIMIT_ROUTE_TABLES_PER_VPC)
 		return fault_set(f, FAULT_ROUTE_TABLE_LIMIT_EXCEEDED,
 				 "The maximum number of route tables has been reached.");
 	OWN(json_decref) json_t *blocks = json_array();

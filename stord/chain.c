@@ -6,12 +6,12 @@
  */
 #include "chain.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bytes.h"
 #include "fiber.h"
 #include "files.h"
 #include "jsonx.h"
@@ -50,22 +50,6 @@ static int read_at(int fd, void *buffer, size_t n, uint64_t offset)
 	ssize_t got = pread(fd, buffer, n, (off_t)offset);
 
 	return got < 0 ? -errno : (size_t)got < n ? -EUCLEAN : 0;
-}
-
-static uint32_t be32(const uint8_t *at)
-{
-	uint32_t value;
-
-	memcpy(&value, at, sizeof value);
-	return be32toh(value);
-}
-
-static uint64_t be64(const uint8_t *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof value);
-	return be64toh(value);
 }
 
 static int read_l1(struct chain_file *f, uint64_t offset)

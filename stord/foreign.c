@@ -1,7 +1,6 @@
 /* Headers of other hypervisors' disks. */
 #include "foreign.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bytes.h"
 #include "own.h"
 
 #define SECTOR		 512u
@@ -51,38 +51,6 @@ static int read_some(int fd, void *buffer, size_t n, uint64_t offset)
 	ssize_t got = offset > INT64_MAX ? 0 : pread(fd, buffer, n, (off_t)offset);
 
 	return got < 0 ? -errno : 0;
-}
-
-static uint32_t le32(const uint8_t *at)
-{
-	uint32_t value;
-
-	memcpy(&value, at, sizeof value);
-	return le32toh(value);
-}
-
-static uint64_t le64(const uint8_t *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof value);
-	return le64toh(value);
-}
-
-static uint32_t be32(const uint8_t *at)
-{
-	uint32_t value;
-
-	memcpy(&value, at, sizeof value);
-	return be32toh(value);
-}
-
-static uint64_t be64(const uint8_t *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof value);
-	return be64toh(value);
 }
 
 static int check_size(uint64_t bytes, uint64_t max_bytes, char reason[static FOREIGN_REASON_MAX])

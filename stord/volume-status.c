@@ -36,41 +36,32 @@ static const char *io_enabled(const json_t *volume)
 
 /* ---- filters ---- */
 
-static int any_is(const json_t *values, const char *text)
-{
-	size_t i;
-	json_t *v;
-
-	json_array_foreach (values, i, v)
-		if (pattern_match(json_string_value(v), text))
-			return 1;
-	return 0;
-}
-
 static int match_status(const struct doc *d, const json_t *values)
 {
-	return any_is(values, status_of(d->json));
+	return pattern_match_any(values, status_of(d->json));
 }
 
 static int match_detail_name(const struct doc *d, const json_t *values)
 {
 	(void)d;
-	return any_is(values, "io-enabled") || any_is(values, "io-performance");
+	return pattern_match_any(values, "io-enabled") ||
+	       pattern_match_any(values, "io-performance");
 }
 
 static int match_detail_status(const struct doc *d, const json_t *values)
 {
-	return any_is(values, io_enabled(d->json)) || any_is(values, "not-applicable");
+	return pattern_match_any(values, io_enabled(d->json)) ||
+	       pattern_match_any(values, "not-applicable");
 }
 
 static int match_action(const struct doc *d, const json_t *values)
 {
-	return is_stuck(d->json) && any_is(values, ENABLE_ACTION);
+	return is_stuck(d->json) && pattern_match_any(values, ENABLE_ACTION);
 }
 
 static int match_action_description(const struct doc *d, const json_t *values)
 {
-	return is_stuck(d->json) && any_is(values, ENABLE_DESCRIPTION);
+	return is_stuck(d->json) && pattern_match_any(values, ENABLE_DESCRIPTION);
 }
 
 /* There are no scheduled events here. */
