@@ -1,6 +1,7 @@
 /* Guests' allowances: a bucket each, filled by time. */
 #include "imds-guest.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 
 struct imds_guest {
 	struct imds_guest *next;
-	char vpc_id[ID_MAX], ipv4[16];
+	char vpc_id[ID_MAX], address[INET6_ADDRSTRLEN];
 	size_t n_connections;
 	int64_t allowance_usec; /* worth of time at the rate: a request costs 1/rate of a second;
 				   below 0 is debt */
@@ -32,18 +33,18 @@ static void fill(struct imds_guest *g, uint64_t now)
 				    : g->allowance_usec + (int64_t)passed;
 }
 
-struct imds_guest *imds_guest_enter(const char *vpc_id, const char *ipv4, uint64_t now_usec)
+struct imds_guest *imds_guest_enter(const char *vpc_id, const char *address, uint64_t now_usec)
 {
 	struct imds_guest *g = guests;
 
-	while (g && (strcmp(g->ipv4, ipv4) != 0 || strcmp(g->vpc_id, vpc_id) != 0))
+	while (g && (strcmp(g->address, address) != 0 || strcmp(g->vpc_id, vpc_id) != 0))
 		g = g->next;
 	if (!g) {
 		g = calloc(1, sizeof *g);
 		if (!g)
 			return NULL;
 		snprintf(g->vpc_id, sizeof g->vpc_id, "%s", vpc_id);
-		snprintf(g->ipv4, sizeof g->ipv4, "%s", ipv4);
+		snprintf(g->address, sizeof g->address, "%s", address);
 		g->allowance_usec = whole;
 		g->filled_usec = now_usec;
 		g->next = guests;

@@ -17,7 +17,7 @@ struct imds_guest;
 
 /* One more connection of the guest at this address of this VPC; NULL: it may not have it (or out of
  * memory). */
-struct imds_guest *imds_guest_enter(const char *vpc_id, const char *ipv4, uint64_t now_usec);
+struct imds_guest *imds_guest_enter(const char *vpc_id, const char *address, uint64_t now_usec);
 /* The connection ended. NULL is fine. */
 void imds_guest_leave(struct imds_guest *g);
 /* Counts a request; how long its answer must wait. */

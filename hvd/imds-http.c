@@ -26,7 +26,7 @@
 struct connection {
 	struct connection *next;
 	int fd;
-	char vpc_id[ID_MAX], ipv4[16];
+	char vpc_id[ID_MAX], address[INET6_ADDRSTRLEN];
 	struct imds_guest *guest;
 	uint64_t deadline_usec;
 	int has_hop_limit;
@@ -171,7 +171,11 @@ static void set_hop_limit(struct connection *c, int hops)
 	if (hops == 0 && !c->has_hop_limit)
 		return;
 	c->has_hop_limit = hops > 0;
-	if (setsockopt(c->fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl) < 0 && hops > 0)
+	int r = strchr(c->address, ':')
+			? setsockopt(c->fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof ttl)
+			: setsockopt(c->fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+
+	if (r < 0 && hops > 0)
 		(void)shutdown(c->fd, SHUT_RDWR); /* better no token than one that travels */
 }
 
@@ -223,7 +227,7 @@ static enum MHD_Result answer(struct exchange *x, const char *url, const char *m
 			return suspend(x);
 	}
 	x->delay_usec = 0;
-	r = http.calls->answer(x->connection->vpc_id, x->connection->ipv4, &q, &reply);
+	r = http.calls->answer(x->connection->vpc_id, x->connection->address, &q, &reply);
 	if (r == -EAGAIN && !x->is_refreshed) {
 		x->is_refreshed = 1;
 		return suspend(x);
@@ -308,16 +312,29 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-int imds_http_add(int fd, const char *vpc_id, const char *ipv4)
+static int peer_parse(const char *text, struct sockaddr_storage *ret_peer)
 {
-	struct sockaddr_in peer = {.sin_family = AF_INET};
+	struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)ret_peer;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)ret_peer;
+
+	*ret_peer = (struct sockaddr_storage){.ss_family = strchr(text, ':') ? AF_INET6 : AF_INET};
+	return inet_pton(ret_peer->ss_family, text,
+			 ret_peer->ss_family == AF_INET6 ? (void *)&v6->sin6_addr
+							 : (void *)&v4->sin_addr) == 1
+		       ? 0
+		       : -EINVAL;
+}
+
+int imds_http_add(int fd, const char *vpc_id, const char *address)
+{
+	struct sockaddr_storage peer;
 	OWN(fd_close) int own = fd;
 	struct imds_guest *guest;
 	struct connection *c;
 
-	if (http.n_connections >= CONNECTIONS_MAX || inet_pton(AF_INET, ipv4, &peer.sin_addr) != 1)
+	if (http.n_connections >= CONNECTIONS_MAX || peer_parse(address, &peer) < 0)
 		return -EBUSY;
-	guest = imds_guest_enter(vpc_id, ipv4, now_usec());
+	guest = imds_guest_enter(vpc_id, address, now_usec());
 	if (!guest)
 		return -EBUSY;
 	c = calloc(1, sizeof *c);
@@ -329,7 +346,7 @@ int imds_http_add(int fd, const char *vpc_id, const char *ipv4)
 	c->guest = guest;
 	c->deadline_usec = now_usec() + REQUEST_USEC;
 	snprintf(c->vpc_id, sizeof c->vpc_id, "%s", vpc_id);
-	snprintf(c->ipv4, sizeof c->ipv4, "%s", ipv4);
+	snprintf(c->address, sizeof c->address, "%s", address);
 	if (!http.connections) {
 		(void)sd_event_source_set_time_relative(http.sweep, SWEEP_USEC);
 		(void)sd_event_source_set_enabled(http.sweep, SD_EVENT_ONESHOT);

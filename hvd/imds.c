@@ -1,4 +1,4 @@
-/* IMDS's listeners: one per VPC, opened by netd, and what each VPC's guests may see. */
+/* IMDS's listeners: those of each VPC, opened by netd, and what each VPC's guests may see. */
 #include "imds.h"
 
 #include <arpa/inet.h>
@@ -25,12 +25,17 @@
 #define FRESH_USEC	 (60 * 1000000ull)
 #define ACCEPTED_AT_ONCE 32
 
+enum { LISTENER_IPV4, LISTENER_IPV6, LISTENERS }; /* in netd's order */
+
 struct vpc {
 	struct vpc *next;
 	char id[ID_MAX];
 	struct context ctx;
-	int fd; /* -1: netd has not opened it yet */
-	sd_event_source *io, *rest;
+	struct listener {
+		struct vpc *vpc;
+		int fd; /* -1: netd has not opened it yet, or the host has no IPv6 */
+		sd_event_source *io, *rest;
+	} listeners[LISTENERS];
 	json_t *known; /* {address: instance id}, once found; checked before it is believed */
 	json_t *row, *subnets; /* netd's, and since when */
 	uint64_t fetched_usec;
@@ -60,13 +65,18 @@ static struct vpc *vpc_find(const char *id)
 	return v;
 }
 
-static void vpc_close(struct vpc *v)
+static int is_open(const struct vpc *v)
 {
-	v->io = sd_event_source_disable_unref(v->io);
-	v->rest = sd_event_source_disable_unref(v->rest);
-	if (v->fd >= 0)
-		(void)close(v->fd); /* nothing left to do about a failed close */
-	v->fd = -1;
+	return v->listeners[LISTENER_IPV4].fd >= 0;
+}
+
+static void listener_close(struct listener *l)
+{
+	l->io = sd_event_source_disable_unref(l->io);
+	l->rest = sd_event_source_disable_unref(l->rest);
+	if (l->fd >= 0)
+		(void)close(l->fd); /* nothing left to do about a failed close */
+	l->fd = -1;
 }
 
 static void vpc_remove(struct vpc *v)
@@ -76,121 +86,144 @@ static void vpc_remove(struct vpc *v)
 			*at = v->next;
 			break;
 		}
-	vpc_close(v);
+	for (size_t i = 0; i < LISTENERS; i++)
+		listener_close(&v->listeners[i]);
 	json_decref(v->known);
 	json_decref(v->row);
 	json_decref(v->subnets);
 	free(v);
 }
 
-/* The instance has this address in the VPC, still. */
-static int lives_at(const struct doc *d, const char *vpc_id, const char *ipv4)
-{
-	json_t *interface, *address;
-	size_t i, k;
-
-	if (instance_state_of(d->json) == INSTANCE_TERMINATED)
-		return 0;
-	json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface)
-		json_array_foreach (json_object_get(interface, "PrivateIpAddresses"), k, address)
-			if (strcmp(jstr_or(address, "PrivateIpAddress", ""), ipv4) == 0 &&
-			    strcmp(jstr_or(interface, "VpcId", ""), vpc_id) == 0)
-				return 1;
-	return 0;
-}
-
 /* The guest behind an address. Among thousands of instances the search is long, and a guest can ask
  * often. */
-static const struct doc *guest_find(struct vpc *v, const char *ipv4)
+static const struct doc *guest_find(struct vpc *v, const char *address)
 {
 	const struct store *s = imds.daemon->store;
-	const char *id = jstr(v->known, ipv4);
+	const char *id = jstr(v->known, address);
 	const struct doc *d = id ? store_find(s, INSTANCE_KIND, id) : NULL;
 
-	if (d && lives_at(d, v->id, ipv4))
+	if (d && instance_has_address(d, v->id, address))
 		return d;
-	d = instance_by_address(s, v->id, ipv4);
+	d = instance_by_address(s, v->id, address);
 	if (!v->known)
 		v->known = json_object();
-	(void)jset(v->known, ipv4, d ? d->id : NULL); /* else it is searched again */
+	(void)jset(v->known, address, d ? d->id : NULL); /* else it is searched again */
 	return d;
+}
+
+/* Whether the instance is served at the service's address of this one's family. Source: EC2 user
+ * guide, "Instance metadata": IPv6 for instances of the Nitro system that have it enabled. */
+static int is_served(const struct doc *d, const char *address)
+{
+	const char *word = jpath_str(d->json, "MetadataOptions.HttpProtocolIpv6");
+	const struct instance_type *type = instance_type_find(jstr(d->json, "InstanceType"));
+
+	return !strchr(address, ':') ||
+	       (word && strcmp(word, "enabled") == 0 && (!type || type->is_nitro));
 }
 
 /* ---- accepting ---- */
 
 static int on_rested(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	struct vpc *v = userdata;
+	struct listener *l = userdata;
 
 	(void)source, (void)usec;
-	v->rest = sd_event_source_disable_unref(v->rest);
-	return sd_event_source_set_enabled(v->io, SD_EVENT_ON);
+	l->rest = sd_event_source_disable_unref(l->rest);
+	return sd_event_source_set_enabled(l->io, SD_EVENT_ON);
 }
 
 /* Without descriptors the listener would wake us for ever. */
-static void rest(struct vpc *v)
+static void rest(struct listener *l)
 {
-	if (sd_event_add_time_relative(imds.daemon->loop, &v->rest, CLOCK_MONOTONIC, REST_USEC, 0,
-				       on_rested, v) >= 0)
-		(void)sd_event_source_set_enabled(v->io,
+	if (sd_event_add_time_relative(imds.daemon->loop, &l->rest, CLOCK_MONOTONIC, REST_USEC, 0,
+				       on_rested, l) >= 0)
+		(void)sd_event_source_set_enabled(l->io,
 						  SD_EVENT_OFF); /* fails on no living source */
+}
+
+static int address_text(const struct sockaddr_storage *a, char ret_text[static INET6_ADDRSTRLEN])
+{
+	const void *bytes = a->ss_family == AF_INET
+				    ? (const void *)&((const struct sockaddr_in *)a)->sin_addr
+				    : (const void *)&((const struct sockaddr_in6 *)a)->sin6_addr;
+
+	return inet_ntop(a->ss_family, bytes, ret_text, INET6_ADDRSTRLEN) ? 0 : -errno;
 }
 
 static int on_listener(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
-	struct vpc *v = userdata;
+	struct listener *l = userdata;
 
 	(void)source, (void)events;
 	for (int i = 0; i < ACCEPTED_AT_ONCE; i++) {
-		struct sockaddr_in peer;
+		struct sockaddr_storage peer = {0};
 		socklen_t n = sizeof peer;
-		char ipv4[INET_ADDRSTRLEN];
+		char address[INET6_ADDRSTRLEN];
+		const struct doc *guest = NULL;
 		int got = accept4(fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (got < 0 &&
 		    (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-			rest(v);
+			rest(l);
 		if (got < 0)
 			return 0;
+		if (address_text(&peer, address) == 0)
+			guest = guest_find(l->vpc, address);
 		/* Who is no instance has nothing to see. */
-		if (peer.sin_family != AF_INET ||
-		    !inet_ntop(AF_INET, &peer.sin_addr, ipv4, sizeof ipv4) || !guest_find(v, ipv4))
+		if (!guest || !is_served(guest, address))
 			(void)close(got);
 		else
-			(void)imds_http_add(got, v->id, ipv4); /* over a limit it is closed */
+			(void)imds_http_add(got, l->vpc->id, address); /* over a limit: closed */
 	}
 	return 0;
 }
 
-/* (fiber) Gets the listener. The VPC may be forgotten, or opened by another fiber, while netd
+/* Takes the descriptor over. */
+static int listener_start(struct listener *l, int fd)
+{
+	OWN(fd_close) int own = fd;
+	int r;
+
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -errno;
+	r = sd_event_add_io(imds.daemon->loop, &l->io, fd, EPOLLIN, on_listener, l);
+	if (r < 0)
+		return r;
+	l->fd = give(own);
+	return 0;
+}
+
+/* (fiber) Gets the listeners. The VPC may be forgotten, or opened by another fiber, while netd
  * answers. */
 static int vpc_open(const char *id)
 {
 	struct vpc *v = vpc_find(id);
 	OWN(json_decref) json_t *ask = json_pack("{s:s}", "VpcId", id);
 	OWN(json_decref) json_t *reply = NULL;
-	OWN(fd_close) int fd = -1;
+	OWN(fds_close) struct fds fds = {0};
 	struct context ctx = v->ctx;
-	struct fds fds = {0};
 	int r = rpc_call(daemon_peer("netd"), &ctx, "gureum.OpenMetadata", ask, NULL, &reply, &fds,
 			 NULL);
 
 	if (r < 0)
 		return r;
-	fd = fds_take(&fds, 0);
-	fds_close(&fds);
 	v = vpc_find(id);
-	if (!v || v->fd >= 0)
+	if (!v || is_open(v))
 		return 0;
-	if (fd < 0)
+	if (fds.n == 0)
 		return -EBADMSG;
-	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
-	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
-		return -errno;
-	r = sd_event_add_io(imds.daemon->loop, &v->io, fd, EPOLLIN, on_listener, v);
+	/* IPv4's last: by it the VPC is served. */
+	for (size_t i = LISTENERS; r == 0 && i-- > 0;) {
+		int fd = fds_take(&fds, i);
+
+		listener_close(&v->listeners[i]);
+		if (fd >= 0)
+			r = listener_start(&v->listeners[i], fd);
+	}
 	if (r < 0)
 		return r;
-	v->fd = give(fd);
 	log_info("metadata is served", "VPC", id);
 	return 0;
 }
@@ -199,7 +232,7 @@ static int vpc_open(const char *id)
 static const char *next_closed(char ret_id[static ID_MAX])
 {
 	for (struct vpc *v = imds.vpcs; v; v = v->next)
-		if (v->fd < 0) {
+		if (!is_open(v)) {
 			snprintf(ret_id, ID_MAX, "%s", v->id);
 			return ret_id;
 		}
@@ -213,7 +246,7 @@ static void retry_all(void *arg)
 	(void)arg;
 	while (next_closed(id) && fiber_sleep(RETRY_USEC) == 0)
 		for (struct vpc *v = imds.vpcs; v; v = v ? v->next : NULL) {
-			if (v->fd >= 0)
+			if (is_open(v))
 				continue;
 			snprintf(id, sizeof id, "%s", v->id);
 			(void)vpc_open(id); /* tried again */
@@ -237,13 +270,14 @@ int imds_serve(struct daemon *d, const struct context *ctx, const char *vpc_id)
 	int r;
 
 	(void)d;
-	if (v && v->fd >= 0)
+	if (v && is_open(v))
 		return 0;
 	if (!v) {
 		v = calloc(1, sizeof *v);
 		if (!v)
 			return -ENOMEM;
-		v->fd = -1;
+		for (size_t i = 0; i < LISTENERS; i++)
+			v->listeners[i] = (struct listener){.vpc = v, .fd = -1};
 		snprintf(v->id, sizeof v->id, "%s", vpc_id);
 		snprintf(v->ctx.account, sizeof v->ctx.account, "%s", ctx->account);
 		snprintf(v->ctx.region, sizeof v->ctx.region, "%s", ctx->region);
@@ -286,18 +320,18 @@ static void view_network(const struct vpc *v, struct imds_view *view)
 	view->subnets = v->subnets;
 }
 
-static int answer(const char *vpc_id, const char *ipv4, const struct imds_request *request,
+static int answer(const char *vpc_id, const char *address, const struct imds_request *request,
 		  struct imds_reply *ret_reply)
 {
 	struct vpc *v = vpc_find(vpc_id);
-	const struct doc *instance = v ? guest_find(v, ipv4) : NULL;
+	const struct doc *instance = v ? guest_find(v, address) : NULL;
 	struct imds_view view = {0};
 	const struct instance_type *type;
 	const char *zone;
 	char id[ZONE_ID_MAX];
 	int i;
 
-	if (!instance)
+	if (!instance || !is_served(instance, address))
 		return -ENOENT;
 	view = (struct imds_view){.instance = instance->json,
 				  .account = instance->account,

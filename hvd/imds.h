@@ -1,7 +1,9 @@
 /*
- * IMDS: http://169.254.169.254/ as instances see it, version 1 and 2.
+ * IMDS: http://169.254.169.254/ as instances see it, version 1 and 2; and the same at
+ * http://[fd00:ec2::254]/ for instances of Nitro types whose HttpProtocolIpv6 is enabled: others are
+ * hung up on there.
  *
- * netd opens the listening socket inside the VPC and passes it: the listener tells the VPC, the
+ * netd opens the listening sockets inside the VPC and passes them: the listener tells the VPC, the
  * peer's address the interface, so the instance is known without asking it anything. One HTTP engine
  * (libmicrohttpd) on the daemon's loop serves all VPCs. Everything that comes in is a stranger's:
  * guests are limited in connections, header sizes and time.
@@ -10,7 +12,7 @@
  * Instance shape (InstanceId, ImageId, InstanceType, KeyName, AmiLaunchIndex, Placement,
  * PrivateIpAddress, PrivateDnsName, PublicIpAddress, PublicDnsName, SubnetId, VpcId,
  * MetadataOptions, SecurityGroups, NetworkInterfaces[] {NetworkInterfaceId, MacAddress, SubnetId,
- * VpcId, OwnerId, PrivateIpAddress, PrivateIpAddresses[], Association, Groups[],
+ * VpcId, OwnerId, PrivateIpAddress, PrivateIpAddresses[], Ipv6Addresses[], Association, Groups[],
  * Attachment.DeviceIndex}, BlockDeviceMappings[], RootDeviceName, LaunchTime, Tags, Architecture,
  * State.Name), and
  *	_UserData	base64 as the customer gave it, absent if none

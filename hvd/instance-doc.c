@@ -176,23 +176,29 @@ json_t *instance_present(const struct call *c, const struct doc *d)
 	return shown;
 }
 
-const struct doc *instance_by_address(const struct store *s, const char *vpc_id, const char *ipv4)
+int instance_has_address(const struct doc *d, const char *vpc_id, const char *address)
 {
-	store_each (s, INSTANCE_KIND, d) {
-		json_t *interface, *address;
-		size_t i, k;
+	const char *list = strchr(address, ':') ? "Ipv6Addresses" : "PrivateIpAddresses",
+		   *member = strchr(address, ':') ? "Ipv6Address" : "PrivateIpAddress";
+	json_t *interface, *a;
+	size_t i, k;
 
-		if (instance_state_of(d->json) == INSTANCE_TERMINATED)
-			continue;
-		json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface) {
-			if (strcmp(jstr_or(interface, "VpcId", ""), vpc_id) != 0)
-				continue;
-			json_array_foreach (json_object_get(interface, "PrivateIpAddresses"), k,
-					    address)
-				if (strcmp(jstr_or(address, "PrivateIpAddress", ""), ipv4) == 0)
-					return d;
-		}
-	}
+	if (instance_state_of(d->json) == INSTANCE_TERMINATED)
+		return 0;
+	json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface)
+		json_array_foreach (json_object_get(interface, list), k, a)
+			if (strcmp(jstr_or(a, member, ""), address) == 0 &&
+			    strcmp(jstr_or(interface, "VpcId", ""), vpc_id) == 0)
+				return 1;
+	return 0;
+}
+
+const struct doc *instance_by_address(const struct store *s, const char *vpc_id,
+				      const char *address)
+{
+	store_each (s, INSTANCE_KIND, d)
+		if (instance_has_address(d, vpc_id, address))
+			return d;
 	return NULL;
 }
 

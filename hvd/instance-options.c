@@ -45,9 +45,6 @@ int metadata_options_apply(json_t *options, const json_t *request, struct fault 
 					    "HttpProtocolIpv6"};
 	const json_t *limit = json_object_get(request, "HttpPutResponseHopLimit");
 
-	if (strcmp(jstr_or(request, "HttpProtocolIpv6", "disabled"), "disabled") != 0)
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Instance metadata is not served over IPv6");
 	if (limit && (json_integer_value(limit) < 1 || json_integer_value(limit) > 64))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Invalid value '%lld' for HttpPutResponseHopLimit. It must be "

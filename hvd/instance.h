@@ -78,8 +78,11 @@ json_int_t instance_address_limit(const json_t *instance);
 int instance_set_interfaces(json_t *instance, const json_t *interfaces);
 /* What the API shows of a document (a new reference). */
 json_t *instance_present(const struct call *c, const struct doc *d);
-/* The instance with this private address in the VPC, not terminated; NULL. For IMDS. */
-const struct doc *instance_by_address(const struct store *s, const char *vpc_id, const char *ipv4);
+/* For IMDS: the instance is not terminated and has this private address (IPv4, or IPv6 in canonical
+ * text) in the VPC; the one that has, or NULL. */
+int instance_has_address(const struct doc *d, const char *vpc_id, const char *address);
+const struct doc *instance_by_address(const struct store *s, const char *vpc_id,
+				      const char *address);
 /* Account and region of a document, for hvd's own calls to other daemons. */
 void instance_context(const struct doc *d, struct context *ret_ctx);
 /* Commits a changed copy (taken over) of a document by itself. */

@@ -412,15 +412,8 @@ int assign_public_address(struct call *c, json_t *parameters, json_t **ret_reply
 int open_metadata(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *vpc;
-	OWN(fd_close) int fd = -1;
 	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 
-	(void)ret_reply; /* the descriptor is the answer */
-	if (r == 0)
-		r = kernel_open_metadata(jstr(parameters, "VpcId"), &fd, f);
-	if (r == 0)
-		r = fds_add(c->out, fd);
-	if (r == 0)
-		fd = -1;
-	return r;
+	(void)ret_reply; /* the descriptors are the answer */
+	return r < 0 ? r : kernel_open_metadata(jstr(parameters, "VpcId"), c->out, f);
 }

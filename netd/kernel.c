@@ -687,7 +687,19 @@ int kernel_flush_flows(const char *vpc_id, struct fault *f)
 		     : 0;
 }
 
-int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f)
+/* 0; without IPv6 in the kernel there is no socket of it. */
+static int add_listener(const struct netns *n, int family, struct fds *out)
+{
+	OWN(fd_close) int fd = metadata_listen(n, family);
+	int r = fd < 0 ? fd : fds_add(out, fd);
+
+	if (r < 0)
+		return r == -EAFNOSUPPORT && family == AF_INET6 ? 0 : r;
+	(void)give(fd);
+	return 0;
+}
+
+int kernel_open_metadata(const char *vpc_id, struct fds *out, struct fault *f)
 {
 	struct vpc *v;
 	int r;
@@ -698,13 +710,12 @@ int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f)
 	v = vpc_find(vpc_id);
 	if (!v || !v->router.netns)
 		return fault_set(f, FAULT_INCORRECT_STATE, "%s has no interface in use", vpc_id);
-	OWN(fd_close) int fd = metadata_listen(v->router.netns);
-	r = fd;
-	if (r < 0)
-		return fault_set(f, FAULT_INTERNAL_ERROR,
-				 "169.254.169.254 cannot be listened on: %s", strerror(-r));
-	*ret_fd = give(fd);
-	return 0;
+	r = add_listener(v->router.netns, AF_INET, out);
+	if (r == 0)
+		r = add_listener(v->router.netns, AF_INET6, out);
+	return r < 0 ? fault_set(f, FAULT_INTERNAL_ERROR, "Metadata cannot be listened for: %s",
+				 strerror(-r))
+		     : 0;
 }
 
 unsigned kernel_mtu(void)

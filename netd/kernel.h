@@ -26,6 +26,7 @@
 
 #include "daemon.h"
 #include "fault.h"
+#include "rpc.h"
 
 /* (fiber) At start, documents are loaded: brings every VPC to what they say, removes what no
  * document knows, starts the DHCP and DNS responders. 0 or -errno after logging. A VPC that cannot
@@ -43,9 +44,9 @@ void kernel_touch(const char *vpc_id);
  * with `f` (InternalError, logged with its reason): it is tried again later. */
 int kernel_sync(const char *vpc_id, struct fault *f);
 
-/* (fiber) A new listening TCP socket 169.254.169.254:80 in the VPC's namespace (SO_REUSEADDR), the
- * caller's. */
-int kernel_open_metadata(const char *vpc_id, int *ret_fd, struct fault *f);
+/* (fiber) Adds new listening TCP sockets in the VPC's namespace (SO_REUSEADDR): 169.254.169.254:80,
+ * and [fd00:ec2::254]:80 where the kernel has IPv6; whether the VPC has it or not: it may come. */
+int kernel_open_metadata(const char *vpc_id, struct fds *out, struct fault *f);
 
 /* (fiber) Looks at everything, touched or not, and returns when that is done. How many things had
  * to be changed in the kernel: 0 when all was as it should be. 0 or -errno with `f`. */

@@ -3,6 +3,6 @@
 
 #include "netns.h"
 
-/* A new listening TCP socket 169.254.169.254:80 in the namespace, whether the address is there yet
- * or not. The fd or -errno. */
-int metadata_listen(const struct netns *n);
+/* A new listening TCP socket in the namespace, at 169.254.169.254:80 (AF_INET) or
+ * [fd00:ec2::254]:80 (AF_INET6), whether the address is there yet or not. The fd or -errno. */
+int metadata_listen(const struct netns *n, int family);

@@ -245,9 +245,42 @@ def test_the_resolver_answers_over_ipv6(six):
     assert dns(guest, "fd00:ec2::253", "instance-data.ec2.internal", stream=True) == (0, ["169.254.169.254"])
 
 
-def test_metadata_address_is_not_reached_without_asking_for_it(six):
-    guest = six.guest()
-    assert not can_connect(guest, "fd00:ec2::254", 80)
+def test_metadata_is_answered_over_ipv6_and_of_ones_own_vpc_alone(six, netd, guests):
+    here = six.guest()
+    assert not can_connect(here, "fd00:ec2::254", 80)  # nobody listens
+    other = Six(netd, guests)
+    there = other.guest()
+    listeners = []
+    for guest in here, there:
+        passed = [socket.socket(fileno=fd) for fd in netd.call("gureum.OpenMetadata", fds=True, VpcId=guest.vpc)]
+        assert [s.family for s in passed] == [socket.AF_INET, socket.AF_INET6]
+        passed[0].close()
+        passed[1].settimeout(0.3)
+        listeners.append(passed[1])
+    for guest, mine, others in (here, *listeners), (there, *reversed(listeners)):
+        assert can_connect(guest, "fd00:ec2::254", 80)
+        assert mine.accept()[1][0] == guest.six[0]
+        with pytest.raises(TimeoutError):
+            others.accept()
+        assert guest.ping("fd00:ec2::254") == 1
+    for listener in listeners:
+        listener.close()
+    there.delete()
+    other.end()
+
+
+def test_metadata_listens_before_ipv6_comes(netd, vpc, guests):
+    vpc_id = vpc("10.41.0.0/16")
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.41.1.0/24")["Subnet"]["SubnetId"]
+    guest = guests(public=False, SubnetId=subnet)
+    passed = [socket.socket(fileno=fd) for fd in netd.call("gureum.OpenMetadata", fds=True, VpcId=vpc_id)]
+    added = netd.ec2("AssociateVpcCidrBlock", VpcId=vpc_id, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    netd.ec2("AssociateSubnetCidrBlock", SubnetId=subnet, Ipv6CidrBlock=added["Ipv6CidrBlock"].replace("/56", "/64"))
+    guest.six = netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=guest.eni, Ipv6AddressCount=1)["AssignedIpv6Addresses"]
+    configure(guest)
+    assert can_connect(guest, "fd00:ec2::254", 80)
+    for listener in passed:
+        listener.close()
 
 
 def test_ipv6_comes_to_a_running_vpc_and_goes_again(netd, vpc, guests):

@@ -275,17 +275,35 @@ static void version_2_has_its_rules(void)
 static uint16_t port;
 static int netd_is_away, n_opened, n_described;
 
-static int listener(void)
+/* The address and the port, in the address's family. */
+static socklen_t at(const char *address, uint16_t port_number, struct sockaddr_storage *ret_at)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
-	socklen_t n = sizeof at;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)ret_at;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ret_at;
+
+	*ret_at = (struct sockaddr_storage){.ss_family = AF_INET};
+	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+		v4->sin_port = htons(port_number);
+		return sizeof *v4;
+	}
+	ret_at->ss_family = AF_INET6;
+	inet_pton(AF_INET6, address, &v6->sin6_addr);
+	v6->sin6_port = htons(port_number);
+	return sizeof *v6;
+}
+
+/* Both families have the same place for their port. */
+static int listener(const char *address)
+{
+	struct sockaddr_storage a;
+	socklen_t n = at(address, port, &a);
+	int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&at, &n) < 0)
+	if (bind(fd, (struct sockaddr *)&a, n) < 0 || listen(fd, 64) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&a, &n) < 0)
 		exit(1);
-	port = ntohs(at.sin_port);
+	port = ntohs(((struct sockaddr_in *)&a)->sin_port);
 	return fd;
 }
 
@@ -296,7 +314,9 @@ static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struc
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "as told");
 	if (strcmp(r->method, "gureum.OpenMetadata") == 0) {
 		n_opened++;
-		return fds_add(&r->out, listener());
+		if (fds_add(&r->out, listener("0.0.0.0")) < 0)
+			exit(1);
+		return fds_add(&r->out, listener("::1"));
 	}
 	n_described++;
 	fiber_sleep(20000);
@@ -308,24 +328,42 @@ static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struc
 
 struct client {
 	const char *from, *text;
-	int n_silent; /* so many connections that say nothing first */
+	int n_silent;  /* so many connections that say nothing first */
+	int hop_limit; /* of the last packet of the answer, over IPv6 */
 	char got[131072];
 };
 
 static int dial(const char *from)
 {
-	struct sockaddr_in me = {.sin_family = AF_INET},
-			   to = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage me, to;
+	socklen_t n = at(from, 0, &me);
+	int fd = socket(me.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
-	inet_pton(AF_INET, from, &me.sin_addr);
-	inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-	if (bind(fd, (struct sockaddr *)&me, sizeof me) < 0 ||
-	    connect(fd, (struct sockaddr *)&to, sizeof to) < 0) {
+	at(me.ss_family == AF_INET6 ? "::1" : "127.0.0.1", port, &to);
+	if (me.ss_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&me, n) < 0 || connect(fd, (struct sockaddr *)&to, n) < 0) {
 		close(fd);
 		return -1;
 	}
 	return fd;
+}
+
+/* Of the last packet of a TCP connection, 0: not known. */
+static int hop_limit_of(int fd)
+{
+	char room[CMSG_SPACE(sizeof(int)) * 4];
+	struct msghdr m = {.msg_control = room, .msg_controllen = sizeof room};
+	socklen_t n = sizeof room;
+	int limit = 0;
+
+	if (getsockopt(fd, IPPROTO_IPV6, IPV6_2292PKTOPTIONS, room, &n) < 0)
+		return 0;
+	m.msg_controllen = n;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+		if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT)
+			memcpy(&limit, CMSG_DATA(c), sizeof limit);
+	return limit;
 }
 
 /* On a worker, as a guest: sends the text, reads to the end. */
@@ -346,6 +384,7 @@ static int talk(void *arg)
 		       (got = read(fd, c->got + n, sizeof c->got - 1 - n)) > 0)
 			n += (size_t)got;
 	c->got[n] = '\0';
+	c->hop_limit = strchr(c->from, ':') ? hop_limit_of(fd) : 0;
 	if (fd >= 0)
 		close(fd);
 	for (int i = 0; i < c->n_silent; i++)
@@ -353,10 +392,10 @@ static int talk(void *arg)
 	return 0;
 }
 
+static struct client c;
+
 static const char *http_from(const char *from, const char *text, int n_silent)
 {
-	static struct client c;
-
 	c = (struct client){.from = from, .text = text, .n_silent = n_silent};
 	fiber_work(talk, &c);
 	return c.got;
@@ -439,6 +478,38 @@ static void tokens_work_over_the_wire(void)
 			    0),
 		  " 200 "),
 	   "an empty body is fine");
+}
+
+static void set_option(const char *name, const char *value)
+{
+	json_object_set_new(json_object_get(instance, "MetadataOptions"), name, json_string(value));
+}
+
+/* What is in the store is this very object. */
+static void ipv6_is_served_where_it_is_enabled(void)
+{
+	static const char ask[] = "GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n",
+			  put[] = "PUT /latest/api/token HTTP/1.0\r\n"
+				  "X-aws-ec2-metadata-token-ttl-seconds: 100\r\n\r\n";
+
+	json_t *eni = json_array_get(json_object_get(instance, "NetworkInterfaces"), 0);
+
+	json_object_set_new(eni, "Ipv6Addresses", json_pack("[{s:s}]", "Ipv6Address", "::1"));
+	is_str(http_from("::1", ask, 0), "", "nothing is said where nobody asked for it");
+	set_option("HttpProtocolIpv6", "enabled");
+	is_str(body(http_from("::1", ask, 0)), "i-00000000000000001", "enabled");
+	is_int(c.hop_limit, 64, "from anywhere");
+	ok(strstr(http_from("::1", put, 0), "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 100\r\n"),
+	   "a token, too");
+	is_int(c.hop_limit, 2, "which travels no further than it may");
+	set_option("HttpEndpoint", "disabled");
+	ok(strstr(http_from("::1", ask, 0), " 403 "), "without an endpoint it is forbidden");
+	set_option("HttpEndpoint", "enabled");
+	json_object_set_new(instance, "InstanceType", json_string("t2.micro"));
+	is_str(http_from("::1", ask, 0), "", "nothing is said to types before Nitro");
+	json_object_set_new(instance, "InstanceType", json_string("t3.micro"));
+	set_option("HttpProtocolIpv6", "disabled");
+	is_str(http_from("::1", ask, 0), "", "disabled again");
 }
 
 /* So many requests on one connection; the last one closes it. */
@@ -592,6 +663,7 @@ static void tests(void)
 	add_instance();
 	RUN(guests_are_served);
 	RUN(tokens_work_over_the_wire);
+	RUN(ipv6_is_served_where_it_is_enabled);
 	RUN(hostile_guests_meet_limits);
 	RUN(an_absent_netd_is_waited_for);
 	RUN(a_restart_keeps_tokens);

@@ -110,6 +110,7 @@ static void metadata_options_change_what_is_asked_and_no_more(void)
 	json_t *ask =
 		json_pack("{s:s, s:i}", "HttpTokens", "required", "HttpPutResponseHopLimit", 64);
 	OWN(json_decref) json_t *far = json_pack("{s:i}", "HttpPutResponseHopLimit", 65);
+	OWN(json_decref) json_t *six = json_pack("{s:s}", "HttpProtocolIpv6", "enabled");
 	struct fault f = {0};
 
 	is_int(metadata_options_apply(o, ask, &f), 0, "taken");
@@ -118,6 +119,8 @@ static void metadata_options_change_what_is_asked_and_no_more(void)
 	is_str(jstr(o, "HttpEndpoint"), "enabled", "the rest is as it was");
 	ok(metadata_options_apply(o, far, &f) < 0 && fault_is(&f, FAULT_INVALID_PARAMETER_VALUE),
 	   "65 hops are refused");
+	is_int(metadata_options_apply(o, six, &f), 0, "IPv6 is taken");
+	is_str(jstr(o, "HttpProtocolIpv6"), "enabled", "and kept");
 	is_int(metadata_options_apply(o, NULL, NULL), 0, "nothing asked is nothing done");
 }
 
