@@ -302,7 +302,7 @@ static int act(struct visit *v, json_t **ret_reply, struct fault *f)
 		return r;
 	local_action local = local_find(v->method);
 	int owner = local		    ? 0
-		    : local_owns(v->method) ? local_lacks(v->method, f)
+		    : local_owns(v->method) ? route_lacks(v->method, f)
 					    : route_find(routes, v->method, f);
 	if (owner < 0)
 		return owner;

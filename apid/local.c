@@ -36,10 +36,3 @@ int local_owns(const char *method)
 {
 	return strncmp(method, "sts.", 4) == 0 || strncmp(method, "iam.", 4) == 0;
 }
-
-int local_lacks(const char *method, struct fault *f)
-{
-	return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-			 "The operation %s is not supported by this cloud",
-			 strchr(method, '.') + 1);
-}

@@ -23,8 +23,6 @@ typedef int (*local_action)(struct local_call *c, json_t *parameters, json_t **r
 local_action local_find(const char *method);
 /* The whole service is the front door's (STS, IAM): what is not found here is nowhere. */
 int local_owns(const char *method);
-/* UnsupportedOperation. */
-int local_lacks(const char *method, struct fault *f);
 
 /* tags.c: split by the owners of the ids, joined over all of them. */
 int local_create_tags(struct local_call *c, json_t *parameters, json_t **ret_reply,

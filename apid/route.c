@@ -199,16 +199,24 @@ static int look_twice(struct routes *r, look_for look, const char *what)
 	return found >= 0 ? found : unknown_owner(r) ? -EAGAIN : -ENOENT;
 }
 
+int route_lacks(const char *action, struct fault *f)
+{
+	const char *dot = strchr(action, '.');
+
+	/* The first sentence is AWS's, and clients look for it: Ansible and Terraform take it for
+	 * "no ClassicLink here" and go on. */
+	return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+			 "The functionality you requested is not available in this region. The "
+			 "operation %s is not supported by this cloud",
+			 dot ? dot + 1 : action);
+}
+
 int route_find(struct routes *r, const char *action, struct fault *f)
 {
 	int found = look_twice(r, look_action, action);
 	if (found == -EAGAIN)
 		return unavailable(unknown_owner(r), f);
-	const char *dot = strchr(action, '.');
-	return found >= 0 ? found
-			  : fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				      "The operation %s is not supported by this cloud",
-				      dot ? dot + 1 : action);
+	return found >= 0 ? found : route_lacks(action, f);
 }
 
 int route_find_id(struct routes *r, const char *id, struct fault *f)

@@ -21,6 +21,8 @@ OWN_DEFINE(struct routes *, routes_free);
  * ServiceUnavailable: a daemon that could own it has not answered yet and does not within a short
  * wait. -errno with `f` filled. */
 int route_find(struct routes *r, const char *action, struct fault *f);
+/* UnsupportedOperation for an action that nobody owns. */
+int route_lacks(const char *action, struct fault *f);
 /* (fiber) The owner of a resource's id, by number. InvalidID: nobody's. */
 int route_find_id(struct routes *r, const char *id, struct fault *f);
 /* (fiber) Returns when all owners are known, or ServiceUnavailable. */

@@ -11,6 +11,7 @@
 
 static const struct filter vpc_filters[] = {
 	{"cidr", "CidrBlock"},
+	{"cidr-block", "CidrBlock"},
 	{"cidr-block-association.association-id", "CidrBlockAssociationSet.AssociationId"},
 	{"cidr-block-association.cidr-block", "CidrBlockAssociationSet.CidrBlock"},
 	{"cidr-block-association.state", "CidrBlockAssociationSet.CidrBlockState.State"},
