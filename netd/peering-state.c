@@ -94,6 +94,9 @@ int accept_vpc_peering_connection(struct call *c, json_t *parameters, json_t **r
 	const struct doc *d;
 	int r = move_start(c, parameters, &accepting, &d, f);
 
+	for (int side = 0; r == 0 && side < 2; side++)
+		r = peering_room_check(
+			c, jstr_or(peering_info(d->json, (enum peering_side)side), "VpcId", ""), f);
 	if (r < 0)
 		return r;
 	/* Blocks may have been added since it was asked for. */

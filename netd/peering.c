@@ -309,11 +309,26 @@ static int is_region(const struct call *c, const char *region)
 	return *regions != NULL;
 }
 
+int peering_room_check(const struct call *c, const char *vpc_id, struct fault *f)
+{
+	enum peering_side side;
+	size_t n = 0;
+
+	store_each (c->store, "vpc-peering-connection", d)
+		n += peering_is(d->json, "active") && peering_has_vpc(d->json, vpc_id, &side);
+	return n < LIMIT_PEERINGS_PER_VPC
+		       ? 0
+		       : fault_set(f, FAULT_ACTIVE_VPC_PEERING_CONNECTION_LIMIT_EXCEEDED,
+				   "The maximum number of active VPC peering connections of %s has "
+				   "been reached.",
+				   vpc_id);
+}
+
 /* There is one connection between two VPCs, whoever asked; and not too many. */
 static int crowd_check(const struct call *c, const char *vpc_id, const char *peer_id,
 		       struct fault *f)
 {
-	size_t n_active = 0, n_pending = 0;
+	size_t n_pending = 0;
 
 	store_each (c->store, "vpc-peering-connection", d) {
 		enum peering_side side, other;
@@ -325,19 +340,13 @@ static int crowd_check(const struct call *c, const char *vpc_id, const char *pee
 					 "A VPC peering connection already exists between %s and "
 					 "%s: %s",
 					 vpc_id, peer_id, d->id);
-		n_active += (size_t)peering_is(d->json, "active");
 		n_pending += (size_t)(side == PEERING_REQUESTER && !peering_is(d->json, "active"));
 	}
-	if (n_active >= LIMIT_PEERINGS_PER_VPC)
-		return fault_set(f, FAULT_ACTIVE_VPC_PEERING_CONNECTION_LIMIT_EXCEEDED,
-				 "The maximum number of active VPC peering connections of %s has "
-				 "been reached.",
-				 vpc_id);
 	if (n_pending >= LIMIT_PEERING_REQUESTS)
 		return fault_set(f, FAULT_OUTSTANDING_VPC_PEERING_CONNECTION_LIMIT_EXCEEDED,
 				 "The maximum number of outstanding VPC peering connection "
 				 "requests has been reached.");
-	return 0;
+	return peering_room_check(c, vpc_id, f);
 }
 
 static int request_check(const struct call *c, json_t *parameters, const struct doc **ret_vpc,

@@ -35,6 +35,8 @@ int peerings_check_block(const struct call *c, const char *vpc_id, struct cidr b
 			 struct fault *f);
 /* In the transaction: connections show the blocks of the VPC as `vpc` has them. */
 int peerings_follow_blocks(const struct call *c, const json_t *vpc);
+/* The VPC may have one more active connection. */
+int peering_room_check(const struct call *c, const char *vpc_id, struct fault *f);
 /* What the two VPCs' blocks, or their absence, have against peering them; NULL: nothing. */
 const char *peering_obstacle(const struct call *c, const json_t *peering);
 /* Fills in what is shown of a side's VPC once it is active. */

@@ -380,16 +380,14 @@ static int copy_check(const struct call *c, const json_t *p, struct fault *f)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Copies are not encrypted on their way here.");
 	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
-		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
+		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
 	int r = text_limit(p, "Description", LIMIT_DESCRIPTION, f);
 
 	if (r < 0)
 		return r;
 	store_each (c->store, "snapshot", s)
-		n += json_object_get(s->json, "_Copy") &&
-		     strcmp(s->account, c->ctx->account) == 0 &&
-		     strcmp(s->region, c->ctx->region) == 0;
+		n += json_object_get(s->json, "_Copy") && is_callers(c, s);
 	if (n >= COPIES_MAX)
 		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
 				 "There are %d copies under way already.", COPIES_MAX);

@@ -94,10 +94,11 @@ static int parameters_check(const struct call *c, const json_t *parameters, stru
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Encrypted snapshots are not supported here.");
 	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
-		return fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
+		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
 	store_each (c->store, KIND, d)
-		n_active += strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status",
+		n_active += is_callers(c, d) &&
+			    strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status",
 					   ""),
 				   "active") == 0;
 	if (n_active >= LIMIT_IMPORTS_UNDER_WAY)

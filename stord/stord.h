@@ -37,6 +37,8 @@ enum {
 	LIMIT_TASKS_KEPT = 1000,
 };
 
+/* The document belongs to the caller's account and region. */
+int is_callers(const struct call *c, const struct doc *d);
 /* How many documents of the kind the caller has in the region. */
 size_t count_of_caller(const struct call *c, const char *kind);
 

@@ -11,13 +11,17 @@
 #include "volume_type.h"
 #include "zones.h"
 
+int is_callers(const struct call *c, const struct doc *d)
+{
+	return strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0;
+}
+
 size_t count_of_caller(const struct call *c, const char *kind)
 {
 	size_t n = 0;
 
 	store_each (c->store, kind, d)
-		n += strcmp(d->account, c->ctx->account) == 0 &&
-		     strcmp(d->region, c->ctx->region) == 0;
+		n += (size_t)is_callers(c, d);
 	return n;
 }
 

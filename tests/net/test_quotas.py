@@ -1,0 +1,112 @@
+"""Every quota that a customer can reach here: the one more is refused with AWS's code, nothing is half-made, and the next region and account have
+room of their own."""
+
+import pytest
+
+from lab import refused
+from test_holders import ELSEWHERE, Place, all_there_is
+
+OTHER_ACCOUNT = "210987654321"
+
+
+@pytest.fixture
+def place(netd):
+    place = Place(netd.elsewhere(ELSEWHERE))
+    yield place
+    place.leave()
+
+
+# Each: how many there may be, how one more is made, its code; the place's own count.
+
+
+def vpcs(p):
+    n = len(p.ec2("DescribeVpcs")["Vpcs"])
+    return 5 - n, lambda i: p.new_vpc(f"10.{70 + i}.0.0/16"), "VpcLimitExceeded"
+
+
+def subnets(p):
+    one = lambda i: p.made("DeleteSubnet", "SubnetId", "CreateSubnet", "Subnet", VpcId=p.vpc, CidrBlock=f"10.61.{i + 2}.0/24")
+    return 199, one, "SubnetLimitExceeded"
+
+
+def route_tables(p):
+    return 199, lambda i: p.table(), "RouteTableLimitExceeded"
+
+
+def acls(p):
+    return 199, lambda i: p.made("DeleteNetworkAcl", "NetworkAclId", "CreateNetworkAcl", "NetworkAcl", VpcId=p.vpc), "NetworkAclLimitExceeded"
+
+
+def internet_gateways(p):
+    n = len(p.ec2("DescribeInternetGateways")["InternetGateways"])
+    return 5 - n, lambda i: p.made("DeleteInternetGateway", "InternetGatewayId", "CreateInternetGateway", "InternetGateway"), "InternetGatewayLimitExceeded"
+
+
+def addresses(p):
+    n = len(p.ec2("DescribeAddresses")["Addresses"])
+    return 5 - n, lambda i: p.address(), "AddressLimitExceeded"
+
+
+def prefix_lists(p):
+    n = sum(x["OwnerId"] != "AWS" for x in p.ec2("DescribeManagedPrefixLists")["PrefixLists"])
+    return 100 - n, lambda i: p.prefix_list(), "ResourceLimitExceeded"
+
+
+def nat_gateways(p):
+    return 5, lambda i: p.nat(ConnectivityType="private"), "NatGatewayLimitExceeded"
+
+
+def groups_of_an_interface(p):
+    groups = [p.group() for _ in range(6)]
+    p.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=(eni := p.interface()), Groups=groups[:5])
+    return 0, lambda i: p.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=eni, Groups=groups), "SecurityGroupsPerInterfaceLimitExceeded"
+
+
+def groups_of_a_new_interface(p):
+    groups = [p.group() for _ in range(6)]
+    return 0, lambda i: p.interface(Groups=groups), "SecurityGroupsPerInterfaceLimitExceeded"
+
+
+def rules_by_changing_one(p):
+    """Sixty rules; one that becomes a prefix list's weighs as many as the list may have."""
+    group, pl = p.group(), p.prefix_list()
+    cidrs = [{"CidrIp": f"10.{i}.0.0/16"} for i in range(60)]
+    made = p.ec2("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "IpRanges": cidrs}])
+    rule = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "PrefixListId": pl}
+    change = [{"SecurityGroupRuleId": made["SecurityGroupRules"][0]["SecurityGroupRuleId"], "SecurityGroupRule": rule}]
+    return 0, lambda i: p.ec2("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=change), "RulesPerSecurityGroupLimitExceeded"
+
+
+QUOTAS = [vpcs, subnets, route_tables, acls, internet_gateways, addresses, prefix_lists, nat_gateways, groups_of_an_interface, groups_of_a_new_interface, rules_by_changing_one]
+
+
+@pytest.mark.parametrize("quota", QUOTAS, ids=lambda f: f.__name__)
+def test_one_more_is_refused(place, quota):
+    n, one, code = quota(place)
+    for i in range(n):
+        one(i)
+    before = all_there_is(place.far)
+    refused(code, one, n)
+    assert all_there_is(place.far) == before
+
+
+def test_flow_logs_of_a_resource_are_counted(place):
+    def ask(group):
+        log = dict(ResourceIds=[place.vpc], ResourceType="VPC", TrafficType="ALL", LogGroupName=group, DeliverLogsPermissionArn="arn:aws:iam::123456789012:role/r")
+        return place.ec2("CreateFlowLogs", **log)
+
+    assert not ask("one")["Unsuccessful"] and not ask("two")["Unsuccessful"]
+    before = all_there_is(place.far)
+    assert ask("three")["Unsuccessful"][0]["Error"]["Code"] == "FlowLogsLimitExceeded"
+    assert ask("two")["Unsuccessful"][0]["Error"]["Code"] == "FlowLogAlreadyExists"
+    assert all_there_is(place.far) == before
+
+
+def test_each_account_has_room_of_its_own(place):
+    n = len(place.ec2("DescribeAddresses")["Addresses"])
+    for _ in range(5 - n):
+        place.address()
+    refused("AddressLimitExceeded", place.address)
+    stranger = place.far.by(OTHER_ACCOUNT)
+    theirs = stranger.ec2("AllocateAddress")["AllocationId"]
+    stranger.ec2("ReleaseAddress", AllocationId=theirs)
