@@ -1,4 +1,4 @@
-/* Small actions on instances: metadata options, CPU credits, tags. */
+/* Small actions on instances: metadata options, private names, CPU credits, tags. */
 #include <errno.h>
 #include <string.h>
 
@@ -24,6 +24,49 @@ int instance_metadata_modify(struct call *c, json_t *parameters, json_t **ret_re
 	*ret_reply =
 		json_pack("{s:s, s:O}", "InstanceId", d->id, "InstanceMetadataOptions", options);
 	return *ret_reply ? txn_replace(c->txn, d, give(instance)) : -ENOMEM;
+}
+
+/* ---- private names: netd makes them ---- */
+
+/* A guest learns its host name when it boots. Source: EC2 user guide, "Amazon EC2 instance hostname
+ * types". */
+static int names_check(const struct doc *d, const json_t *parameters, struct fault *f)
+{
+	const char *type = jstr(parameters, "PrivateDnsHostnameType"),
+		   *has = jpath_str(d->json, "PrivateDnsNameOptions.HostnameType");
+	enum instance_state state = instance_state_of(d->json);
+
+	if (!type && !json_object_get(parameters, "EnableResourceNameDnsARecord") &&
+	    !json_object_get(parameters, "EnableResourceNameDnsAAAARecord"))
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain at least one option to modify");
+	if (state == INSTANCE_TERMINATED || state == INSTANCE_SHUTTING_DOWN)
+		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE,
+				 "The instance '%s' is not in a state from which its options can "
+				 "be modified.",
+				 d->id);
+	if (type && has && strcmp(type, has) != 0 && state != INSTANCE_STOPPED)
+		return fault_set(f, FAULT_INCORRECT_INSTANCE_STATE,
+				 "The instance '%s' is not in the 'stopped' state.", d->id);
+	return 0;
+}
+
+int instance_names_modify(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const struct doc *d;
+	int r = instance_get(c, jstr(parameters, "InstanceId"), &d, f);
+
+	if (r == 0)
+		r = names_check(d, parameters, f);
+	if (r == 0)
+		r = parts_call("netd", c->ctx, "ec2.ModifyPrivateDnsNameOptions",
+			       json_incref(parameters), f);
+	if (r == 0)
+		r = instance_refresh(c, parameters, NULL, f);
+	if (r < 0)
+		return r;
+	*ret_reply = json_pack("{s:b}", "Return", 1);
+	return *ret_reply ? 0 : -ENOMEM;
 }
 
 /* ---- CPU credits: kept and shown; a box of one's own takes none away ---- */

@@ -127,6 +127,9 @@ ROW(gureum, Assign, assign_public_address, ACTION_INTERNAL)
 ROW(gureum, OpenMetadata, open_metadata, ACTION_INTERNAL)
 ROW(gureum, Release, release_public_address, ACTION_INTERNAL)
 
+/* interface-name.c */
+ROW(ec2, ModifyPrivateDnsNameOptions, modify_private_dns_name_options, ACTION_INTERNAL)
+
 /* elastic.c, elastic-associate.c, elastic-attribute.c */
 ROW(ec2, AllocateAddress, allocate_address, 0)
 ROW(ec2, AssociateAddress, associate_address, 0)

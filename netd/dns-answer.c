@@ -2,6 +2,8 @@
 #include "dns.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
 #include <ldns/ldns.h>
 #include <string.h>
 #include <strings.h>
@@ -21,11 +23,13 @@ static inline void own_buffer_free(ldns_buffer **b)
 	ldns_buffer_free(*b);
 }
 
-/* One question's answer: a code and at most one record's data. */
+/* What is known of one name: a code, and at most one record's data of each family. */
 struct knowledge {
 	ldns_pkt_rcode code;
-	ldns_rr_type type; /* of the data; 0: none */
-	char data[256];
+	struct {
+		ldns_rr_type type; /* 0: none */
+		char data[256];
+	} records[2];
 };
 
 static int is_private(uint32_t a)
@@ -38,30 +42,42 @@ static int is_name(const char *name, const char *host, size_t n_host)
 	return strlen(name) == n_host && strncasecmp(name, host, n_host) == 0;
 }
 
-/* By address, or by instance where that is asked for. */
-static const struct plan_guest *guest_by_name(const struct plan *p, const char *host, size_t n_host)
+static void know_address(struct knowledge *k, uint32_t address)
+{
+	k->records[0].type = LDNS_RR_TYPE_A;
+	ip_format(address, k->records[0].data);
+}
+
+static void know_pointer(struct knowledge *k, const char *host, const char *zone)
+{
+	k->records[0].type = LDNS_RR_TYPE_PTR;
+	snprintf(k->records[0].data, sizeof k->records[0].data, "%s.%s.", host, zone);
+}
+
+/* By address, or by instance where that is asked for; in each family where that is. 0 or -ENOENT. */
+static int know_guest(const struct plan *p, const char *host, size_t n_host, struct knowledge *k)
 {
 	for (size_t i = 0; i < p->n_guests; i++) {
 		const struct plan_guest *g = &p->guests[i];
+		int is_host = is_name(g->host_name, host, n_host),
+		    is_instance = is_name(g->instance, host, n_host);
 
-		if (is_name(g->host_name, host, n_host) ||
-		    (g->has_resource_record && is_name(g->instance, host, n_host)))
-			return g;
+		if (is_host || (is_instance && g->has_resource_record))
+			know_address(k, g->address);
+		if (is_instance && g->has_resource_record6) {
+			k->records[1].type = LDNS_RR_TYPE_AAAA;
+			inet_ntop(AF_INET6, &g->address6, k->records[1].data, INET6_ADDRSTRLEN);
+		}
+		if (k->records[0].type || k->records[1].type)
+			return 0;
 	}
-	return NULL;
-}
-
-static void know_address(struct knowledge *k, uint32_t address)
-{
-	k->type = LDNS_RR_TYPE_A;
-	ip_format(address, k->data);
+	return -ENOENT;
 }
 
 /* "ip-10-0-1-10.ec2.internal" */
 static int know_private(const struct plan *p, const char *name, struct knowledge *k)
 {
 	size_t n = strlen(name), n_zone = strlen(p->zone), n_host;
-	const struct plan_guest *g;
 
 	if (n < n_zone || strcasecmp(name + n - n_zone, p->zone) != 0 ||
 	    (n > n_zone && name[n - n_zone - 1] != '.'))
@@ -69,11 +85,9 @@ static int know_private(const struct plan *p, const char *name, struct knowledge
 	if (n == n_zone)
 		return 1;
 	n_host = n - n_zone - 1;
-	g = p->has_names ? guest_by_name(p, name, n_host) : NULL;
-	if (g)
-		know_address(k, g->address);
-	else if (n_host == strlen("instance-data") &&
-		 strncasecmp(name, "instance-data", n_host) == 0)
+	if (p->has_names && know_guest(p, name, n_host, k) == 0)
+		return 1;
+	if (n_host == strlen("instance-data") && strncasecmp(name, "instance-data", n_host) == 0)
 		know_address(k, ADDRESS_IMDS);
 	else
 		k->code = LDNS_RCODE_NXDOMAIN;
@@ -94,20 +108,59 @@ static int know_reverse(const struct plan *p, const char *name, struct knowledge
 	address = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
 	for (size_t i = 0; i < p->n_guests; i++)
 		if (p->guests[i].address == address && p->has_names) {
-			k->type = LDNS_RR_TYPE_PTR;
-			snprintf(k->data, sizeof k->data, "%s.%s.",
-				 p->guests[i].is_resource_named && p->guests[i].has_resource_record
-					 ? p->guests[i].instance
-					 : p->guests[i].host_name,
-				 p->zone);
+			know_pointer(k,
+				     p->guests[i].is_resource_named &&
+						     p->guests[i].has_resource_record
+					     ? p->guests[i].instance
+					     : p->guests[i].host_name,
+				     p->zone);
 			return 1;
 		} else if (p->guests[i].public_address == address && p->guests[i].ptr_record[0]) {
-			k->type = LDNS_RR_TYPE_PTR;
-			snprintf(k->data, sizeof k->data, "%s", p->guests[i].ptr_record);
+			snprintf(k->records[0].data, sizeof k->records[0].data, "%s",
+				 p->guests[i].ptr_record);
+			k->records[0].type = LDNS_RR_TYPE_PTR;
 			return 1;
 		}
 	k->code = LDNS_RCODE_NXDOMAIN;
 	return is_private(address); /* nobody outside knows of those (RFC 6303) */
+}
+
+/* "a.0.….0.d.f.ip6.arpa": 32 digits, the last one first. 0 or -EINVAL. */
+static int reverse6_parse(const char *name, struct in6_addr *ret_address)
+{
+	static const char digits[] = "0123456789abcdef";
+	struct in6_addr a = {0};
+
+	for (int i = 31; i >= 0; i--, name += 2) {
+		const char *digit =
+			name[0] ? strchr(digits, tolower((unsigned char)name[0])) : NULL;
+
+		if (!digit || name[1] != '.')
+			return -EINVAL;
+		a.s6_addr[i / 2] |= (uint8_t)((digit - digits) << (i % 2 ? 0 : 4));
+	}
+	if (strcasecmp(name, "ip6.arpa") != 0)
+		return -EINVAL;
+	*ret_address = a;
+	return 0;
+}
+
+/* Addresses of IPv6 have names of instances alone. */
+static int know_reverse6(const struct plan *p, const char *name, struct knowledge *k)
+{
+	struct in6_addr address;
+
+	if (reverse6_parse(name, &address) < 0)
+		return 0;
+	for (size_t i = 0; p->has_names && i < p->n_guests; i++)
+		if (p->guests[i].has_resource_record6 &&
+		    memcmp(&p->guests[i].address6, &address, sizeof address) == 0) {
+			know_pointer(k, p->guests[i].instance, p->zone);
+			return 1;
+		}
+	k->code = LDNS_RCODE_NXDOMAIN;
+	/* Unique local and link-local: nobody outside knows of those (RFC 6303). */
+	return (address.s6_addr[0] & 0xfe) == 0xfc || IN6_IS_ADDR_LINKLOCAL(&address);
 }
 
 /* "ec2-198-18-0-5.compute-1.amazonaws.com": the private address for those of this VPC and of peers
@@ -145,11 +198,13 @@ static int know_public(const struct plan *p, const char *name, struct knowledge 
 
 /* ---- the message ---- */
 
-static ldns_rr *record(const ldns_rr *question, const struct knowledge *k)
+static ldns_rr *record(const ldns_rr *question, ldns_rr_type type, const char *text)
 {
-	ldns_rr *rr = ldns_rr_new_frm_type(k->type);
-	ldns_rdf *data = ldns_rdf_new_frm_str(
-		k->type == LDNS_RR_TYPE_A ? LDNS_RDF_TYPE_A : LDNS_RDF_TYPE_DNAME, k->data);
+	ldns_rr *rr = ldns_rr_new_frm_type(type);
+	ldns_rdf *data = ldns_rdf_new_frm_str(type == LDNS_RR_TYPE_A	  ? LDNS_RDF_TYPE_A
+					      : type == LDNS_RR_TYPE_AAAA ? LDNS_RDF_TYPE_AAAA
+									  : LDNS_RDF_TYPE_DNAME,
+					      text);
 
 	if (!rr || !data) {
 		ldns_rr_free(rr);
@@ -167,7 +222,6 @@ static enum dns_verdict finish(const ldns_pkt *question, const ldns_rr *asked,
 			       const struct knowledge *k, uint8_t **ret_answer, size_t *ret_n)
 {
 	OWN(pkt_free) ldns_pkt *answer = ldns_pkt_new();
-	ldns_rr *rr = NULL;
 
 	if (!answer)
 		return DNS_DROP;
@@ -181,11 +235,15 @@ static enum dns_verdict finish(const ldns_pkt *question, const ldns_rr *asked,
 		ldns_pkt_set_edns_udp_size(answer, UDP_SIZE);
 	if (asked)
 		ldns_pkt_push_rr(answer, LDNS_SECTION_QUESTION, ldns_rr_clone(asked));
-	if (asked && k->type &&
-	    (ldns_rr_get_type(asked) == k->type || ldns_rr_get_type(asked) == LDNS_RR_TYPE_ANY))
-		rr = record(asked, k);
-	if (rr)
-		ldns_pkt_push_rr(answer, LDNS_SECTION_ANSWER, rr);
+	for (size_t i = 0; asked && i < sizeof k->records / sizeof *k->records; i++) {
+		ldns_rr_type type = k->records[i].type, want = ldns_rr_get_type(asked);
+		ldns_rr *rr = NULL;
+
+		if (type && (want == type || want == LDNS_RR_TYPE_ANY))
+			rr = record(asked, type, k->records[i].data);
+		if (rr)
+			ldns_pkt_push_rr(answer, LDNS_SECTION_ANSWER, rr);
+	}
 	return ldns_pkt2wire(ret_answer, answer, ret_n) == LDNS_STATUS_OK ? DNS_ANSWER : DNS_DROP;
 }
 
@@ -226,7 +284,7 @@ static enum dns_verdict answer_question(const struct plan *plan, const ldns_pkt 
 		return finish(question, asked, &k, ret_answer, ret_n);
 	name_of(asked, name);
 	if (know_private(plan, name, &k) || know_public(plan, name, &k) ||
-	    know_reverse(plan, name, &k))
+	    know_reverse(plan, name, &k) || know_reverse6(plan, name, &k))
 		return finish(question, asked, &k, ret_answer, ret_n);
 	return DNS_FORWARD;
 }

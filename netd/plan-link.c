@@ -1,6 +1,7 @@
 /* Plan, links: bridges, legs, gateways, taps and their addresses. */
 #include "plan-internal.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
@@ -137,9 +138,11 @@ void plan_gateway(struct making *m)
 
 /* ---- interfaces ---- */
 
-static void name_by_instance(const json_t *eni, struct plan_guest *g)
+static void name_by_instance(const json_t *eni, int has_ipv6, struct plan_guest *g)
 {
 	const json_t *options = json_object_get(eni, "_PrivateDnsNameOptions");
+	const char *first6 =
+		jstr(json_array_get(json_object_get(eni, "Ipv6Addresses"), 0), "Ipv6Address");
 
 	if (!options)
 		return;
@@ -147,6 +150,9 @@ static void name_by_instance(const json_t *eni, struct plan_guest *g)
 		 jpath_str(eni, "Attachment.InstanceId") ?: "");
 	g->is_resource_named = strcmp(jstr_or(options, "HostnameType", ""), "resource-name") == 0;
 	g->has_resource_record = jbool(options, "EnableResourceNameDnsARecord", 0);
+	g->has_resource_record6 = has_ipv6 &&
+				  jbool(options, "EnableResourceNameDnsAAAARecord", 0) && first6 &&
+				  inet_pton(AF_INET6, first6, &g->address6) == 1;
 }
 
 static int plan_guest(struct making *m, const json_t *eni, const json_t *private_address,
@@ -162,7 +168,7 @@ static int plan_guest(struct making *m, const json_t *eni, const json_t *private
 		return -EINVAL;
 	g->is_primary = jbool(private_address, "Primary", 0);
 	if (g->is_primary)
-		name_by_instance(eni, g);
+		name_by_instance(eni, p->has_ipv6, g);
 	snprintf(g->host_name, sizeof g->host_name, "ip-%u-%u-%u-%u", g->address >> 24,
 		 g->address >> 16 & 255, g->address >> 8 & 255, g->address & 255);
 	snprintf(g->public_name, sizeof g->public_name, "%s",

@@ -73,8 +73,10 @@ struct plan_guest {
 	char instance[ID_MAX];	 /* "i-…" of a primary address at an instance's first interface */
 	int is_resource_named;	 /* the instance is called by its id */
 	int has_resource_record; /* the id is resolved, too */
-	char public_name[128];	 /* "ec2-….amazonaws.com", "" if none */
-	char ptr_record[256];	 /* what the public address is called in reverse, "" if not said */
+	int has_resource_record6;
+	struct in6_addr address6; /* by IPv6: to this */
+	char public_name[128];	  /* "ec2-….amazonaws.com", "" if none */
+	char ptr_record[256];	  /* what the public address is called in reverse, "" if not said */
 };
 
 /* One IPv6 address of one interface. Those of one interface follow one another. */

@@ -369,7 +369,7 @@ static const struct {
 	{"EnableDns64", 0},
 	{"MapCustomerOwnedIpOnLaunch", 0},
 	{"EnableResourceNameDnsARecordOnLaunch", 1, "EnableResourceNameDnsARecord"},
-	{"EnableResourceNameDnsAAAARecordOnLaunch", 0},
+	{"EnableResourceNameDnsAAAARecordOnLaunch", 1, "EnableResourceNameDnsAAAARecord"},
 	{"DisableLniAtDeviceIndex", 0},
 };
 

@@ -245,6 +245,40 @@ def test_the_resolver_answers_over_ipv6(six):
     assert dns(guest, "fd00:ec2::253", "instance-data.ec2.internal", stream=True) == (0, ["169.254.169.254"])
 
 
+def test_instances_ids_are_resolved_by_ipv6_where_their_options_say_so(six):
+    netd, subnet = six.netd, six.subnets[0]
+    netd.ec2("ModifyVpcAttribute", VpcId=six.id, EnableDnsHostnames={"Value": True})
+    netd.ec2("ModifySubnetAttribute", SubnetId=subnet, EnableResourceNameDnsAAAARecordOnLaunch={"Value": True})
+    (shown,) = netd.ec2("DescribeSubnets", SubnetIds=[subnet])["Subnets"]
+    assert shown["PrivateDnsNameOptionsOnLaunch"]["EnableResourceNameDnsAAAARecord"] is True
+    guest = six.guest()
+    name = f"{guest.instance}.ec2.internal"
+    reverse = ipaddress.ip_address(guest.six[0]).reverse_pointer
+
+    def resolved():
+        code, six_records = dns(guest, "fd00:ec2::253", name, kind=28)
+        assert dns(guest, "fd00:ec2::253", name)[0] == code
+        return code, [socket.inet_ntop(socket.AF_INET6, r) for r in six_records], dns(guest, "fd00:ec2::253", name)[1]
+
+    assert resolved() == (0, guest.six, [])
+    code, (pointer,) = dns(guest, "fd00:ec2::253", reverse, kind=12)
+    assert code == 0 and guest.instance.encode() in pointer
+
+    def modify(**options):
+        netd.ec2("ModifyPrivateDnsNameOptions", InstanceId=guest.instance, **options)
+        return netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[guest.eni])["NetworkInterfaces"][0]["PrivateDnsName"]
+
+    by_address = modify(EnableResourceNameDnsARecord=True)
+    assert by_address == "ip-" + guest.address.replace(".", "-") + ".ec2.internal"
+    assert resolved() == (0, guest.six, [guest.address])
+    assert modify(EnableResourceNameDnsAAAARecord=False) == by_address
+    assert resolved() == (0, [], [guest.address]) and dns(guest, "fd00:ec2::253", reverse, kind=12) == (3, [])
+    assert modify(PrivateDnsHostnameType="resource-name", EnableResourceNameDnsARecord=False) == name
+    assert resolved() == (3, [], [])
+    assert modify(PrivateDnsHostnameType="ip-name") == by_address
+    refused("InvalidInstanceID.NotFound", netd.ec2, "ModifyPrivateDnsNameOptions", InstanceId="i-00000000000000000", EnableResourceNameDnsARecord=True)
+
+
 def test_metadata_is_answered_over_ipv6_and_of_ones_own_vpc_alone(six, netd, guests):
     here = six.guest()
     assert not can_connect(here, "fd00:ec2::254", 80)  # nobody listens

@@ -21,11 +21,28 @@ def test_a_guest_of_a_vpc_with_ipv6_answers_at_its_address(cloud):
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ALL_6, SSH])
 
     interface = {"DeviceIndex": 0, "SubnetId": subnet, "Ipv6AddressCount": 1, "AssociatePublicIpAddress": True}
-    (instance,) = cloud.launch(NetworkInterfaces=[interface])
+    ec2.modify_vpc_attribute(VpcId=vpc["VpcId"], EnableDnsHostnames={"Value": True})
+    names = {"HostnameType": "resource-name", "EnableResourceNameDnsARecord": False, "EnableResourceNameDnsAAAARecord": True}
+    (instance,) = cloud.launch(NetworkInterfaces=[interface], PrivateDnsNameOptions=names, MetadataOptions={"HttpProtocolIpv6": "enabled"})
     shown = cloud.wait_state(instance, "running")
     address = shown["NetworkInterfaces"][0]["Ipv6Addresses"][0]["Ipv6Address"]
     until(lambda: cloud.run("ping", "-6", "-n", "-c1", "-W1", address).returncode == 0, 120, 1, "the guest answers")
     assert "default via fe80::1" in cloud.ssh(instance, "ip -6 route")
+    name = f"{instance}.ec2.internal"
+    assert (shown["PrivateDnsName"], shown["PrivateDnsNameOptions"]) == (name, names)
+    assert address in cloud.ssh(instance, f"ping -6 -c1 -W5 {name}")
+
+    def metadata():
+        return cloud.ssh(instance, "printf 'GET /latest/meta-data/ipv6 HTTP/1.0\\r\\n\\r\\n' | nc fd00:ec2::254 80")
+
+    assert metadata().endswith(address)
+    options = ec2.modify_instance_metadata_options(InstanceId=instance, HttpProtocolIpv6="disabled")["InstanceMetadataOptions"]
+    assert options["HttpProtocolIpv6"] == "disabled" and metadata() == ""
+    assert code_of(ec2.modify_private_dns_name_options, InstanceId=instance, PrivateDnsHostnameType="ip-name") == "IncorrectInstanceState"
+    ec2.modify_private_dns_name_options(InstanceId=instance, EnableResourceNameDnsARecord=True, EnableResourceNameDnsAAAARecord=False)
+    names = {"HostnameType": "resource-name", "EnableResourceNameDnsARecord": True, "EnableResourceNameDnsAAAARecord": False}
+    assert cloud.describe(instance)["PrivateDnsNameOptions"] == names
+    assert shown["PrivateIpAddress"] in cloud.ssh(instance, f"nslookup -type=a {name}")
     assert [i["InstanceId"] for r in ec2.describe_instances(Filters=[{"Name": "ipv6-address", "Values": [address]}])["Reservations"]
             for i in r["Instances"]] == [instance]
 

@@ -71,6 +71,54 @@ static void private_names_are_known_here(void)
 	is_str(said("instance-data.ec2.internal", A), "0 169.254.169.254", "instance metadata");
 }
 
+/* The bytes of an address at the end of the answer to AAAA. */
+static const char *said6(const char *name)
+{
+	static char text[INET6_ADDRSTRLEN + 4];
+
+	if (ask(name, AAAA) != DNS_ANSWER)
+		return "elsewhere";
+	if (!answer[7])
+		snprintf(text, sizeof text, "%d", answer[3] & 15);
+	else
+		inet_ntop(AF_INET6, answer + n_answer - 16, text, sizeof text);
+	return text;
+}
+
+static void ids_are_names_of_the_families_that_are_asked_for(void)
+{
+	static const char name[] = "i-0123.ec2.internal",
+			  reverse[] = "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0."
+				      "0.d.F.ip6.ARPA";
+	struct plan_guest *g = &guests[1];
+
+	snprintf(g->instance, sizeof g->instance, "i-0123");
+	is_str(said(name, A), "3", "neither: there is no such name");
+	is_str(said(reverse, PTR), "3", "nor back");
+	inet_pton(AF_INET6, "fd00:0:0:1::7", &g->address6);
+	g->has_resource_record6 = 1;
+	is_str(said(name, A), "0", "IPv6 alone: no address of IPv4");
+	is_str(said6(name), "fd00:0:0:1::7", "but one of IPv6");
+	ask(reverse, PTR);
+	ok(n_answer > 20 && memmem(answer, n_answer, "\006i-0123\003ec2\010internal", 20),
+	   "and the way back");
+	is_str(said6("ip-10-0-1-11.ec2.internal"), "0", "the address's name has none");
+	g->has_resource_record = 1;
+	is_str(said(name, A), "0 10.0.1.11", "both: IPv4");
+	is_str(said6(name), "fd00:0:0:1::7", "and IPv6");
+	ask(name, ANY);
+	is_int(answer[7], 2, "any: both");
+	g->has_resource_record6 = 0;
+	is_str(said6(name), "0", "IPv4 alone");
+	is_str(said(reverse, PTR), "3", "no way back");
+	is_str(said(reverse + 2, PTR), "forward", "not an address");
+	is_str(said("8.8.8.8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.8.4.0.6.8.4.1.0.0.2.ip6.arpa",
+		    PTR),
+	       "forward", "the world's");
+	g->has_resource_record = 0;
+	g->instance[0] = '\0';
+}
+
 static void public_names_lead_inside_when_they_are_ours(void)
 {
 	is_str(said("ec2-198-18-0-5.compute-1.amazonaws.com", A), "0 10.0.1.10", "ours");
@@ -126,6 +174,7 @@ static void failing_keeps_the_question(void)
 int main(void)
 {
 	RUN(private_names_are_known_here);
+	RUN(ids_are_names_of_the_families_that_are_asked_for);
 	RUN(public_names_lead_inside_when_they_are_ours);
 	RUN(addresses_lead_back_to_names);
 	RUN(all_else_is_asked_elsewhere);
