@@ -1,0 +1,59 @@
+/* Kernel, notices: what somebody else changed is looked at soon. */
+#include "kernel-internal.h"
+
+#include <string.h>
+#include <sys/inotify.h>
+#include "log.h"
+
+#define PULSE_VPCS 8	  /* at a time */
+#define REST_USEC  300000 /* after a foreign change: others come with it */
+
+void kernel_on_foreign_change(void *arg)
+{
+	struct vpc *v = arg;
+
+	if (v)
+		v->is_suspect = 1;
+	else
+		kernel.is_host_suspect = 1;
+	kernel_schedule_later(REST_USEC);
+}
+
+/* Somebody took a namespace's name away; what is inside lives on by our hold. */
+int kernel_on_unlink(sd_event_source *s, const struct inotify_event *e, void *arg)
+{
+	static const char prefix[] = "gureum-";
+	struct vpc *v = e->len && strncmp(e->name, prefix, sizeof prefix - 1) == 0
+				? kernel_vpc_find(e->name + sizeof prefix - 1)
+				: NULL;
+
+	(void)s, (void)arg;
+	if (v && v->router.plan)
+		kernel_on_foreign_change(v);
+	return 0;
+}
+
+static void feel(struct vpc *v)
+{
+	int r;
+
+	if (!v->responders.pulse || !v->router.plan || v->touched != v->done || v->is_suspect)
+		return; /* it is looked at anyway */
+	r = pulse_is_well(v->responders.pulse, v->router.netns, kernel.pass.host, v->router.plan);
+	if (r == 0)
+		kernel_on_foreign_change(v);
+	else if (r < 0)
+		log_warning(r, "the VPC's sets and settings cannot be read", "VPC", v->router.id);
+}
+
+/* While a pass runs, what there should be is not what there is. */
+int kernel_on_pulse(sd_event_source *s, uint64_t usec, void *arg)
+{
+	(void)usec, (void)arg;
+	for (size_t i = 0; !kernel.is_running && i < kernel.n_vpcs && i < PULSE_VPCS; i++)
+		feel(kernel.vpcs[kernel.pulse_at++ % kernel.n_vpcs]);
+	(void)sd_event_source_set_time_relative(
+		s, KERNEL_PULSE_USEC); /* cannot fail for a timer that exists */
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+	return 0;
+}
