@@ -12,12 +12,28 @@
 #define VPC_BITS    56
 #define SUBNET_BITS 64
 
-int ipv6_block_of(const json_t *vpc_or_subnet, struct cidr6 *ret_block)
+/* The i-th block of a VPC or a subnet. 0 or -ENOENT. */
+static int block_at(const json_t *vpc_or_subnet, size_t i, struct cidr6 *ret_block)
 {
-	const json_t *first =
-		json_array_get(json_object_get(vpc_or_subnet, "Ipv6CidrBlockAssociationSet"), 0);
+	const json_t *row =
+		json_array_get(json_object_get(vpc_or_subnet, "Ipv6CidrBlockAssociationSet"), i);
 
-	return cidr6_parse(jstr(first, "Ipv6CidrBlock"), ret_block) < 0 ? -ENOENT : 0;
+	return cidr6_parse(jstr(row, "Ipv6CidrBlock"), ret_block) < 0 ? -ENOENT : 0;
+}
+
+int ipv6_block_of(const json_t *subnet, struct cidr6 *ret_block)
+{
+	return block_at(subnet, 0, ret_block);
+}
+
+int ipv6_vpc_has(const json_t *vpc, struct cidr6 inner)
+{
+	struct cidr6 block;
+
+	for (size_t i = 0; block_at(vpc, i, &block) == 0; i++)
+		if (cidr6_has_cidr(block, inner))
+			return 1;
+	return 0;
 }
 
 static int is_taken(const struct store *s, struct cidr6 block)
@@ -25,8 +41,9 @@ static int is_taken(const struct store *s, struct cidr6 block)
 	struct cidr6 other;
 
 	store_each (s, "vpc", d)
-		if (ipv6_block_of(d->json, &other) == 0 && cidr6_overlap(block, other))
-			return 1;
+		for (size_t i = 0; block_at(d->json, i, &other) == 0; i++)
+			if (cidr6_overlap(block, other))
+				return 1;
 	return 0;
 }
 
@@ -63,18 +80,19 @@ static json_t *association(const char *prefix, const char *block)
 			 "Ipv6CidrBlockState", "State", "associated");
 }
 
-json_t *ipv6_vpc_associations(const struct call *c, const char *block)
+static json_t *vpc_association(const struct call *c, const char *block)
 {
-	OWN(json_decref) json_t *set = json_array();
-
-	if (!*block)
-		return give(set);
 	OWN(json_decref) json_t *one = association("vpc-cidr-assoc", block);
 
 	if (jset(one, "NetworkBorderGroup", c->ctx->region) < 0 ||
-	    jset(one, "Ipv6Pool", "Amazon") < 0 || json_array_append(set, one) < 0)
+	    jset(one, "Ipv6Pool", "Amazon") < 0)
 		return NULL;
-	return give(set);
+	return give(one);
+}
+
+json_t *ipv6_vpc_associations(const struct call *c, const char *block)
+{
+	return *block ? json_pack("[o]", vpc_association(c, block)) : json_array();
 }
 
 json_t *ipv6_subnet_associations(const char *block)
@@ -93,14 +111,20 @@ static json_t *reply(const char *owner, const char *owner_id, const json_t *row,
 	return json_pack("{s:s s:O}", owner, owner_id, "Ipv6CidrBlockAssociation", shown);
 }
 
-/* The row of any document of the kind that has this association id. */
-static const struct doc *association_find(const struct call *c, const char *kind, const char *id)
+/* The document of the kind that has the row with this association id, and where. */
+static const struct doc *association_find(const struct call *c, const char *kind, const char *id,
+					  size_t *ret_at)
 {
-	store_each (c->store, kind, d)
-		if (is_callers(c, d) &&
-		    jis(json_array_get(json_object_get(d->json, "Ipv6CidrBlockAssociationSet"), 0),
-			"AssociationId", id))
-			return d;
+	store_each (c->store, kind, d) {
+		const json_t *row;
+		size_t i;
+
+		json_array_foreach (json_object_get(d->json, "Ipv6CidrBlockAssociationSet"), i, row)
+			if (is_callers(c, d) && jis(row, "AssociationId", id)) {
+				*ret_at = i;
+				return d;
+			}
+	}
 	return NULL;
 }
 
@@ -119,27 +143,29 @@ static int associations_put(const struct call *c, const struct doc *d, json_t *s
 
 int ipv6_vpc_associate(struct call *c, const struct doc *vpc, json_t **ret_reply, struct fault *f)
 {
+	const json_t *has = json_object_get(vpc->json, "Ipv6CidrBlockAssociationSet");
+	int is_first = json_array_size(has) == 0;
 	char block[CIDR6_TEXT_MAX];
-	struct cidr6 other;
 	int r;
 
-	if (ipv6_block_of(vpc->json, &other) == 0)
+	if (json_array_size(has) >= LIMIT_CIDRS_PER_VPC)
 		return fault_set(f, FAULT_CIDR_LIMIT_EXCEEDED,
 				 "This network '%s' has met its maximum number of allowed IPv6 "
-				 "CIDRs: 1",
-				 vpc->id);
+				 "CIDRs: %d",
+				 vpc->id, LIMIT_CIDRS_PER_VPC);
 	r = ipv6_block_new(c, block, f);
 	if (r < 0)
 		return r;
-	OWN(json_decref) json_t *set = ipv6_vpc_associations(c, block);
+	OWN(json_decref) json_t *row = vpc_association(c, block);
+	OWN(json_decref) json_t *set = is_first ? json_array() : json_copy((json_t *)has);
 
-	if (!set)
+	if (!row || json_array_append(set, row) < 0)
 		return -ENOMEM;
-	*ret_reply = reply("VpcId", vpc->id, json_array_get(set, 0), "associating");
+	*ret_reply = reply("VpcId", vpc->id, row, "associating");
 	r = *ret_reply ? vpc_local_routes(c, vpc->id, block, 1) : -ENOMEM;
-	if (r == 0)
+	if (r == 0 && is_first)
 		r = acls_add_ipv6(c, vpc->id);
-	if (r == 0)
+	if (r == 0 && is_first)
 		r = groups_add_ipv6(c, vpc->id);
 	if (r == 0)
 		r = associations_put(c, vpc, give(set));
@@ -151,28 +177,32 @@ int ipv6_vpc_associate(struct call *c, const struct doc *vpc, json_t **ret_reply
 int ipv6_vpc_disassociate(struct call *c, const char *association_id, json_t **ret_reply,
 			  struct fault *f)
 {
-	const struct doc *vpc = association_find(c, "vpc", association_id);
-	struct cidr6 block;
+	struct cidr6 block, inner;
+	size_t at;
+	const struct doc *vpc = association_find(c, "vpc", association_id, &at);
 	int r;
 
 	if (!vpc)
 		return 1;
-	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
-		if (ipv6_block_of(d->json, &block) == 0) {
-			char text[CIDR6_TEXT_MAX];
+	OWN(json_decref)
+	json_t *set = json_copy(json_object_get(vpc->json, "Ipv6CidrBlockAssociationSet"));
+	const json_t *row = json_array_get(set, at);
+	const char *text = jstr_or(row, "Ipv6CidrBlock", "");
 
-			cidr6_format(block, text);
+	if (!set)
+		return -ENOMEM;
+	if (block_at(vpc->json, at, &block) < 0)
+		return -EUCLEAN;
+	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, vpc->id, d));)
+		if (ipv6_block_of(d->json, &inner) == 0 && cidr6_has_cidr(block, inner))
 			return fault_set(f, FAULT_INVALID_CIDR_BLOCK_IN_USE,
 					 "The vpc %s currently has a subnet within CIDR block %s",
 					 vpc->id, text);
-		}
-	const json_t *row =
-		json_array_get(json_object_get(vpc->json, "Ipv6CidrBlockAssociationSet"), 0);
-
 	*ret_reply = reply("VpcId", vpc->id, row, "disassociating");
-	r = *ret_reply ? vpc_local_routes(c, vpc->id, jstr(row, "Ipv6CidrBlock"), 0) : -ENOMEM;
+	r = *ret_reply ? vpc_local_routes(c, vpc->id, text, 0) : -ENOMEM;
+	(void)json_array_remove(set, at); /* it is there */
 	if (r == 0)
-		r = associations_put(c, vpc, json_array());
+		r = associations_put(c, vpc, give(set));
 	if (r == 0)
 		kernel_touch(vpc->id);
 	return r;
@@ -183,7 +213,7 @@ int ipv6_vpc_disassociate(struct call *c, const char *association_id, json_t **r
 int ipv6_subnet_block_check(const struct call *c, const json_t *vpc, const char *text,
 			    char ret_block[static CIDR6_TEXT_MAX], struct fault *f)
 {
-	struct cidr6 outer, block, other;
+	struct cidr6 block, other;
 
 	if (cidr6_parse(text, &block) < 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
@@ -191,8 +221,7 @@ int ipv6_subnet_block_check(const struct call *c, const json_t *vpc, const char 
 				 "not a valid CIDR block.",
 				 text);
 	block.address = cidr6_first(block);
-	if (ipv6_block_of(vpc, &outer) < 0 || block.bits != SUBNET_BITS ||
-	    !cidr6_has_cidr(outer, block))
+	if (block.bits != SUBNET_BITS || !ipv6_vpc_has(vpc, block))
 		return fault_set(f, FAULT_INVALID_SUBNET_RANGE, "The CIDR '%s' is invalid.", text);
 	for (const struct doc *d = NULL; (d = subnet_next_in_vpc(c, jstr(vpc, "VpcId"), d));)
 		if (ipv6_block_of(d->json, &other) == 0 && cidr6_overlap(block, other))
@@ -239,7 +268,8 @@ int disassociate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **
 				   struct fault *f)
 {
 	const char *id = jstr_or(parameters, "AssociationId", "");
-	const struct doc *subnet = association_find(c, "subnet", id);
+	size_t at = 0;
+	const struct doc *subnet = association_find(c, "subnet", id, &at);
 
 	if (!id_is(id, "subnet-cidr-assoc"))
 		return fault_set(f, FAULT_INVALID_SUBNET_CIDR_ASSOCIATION_MALFORMED,
@@ -264,7 +294,7 @@ int disassociate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **
 					 id, d->id);
 	*ret_reply = reply(
 		"SubnetId", subnet->id,
-		json_array_get(json_object_get(subnet->json, "Ipv6CidrBlockAssociationSet"), 0),
+		json_array_get(json_object_get(subnet->json, "Ipv6CidrBlockAssociationSet"), at),
 		"disassociating");
 	if (!*ret_reply)
 		return -ENOMEM;

@@ -1,7 +1,7 @@
 /*
- * IPv6 in documents: the block of a VPC (a /56 of the configured pool, which stands for Amazon's),
- * of a subnet (a /64 of it), and the addresses of interfaces. A VPC keeps its block until it is
- * disassociated; no two VPCs of the box have the same.
+ * IPv6 in documents: the blocks of a VPC (each a /56 of the configured pool, which stands for
+ * Amazon's), the one of a subnet (a /64 of one of them), and the addresses of interfaces. A VPC
+ * keeps a block until it is disassociated; no two VPCs of the box have the same.
  *
  * Documents have AWS's members: Ipv6CidrBlockAssociationSet of VPCs and subnets, Ipv6Addresses of
  * interfaces, each in canonical text.
@@ -18,9 +18,11 @@ int ipv6_block_new(const struct call *c, char ret_block[static CIDR6_TEXT_MAX], 
  */
 json_t *ipv6_vpc_associations(const struct call *c, const char *block);
 json_t *ipv6_subnet_associations(const char *block);
-/* The block of a VPC or a subnet. 0 or -ENOENT. */
-int ipv6_block_of(const json_t *vpc_or_subnet, struct cidr6 *ret_block);
-/* A subnet's block as a request names it: a /64 of the VPC's, nobody else's; in canonical text.
+/* The block of a subnet. 0 or -ENOENT. */
+int ipv6_block_of(const json_t *subnet, struct cidr6 *ret_block);
+/* One of the VPC's blocks has this one within it. */
+int ipv6_vpc_has(const json_t *vpc, struct cidr6 inner);
+/* A subnet's block as a request names it: a /64 of one of the VPC's, nobody else's; in canonical text.
  * InvalidSubnet.Range, InvalidSubnet.Conflict. */
 int ipv6_subnet_block_check(const struct call *c, const json_t *vpc, const char *text,
 			    char ret_block[static CIDR6_TEXT_MAX], struct fault *f);

@@ -29,7 +29,7 @@ enum {
 	LIMIT_GROUPS_PER_INTERFACE = 5,
 	LIMIT_INTERFACES_PER_REGION = 20000, /* AWS: 5,000, which a region grows with its account */
 	LIMIT_VPCS_PER_REGION = 5,
-	LIMIT_CIDRS_PER_VPC = 5,	     /* IPv4 */
+	LIMIT_CIDRS_PER_VPC = 5,	     /* of each family */
 	LIMIT_DHCP_OPTIONS_PER_REGION = 500, /* ours: AWS names none */
 	LIMIT_GATEWAYS_PER_REGION = 5,
 	LIMIT_ENDPOINTS_PER_REGION = 20, /* of the type Gateway */

@@ -10,14 +10,17 @@
 #include "jsonx.h"
 #include "plan.h"
 
+#define PLAN_BLOCKS6_MAX 50 /* AWS raises a VPC's quota so far */
+
 struct making {
 	const struct plan_settings *settings;
 	const struct plan_input *in;
 	struct plan *p;
-	uint32_t index;	    /* of the VPC */
-	const char *igw;    /* its id, NULL without one */
-	char igw_link[16];  /* host's end */
-	struct cidr6 block; /* the VPC's, if the plan has IPv6 */
+	uint32_t index;				/* of the VPC */
+	const char *igw;			/* its id, NULL without one */
+	char igw_link[16];			/* host's end */
+	struct cidr6 blocks6[PLAN_BLOCKS6_MAX]; /* the VPC's, if the plan has IPv6 */
+	size_t n_blocks6;
 	const char *egress; /* id of the egress-only gateway, NULL without one */
 	char *what;
 };
@@ -93,10 +96,8 @@ int plan_route_to_peer(const struct making *m, struct item *i, const char *peeri
 
 /* ---- plan-ipv6.c: the IPv6 side of each; nothing for a VPC without a block ---- */
 
-/* The first IPv6 block of a VPC or a subnet. 0 or -ENOENT. */
-int plan_block_of(const json_t *vpc_or_subnet, struct cidr6 *ret_block);
-/* Called first: looks up the VPC's block. */
-void plan_ipv6_router(struct making *m);
+/* Called first: looks up the VPC's blocks. 0 or -EINVAL. */
+int plan_ipv6_router(struct making *m);
 void plan_ipv6_gateways(struct making *m);
 /* After the subnet's links are planned. */
 int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, uint32_t table);

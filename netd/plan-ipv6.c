@@ -1,5 +1,5 @@
 /*
- * Plan, IPv6: what a VPC with an IPv6 block has beside its IPv4 side; nothing at all without.
+ * Plan, IPv6: what a VPC with IPv6 blocks has beside its IPv4 side; nothing at all without.
  *
  * The shape is IPv4's: every known address is a /128 route with a permanent neighbour, neighbour
  * discovery is answered by the router for all of them (proxy), so traffic within a subnet passes
@@ -58,16 +58,26 @@ static void sysctls(struct items *s, const struct setting *settings, size_t n, c
 		plan_sysctl(s, settings[i].path, link, settings[i].value);
 }
 
-int plan_block_of(const json_t *vpc_or_subnet, struct cidr6 *ret_block)
+/* The blocks of a VPC or a subnet, `n_max` at most. How many, or -EINVAL. */
+static int blocks_of(const json_t *vpc_or_subnet, struct cidr6 *blocks, size_t n_max)
 {
 	const json_t *association;
 	size_t i;
 
 	json_array_foreach (json_object_get(vpc_or_subnet, "Ipv6CidrBlockAssociationSet"), i,
 			    association)
-		if (cidr6_parse(jstr(association, "Ipv6CidrBlock"), ret_block) == 0)
-			return 0;
-	return -ENOENT;
+		if (i >= n_max || cidr6_parse(jstr(association, "Ipv6CidrBlock"), &blocks[i]) < 0)
+			return -EINVAL;
+	return (int)json_array_size(json_object_get(vpc_or_subnet, "Ipv6CidrBlockAssociationSet"));
+}
+
+/* It is within the VPC. */
+static int is_local(const struct making *m, struct cidr6 block)
+{
+	for (size_t i = 0; i < m->n_blocks6; i++)
+		if (cidr6_has_cidr(m->blocks6[i], block))
+			return 1;
+	return 0;
 }
 
 static struct item *route6(struct items *s, uint32_t table, struct cidr6 to, uint32_t type,
@@ -180,8 +190,8 @@ static void plan_prefix_route(const struct making *m, uint32_t table, size_t fir
 
 	json_array_foreach (plan_prefix_entries(m->in, jstr(doc, "DestinationPrefixListId")), i,
 			    entry)
-		if (cidr6_parse(jstr(entry, "Cidr"), &block) == 0 &&
-		    !cidr6_has_cidr(m->block, block) && !is_planned(m, first, block))
+		if (cidr6_parse(jstr(entry, "Cidr"), &block) == 0 && !is_local(m, block) &&
+		    !is_planned(m, first, block))
 			plan_route6(m, table, block, doc);
 }
 
@@ -201,8 +211,9 @@ static int plan_table6(struct making *m, uint32_t table, const char *link, const
 		(void)route6(&m->p->router, table, *own, RTN_THROW, "");
 	if (plan_block_routes(m, table, routes, own) < 0)
 		return plan_bad(m, route_table, "RouteTableId");
-	if (!is_planned(m, first, m->block))
-		(void)route6(&m->p->router, table, m->block, RTN_THROW, "");
+	for (i = 0; i < m->n_blocks6; i++)
+		if (!is_planned(m, first, m->blocks6[i]))
+			(void)route6(&m->p->router, table, m->blocks6[i], RTN_THROW, "");
 	json_array_foreach (routes, i, doc)
 		plan_prefix_route(m, table, first, doc);
 	if (!is_planned(m, first, (struct cidr6){0}))
@@ -212,22 +223,27 @@ static int plan_table6(struct making *m, uint32_t table, const char *link, const
 
 /* ---- the router, its links, its guests ---- */
 
-void plan_ipv6_router(struct making *m)
+int plan_ipv6_router(struct making *m)
 {
 	struct items *s = &m->p->router;
+	int n = blocks_of(m->in->vpc, m->blocks6, PLAN_BLOCKS6_MAX);
 
-	m->p->has_ipv6 = plan_block_of(m->in->vpc, &m->block) == 0;
+	if (n < 0)
+		return plan_bad(m, m->in->vpc, "VpcId");
+	m->n_blocks6 = (size_t)n;
+	m->p->has_ipv6 = n > 0;
 	if (!m->p->has_ipv6) {
 		sysctls(s, off_sysctls, sizeof off_sysctls / sizeof *off_sysctls, "");
-		return;
+		return 0;
 	}
 	sysctls(s, on_sysctls, sizeof on_sysctls / sizeof *on_sysctls, "");
 	address6(s, "lo", address_dns6, 128);
 	address6(s, "lo", address_imds6, 128);
 	set6(s, "local");
+	return 0;
 }
 
-/* The VPC's block leads to its internet gateway, or else to its egress-only one: answers to what
+/* The VPC's blocks lead to its internet gateway, or else to its egress-only one: answers to what
  * left by the one may come back by the other. */
 static void gateway(struct making *m, const char *id, const char *host_link, const char *link,
 		    uint32_t table)
@@ -247,8 +263,9 @@ static void gateway(struct making *m, const char *id, const char *host_link, con
 			  NULL); /* fails only for routes, and there are none */
 	if (m->igw && strcmp(link, "igw") != 0)
 		return;
-	route6(&p->host, RT_TABLE_MAIN, m->block, RTN_UNICAST, host_link)->via =
-		ip6(address_router);
+	for (size_t i = 0; i < m->n_blocks6; i++)
+		route6(&p->host, RT_TABLE_MAIN, m->blocks6[i], RTN_UNICAST, host_link)->via =
+			ip6(address_router);
 }
 
 void plan_ipv6_gateways(struct making *m)
@@ -297,10 +314,12 @@ int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, ui
 {
 	struct cidr6 block;
 	struct item *port;
+	int n;
 
-	if (!m->p->has_ipv6 || plan_block_of(subnet, &block) < 0)
+	n = m->p->has_ipv6 ? blocks_of(subnet, &block, 1) : 0;
+	if (n == 0)
 		return 0;
-	if (!cidr6_has_cidr(m->block, block))
+	if (n < 0 || !is_local(m, block))
 		return plan_bad(m, subnet, "SubnetId");
 	for (size_t i = 0; i < m->p->host.n; i++) {
 		port = &m->p->host.at[i];
@@ -339,7 +358,7 @@ int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_g
 	struct plan_guest6 guest = {0}, *grown;
 	size_t i, n = json_array_size(addresses);
 
-	if (!p->has_ipv6 || !n || plan_block_of(subnet, &guest.subnet) < 0)
+	if (!p->has_ipv6 || !n || blocks_of(subnet, &guest.subnet, 1) != 1)
 		return 0;
 	grown = realloc(p->guests6, (p->n_guests6 + n) * sizeof *grown);
 	if (!grown)

@@ -112,19 +112,21 @@ static void plan_names(struct making *m)
 	}
 }
 
-static void plan_router(struct making *m)
+static int plan_router(struct making *m)
 {
 	struct items *s = &m->p->router;
 
 	for (size_t i = 0; i < sizeof router_sysctls / sizeof *router_sysctls; i++)
 		plan_sysctl(s, router_sysctls[i].path, "", router_sysctls[i].value);
-	plan_ipv6_router(m);
+	if (plan_ipv6_router(m) < 0)
+		return -EINVAL;
 	(void)plan_link(s, ITEM_LEG, "lo", 0, 0, NULL);
 	plan_address_add(s, "lo", ADDRESS_IMDS, 32);
 	plan_address_add(s, "lo", ADDRESS_DNS, 32);
 	plan_address_add(s, "lo", m->p->dns, 32);
 	plan_set(s, "local");
 	plan_set(s, "public");
+	return 0;
 }
 
 static int plan_parts(struct making *m)
@@ -134,7 +136,8 @@ static int plan_parts(struct making *m)
 	int r;
 
 	plan_names(m);
-	plan_router(m);
+	if ((r = plan_router(m)) < 0)
+		return r;
 	if (m->igw)
 		plan_gateway(m);
 	if ((r = plan_peerings(m)) < 0)

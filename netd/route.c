@@ -153,10 +153,8 @@ static int is_prefix_list(const struct route_call *rc)
 /* The destination is of the VPC's own. */
 static int is_within(const struct route_call *rc, const json_t *vpc)
 {
-	struct cidr6 outer;
-
 	if (is_ipv6(rc))
-		return ipv6_block_of(vpc, &outer) == 0 && cidr6_has_cidr(outer, rc->destination6);
+		return ipv6_vpc_has(vpc, rc->destination6);
 	return !is_prefix_list(rc) && vpc_has_cidr(vpc, rc->destination);
 }
 

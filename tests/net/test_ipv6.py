@@ -415,6 +415,54 @@ def test_the_internet_gateway_leads_both_ways(six, outside):
     six.netd.ec2("DeleteInternetGateway", InternetGatewayId=gateway)
 
 
+def test_a_vpc_has_five_blocks_and_their_guests_are_neighbours(six, outside):
+    netd, of_vpc = six.netd, [{"Name": "vpc-id", "Values": [six.id]}]
+    gateway = netd.ec2("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    netd.ec2("AttachInternetGateway", InternetGatewayId=gateway, VpcId=six.id)
+    netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", GatewayId=gateway)
+    group = six.group(ALL_6)
+    one = six.guest(groups=[group])
+
+    def associate():
+        return netd.ec2("AssociateVpcCidrBlock", VpcId=six.id, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+
+    added = [associate() for _ in range(4)]
+    refused("CidrLimitExceeded", associate)
+    blocks = [a["Ipv6CidrBlock"] for a in netd.ec2("DescribeVpcs", VpcIds=[six.id])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"]]
+    assert blocks == [str(six.block), *(a["Ipv6CidrBlock"] for a in added)] and len(set(blocks)) == 5
+
+    def locals_():
+        (table,) = netd.ec2("DescribeRouteTables", Filters=of_vpc)["RouteTables"]
+        return [r["DestinationIpv6CidrBlock"] for r in table["Routes"] if r.get("GatewayId") == "local" and "DestinationIpv6CidrBlock" in r]
+
+    assert locals_() == blocks
+    (acl,) = netd.ec2("DescribeNetworkAcls", Filters=of_vpc)["NetworkAcls"]
+    assert sum(e.get("Ipv6CidrBlock") == "::/0" for e in acl["Entries"]) == 4, "as with one block"
+
+    third = blocks[3].replace("/56", "/64")
+    six.subnets.append(netd.ec2("CreateSubnet", VpcId=six.id, CidrBlock="10.30.3.0/24", Ipv6CidrBlock=third)["Subnet"]["SubnetId"])
+    two = six.guest(2, groups=[group])
+    assert ipaddress.ip_address(two.six[0]) in ipaddress.ip_network(third)
+    assert one.ping(two.six[0]) == two.ping(one.six[0]) == 1
+    assert one.ping(outside) == two.ping(outside) == 1
+    with listen(two), socket.socket(socket.AF_INET6) as s:
+        s.settimeout(2)
+        s.connect((two.six[0], 80))
+
+    refused("InvalidCidrBlock.InUse", netd.ec2, "DisassociateVpcCidrBlock", AssociationId=added[2]["AssociationId"])
+    for association in added[0], added[3]:
+        netd.ec2("DisassociateVpcCidrBlock", AssociationId=association["AssociationId"])
+    assert locals_() == [blocks[0], blocks[2], blocks[3]]
+    unowned = {"VpcId": six.id, "CidrBlock": "10.30.4.0/24", "Ipv6CidrBlock": blocks[1].replace("/56", "/64")}
+    refused("InvalidSubnet.Range", netd.ec2, "CreateSubnet", **unowned)
+    assert one.ping(two.six[0]) == two.ping(outside) == 1 and netd.reconcile() == 0
+    ours_ = [line.split()[0] for line in sh("ip -6 route show proto 103").splitlines()]
+    assert {blocks[0], blocks[2], blocks[3]} <= set(ours_) and not {blocks[1], blocks[4]} & set(ours_)
+    netd.ec2("DeleteRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0")
+    netd.ec2("DetachInternetGateway", InternetGatewayId=gateway, VpcId=six.id)
+    netd.ec2("DeleteInternetGateway", InternetGatewayId=gateway)
+
+
 def test_an_egress_only_gateway_lets_out_and_not_in(six, outside):
     made = six.netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)["EgressOnlyInternetGateway"]
     assert made["Attachments"] == [{"State": "attached", "VpcId": six.id}]
@@ -457,7 +505,6 @@ def test_blocks_are_given_and_taken_back(netd, vpc):
     assert added["Ipv6CidrBlockState"]["State"] == "associating" and added["Ipv6Pool"] == "Amazon"
     block = ipaddress.ip_network(added["Ipv6CidrBlock"])
     assert block.prefixlen == 56 and block.subnet_of(ipaddress.ip_network("fc00::/7"))
-    refused("CidrLimitExceeded", netd.ec2, "AssociateVpcCidrBlock", VpcId=vpc_id, AmazonProvidedIpv6CidrBlock=True)
     filters = [{"Name": "ipv6-cidr-block-association.ipv6-cidr-block", "Values": [str(block)]}]
     assert [v["VpcId"] for v in netd.ec2("DescribeVpcs", Filters=filters)["Vpcs"]] == [vpc_id]
     of_vpc = [{"Name": "vpc-id", "Values": [vpc_id]}]
