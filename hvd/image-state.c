@@ -10,6 +10,7 @@
 #define MINUTE_USEC   INT64_C(60000000)
 #define YEARS_USEC    (10 * 366 * 24 * 60 * MINUTE_USEC)
 #define COOLDOWN_USEC (24 * 60 * MINUTE_USEC)
+#define GONE_USEC     (60 * MINUTE_USEC)
 
 static int64_t now_real_usec(void)
 {
@@ -213,4 +214,19 @@ int image_cancel_permission(struct call *c, json_t *parameters, json_t **ret_rep
 	if (r == 0)
 		*ret_reply = json_pack("{s:b}", "Return", 1);
 	return r;
+}
+
+/* ---- deregistered ---- */
+
+int image_gone_put(struct call *c, const struct doc *image)
+{
+	json_t *gone = json_pack("{s:I}", "Until", (json_int_t)(now_real_usec() + GONE_USEC));
+
+	store_each (c->store, IMAGE_GONE_KIND, d)
+		if (jint(d->json, "Until", 0) < now_real_usec() &&
+		    txn_delete(c->txn, IMAGE_GONE_KIND, d->id) < 0)
+			return -ENOMEM;
+	return gone ? txn_put(c->txn, IMAGE_GONE_KIND, image->id, image->account, image->region,
+			      gone)
+		    : -ENOMEM;
 }

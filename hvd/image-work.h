@@ -48,6 +48,11 @@ void image_on_event(const char *instance_id, enum virt_event event);
  * whether the image may be deregistered (OperationNotPermitted). */
 int image_current_match(const struct doc *d, const json_t *values);
 int image_protection_check(const struct doc *d, struct fault *f);
+/* image-state.c: for an hour after an image was deregistered DescribeImages finds nothing by its id,
+ * instead of refusing it (AWS: "for a short interval … return empty results"); clients wait for
+ * that. With the deregistration's transaction, which also forgets those whose hour is over. */
+#define IMAGE_GONE_KIND "image-gone"
+int image_gone_put(struct call *c, const struct doc *image);
 #define IMPORT_IMAGE_KIND "import-image-task"
 /* import-image.c: the task is under way. import-image-work.c: the fiber for it, once its document
  * is committed. 0 or -errno. */

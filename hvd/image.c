@@ -227,6 +227,7 @@ int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struc
 	static const struct describe d = {.kind = IMAGE_KIND,
 					  .result = "Images",
 					  .ids = "ImageIds",
+					  .gone = IMAGE_GONE_KIND,
 					  .malformed = FAULT_INVALID_AMI_ID_MALFORMED,
 					  .not_found = FAULT_INVALID_AMI_ID_NOT_FOUND,
 					  .filters = filters,
@@ -300,7 +301,9 @@ int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, str
 				 "The image %s is used by the image %s", id, user->id);
 	OWN(json_decref) json_t *image = json_incref(d->json);
 
-	r = image_leave(c, d, f);
+	r = image_gone_put(c, d);
+	if (r == 0)
+		r = image_leave(c, d, f);
 	if (r == 0)
 		r = leave_parts(c, id, f);
 	if (r == 0 && jbool(parameters, "DeleteAssociatedSnapshots", 0))

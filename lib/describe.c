@@ -49,6 +49,11 @@ static int by_sequence(const void *a, const void *b)
 	return (x->sequence > y->sequence) - (x->sequence < y->sequence);
 }
 
+static int has_left(const struct call *c, const struct describe *d, const char *id)
+{
+	return d->gone && store_get(c->store, c->ctx, d->gone, id);
+}
+
 /* The documents with these ids; one unknown fails them all. */
 static int find_ids(struct call *c, const struct describe *d, const json_t *ids, struct found *s,
 		    struct fault *f)
@@ -64,6 +69,8 @@ static int find_ids(struct call *c, const struct describe *d, const json_t *ids,
 			return fault_set(f, d->malformed, "Invalid id: \"%.128s\"%s%s%s",
 					 id ? id : "null", d->prefix ? " (expecting \"" : "",
 					 d->prefix ? d->prefix : "", d->prefix ? "-...\")" : "");
+		if (!doc && has_left(c, d, id))
+			continue;
 		if (!doc || !may_see(c, d, doc))
 			return fault_set(f, d->not_found, "The %s ID '%.128s' does not exist",
 					 d->kind, id);

@@ -34,6 +34,7 @@ struct describe {
 	const char *kind;
 	const char *result; /* the reply's list member */
 	const char *ids;    /* the parameter that lists ids, NULL: none */
+	const char *gone;   /* the kind of ids that left lately: no error, but nothing to show */
 	const char *prefix; /* of a well-formed id; NULL: not checked */
 	enum fault_kind malformed, not_found;
 	const struct filter *filters;

@@ -84,6 +84,7 @@ static const char *registers(const char *json)
 static void an_image_is_what_aws_shows(void)
 {
 	struct context ctx = {.account = "123456789012", .region = "us-east-1"};
+	OWN(json_decref) json_t *reply = NULL;
 	const struct doc *image = NULL;
 	const char *id = registers("{\"Name\":\"one\",\"Description\":\"words\",\"RootDeviceName\":"
 				   "\"/dev/sda1\",\"BlockDeviceMappings\":[" MAPPING
@@ -116,6 +117,13 @@ static void an_image_is_what_aws_shows(void)
 	ok(image_find(d->store, &ctx, id, &image, &fault) < 0 &&
 		   fault_is(&fault, FAULT_INVALID_AMI_ID_NOT_FOUND),
 	   "gone");
+	is_str(call_as("123456789012", "ec2.DescribeImages", json_pack("{s:[s]}", "ImageIds", id),
+		       &reply),
+	       "", "its owner asks for it without an error");
+	is_int((long)json_array_size(json_object_get(reply, "Images")), 0, "and is shown nothing");
+	is_str(call_as("999999999999", "ec2.DescribeImages", json_pack("{s:[s]}", "ImageIds", id),
+		       NULL),
+	       "InvalidAMIID.NotFound", "others never knew of it");
 	is_int(store_count(d->store, "image-leaving") + store_count(d->store, "image-arriving"), 0,
 	       "nothing on its way");
 }
