@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define COPY_BYTES 128	     /* of a rejected packet: its headers */
+#define COPY_BYTES 256	     /* of a rejected packet: its headers */
 #define QUEUE	   64	     /* packets that the kernel sends together … */
 #define QUEUE_CS   20	     /* … or after so many hundredths of a second */
 #define BUFFER	   (4 << 20) /* of each socket: what is more is lost, and said so */
@@ -32,7 +32,7 @@ static int read_ports(const struct packet *p, size_t header, struct flow_count *
 	if (c->protocol != IPPROTO_TCP && c->protocol != IPPROTO_UDP)
 		return 0;
 	if (p->n < header + (c->protocol == IPPROTO_TCP ? 14 : 4))
-		return c->protocol == IPPROTO_TCP && p->n < header + 14 ? -EINVAL : 0;
+		return 0;
 	c->source_port = (uint16_t)(t[0] << 8 | t[1]);
 	c->destination_port = (uint16_t)(t[2] << 8 | t[3]);
 	if (c->protocol == IPPROTO_TCP && (t[13] & TCP_FLAG_SYN))
@@ -58,9 +58,45 @@ static int read_packet4(const struct packet *p, struct flow_count *c)
 	return read_ports(p, header, c);
 }
 
-/* Extension headers are left alone: the protocol is then the first one's number. */
+/* Bytes of the extension header at `at`, 0: it is none. RFC 8200, 4; RFC 4302, 2.2. */
+static size_t extension_size(const struct packet *p, size_t at, uint8_t protocol)
+{
+	switch (protocol) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+		return ((size_t)p->at[at + 1] + 1) * 8;
+	case IPPROTO_AH:
+		return ((size_t)p->at[at + 1] + 2) * 4;
+	case IPPROTO_FRAGMENT:
+		return 8;
+	}
+	return 0;
+}
+
+/* Where the protocol's own header begins, behind all extension headers, as the kernel's rules see
+ * it. The number of a header that was not copied whole is the best that can be said; a fragment
+ * that is not the first has no header of the protocol: `p->n` is returned for both. */
+static size_t skip_extensions(const struct packet *p, uint8_t *protocol)
+{
+	size_t at = 40, n;
+
+	while (at + 8 <= p->n && (n = extension_size(p, at, *protocol)) > 0) {
+		int is_later = *protocol == IPPROTO_FRAGMENT &&
+			       ((p->at[at + 2] << 8 | p->at[at + 3]) & 0xfff8);
+
+		*protocol = p->at[at];
+		if (is_later || at + n > p->n)
+			return p->n;
+		at += n;
+	}
+	return at;
+}
+
 static int read_packet6(const struct packet *p, struct flow_count *c)
 {
+	size_t header;
+
 	if (p->n < 40)
 		return -EINVAL;
 	c->source.family = c->destination.family = AF_INET6;
@@ -68,7 +104,8 @@ static int read_packet6(const struct packet *p, struct flow_count *c)
 	memcpy(c->destination.bytes, p->at + 24, 16);
 	c->protocol = p->at[6];
 	c->bytes[0] = 40 + (uint64_t)(p->at[4] << 8 | p->at[5]);
-	return read_ports(p, 40, c);
+	header = skip_extensions(p, &c->protocol);
+	return read_ports(p, header, c);
 }
 
 int flow_read_reject(struct nlmsghdr *h, struct flow_count *ret_count)

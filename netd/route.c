@@ -191,14 +191,29 @@ static int is_subnet(const struct call *c, const char *vpc_id, const char *cidr)
 	return 0;
 }
 
-/* An egress-only gateway knows no IPv4. */
-static int family_check(const struct route_call *rc, const struct route_target *target,
-			struct fault *f)
+/* The destination is of IPv6, a block or a prefix list. */
+static int is_family6(const struct call *c, const struct route_call *rc)
 {
-	if (is_ipv6(rc) || strcmp(target->member, "EgressOnlyInternetGatewayId") != 0)
-		return 0;
-	return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
-			 "An egress-only internet gateway is for IPv6 destinations only");
+	const struct doc *list =
+		is_prefix_list(rc) ? store_find(c->store, kind_prefix_list.name, rc->text) : NULL;
+
+	return list ? jis(list->json, "AddressFamily", "IPv6") : is_ipv6(rc);
+}
+
+/* An egress-only gateway knows no IPv4, and our NAT gateways no IPv6: AWS's translate 64:ff9b::/96
+ * (NAT64). */
+static int family_check(const struct call *c, const struct route_call *rc,
+			const struct route_target *target, struct fault *f)
+{
+	int is6 = is_family6(c, rc);
+
+	if (!is6 && strcmp(target->member, "EgressOnlyInternetGatewayId") == 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "An egress-only internet gateway is for IPv6 destinations only");
+	if (is6 && strcmp(target->member, "NatGatewayId") == 0)
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "NAT gateways are for IPv4 destinations only");
+	return 0;
 }
 
 /* Within the VPC a route may only put a middlebox before a whole subnet. Source: VPC user guide,
@@ -248,7 +263,7 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 
 	r = route_target_get(c, parameters, rc.table, &target, f);
 	if (r == 0)
-		r = family_check(&rc, &target, f);
+		r = family_check(c, &rc, &target, f);
 	if (r < 0)
 		return r;
 	if (route_find(&rc, &at))
@@ -356,7 +371,7 @@ int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct
 
 	r = route_target_get(c, parameters, rc.table, &target, f);
 	if (r == 0)
-		r = family_check(&rc, &target, f);
+		r = family_check(c, &rc, &target, f);
 	if (r == 0)
 		r = route_get(&rc, &at, f);
 	if (r == 0)

@@ -212,6 +212,45 @@ def test_flow_logs_have_both_verdicts_and_the_rule(six):
     six.netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
 
 
+def test_extension_headers_hide_nothing_from_groups_and_flow_logs(six):
+    web, other = six.guest(groups=[six.group(TCP_80_6)]), six.guest(1, groups=[six.group()])
+    log = Log(six.netd, "NetworkInterface", web.eni)
+    mine = {"interface_id": web.eni, "srcaddr": other.six[0], "flow_direction": "ingress"}
+    padding = b"\0\0\1\4" + bytes(4)
+    long = b"\0\x0c\x1e\x64" + bytes(100)  # RFC 4727: an option to be skipped
+
+    def socket_with(kind, hop_by_hop=padding, destination=padding):
+        with inside(other.name):
+            s = socket.socket(socket.AF_INET6, kind)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, hop_by_hop)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, destination)
+        s.settimeout(0.7)
+        return s
+
+    with listen(web, 80), listen(web, 81), socket_with(socket.SOCK_STREAM) as good, socket_with(socket.SOCK_STREAM, long) as bad:
+        assert good.connect_ex((web.six[0], 80)) == 0
+        assert bad.connect_ex((web.six[0], 81)) != 0
+    with inside(web.name):
+        receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with receiver, socket_with(socket.SOCK_DGRAM) as sender:
+        receiver.bind(("::", 80))
+        receiver.settimeout(0.3)
+        sender.sendto(b"hidden?", (web.six[0], 80))
+        with pytest.raises(TimeoutError):
+            receiver.recv(10)
+    assert eventually(lambda: log.rows(protocol=6, dstport=80, action="ACCEPT", **mine))
+    assert eventually(lambda: log.rows(protocol=6, dstport=81, action="REJECT", **mine))
+    assert eventually(lambda: log.rows(protocol=17, dstport=80, action="REJECT", **mine))
+    assert {row["protocol"] for row in log.rows(**mine)} <= {"6", "17"}
+    # What an ACL denies by port is denied in that disguise, too.
+    entry = {"NetworkAclId": six.acl, "RuleNumber": 90, "Egress": False, "Protocol": "6", "PortRange": {"From": 80, "To": 80}}
+    six.netd.ec2("CreateNetworkAclEntry", RuleAction="deny", Ipv6CidrBlock="::/0", **entry)
+    with listen(web, 80), socket_with(socket.SOCK_STREAM) as denied:
+        assert denied.connect_ex((web.six[0], 80)) != 0
+    six.netd.ec2("DeleteNetworkAclEntry", NetworkAclId=six.acl, RuleNumber=90, Egress=False)
+    six.netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
+
+
 def test_an_acl_denies_between_subnets(six):
     one, two = six.guest(), six.guest(1)
     entry = {"NetworkAclId": six.acl, "RuleNumber": 90, "Egress": False, "Ipv6CidrBlock": str(six.blocks[2])}
@@ -540,6 +579,24 @@ def test_blocks_are_given_and_taken_back(netd, vpc):
     assert gone["Ipv6CidrBlockState"]["State"] == "disassociating"
     (table,) = netd.ec2("DescribeRouteTables", Filters=of_vpc)["RouteTables"]
     assert len(table["Routes"]) == 1
+
+
+def test_nat64_is_refused_since_it_is_not_there(six):
+    netd, subnet = six.netd, six.subnets[0]
+    refused("UnsupportedOperation", netd.ec2, "ModifySubnetAttribute", SubnetId=subnet, EnableDns64={"Value": True})
+    netd.ec2("ModifySubnetAttribute", SubnetId=subnet, EnableDns64={"Value": False})
+    assert netd.ec2("DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["EnableDns64"] is False
+    nat = netd.ec2("CreateNatGateway", SubnetId=subnet, ConnectivityType="private")["NatGateway"]["NatGatewayId"]
+    entries = [{"Cidr": "2001:db8::/32"}]
+    made = netd.ec2("CreateManagedPrefixList", PrefixListName="six", AddressFamily="IPv6", MaxEntries=1, Entries=entries)["PrefixList"]
+    route = {"RouteTableId": six.table, "NatGatewayId": nat}
+    for destination in {"DestinationIpv6CidrBlock": "64:ff9b::/96"}, {"DestinationPrefixListId": made["PrefixListId"]}:
+        refused("UnsupportedOperation", netd.ec2, "CreateRoute", **destination, **route)
+    netd.ec2("CreateRoute", DestinationCidrBlock="192.0.2.0/24", **route)
+    netd.ec2("DeleteRoute", RouteTableId=six.table, DestinationCidrBlock="192.0.2.0/24")
+    netd.ec2("DeleteNatGateway", NatGatewayId=nat)
+    netd.ec2("DeleteManagedPrefixList", PrefixListId=made["PrefixListId"])
+    eventually(lambda: not netd.ec2("DescribeNetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [six.id]}])["NetworkInterfaces"])
 
 
 def test_routes_say_their_family(six):
