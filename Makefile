@@ -184,6 +184,7 @@ test-kvm: all image ## the proof on real KVM and real systemd, in a Debian VM (m
 lint: ## the house's order, and what cppcheck finds
 	@scripts/deps lint
 	@scripts/check-rooms
+	@scripts/check-members
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --include=scripts/cppcheck.h \
 		--suppress=missingInclude --suppress=memleak --suppress=resourceLeak --suppress=preprocessorErrorDirective --suppress=varFuncNullUB -j$$(nproc) -Ilib $(DAEMONS) cli lib agent
 

@@ -242,6 +242,8 @@ int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f)
 	}
 	if (jbool(ebs, "Encrypted", 0) || jstr(ebs, "KmsKeyId"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Volumes are not encrypted here");
+	if (jstr(ebs, "OutpostArn"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "There are no Outposts here");
 	snapshot = jstr(ebs, "SnapshotId");
 	r = snapshot ? snapshot_ask(c, snapshot, &gib, &is_encrypted, f) : 0;
 	if (r == 0)

@@ -99,6 +99,7 @@ static int container_check(const json_t *container, struct fault *f)
 static int parameters_check(const struct call *c, const json_t *p, struct fault *f)
 {
 	const json_t *containers = json_object_get(p, "DiskContainers");
+	static const char *const unsupported[] = {"LicenseSpecifications", NULL};
 	const char *architecture = jstr_or(p, "Architecture", "x86_64");
 	size_t i, n = 0;
 	json_t *container;
@@ -115,8 +116,15 @@ static int parameters_check(const struct call *c, const json_t *p, struct fault 
 			r = container_check(container, f);
 	if (r == 0)
 		r = texts_fit(p, task_texts, f);
+	if (r == 0)
+		r = unsupported_check(p, unsupported, f);
 	if (r < 0)
 		return r;
+	/* Linux, and no licence of AWS's: what else these may say is for others. */
+	if (strcmp(jstr_or(p, "Hypervisor", "xen"), "xen") != 0 ||
+	    strcmp(jstr_or(p, "UsageOperation", "RunInstances"), "RunInstances") != 0)
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "Hypervisor may be xen, and UsageOperation RunInstances");
 	if (strcmp(architecture, "x86_64") != 0 && strcmp(architecture, "i386") != 0)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Images of architecture %.32s cannot run here", architecture);

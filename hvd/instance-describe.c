@@ -25,6 +25,8 @@ static const struct filter filters[] = {
 	{"ebs-optimized", "EbsOptimized"},
 	{"ena-support", "EnaSupport"},
 	{"enclave-options.enabled", "EnclaveOptions.Enabled"},
+	{"group-id", "ClassicGroups.GroupId"}, /* EC2-Classic's: nobody is in one */
+	{"group-name", "ClassicGroups.GroupName"},
 	{"hibernation-options.configured", "HibernationOptions.Configured"},
 	{"host-id", "Placement.HostId"},
 	{"hypervisor", "Hypervisor"},

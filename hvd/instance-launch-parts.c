@@ -204,16 +204,25 @@ static int read_interface(const json_t *given, struct launch *l, struct fault *f
 		{"InterfaceType", "InterfaceType"},
 		{"Ipv6AddressCount", "Ipv6AddressCount"},
 		{"Ipv6Addresses", "Ipv6Addresses"},
-		{"Ipv4PrefixCount", "Ipv4PrefixCount"},
-		{"Ipv6PrefixCount", "Ipv6PrefixCount"},
 		{"AssociatePublicIpAddress", "_AssociatePublicIpAddress"},
 		{"DeviceIndex", "_DeviceIndex"}};
+	static const char *const unsupported[] = {"AssociateCarrierIpAddress",
+						  "Ipv4PrefixCount",
+						  "Ipv4Prefixes",
+						  "Ipv6PrefixCount",
+						  "Ipv6Prefixes",
+						  "NetworkCardIndex",
+						  NULL};
 	int is_taken = jstr(given, "NetworkInterfaceId") != NULL;
 	/* AWS: an interface that existed before the instance outlives it unless told otherwise. */
 	OWN(json_decref)
 	json_t *spec = json_pack("{s:b}", "_DeleteOnTermination",
 				 jbool(given, "DeleteOnTermination", !is_taken));
 
+	int r = unsupported_check(given, unsupported, f);
+
+	if (r < 0)
+		return r;
 	if (!json_is_integer(json_object_get(given, "DeviceIndex")))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Each network interface requires a device index.");

@@ -10,7 +10,7 @@
 
 #define TYPE_DEFAULT "t3.micro" /* AWS's is m1.small, which is no more to be had */
 
-/* AWS's parameters for what one box does not have. Absent, false and {} are fine. */
+/* AWS's parameters for what one box does not have. */
 static const char *const unsupported[] = {
 	"LaunchTemplate",
 	"InstanceMarketOptions",
@@ -61,17 +61,12 @@ void launch_clear(struct launch *l)
 	*l = (struct launch){0};
 }
 
-static int unsupported_check(const json_t *parameters, struct fault *f)
+static int box_check(const json_t *parameters, struct fault *f)
 {
-	for (const char *const *name = unsupported; *name; name++) {
-		const json_t *value = jpath(parameters, *name);
-		int is_empty = !value || json_is_null(value) || json_is_false(value) ||
-			       (json_is_object(value) && json_object_size(value) == 0) ||
-			       (json_is_array(value) && json_array_size(value) == 0);
-		if (!is_empty)
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
-					 *name);
-	}
+	int r = unsupported_check(parameters, unsupported, f);
+
+	if (r < 0)
+		return r;
 	if (strcmp(jstr_or(json_object_get(parameters, "Placement"), "Tenancy", "default"),
 		   "default") != 0)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
@@ -296,6 +291,12 @@ static int read_switches(const json_t *parameters, struct launch *l)
 	if (r == 0)
 		r = jset_new(i, "Monitoring",
 			     json_pack("{s:s}", "State", is_monitored ? "enabled" : "disabled"));
+	const char *preference = jpath_str(
+		parameters, "CapacityReservationSpecification.CapacityReservationPreference");
+
+	if (r == 0 && preference)
+		r = jset(json_object_get(i, "CapacityReservationSpecification"),
+			 "CapacityReservationPreference", preference);
 	/* AWS shows an empty token where none was given. */
 	if (r == 0)
 		r = jset(i, "ClientToken", jstr_or(parameters, "ClientToken", ""));
@@ -371,7 +372,7 @@ int launch_read(struct call *c, json_t *parameters, struct launch *l, struct fau
 	*l = (struct launch){.instance = json_loads(common, 0, NULL)};
 	if (!l->instance)
 		return -ENOMEM;
-	if ((r = unsupported_check(parameters, f)) < 0 || (r = read_counts(parameters, l, f)) < 0)
+	if ((r = box_check(parameters, f)) < 0 || (r = read_counts(parameters, l, f)) < 0)
 		return r;
 	if (!image_id)
 		return fault_set(f, FAULT_MISSING_PARAMETER,

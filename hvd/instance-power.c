@@ -143,7 +143,10 @@ static int verb_run(struct call *c, const struct verb *v, json_t *parameters, js
 
 int instances_start(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	return verb_run(c, &verb_start, parameters, ret_reply, f);
+	static const char *const unsupported[] = {"AdditionalInfo", NULL};
+	int r = unsupported_check(parameters, unsupported, f);
+
+	return r < 0 ? r : verb_run(c, &verb_start, parameters, ret_reply, f);
 }
 
 int instances_stop(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

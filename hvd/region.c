@@ -22,6 +22,8 @@ static const struct filter zone_filters[] = {
 	{"opt-in-status", "OptInStatus"},
 	{"parent-zone-id", "ParentZoneId"},
 	{"parent-zone-name", "ParentZoneName"},
+	{"parent-zoneID", "ParentZoneId"}, /* so in the reference */
+	{"parent-zoneName", "ParentZoneName"},
 	{"region-name", "RegionName"},
 	{"state", "State"},
 	{"zone-id", "ZoneId"},

@@ -11,10 +11,11 @@
 #include "jsonx.h"
 #include "log.h"
 
-#define TOKEN_KIND	  "_token"
-#define TOKEN_LIFE_USEC	  (24 * 3600 * INT64_C(1000000))
-#define TOKEN_CHARS_MAX	  64
-#define TOKENS_PURGED_MAX 32 /* per new token: more than one, so their number sinks, and bounded   \
+#define TOKEN_KIND	"_token"
+#define TOKEN_LIFE_USEC (24 * 3600 * INT64_C(1000000))
+#define TOKEN_CHARS_MAX 64
+#define TOKENS_PURGED_MAX                                                                          \
+	32 /* per new token: more than one, so their number sinks, and bounded   \
 			      */
 #define TOKEN_ID_MAX 256
 
@@ -176,6 +177,24 @@ int text_limit(const json_t *parameters, const char *name, size_t n_max, struct 
 				   "Value for parameter %s is invalid. It may have at most %zu "
 				   "characters.",
 				   name, n_max);
+}
+
+static int is_nothing(const json_t *value)
+{
+	return !value || json_is_null(value) || json_is_false(value) ||
+	       (json_is_integer(value) && json_integer_value(value) == 0) ||
+	       (json_is_string(value) && json_string_length(value) == 0) ||
+	       (json_is_object(value) && json_object_size(value) == 0) ||
+	       (json_is_array(value) && json_array_size(value) == 0);
+}
+
+int unsupported_check(const json_t *parameters, const char *const *paths, struct fault *f)
+{
+	for (; *paths; paths++)
+		if (!is_nothing(jpath(parameters, *paths)))
+			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
+					 *paths);
+	return 0;
 }
 
 static json_t *describe_daemon(const struct daemon_spec *spec)

@@ -53,5 +53,10 @@ struct action {
  * memory, and no Describe fits into a message any more. */
 int text_limit(const json_t *parameters, const char *name, size_t n_max, struct fault *f);
 
+/* What the parameters ask of this that is not there: absent, null, false, 0, "", [] and {} ask
+ * nothing. `paths`: dotted, up to NULL. UnsupportedOperation: what AWS has and is not built is
+ * refused, never passed over. (scripts/check-members looks that no member is forgotten.) */
+int unsupported_check(const json_t *parameters, const char *const *paths, struct fault *f);
+
 /* The rpc_handler that serves the table of `daemon`'s spec (userdata is the struct daemon). */
 int action_dispatch(void *daemon, struct rpc_request *r, json_t **ret_reply, struct fault *f);

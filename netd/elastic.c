@@ -102,13 +102,12 @@ int describe_addresses(struct call *c, json_t *parameters, json_t **ret_reply, s
 
 static int allocation_check(const struct call *c, json_t *parameters, struct fault *f)
 {
-	static const char *const others[] = {"CustomerOwnedIpv4Pool", "IpamPoolId"};
+	static const char *const unsupported[] = {"CustomerOwnedIpv4Pool", "IpamPoolId", NULL};
 	const char *pool = jstr_or(parameters, "PublicIpv4Pool", "amazon");
+	int r = unsupported_check(parameters, unsupported, f);
 
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (jstr(parameters, others[i]))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
-					 others[i]);
+	if (r < 0)
+		return r;
 	if (strcmp(jstr_or(parameters, "Domain", "vpc"), "vpc") != 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Addresses of EC2-Classic are not available: Domain must be vpc");

@@ -112,9 +112,12 @@ static int read_destination(json_t *parameters, struct wanted *w, char name[stat
 static int read_wanted(json_t *parameters, struct wanted *w, char name[static 520], struct fault *f)
 {
 	const char *type = jstr_or(parameters, "ResourceType", "");
+	static const char *const unsupported[] = {"DeliverCrossAccountRole", NULL};
 	struct flow_format format;
 	int r = read_destination(parameters, w, name, f);
 
+	if (r == 0)
+		r = unsupported_check(parameters, unsupported, f);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < sizeof resources / sizeof *resources; i++)

@@ -292,22 +292,15 @@ static json_t *interface_json(const struct call *c, const struct birth *b, const
 }
 
 /* Members of AWS's that ask for what is not there. */
-static int unsupported_check(json_t *parameters, struct fault *f)
+static int kind_check(json_t *parameters, struct fault *f)
 {
-	static const char *const counts[] = {"Ipv4PrefixCount", "Ipv6PrefixCount"};
-	static const char *const lists[] = {"Ipv4Prefixes", "Ipv6Prefixes"};
+	static const char *const unsupported[] = {"Ipv4PrefixCount", "Ipv4Prefixes",
+						  "Ipv6PrefixCount", "Ipv6Prefixes", NULL};
 	const char *type = jstr(parameters, "InterfaceType");
+	int r = unsupported_check(parameters, unsupported, f);
 
-	for (int i = 0; i < 2; i++) {
-		const char *name = jint(parameters, counts[i], 0) ? counts[i]
-				   : json_array_size(json_object_get(parameters, lists[i]))
-					   ? lists[i]
-					   : NULL;
-
-		if (name)
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
-					 name);
-	}
+	if (r < 0)
+		return r;
 	if (type && strcmp(type, "interface") != 0)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Interfaces of type %.32s are not supported", type);
@@ -330,7 +323,7 @@ static int place_find(const struct call *c, json_t *parameters, struct birth *b,
 static int birth_read(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
 {
 	static const char *const allowed[] = {"network-interface", NULL};
-	int r = unsupported_check(parameters, f);
+	int r = kind_check(parameters, f);
 
 	if (r == 0)
 		r = text_limit(parameters, "Description", LIMIT_DESCRIPTION, f);

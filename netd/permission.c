@@ -233,9 +233,12 @@ static int read_group(struct reader *r, const json_t *peer, struct fault *f)
 	other_id = jstr_or(referenced->json, "VpcId", "");
 	if (strcmp(other_id, vpc_id) != 0 &&
 	    !(peering = group_peering(r->c->store, vpc_id, other_id)))
-		return fault_set(
-			f, FAULT_INVALID_GROUP_NOT_FOUND,
-			"You have specified two resources that belong to different networks.");
+		/* Who is not peered does not learn that it is there. */
+		return !is_callers(r->c, referenced)
+			       ? no_group(referenced->id, NULL, f)
+			       : fault_set(f, FAULT_INVALID_GROUP_NOT_FOUND,
+					   "You have specified two resources that belong to "
+					   "different networks.");
 	return draft_add(r,
 			 draft_new(r, "ReferencedGroupInfo",
 				   json_pack("{s:s s:s s:s* s:s* s:s*}", "GroupId", referenced->id,

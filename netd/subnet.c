@@ -377,9 +377,13 @@ int modify_subnet_attribute(struct call *c, json_t *parameters, json_t **ret_rep
 {
 	const struct doc *subnet;
 	struct cidr6 block;
+	static const char *const unsupported[] = {"CustomerOwnedIpv4Pool", "EnableLniAtDeviceIndex",
+						  NULL};
 	size_t n = 0;
 	int r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &subnet, f);
 
+	if (r == 0)
+		r = unsupported_check(parameters, unsupported, f);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = doc_edit(subnet);

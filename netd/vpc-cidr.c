@@ -134,19 +134,16 @@ static int routes_check(const struct call *c, const char *vpc_id, struct cidr ad
 
 static int only_known(json_t *parameters, struct fault *f)
 {
-	static const char *const others[] = {"Ipv6CidrBlock",
-					     "Ipv6Pool",
-					     "Ipv4IpamPoolId",
-					     "Ipv6IpamPoolId",
-					     "Ipv4NetmaskLength",
-					     "Ipv6NetmaskLength",
-					     "Ipv6CidrBlockNetworkBorderGroup"};
+	static const char *const unsupported[] = {"Ipv6CidrBlock",
+						  "Ipv6Pool",
+						  "Ipv4IpamPoolId",
+						  "Ipv6IpamPoolId",
+						  "Ipv4NetmaskLength",
+						  "Ipv6NetmaskLength",
+						  "Ipv6CidrBlockNetworkBorderGroup",
+						  NULL};
 
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (json_object_get(parameters, others[i]))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
-					 others[i]);
-	return 0;
+	return unsupported_check(parameters, unsupported, f);
 }
 
 int vpc_local_routes(const struct call *c, const char *vpc_id, const char *cidr, int is_added)

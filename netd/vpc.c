@@ -152,7 +152,8 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 						  "Ipv6IpamPoolId",
 						  "Ipv4NetmaskLength",
 						  "Ipv6NetmaskLength",
-						  "Ipv6CidrBlockNetworkBorderGroup"};
+						  "Ipv6CidrBlockNetworkBorderGroup",
+						  NULL};
 	struct vpc_birth b = {.tenancy = jstr_or(parameters, "InstanceTenancy", "default")};
 	OWN(json_decref) json_t *tags = NULL;
 
@@ -166,10 +167,9 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 		r = ipv6_block_new(c, b.ipv6_block, f);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
-		if (json_object_get(parameters, unsupported[i]))
-			return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "%s is not supported",
-					 unsupported[i]);
+	r = unsupported_check(parameters, unsupported, f);
+	if (r < 0)
+		return r;
 	r = tags_from_specifications(parameters, "vpc", allowed, &tags, f);
 	if (r < 0)
 		return r;

@@ -121,7 +121,7 @@ class World:
             "PrivateIpAddress": "10.99.1.77", "ServiceName": f"com.amazonaws.{cloud.env['AWS_DEFAULT_REGION']}.dynamodb", "IpProtocol": "tcp", "Protocol": "6", "FromPort": "80", "ToPort": "80",
             "RuleNumber": "100", "RuleAction": "allow", "From": "80", "To": "80", "InstanceType": "t3.nano", "MinCount": "1", "MaxCount": "1", "Region": cloud.env["AWS_DEFAULT_REGION"],
             "SourceRegion": cloud.env["AWS_DEFAULT_REGION"], "SourceSnapshotId": snapshot, "SourceImageId": image, "Size": "1", "MaxEntries": "5",
-            "KeyType": "ed25519", "CurrentVersion": "1", "PreviousVersion": "1", "AssociationId": acl["Associations"][0]["NetworkAclAssociationId"], "VpcEndpointType": "Gateway",
+            "KeyType": "ed25519", "FirstSnapshotId": snapshot, "SecondSnapshotId": snapshot, "ParentSnapshotId": snapshot, "CurrentVersion": "1", "PreviousVersion": "1", "AssociationId": acl["Associations"][0]["NetworkAclAssociationId"], "VpcEndpointType": "Gateway",
             "TrafficType": "ALL", "ResourceType": "VPC", "LogGroupName": "g", "DeliverLogsPermissionArn": "arn:aws:iam::123456789012:role/r", "LogDestinationType": "cloud-watch-logs",
             "Device": "/dev/sdf", "DeviceName": "/dev/sdf", "VolumeType": "gp3", "MaxResults": "10", "DeviceIndex": "1", "AddressFamily": "IPv4", "InstanceTenancy": "default",
         }
@@ -134,7 +134,7 @@ class World:
             "CreateVolume": {"Size": "1"}, "CreateVpcPeeringConnection": {"PeerVpcId": peer}, "RunInstances": {"ImageId": image, "InstanceType": "t3.nano", "KeyName": "no-such-key"},
             "AssociateVpcCidrBlock": {"CidrBlock": "10.96.0.0/16"}, "CreateVpcEndpoint": {"RouteTableId.1": table}, "CreateKeyPair": {"KeyType": "ed25519"}, "RegisterImage": {"Name": "stranger-2"}, "CreateImage": {"Name": "stranger-3"},
         }
-        self.elsewhere = {"vpc": far.describe_vpcs()["Vpcs"][0]["VpcId"], "subnet": far.describe_subnets()["Subnets"][0]["SubnetId"],
+        self.elsewhere = far and {"vpc": far.describe_vpcs()["Vpcs"][0]["VpcId"], "subnet": far.describe_subnets()["Subnets"][0]["SubnetId"],
                           "sg": far.describe_security_groups()["SecurityGroups"][0]["GroupId"]}
 
     def odd_ids(self, right):
@@ -371,6 +371,12 @@ LONG = "x" * 65536
     ("ImportImage", {"DiskContainer.1.SnapshotId": "snap-x"}, "InvalidSnapshotID.Malformed"),
     ("CreateVpc", {"CidrBlock": "10.97.0.0/16", "Ipv4NetmaskLength": "16"}, "UnsupportedOperation"),
     ("RunInstances", {"ImageId": "ImageId", "MinCount": "1", "MaxCount": "1", "Placement.GroupName": "x"}, "UnsupportedOperation"),
+    ("RunInstances", {"ImageId": "ImageId", "MinCount": "1", "MaxCount": "1", "NetworkInterface.1.DeviceIndex": "0", "NetworkInterface.1.Ipv4Prefix.1.Ipv4Prefix": "10.99.1.0/28"},
+     "UnsupportedOperation"),
+    ("ImportImage", {"DiskContainer.1.SnapshotId": "SnapshotId", "LicenseSpecifications.1.LicenseConfigurationArn": "arn:x"}, "UnsupportedOperation"),
+    ("ModifySubnetAttribute", {"SubnetId": "SubnetId", "MapPublicIpOnLaunch.Value": "true", "EnableLniAtDeviceIndex": "1"}, "UnsupportedOperation"),
+    ("CreateFlowLogs", {"ResourceId.1": "NetworkInterfaceId", "ResourceType": "NetworkInterface", "TrafficType": "ALL", "LogGroupName": "g", "DeliverLogsPermissionArn": "arn:x",
+                        "DeliverCrossAccountRole": "arn:x"}, "UnsupportedOperation"),
 ], ids=lambda x: x if isinstance(x, str) else "")
 def test_what_strangers_found(cloud, world, action, parameters, code):
     flat = {k: world.names.get(v, v) for k, v in parameters.items()}
