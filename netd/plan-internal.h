@@ -104,6 +104,8 @@ int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, ui
 /* `like` has the interface's MAC and leg. */
 int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_guest *like);
 int plan_rules6(const struct plan_input *in, struct plan *p);
+/* Who may send what (plan-source6.c). 0 or -ENOMEM. */
+int plan_sources6(const struct plan_input *in, struct plan *p);
 /* The link to a peer, whose router has this MAC. */
 void plan_ipv6_peer(struct making *m, const char *link, const uint8_t far_mac[static 6]);
 struct address plan_ipv6_far_router(void);

@@ -5,9 +5,10 @@
  * discovery is answered by the router for all of them (proxy), so traffic within a subnet passes
  * the groups. Every leg is fe80::1. What differs:
  *
- * - The kernel has no set of IPv6 addresses and MACs together: who may send what is a chain per
- *   subnet. Of link-local senders only neighbour discovery and DHCPv6 are let in, and questions for
- *   duplicates are dropped: the proxy would answer them, and no one else can have the address.
+ * - The kernel has no set of IPv6 addresses and MACs together: who may send what is a tree of
+ *   chains per subnet (plan-source6.c). Of link-local senders only neighbour discovery and DHCPv6
+ *   are let in, and questions for duplicates are dropped: the proxy would answer them, and no one
+ *   else can have the address.
  * - Multicast reaches the router (neighbour discovery needs it), and it alone.
  * - Nothing is translated: what comes from outside by the internet gateway has the guest's own
  *   address. An egress-only gateway is a link of its own by which no connection can begin outside.
@@ -376,69 +377,13 @@ int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_g
 
 /* ---- chains ---- */
 
-static void discovery(struct ruleset *s, const char *table, const char *chain, const char *source,
-		      int type, const char *verdict)
+static void discovery(struct ruleset *s, const char *chain, int type, const char *verdict)
 {
-	ruleset_rule(s, table, chain, "%s-p 58 -m icmp6 --icmpv6-type %d -j %s", source, type,
-		     verdict);
+	ruleset_rule(s, "filter", chain, "-p 58 -m icmp6 --icmpv6-type %d -j %s", type, verdict);
 }
 
-enum { ROUTER_SOLICITATION = 133, NEIGHBOUR_SOLICITATION = 135, NEIGHBOUR_ADVERTISEMENT, REDIRECT };
+enum { NEIGHBOUR_SOLICITATION = 135, NEIGHBOUR_ADVERTISEMENT, REDIRECT };
 enum { ECHO_REQUEST = 128 };
-
-/* What may come in by a leg. */
-static void source_chain(struct plan *p, const char *leg)
-{
-	static const char link_local[] = "-s fe80::/10 ";
-	struct ruleset *s = &p->rules6;
-	char chain[32], text[INET6_ADDRSTRLEN];
-
-	snprintf(chain, sizeof chain, "from-%.15s", leg);
-	ruleset_chain(s, "raw", chain, "-");
-	for (size_t i = 0; i < p->n_guests6; i++) {
-		const struct plan_guest6 *g = &p->guests6[i];
-
-		if (strcmp(g->leg, leg) != 0)
-			continue;
-		inet_ntop(AF_INET6, &g->address, text, sizeof text);
-		ruleset_rule(
-			s, "raw", chain,
-			"-s %s/128 -m mac --mac-source %02x:%02x:%02x:%02x:%02x:%02x -j RETURN",
-			text, g->mac[0], g->mac[1], g->mac[2], g->mac[3], g->mac[4], g->mac[5]);
-	}
-	discovery(s, "raw", chain, link_local, ROUTER_SOLICITATION, "RETURN");
-	discovery(s, "raw", chain, link_local, NEIGHBOUR_SOLICITATION, "RETURN");
-	discovery(s, "raw", chain, link_local, NEIGHBOUR_ADVERTISEMENT, "RETURN");
-	ruleset_rule(s, "raw", chain, "-j DROP");
-	ruleset_rule(s, "raw", "PREROUTING", "-i %s -j %s", leg, chain);
-}
-
-static void source_chains(const struct plan_input *in, struct plan *p)
-{
-	const json_t *eni;
-	char leg[16];
-	size_t i;
-
-	ruleset_chain(&p->rules6, "raw", "PREROUTING", "ACCEPT");
-	if (plan_has_peers(p))
-		ruleset_rule(&p->rules6, "raw", "PREROUTING",
-			     "-i %c+ -m set --match-set local-6 src -j DROP", PLAN_PEERING_LETTER);
-	ruleset_rule(&p->rules6, "raw", "PREROUTING", "-s ::/128 -j DROP");
-	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni) && !jbool(eni, "SourceDestCheck", 1)) {
-			id_link_name('l', jstr_or(eni, "SubnetId", ""), leg);
-			ruleset_rule(&p->rules6, "raw", "PREROUTING",
-				     "-i %s -m mac --mac-source %s -j ACCEPT", leg,
-				     jstr_or(eni, "MacAddress", ""));
-		}
-	/* Every leg, also those of subnets without IPv6. */
-	for (i = 0; i < p->router.n; i++) {
-		const struct item *link = &p->router.at[i];
-
-		if (link->kind == ITEM_LEG && link->name[0] == 'l' && strcmp(link->name, "lo") != 0)
-			source_chain(p, link->name);
-	}
-}
 
 static void input_chain(struct plan *p)
 {
@@ -449,8 +394,8 @@ static void input_chain(struct plan *p)
 	ruleset_rule(s, "filter", "INPUT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
 	if (plan_has_peers(p))
 		ruleset_rule(s, "filter", "INPUT", "-i %c+ -j DROP", PLAN_PEERING_LETTER);
-	discovery(s, "filter", "INPUT", "", NEIGHBOUR_SOLICITATION, "ACCEPT");
-	discovery(s, "filter", "INPUT", "", NEIGHBOUR_ADVERTISEMENT, "ACCEPT");
+	discovery(s, "INPUT", NEIGHBOUR_SOLICITATION, "ACCEPT");
+	discovery(s, "INPUT", NEIGHBOUR_ADVERTISEMENT, "ACCEPT");
 	ruleset_rule(s, "filter", "INPUT", "-i igw -j DROP");
 	ruleset_rule(s, "filter", "INPUT", "-i eigw -j DROP");
 	for (size_t i = 0; p->has_dns && i < 2; i++)
@@ -459,7 +404,7 @@ static void input_chain(struct plan *p)
 			     protocols[i]);
 	ruleset_rule(s, "filter", "INPUT",
 		     "-d fd00:ec2::254/128 -p tcp -m tcp --dport 80 -j ACCEPT");
-	discovery(s, "filter", "INPUT", "", ECHO_REQUEST, "ACCEPT");
+	discovery(s, "INPUT", ECHO_REQUEST, "ACCEPT");
 }
 
 /* The router must not tell guests of a shorter way: within a subnet there is none. */
@@ -468,7 +413,7 @@ static void forward_chain(struct plan *p)
 	struct ruleset *s = &p->rules6;
 
 	ruleset_chain(s, "filter", "OUTPUT", "ACCEPT");
-	discovery(s, "filter", "OUTPUT", "", REDIRECT, "DROP");
+	discovery(s, "OUTPUT", REDIRECT, "DROP");
 	ruleset_chain(s, "filter", "FORWARD", "DROP");
 	ruleset_rule(s, "filter", "FORWARD", "-j acl");
 	ruleset_rule(s, "filter", "FORWARD", "-o eigw -m conntrack --ctdir REPLY -j DROP");
@@ -490,7 +435,8 @@ int plan_rules6(const struct plan_input *in, struct plan *p)
 
 	if (!p->has_ipv6)
 		return 0;
-	source_chains(in, p);
+	if ((r = plan_sources6(in, p)) < 0)
+		return r;
 	input_chain(p);
 	forward_chain(p);
 	if ((r = plan_acls(in, p, RULES_IPV6)) < 0 || (r = plan_groups(in, p, RULES_IPV6)) < 0)

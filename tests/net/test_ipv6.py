@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import socket
+import subprocess
 
 import pytest
 from lab import Refused, dns, eventually, from_group, inside, ours, refused, router, sh
@@ -210,6 +211,41 @@ def test_flow_logs_have_both_verdicts_and_the_rule(six):
     assert passed["gureum-rule-id"].startswith("sgr-")
     assert eventually(lambda: log.rows(dstport=81, action="REJECT", **mine))
     six.netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
+
+
+def test_many_addresses_are_checked_by_their_digits(six):
+    group = six.group(ALL_6)
+    few, liar = six.guest(groups=[group]), six.guest(groups=[group])
+    many = six.guest(groups=[group], Ipv6AddressCount=14)
+
+    def chains():
+        saved = sh(f"ip netns exec {router(six.id)} ip6tables-nft-save -t raw")
+        return re.findall(r"^:(from-\S+)", saved, re.M)
+
+    def says(address):
+        return many.ping(few.six[0], 1, 1, f"-I {address}")
+
+    def assign(addresses):
+        six.netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=many.eni, Ipv6Addresses=addresses)
+        for address in addresses:
+            many.sh(f"ip -6 addr add {address}/128 dev eth0 nodad")
+
+    assert len(chains()) == 1
+    # More, and such that end alike: sixteen and more with the same last digits.
+    alike = [str(ipaddress.ip_address(int(six.blocks[1].network_address) + (i << 48) + 0x77)) for i in range(1, 21)]
+    flow = subprocess.Popen(["ip", "netns", "exec", many.name, "ping", "-6", "-q", "-i0.01", "-c150", "-I", many.six[0], few.six[0]], stdout=subprocess.PIPE, text=True)
+    assign(alike[:10])
+    assert 2 < len(chains()) < 20
+    assign(alike[10:])
+    assert max(map(len, chains())) == len("from-") + 15 + len("-") + 7
+    for address in [*many.six, *alike]:
+        assert says(address) == 1, address
+        liar.sh(f"ip -6 addr add {address}/128 dev eth0 nodad")
+        assert liar.ping(few.six[0], 1, 0.2, f"-I {address}") == 0, address
+    assert six.netd.reconcile() == 0
+    six.netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=many.eni, Ipv6Addresses=alike)
+    assert len(chains()) == 1 and says(alike[0]) == 0 and says(many.six[0]) == 1
+    assert " 0% packet loss" in flow.communicate()[0]
 
 
 def test_extension_headers_hide_nothing_from_groups_and_flow_logs(six):
