@@ -279,13 +279,18 @@ int attach_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 
 	if (r < 0)
 		return r;
+	OWN(json_decref) json_t *was = json_incref(d->json);
+
 	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
 	snprintf(id, sizeof id, "%s", d->id);
 	r = attach(c, parameters, d, f);
 	if (r < 0)
 		return r;
 	refresh_start(c->store, id);
-	kernel_touch(vpc_id);
+	/* What was attached at its birth is under way already. */
+	d = store_find(c->store, "network-interface", id);
+	if (d && d->json != was)
+		kernel_touch(vpc_id);
 	r = kernel_sync(vpc_id, f);
 	if (r < 0)
 		return r;

@@ -407,7 +407,8 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 			       "ClientToken", jstr(parameters, "ClientToken"));
 	if (!*ret_reply)
 		return -ENOMEM;
-	kernel_touch(b.vpc->id);
+	if (b.instance_id)
+		kernel_touch(b.vpc->id);
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 
 #define KERNEL_PULSE_USEC     2000000
 #define KERNEL_RETRY_MIN_USEC 1000000
+#define KERNEL_DOUBTS	      256
 
 /* A VPC, or a node of one: then it has no documents, and nobody asks it for DHCP or DNS. */
 struct vpc {
@@ -23,6 +24,7 @@ struct vpc {
 	int is_asked, is_due;	       /* a document changed: of the next, of this pass */
 	int is_nothing;		       /* the last pass found nothing of it, and nothing to make */
 	int is_suspect;		       /* somebody else changed something in its namespace */
+	uint64_t read_usec;	       /* when it was last read back for no reason; 0: never */
 	struct responders responders;
 };
 
@@ -49,6 +51,9 @@ struct kernel {
 	unsigned n_changes;	   /* of the last pass */
 	int is_running, is_closing;
 	int is_host_touched, is_host_suspect;
+	uint64_t host_read_usec;
+	int doubts[KERNEL_DOUBTS]; /* links of the host's namespace to be looked at */
+	size_t n_doubts;
 	int is_due;  /* the pass is about changed documents, or the first */
 	int is_full; /* the next pass looks at what an earlier process may have left, too */
 	struct waiter *waiters;
@@ -74,5 +79,9 @@ int kernel_on_later(sd_event_source *s, uint64_t usec, void *arg);
 
 /* Of a VPC, NULL: of the host. */
 void kernel_on_foreign_change(void *arg);
+/* A link of ours in the host's namespace was perhaps changed. */
+void kernel_on_doubt(int index, void *arg);
+/* While no pass runs: looks at those links. */
+void kernel_resolve_doubts(void);
 int kernel_on_unlink(sd_event_source *s, const struct inotify_event *e, void *arg);
 int kernel_on_pulse(sd_event_source *s, uint64_t usec, void *arg);

@@ -5,8 +5,9 @@
 #include <sys/inotify.h>
 #include "log.h"
 
-#define PULSE_VPCS 8	  /* at a time */
-#define REST_USEC  300000 /* after a foreign change: others come with it */
+#define PULSE_VPCS     8      /* at a time */
+#define REST_USEC      300000 /* after a foreign change: others come with it */
+#define READ_BACK_USEC 60000000
 
 void kernel_on_foreign_change(void *arg)
 {
@@ -17,6 +18,27 @@ void kernel_on_foreign_change(void *arg)
 	else
 		kernel.is_host_suspect = 1;
 	kernel_schedule_later(REST_USEC);
+}
+
+void kernel_on_doubt(int index, void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < kernel.n_doubts; i++)
+		if (kernel.doubts[i] == index)
+			return;
+	if (kernel.n_doubts == KERNEL_DOUBTS)
+		kernel.is_host_suspect = 1;
+	else
+		kernel.doubts[kernel.n_doubts++] = index;
+	kernel_schedule_later(REST_USEC);
+}
+
+void kernel_resolve_doubts(void)
+{
+	for (size_t i = 0; i < kernel.n_doubts && !kernel.is_host_suspect; i++)
+		kernel.is_host_suspect =
+			netns_is_link_known(kernel.pass.host, kernel.doubts[i]) != 1;
+	kernel.n_doubts = 0;
 }
 
 /* Somebody took a namespace's name away; what is inside lives on by our hold. */
@@ -46,12 +68,45 @@ static void feel(struct vpc *v)
 		log_warning(r, "the VPC's sets and settings cannot be read", "VPC", v->router.id);
 }
 
+static int is_due_again(uint64_t *last_usec, uint64_t now)
+{
+	int is_first = *last_usec == 0, is_due = now - *last_usec >= READ_BACK_USEC;
+
+	if (is_first || is_due)
+		*last_usec = now;
+	return !is_first && is_due;
+}
+
+/* Notifications can be lost, and of sets only sizes are felt: now and then all is read, one
+ * namespace at a time. */
+static void read_back(uint64_t now)
+{
+	if (is_due_again(&kernel.host_read_usec, now)) {
+		kernel.pass.host->is_known = 0;
+		kernel.is_host_touched = 1;
+		kernel_schedule();
+		return;
+	}
+	for (size_t i = 0; i < kernel.n_vpcs; i++) {
+		struct vpc *v = kernel.vpcs[i];
+
+		if (!v->router.netns || !v->router.plan || !is_due_again(&v->read_usec, now))
+			continue;
+		v->router.netns->is_known = 0;
+		v->touched++;
+		kernel_schedule();
+		return;
+	}
+}
+
 /* While a pass runs, what there should be is not what there is. */
 int kernel_on_pulse(sd_event_source *s, uint64_t usec, void *arg)
 {
-	(void)usec, (void)arg;
+	(void)arg;
 	for (size_t i = 0; !kernel.is_running && i < kernel.n_vpcs && i < PULSE_VPCS; i++)
 		feel(kernel.vpcs[kernel.pulse_at++ % kernel.n_vpcs]);
+	if (!kernel.is_running)
+		read_back(usec);
 	(void)sd_event_source_set_time_relative(
 		s, KERNEL_PULSE_USEC); /* cannot fail for a timer that exists */
 	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);

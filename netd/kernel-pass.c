@@ -46,6 +46,10 @@ void kernel_schedule_later(uint64_t usec)
 int kernel_on_later(sd_event_source *s, uint64_t usec, void *arg)
 {
 	(void)s, (void)usec, (void)arg;
+	if (kernel.n_doubts && kernel.is_running)
+		kernel_schedule_later(KERNEL_RETRY_MIN_USEC);
+	else
+		kernel_resolve_doubts();
 	kernel.is_host_touched |= kernel.is_host_suspect;
 	for (size_t i = 0; i < kernel.n_vpcs; i++) {
 		struct vpc *v = kernel.vpcs[i];
@@ -146,14 +150,27 @@ static void plan_anew(struct vpc *v)
 	plan_replace(v, plan);
 }
 
+/* Its settings in the host's namespace may have been changed, too. */
+static void distrust(struct vpc *v)
+{
+	kernel.pass.host->is_known = 0;
+	if (v->router.netns)
+		v->router.netns->is_known = 0;
+}
+
 /* Plans come before the list: a VPC's may bring nodes. */
 static void plan_all(void)
 {
+	struct netns *host = kernel.pass.host;
+
+	host->is_known &= !kernel.is_host_suspect;
 	for (size_t i = 0, n = kernel.n_vpcs; i < n; i++) {
 		struct vpc *v = kernel.vpcs[i];
 
 		if (v->touched <= v->done)
 			continue;
+		if (v->is_suspect)
+			distrust(v);
 		v->is_suspect = 0;
 		if (v->is_node)
 			v->error = 0;

@@ -77,6 +77,8 @@ static int read_settings(struct daemon *d)
 
 static int open_loop(struct daemon *d)
 {
+	const struct watch_calls calls = {.on_change = kernel_on_foreign_change,
+					  .on_doubt = kernel_on_doubt};
 	int r = sd_event_add_defer(d->loop, &kernel.soon, kernel_on_soon, NULL);
 
 	if (r >= 0)
@@ -93,8 +95,7 @@ static int open_loop(struct daemon *d)
 		r = sd_event_add_inotify(d->loop, &kernel.names, NETNS_DIR, IN_DELETE,
 					 kernel_on_unlink, NULL);
 	if (r >= 0)
-		r = watch_new(d->loop, kernel.pass.host, kernel.pass.host, kernel_on_foreign_change,
-			      NULL, &kernel.watch);
+		r = watch_new(d->loop, kernel.pass.host, kernel.pass.host, &calls, &kernel.watch);
 	return r < 0 ? r : 0;
 }
 
@@ -194,8 +195,12 @@ static void wait_for_pass(struct waiter *w)
 int kernel_sync(const char *vpc_id, struct fault *f)
 {
 	struct vpc *v = kernel_vpc_find(vpc_id);
-	uint64_t target = v ? v->touched : 0;
 	struct waiter w = {.fiber = fiber_self()};
+
+	/* What failed is tried again for those who ask, not only by and by. */
+	if (v && v->error < 0 && v->done == v->touched)
+		touch(vpc_id);
+	uint64_t target = v ? v->touched : 0;
 
 	while (v && v->done < target) {
 		wait_for_pass(&w);

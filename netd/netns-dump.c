@@ -96,7 +96,13 @@ static int kind_of_link(const struct dump *d, const char *kind, const char *name
 
 static void read_link(struct dump *d, struct item *i, struct nlattr **a, struct nlattr **info)
 {
-	const char *master = a[IFLA_MASTER] ? name_of(d, (int)nla_get_u32(a[IFLA_MASTER])) : NULL;
+	int index = a[IFLA_MASTER] ? (int)nla_get_u32(a[IFLA_MASTER]) : 0;
+	const char *master = index ? name_of(d, index) : NULL;
+	char name[IFNAMSIZ];
+
+	/* One link is read without its bridge. */
+	if (index && !master && d->is_host)
+		master = if_indextoname((unsigned)index, name);
 
 	i->mtu = a[IFLA_MTU] && strcmp(i->name, "lo") != 0 ? nla_get_u32(a[IFLA_MTU]) : 0;
 	if ((i->kind == ITEM_BRIDGE || i->kind == ITEM_PEERING || i->kind == ITEM_LEG) &&
@@ -403,6 +409,48 @@ int netns_dump(const struct netns *n, const struct items *wanted, struct items *
 	*ret_items = items;
 	items = (struct items){0};
 	return 0;
+}
+
+static int read_one(struct dump *d, int index)
+{
+	/* Asked in this form, the kernel shows one port's entries. */
+	const struct ifinfomsg port = {.ifi_family = AF_BRIDGE, .ifi_index = index};
+	struct ifinfomsg m = {.ifi_index = index};
+	int r;
+
+	d->is_naming = 1;
+	r = netlink_get(d->netns->route, netlink_message(RTM_GETLINK, 0, &m, sizeof m), on_link, d);
+	d->is_naming = 0;
+	if (r < 0 || !d->n_names)
+		return r;
+	r = netlink_get(d->netns->route, netlink_message(RTM_GETLINK, 0, &m, sizeof m), on_link, d);
+	return r < 0 ? r : dump(d, RTM_GETNEIGH, &port, sizeof port, on_neighbour);
+}
+
+static int is_of_link(const struct item *i, const char *link)
+{
+	return (i->kind == ITEM_BRIDGE || i->kind == ITEM_VETH || i->kind == ITEM_TAP ||
+		i->kind == ITEM_FDB || i->kind == ITEM_UP) &&
+	       strcmp(i->name, link) == 0;
+}
+
+int netns_is_link_known(const struct netns *n, int index)
+{
+	OWN(items_free) struct items there = {0}, known = {0};
+	OWN(changes_free) struct changes changes = {0};
+	struct dump d = {.netns = n, .is_host = 1, .items = &there};
+	int r = n->is_known ? read_one(&d, index) : 0;
+
+	for (size_t i = 0; r == 0 && d.n_names && i < n->items.n; i++)
+		if (is_of_link(&n->items.at[i], d.names[0].name))
+			items_copy(&known, &n->items.at[i]);
+	free(d.names);
+	if (r == 0)
+		r = items_sort(&there);
+	if (r == 0)
+		r = known.error ? known.error : items_compare(&known, &there, &changes);
+	/* Of its end there are other news. */
+	return r == -ENODEV ? 1 : r < 0 ? r : n->is_known && changes.n == 0;
 }
 
 int netns_has_link(const struct netns *n, const char *name)

@@ -168,6 +168,8 @@ void netns_free(struct netns *n)
 	nl_socket_free(n->filter);
 	for (size_t f = 0; f < RULES_FAMILIES; f++)
 		ruleset_free(&n->chains[f]);
+	items_free(&n->sets);
+	items_free(&n->items);
 	if (n->fd >= 0)
 		(void)close(n->fd); /* nothing left to do about a failed close */
 	free(n);

@@ -25,7 +25,10 @@ struct netns {
 	struct ruleset chains[RULES_FAMILIES];
 	uint32_t generation[RULES_FAMILIES];
 	uint32_t own_generation; /* up to this one all were ours */
-	char reason[256];	 /* what the last command that failed said */
+	/* What a pass read or left here (pass-internal.h), and whether that is so still */
+	struct items sets, items;
+	int is_known;
+	char reason[256]; /* what the last command that failed said */
 };
 
 /* Makes /run/netns as `ip netns` would, and remembers the thread's namespace as the host's. 0 or
@@ -57,6 +60,9 @@ int netns_dump(const struct netns *n, const struct items *wanted, struct items *
 /* The settings alone. */
 int netns_dump_settings(const struct netns *n, const struct items *wanted, struct items *ret_items);
 int netns_has_link(const struct netns *n, const char *name);
+/* Of the host's namespace, when all of it is known (n->is_known): the link, its being up and its
+ * bridge entries are as they are known to be; or there is none. 1, 0 or -errno. */
+int netns_is_link_known(const struct netns *n, int index);
 
 /* Brings one item about, or removes it (netns-change.c). `router` is where the other end of a veth
  * goes. 0 or -errno. */

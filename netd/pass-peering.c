@@ -34,7 +34,8 @@ static int connect_link(struct router *near, struct router *far, const struct it
 		e = drop_end(far, link);
 	if (e == 0)
 		e = netns_make(near->netns, link, far->netns);
-	near->is_touched = far->is_touched = 1;
+	router_doubt(near);
+	router_doubt(far);
 	near->n_changes++;
 	return e;
 }

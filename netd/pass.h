@@ -23,7 +23,9 @@ struct router {
 	int error;	/* out: 0 or -errno, and what failed */
 	char reason[320];
 	unsigned n_changes; /* out */
-	int is_nat_changed; /* within a pass */
+	/* within a pass: what is known of its namespace holds; it is closed to what is not allowed */
+	int is_trusted, is_ready;
+	int is_nat_changed;
 };
 
 struct pass {
@@ -36,10 +38,11 @@ struct pass {
 	int is_first;
 	/* in: some VPC has no plan though it should: nothing is removed that might be its */
 	int is_incomplete;
-	int error;	    /* out: of what concerns all */
-	int host_error;	    /* out: guests have what they need, but perhaps no way outside */
-	char reason[320];   /* of either */
-	unsigned n_changes; /* out: of all */
+	int error;	     /* out: of what concerns all */
+	int host_error;	     /* out: guests have what they need, but perhaps no way outside */
+	char reason[320];    /* of either */
+	unsigned n_changes;  /* out: of all */
+	int is_host_trusted; /* within a pass: what is known of the host's namespace holds */
 };
 
 /* 0 or -errno (the pass's or the first router's); the rest was done all the same. */

@@ -50,6 +50,7 @@ static int start_names(struct responders *s, const struct router *r,
 
 int responders_start(struct responders *s, const struct router *r, const struct responders_place *p)
 {
+	const struct watch_calls calls = {.on_change = p->on_change, .arg = p->arg};
 	sd_event *loop = p->daemon->loop;
 	int e = p->is_node ? 0 : start_names(s, r, p);
 
@@ -60,7 +61,7 @@ int responders_start(struct responders *s, const struct router *r, const struct 
 	if (e == 0 && !s->pulse)
 		e = pulse_new(r->netns, &s->pulse);
 	if (e == 0 && !s->watch)
-		e = watch_new(loop, r->netns, p->host, p->on_change, p->arg, &s->watch);
+		e = watch_new(loop, r->netns, p->host, &calls, &s->watch);
 	return e;
 }
 

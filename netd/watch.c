@@ -15,8 +15,7 @@ struct watch {
 	const struct netns *netns, *host;
 	struct nl_sock *route, *filter;
 	sd_event_source *sources[2];
-	void (*on_change)(void *arg);
-	void *arg;
+	struct watch_calls calls;
 	int is_changed;
 };
 
@@ -24,6 +23,12 @@ static int is_ours(const struct watch *w, const struct nlmsghdr *h)
 {
 	return h->nlmsg_pid && (h->nlmsg_pid == nl_socket_get_local_port(w->netns->route) ||
 				h->nlmsg_pid == nl_socket_get_local_port(w->host->route));
+}
+
+static int is_our_name(const struct nlattr *name)
+{
+	return name && strlen(nla_get_string(name)) == IFNAMSIZ - 1 &&
+	       strchr("tlgx", *nla_get_string(name)) != NULL;
 }
 
 /* News of a bridge's port do not carry its group: our ports' names have a form of their own. */
@@ -35,15 +40,14 @@ static int is_our_link(struct nlmsghdr *h)
 	if (nlmsg_parse(h, sizeof *m, a, IFLA_MAX, NULL) < 0)
 		return 0;
 	if (m->ifi_family == AF_BRIDGE)
-		return a[IFLA_IFNAME] && strlen(nla_get_string(a[IFLA_IFNAME])) == IFNAMSIZ - 1 &&
-		       strchr("tl", *nla_get_string(a[IFLA_IFNAME])) != NULL;
+		return is_our_name(a[IFLA_IFNAME]);
 	return a[IFLA_GROUP] && nla_get_u32(a[IFLA_GROUP]) == PLAN_GROUP;
 }
 
 /* In the host's namespace most of what happens is none of our business. */
 static int concerns_host(struct nlmsghdr *h)
 {
-	struct nlattr *route[RTA_MAX + 1];
+	struct nlattr *route[RTA_MAX + 1], *address[IFA_MAX + 1];
 	const struct rtmsg *m = nlmsg_data(h);
 
 	switch (h->nlmsg_type) {
@@ -55,9 +59,29 @@ static int concerns_host(struct nlmsghdr *h)
 		return nlmsg_parse(h, sizeof *m, route, RTA_MAX, NULL) == 0 &&
 		       m->rtm_table != RT_TABLE_LOCAL &&
 		       (m->rtm_protocol == PLAN_PROTOCOL || m->rtm_dst_len == 0);
+	case RTM_DELADDR:
+		return nlmsg_parse(h, sizeof(struct ifaddrmsg), address, IFA_MAX, NULL) == 0 &&
+		       is_our_name(address[IFA_LABEL]);
 	default:
 		return 0;
 	}
+}
+
+/* The link that is to be looked at for this piece of news, 0: none. A bridge says of no entry who
+ * asked for its end. */
+static int doubtful_link(const struct watch *w, struct nlmsghdr *h)
+{
+	const struct ifinfomsg *link = nlmsg_data(h);
+	const struct ndmsg *entry = nlmsg_data(h);
+
+	if (!w->calls.on_doubt || h->nlmsg_pid)
+		return 0;
+	if (h->nlmsg_type == RTM_NEWLINK)
+		return is_our_link(h) ? link->ifi_index : 0;
+	return h->nlmsg_type == RTM_DELNEIGH && entry->ndm_family == AF_BRIDGE &&
+			       entry->ndm_state == NUD_NOARP
+		       ? entry->ndm_ifindex
+		       : 0;
 }
 
 static int concerns_router(const struct nlmsghdr *h)
@@ -74,8 +98,11 @@ static int on_route(struct nl_msg *msg, void *arg)
 {
 	struct nlmsghdr *h = nlmsg_hdr(msg);
 	struct watch *w = arg;
+	int link = doubtful_link(w, h);
 
-	if (!is_ours(w, h))
+	if (link)
+		w->calls.on_doubt(link, w->calls.arg);
+	else if (!is_ours(w, h))
 		w->is_changed |= w->netns->name[0] ? concerns_router(h) : concerns_host(h);
 	return NL_OK;
 }
@@ -108,14 +135,16 @@ static int on_event(sd_event_source *source, int fd, uint32_t events, void *arg)
 	if (r != -NLE_AGAIN)
 		w->is_changed = 1; /* some were lost */
 	if (w->is_changed)
-		w->on_change(w->arg);
+		w->calls.on_change(w->calls.arg);
 	w->is_changed = 0;
 	return 0;
 }
 
 static int subscribe(void *arg)
 {
-	static const int host_groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, 0};
+	static const int host_groups[] = {RTNLGRP_LINK,	       RTNLGRP_NEIGH,
+					  RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
+					  RTNLGRP_IPV6_ROUTE,  0};
 	static const int router_groups[] = {
 		RTNLGRP_LINK,	    RTNLGRP_NEIGH,     RTNLGRP_IPV4_IFADDR,
 		RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR,
@@ -138,7 +167,7 @@ static int listen_to(struct watch *w, sd_event *loop, int i, struct nl_sock *s,
 }
 
 int watch_new(sd_event *loop, const struct netns *n, const struct netns *host,
-	      void (*on_change)(void *arg), void *arg, struct watch **ret_watch)
+	      const struct watch_calls *calls, struct watch **ret_watch)
 {
 	OWN(watch_free) struct watch *w = calloc(1, sizeof *w);
 	int r;
@@ -147,8 +176,7 @@ int watch_new(sd_event *loop, const struct netns *n, const struct netns *host,
 		return -ENOMEM;
 	w->netns = n;
 	w->host = host;
-	w->on_change = on_change;
-	w->arg = arg;
+	w->calls = *calls;
 	if ((r = netns_run(n, subscribe, w)) < 0 ||
 	    (r = listen_to(w, loop, 0, w->route, on_route)) < 0 ||
 	    (r = listen_to(w, loop, 1, w->filter, on_filter)) < 0)

@@ -10,9 +10,18 @@
 
 struct watch;
 
-/* Calls on_change(arg) from the loop, once for everything that came together. `n` outlives the
- * watch. 0 or -errno. */
+struct watch_calls {
+	/* From the loop, once for everything that came together. */
+	void (*on_change)(void *arg);
+	/* (NULL: nobody cares) Of a link of ours in the host's namespace: the kernel changed it by
+	 * itself, as it does when somebody asked for something else. It is perhaps as it should be,
+	 * see netns_is_link_known(). */
+	void (*on_doubt)(int index, void *arg);
+	void *arg;
+};
+
+/* `n` outlives the watch. 0 or -errno. */
 int watch_new(sd_event *loop, const struct netns *n, const struct netns *host,
-	      void (*on_change)(void *arg), void *arg, struct watch **ret_watch);
+	      const struct watch_calls *calls, struct watch **ret_watch);
 void watch_free(struct watch *w);
 OWN_DEFINE(struct watch *, watch_free);

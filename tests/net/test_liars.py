@@ -128,7 +128,8 @@ def test_metadata_of_another_vpc_is_out_of_reach(guests, netd, vpc):
     subnet = netd.ec2("CreateSubnet", VpcId=vpc("10.44.0.0/16"), CidrBlock="10.44.1.0/24")["Subnet"]["SubnetId"]
     there = guests(public=None, SubnetId=subnet)
     here.dhcp(), there.dhcp()
-    listeners = [socket.socket(fileno=netd.call("gureum.OpenMetadata", fds=True, VpcId=guest.vpc)[0]) for guest in (here, there)]
+    passed = [[socket.socket(fileno=fd) for fd in netd.call("gureum.OpenMetadata", fds=True, VpcId=guest.vpc)] for guest in (here, there)]
+    listeners = [sockets[0] for sockets in passed]
     for listener in listeners:
         listener.settimeout(0.3)
     with here.connect("169.254.169.254"):
@@ -138,7 +139,7 @@ def test_metadata_of_another_vpc_is_out_of_reach(guests, netd, vpc):
     # Nor by the other guest's network, which it has no route to.
     here.sh(f"ip route add 10.44.1.0/24 via {here.lease['router']}")
     assert here.ping("10.44.1.1") == 0 and here.ping(there.address) == 0
-    for listener in listeners:
+    for listener in sum(passed, []):
         listener.close()
     there.delete()
 
