@@ -69,6 +69,24 @@ int ipv6_block_new(const struct call *c, char ret_block[static CIDR6_TEXT_MAX], 
 			 "Not enough free IPv6 blocks: the pool is used up");
 }
 
+int ipv6_border_group_check(const struct call *c, const json_t *parameters, struct fault *f)
+{
+	const char *group = jstr(parameters, "Ipv6CidrBlockNetworkBorderGroup");
+
+	if (!group)
+		return 0;
+	if (!jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "Ipv6CidrBlockNetworkBorderGroup may only be used with "
+				 "AmazonProvidedIpv6CidrBlock");
+	if (strcmp(group, c->ctx->region) != 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Value (%.64s) for parameter Ipv6CidrBlockNetworkBorderGroup is "
+				 "invalid.",
+				 group);
+	return 0;
+}
+
 /* ---- how they are shown ---- */
 
 static json_t *association(const char *prefix, const char *block)

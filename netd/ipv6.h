@@ -27,6 +27,8 @@ int ipv6_vpc_has(const json_t *vpc, struct cidr6 inner);
 int ipv6_subnet_block_check(const struct call *c, const json_t *vpc, const char *text,
 			    char ret_block[static CIDR6_TEXT_MAX], struct fault *f);
 
+/* Ipv6CidrBlockNetworkBorderGroup of CreateVpc and AssociateVpcCidrBlock: a region is one group. */
+int ipv6_border_group_check(const struct call *c, const json_t *parameters, struct fault *f);
 /* AssociateVpcCidrBlock with AmazonProvidedIpv6CidrBlock. */
 int ipv6_vpc_associate(struct call *c, const struct doc *vpc, json_t **ret_reply, struct fault *f);
 /* DisassociateVpcCidrBlock of an IPv6 block: 1 when the id is of none, and nothing was done. */

@@ -140,7 +140,6 @@ static int only_known(json_t *parameters, struct fault *f)
 						  "Ipv6IpamPoolId",
 						  "Ipv4NetmaskLength",
 						  "Ipv6NetmaskLength",
-						  "Ipv6CidrBlockNetworkBorderGroup",
 						  NULL};
 
 	return unsupported_check(parameters, unsupported, f);
@@ -206,6 +205,8 @@ int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_re
 
 	if (r == 0)
 		r = only_known(parameters, f);
+	if (r == 0)
+		r = ipv6_border_group_check(c, parameters, f);
 	if (r == 0 && jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
 		return associate_ipv6(c, vpc, parameters, ret_reply, f);
 	if (r == 0)

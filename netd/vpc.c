@@ -152,7 +152,6 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 						  "Ipv6IpamPoolId",
 						  "Ipv4NetmaskLength",
 						  "Ipv6NetmaskLength",
-						  "Ipv6CidrBlockNetworkBorderGroup",
 						  NULL};
 	struct vpc_birth b = {.tenancy = jstr_or(parameters, "InstanceTenancy", "default")};
 	OWN(json_decref) json_t *tags = NULL;
@@ -163,7 +162,8 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	if (strcmp(b.tenancy, "host") == 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "The tenancy value of host is not supported for VPCs");
-	if (jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
+	r = ipv6_border_group_check(c, parameters, f);
+	if (r == 0 && jbool(parameters, "AmazonProvidedIpv6CidrBlock", 0))
 		r = ipv6_block_new(c, b.ipv6_block, f);
 	if (r < 0)
 		return r;

@@ -4,11 +4,13 @@ import contextlib
 import ipaddress
 import os
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 from lab import Refused, dns, eventually, from_group, inside, ours, refused, router, sh
+from test_crashes import die_at_every_step
 from test_flow_logs import Log
 
 ALL_6 = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
@@ -285,6 +287,44 @@ def test_extension_headers_hide_nothing_from_groups_and_flow_logs(six):
         assert denied.connect_ex((web.six[0], 80)) != 0
     six.netd.ec2("DeleteNetworkAclEntry", NetworkAclId=six.acl, RuleNumber=90, Egress=False)
     six.netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
+
+
+def test_fragments_pass_where_the_whole_would(six):
+    web, other = six.guest(groups=[six.group({**TCP_80_6, "IpProtocol": "udp"})]), six.guest(1, groups=[six.group()])
+    long = os.urandom(30000)
+    with inside(web.name):
+        receivers = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(2)]
+    for port, receiver in zip((80, 81), receivers):
+        receiver.bind(("::", port))
+        receiver.settimeout(0.5)
+    with inside(other.name):
+        sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    for port in 80, 81:
+        sender.sendto(long, (web.six[0], port))
+    assert receivers[0].recv(40000) == long
+    with pytest.raises(TimeoutError):
+        receivers[1].recv(40000)
+    for s in sender, *receivers:
+        s.close()
+
+
+def test_a_middlebox_between_two_subnets(six):
+    netd, group = six.netd, six.group(ALL_6)
+    table = netd.ec2("CreateRouteTable", VpcId=six.id)["RouteTable"]["RouteTableId"]
+    association = netd.ec2("AssociateRouteTable", RouteTableId=table, SubnetId=six.subnets[1])["AssociationId"]
+    box, inner, other = six.guest(groups=[group]), six.guest(1, groups=[group]), six.guest(groups=[group])
+    box.sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
+    # A router hears no advertisements: it is told.
+    box.sh("ip -6 route replace default via fe80::1 dev eth0")
+    netd.ec2("CreateRoute", RouteTableId=table, DestinationIpv6CidrBlock=str(six.blocks[1]), NetworkInterfaceId=box.eni)
+    assert inner.ping(other.six[0]) == 0, "the box may not pass on what is another's"
+    netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=box.eni, SourceDestCheck={"Value": False})
+    assert inner.ping(other.six[0]) == 1
+    box.sh("ip6tables-nft -A FORWARD -j DROP")
+    assert inner.ping(other.six[0]) == 0
+    netd.ec2("DisassociateRouteTable", AssociationId=association)
+    assert inner.ping(other.six[0]) == 1
+    netd.ec2("DeleteRouteTable", RouteTableId=table)
 
 
 def test_an_acl_denies_between_subnets(six):
@@ -580,6 +620,13 @@ def test_blocks_are_given_and_taken_back(netd, vpc):
     assert added["Ipv6CidrBlockState"]["State"] == "associating" and added["Ipv6Pool"] == "Amazon"
     block = ipaddress.ip_network(added["Ipv6CidrBlock"])
     assert block.prefixlen == 56 and block.subnet_of(ipaddress.ip_network("fc00::/7"))
+    other = {"VpcId": vpc_id, "Ipv6CidrBlockNetworkBorderGroup": "eu-west-1"}
+    refused("InvalidParameterCombination", netd.ec2, "AssociateVpcCidrBlock", CidrBlock="10.21.0.0/16", **other)
+    refused("InvalidParameterValue", netd.ec2, "AssociateVpcCidrBlock", AmazonProvidedIpv6CidrBlock=True, **other)
+    here = {**other, "Ipv6CidrBlockNetworkBorderGroup": netd.region}
+    second = netd.ec2("AssociateVpcCidrBlock", AmazonProvidedIpv6CidrBlock=True, **here)["Ipv6CidrBlockAssociation"]
+    assert second["NetworkBorderGroup"] == netd.region
+    netd.ec2("DisassociateVpcCidrBlock", AssociationId=second["AssociationId"])
     filters = [{"Name": "ipv6-cidr-block-association.ipv6-cidr-block", "Values": [str(block)]}]
     assert [v["VpcId"] for v in netd.ec2("DescribeVpcs", Filters=filters)["Vpcs"]] == [vpc_id]
     of_vpc = [{"Name": "vpc-id", "Values": [vpc_id]}]
@@ -652,6 +699,66 @@ def test_routes_say_their_family(six):
     assert six.netd.ec2("DescribeEgressOnlyInternetGateways", EgressOnlyInternetGatewayIds=[gateway])["EgressOnlyInternetGateways"]
     six.netd.ec2("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
     refused("InvalidGatewayID.NotFound", six.netd.ec2, "DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+
+
+def test_killed_at_every_step_it_comes_to_what_was_asked_and_nobody_notices(six):
+    netd = six.netd
+    group = six.group(ALL_6)
+    one, two = six.guest(groups=[group]), six.guest(1, groups=[group])
+    more = [str(six.blocks[2][n]) for n in range(0x100, 0x114)]
+
+    def associations():
+        return netd.ec2("DescribeVpcs", VpcIds=[six.id])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"]
+
+    def gateways():
+        return [g["EgressOnlyInternetGatewayId"] for g in netd.ec2("DescribeEgressOnlyInternetGateways")["EgressOnlyInternetGateways"]
+                if g["Attachments"][0]["VpcId"] == six.id]
+
+    def routes():
+        (table,) = netd.ec2("DescribeRouteTables", RouteTableIds=[six.table])["RouteTables"]
+        return [r for r in table["Routes"] if r.get("DestinationIpv6CidrBlock") == "::/0"]
+
+    def addresses():
+        (eni,) = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[two.eni])["NetworkInterfaces"]
+        return {a["Ipv6Address"] for a in eni["Ipv6Addresses"]}
+
+    def add_block():
+        if len(associations()) == 1:
+            netd.ec2("AssociateVpcCidrBlock", VpcId=six.id, AmazonProvidedIpv6CidrBlock=True)
+
+    def add_egress():
+        if not gateways():
+            netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)
+        if not routes():
+            netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateways()[0])
+
+    def add_addresses():
+        if missing := sorted(set(more) - addresses()):
+            netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=two.eni, Ipv6Addresses=missing)
+
+    def remove_addresses():
+        if there := sorted(set(more) & addresses()):
+            netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=two.eni, Ipv6Addresses=there)
+
+    def remove_egress():
+        if routes():
+            netd.ec2("DeleteRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0")
+        for gateway in gateways():
+            netd.ec2("DeleteEgressOnlyInternetGateway", EgressOnlyInternetGatewayId=gateway)
+
+    def remove_block():
+        for association in associations()[1:]:
+            netd.ec2("DisassociateVpcCidrBlock", AssociationId=association["AssociationId"])
+
+    before = ours(), sh(f"ip netns exec {router(six.id)} ip6tables-nft-save -t raw | grep ^-A")
+    with subprocess.Popen(["ip", "netns", "exec", one.name, "ping", "-6", "-n", "-i0.02", two.six[0]], stdout=subprocess.PIPE, text=True) as ping:
+        acts = add_block, add_egress, add_addresses, remove_addresses, remove_egress, remove_block
+        lives = {act.__name__: die_at_every_step(netd, act, n) for n, act in enumerate(acts)}
+        ping.send_signal(signal.SIGINT)
+        answers = [int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", ping.communicate()[0])]
+    assert answers == list(range(1, len(answers) + 1))
+    assert all(n > 1 for n in lives.values()), lives
+    assert (ours(), sh(f"ip netns exec {router(six.id)} ip6tables-nft-save -t raw | grep ^-A")) == before
 
 
 def test_what_is_broken_by_hand_is_mended_and_the_end_leaves_nothing(six, outside):
