@@ -25,11 +25,13 @@ json_t *attachment_json(const struct call *c, const char *instance_id, int devic
 			 jtime_now());
 }
 
-int interface_limit_check(const json_t *attachment, const json_t *json, size_t n, struct fault *f)
+int interface_limit_check(const json_t *attachment, const json_t *json, size_t n, size_t n6,
+			  struct fault *f)
 {
 	size_t limit = (size_t)jint(attachment, "_AddressLimit", LIMIT_ADDRESSES_PER_INTERFACE);
 
-	if (json_array_size(json_object_get(json, "PrivateIpAddresses")) + n <= limit)
+	if (json_array_size(json_object_get(json, "PrivateIpAddresses")) + n <= limit &&
+	    json_array_size(json_object_get(json, "Ipv6Addresses")) + n6 <= limit)
 		return 0;
 	return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
 			 "Number of private addresses will exceed limit.");
@@ -244,7 +246,7 @@ static int attach(const struct call *c, json_t *parameters, const struct doc *d,
 	int r = limit_check(c, parameters, instance_id, f);
 
 	if (r == 0)
-		r = interface_limit_check(parameters, d->json, 0, f);
+		r = interface_limit_check(parameters, d->json, 0, 0, f);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = doc_edit(d);

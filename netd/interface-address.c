@@ -113,7 +113,7 @@ static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 			"Either a list of private addresses or the number of secondary "
 			"private addresses must be specified");
 	r = interface_limit_check(json_object_get(s->json, "Attachment"), s->json,
-				  list ? json_array_size(list) : (size_t)n, f);
+				  list ? json_array_size(list) : (size_t)n, 0, f);
 	json_array_foreach (list, i, wanted)
 		if (r == 0)
 			r = assign_one(s, json_string_value(wanted), f);

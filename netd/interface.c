@@ -371,7 +371,7 @@ static int birth_attach(const struct call *c, json_t *parameters, const struct b
 	if (r == 0)
 		r = attachment_set_limit(json_object_get(json, "Attachment"), parameters);
 	if (r == 0)
-		r = interface_limit_check(parameters, json, 0, f);
+		r = interface_limit_check(parameters, json, 0, 0, f);
 	if (r == 0 && b->device_index == 0)
 		r = interface_name_at_launch(c, parameters, b->subnet->json, json);
 	if (r < 0 || !jbool(parameters, "_AssociatePublicIpAddress", has_public))

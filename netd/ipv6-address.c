@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "interface.h"
 #include "refresh.h"
 #include "taken.h"
 
@@ -94,8 +95,8 @@ int ipv6_addresses_take(const json_t *subnet, const json_t *parameters, const js
 	if (n < 0 || n > LIMIT_ADDRESSES_PER_INTERFACE ||
 	    (size_t)n + json_array_size(named) + json_array_size(has) >
 		    LIMIT_ADDRESSES_PER_INTERFACE)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Too many IPv6 addresses for one interface");
+		return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
+				 "Number of IPv6 addresses will exceed limit.");
 	if (is_birth && !named && !json_object_get(parameters, "Ipv6AddressCount"))
 		n = jbool(subnet, "AssignIpv6AddressOnCreation", 0);
 	if ((n || json_array_size(named)) && ipv6_block_of(subnet, &block) < 0)
@@ -175,6 +176,9 @@ int assign_ipv6_addresses(struct call *c, json_t *parameters, json_t **ret_reply
 				 "ipv6AddressCount");
 	r = ipv6_addresses_take(subnet->json, parameters, json_object_get(d->json, "Ipv6Addresses"),
 				0, &added, f);
+	if (r == 0)
+		r = interface_limit_check(json_object_get(d->json, "Attachment"), d->json, 0,
+					  json_array_size(added), f);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = doc_edit(d);

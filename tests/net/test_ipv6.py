@@ -682,6 +682,17 @@ def test_nat64_is_refused_since_it_is_not_there(six):
     eventually(lambda: not netd.ec2("DescribeNetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [six.id]}])["NetworkInterfaces"])
 
 
+def test_an_interface_has_as_many_addresses_as_its_type_allows(six):
+    netd, guest = six.netd, six.guest(ask=False)
+    which = {"NetworkInterfaceId": guest.eni}
+    refused("PrivateIpAddressLimitExceeded", netd.ec2, "AssignIpv6Addresses", Ipv6AddressCount=50, **which)
+    netd.ec2("AttachNetworkInterface", InstanceId=guest.instance, DeviceIndex=0, _AddressLimit=2, **which)
+    refused("PrivateIpAddressLimitExceeded", netd.ec2, "AssignIpv6Addresses", Ipv6AddressCount=2, **which)
+    born = {"_InstanceId": guest.instance, "_DeviceIndex": 1, "_AddressLimit": 2, "SubnetId": six.subnets[0]}
+    refused("PrivateIpAddressLimitExceeded", netd.ec2, "CreateNetworkInterface", Ipv6AddressCount=3, **born)
+    assert len(netd.ec2("AssignIpv6Addresses", Ipv6AddressCount=1, **which)["AssignedIpv6Addresses"]) == 1
+
+
 def test_routes_say_their_family(six):
     table = {"RouteTableId": six.table}
     refused("MissingParameter", six.netd.ec2, "CreateRoute", GatewayId="igw-00000000000000001", **table)
