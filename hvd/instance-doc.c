@@ -143,7 +143,8 @@ int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 	json_t *list = interfaces_of(interfaces);
 	const json_t *first = json_array_get(list, 0);
 	json_t *groups = json_object_get(first, "Groups"),
-	       *options = json_object_get(first, "_PrivateDnsNameOptions");
+	       *options = json_object_get(first, "_PrivateDnsNameOptions"),
+	       *addresses6 = json_object_get(first, "Ipv6Addresses");
 	int r = jset_new(instance, "NetworkInterfaces", list);
 
 	for (size_t i = 0; r == 0 && i < sizeof(members) / sizeof(members[0]); i++)
@@ -151,6 +152,9 @@ int instance_set_interfaces(json_t *instance, const json_t *interfaces)
 	if (r == 0)
 		r = set_or_remove(instance, "PublicIpAddress",
 				  jpath(first, "Association.PublicIp"));
+	if (r == 0)
+		r = set_or_remove(instance, "Ipv6Address",
+				  json_object_get(json_array_get(addresses6, 0), "Ipv6Address"));
 	if (r == 0)
 		r = jset(instance, "PrivateDnsName", jstr_or(first, "PrivateDnsName", ""));
 	if (r == 0 && options)

@@ -81,10 +81,14 @@ struct birth {
 json_t *interface_shown(const json_t *json)
 {
 	OWN(json_decref) json_t *shown = json_copy((json_t *)json);
+	json_t *first = json_object_get(json_array_get(json_object_get(json, "Ipv6Addresses"), 0),
+					"Ipv6Address");
 
 	if (json_object_set(shown, "TagSet", json_object_get(json, "Tags")) < 0)
 		return NULL;
 	json_object_del(shown, "Tags");
+	if (first && json_object_set(shown, "Ipv6Address", first) < 0)
+		return NULL;
 	return give(shown);
 }
 

@@ -691,6 +691,8 @@ def test_an_interface_has_as_many_addresses_as_its_type_allows(six):
     born = {"_InstanceId": guest.instance, "_DeviceIndex": 1, "_AddressLimit": 2, "SubnetId": six.subnets[0]}
     refused("PrivateIpAddressLimitExceeded", netd.ec2, "CreateNetworkInterface", Ipv6AddressCount=3, **born)
     assert len(netd.ec2("AssignIpv6Addresses", Ipv6AddressCount=1, **which)["AssignedIpv6Addresses"]) == 1
+    (shown,) = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[guest.eni])["NetworkInterfaces"]
+    assert shown["Ipv6Address"] == guest.six[0] and len(shown["Ipv6Addresses"]) == 2
 
 
 def test_routes_say_their_family(six):

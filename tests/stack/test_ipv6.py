@@ -26,6 +26,7 @@ def test_a_guest_of_a_vpc_with_ipv6_answers_at_its_address(cloud):
     (instance,) = cloud.launch(NetworkInterfaces=[interface], PrivateDnsNameOptions=names, MetadataOptions={"HttpProtocolIpv6": "enabled"})
     shown = cloud.wait_state(instance, "running")
     address = shown["NetworkInterfaces"][0]["Ipv6Addresses"][0]["Ipv6Address"]
+    assert shown["Ipv6Address"] == address
     until(lambda: cloud.run("ping", "-6", "-n", "-c1", "-W1", address).returncode == 0, 120, 1, "the guest answers")
     assert "default via fe80::1" in cloud.ssh(instance, "ip -6 route")
     name = f"{instance}.ec2.internal"

@@ -135,7 +135,8 @@ static void interfaces_become_the_instances_own(void)
 		" {\"NetworkInterfaceId\": \"eni-1\", \"PrivateIpAddress\": \"10.0.0.1\", "
 		"\"VpcId\": \"vpc-1\", \"SubnetId\": \"subnet-1\","
 		"  \"PrivateDnsName\": \"ip-10-0-0-1.ec2.internal\", \"Groups\": [{\"GroupId\": "
-		"\"sg-1\"}], \"TagSet\": [],"
+		"\"sg-1\"}], \"TagSet\": [], \"Ipv6Addresses\": [{\"Ipv6Address\": \"fd00::1\"}, "
+		"{\"Ipv6Address\": \"fd00::2\"}],"
 		"  \"Association\": {\"PublicIp\": \"198.18.0.1\", \"PublicDnsName\": \"x\"},"
 		"  \"Attachment\": {\"DeviceIndex\": 0, \"InstanceId\": \"i-1\"}}]",
 		0, NULL);
@@ -145,6 +146,7 @@ static void interfaces_become_the_instances_own(void)
 	is_int(instance_set_interfaces(i, enis), 0, "set");
 	is_str(jstr(i, "PrivateIpAddress"), "10.0.0.1", "device 0 comes first");
 	is_str(jstr(i, "PublicIpAddress"), "198.18.0.1", "its public address");
+	is_str(jstr(i, "Ipv6Address"), "fd00::1", "its first one of IPv6");
 	is_str(jstr(json_array_get(json_object_get(i, "NetworkInterfaces"), 1),
 		    "NetworkInterfaceId"),
 	       "eni-2", "then device 1");
@@ -152,7 +154,8 @@ static void interfaces_become_the_instances_own(void)
 		  "Attachment.InstanceId"),
 	   "without what only netd shows");
 	is_int(instance_set_interfaces(i, none), 0, "none left");
-	ok(!json_object_get(i, "VpcId") && !json_object_get(i, "PublicIpAddress"),
+	ok(!json_object_get(i, "VpcId") && !json_object_get(i, "PublicIpAddress") &&
+		   !json_object_get(i, "Ipv6Address"),
 	   "as a terminated instance shows itself");
 	is_str(jstr(i, "PrivateDnsName"), "", "with an empty name");
 }
