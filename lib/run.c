@@ -1,4 +1,4 @@
-/* Running commands without a shell: fork, exec, capture, bound. */
+/* Running commands without a shell: vfork, exec, capture, bound. */
 #include "run.h"
 
 #include <errno.h>
@@ -57,14 +57,12 @@ static int limit(int resource, uint64_t value)
 	return value && setrlimit(resource, &l) < 0 ? -errno : 0;
 }
 
-/* In the child, between fork and exec: only calls that are safe there. Returns an errno; does not
- * return on success. */
+/* In the child, before exec, in our memory: only calls that are safe there, and nothing that is
+ * ours is changed. Returns an errno; does not return on success. */
 static int become(const struct run *r, int in, int out, int err)
 {
 	sigset_t none;
 
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)signal(SIGPIPE, SIG_DFL); /* an ignored signal would be inherited */
 	if (r->netns_fd > 0 && setns(r->netns_fd, CLONE_NEWNET) < 0)
 		return errno;
@@ -80,6 +78,8 @@ static int become(const struct run *r, int in, int out, int err)
 	for (size_t i = 0; i < r->n_pass_fds; i++)
 		if (fcntl(r->pass_fds[i], F_SETFD, 0) < 0)
 			return errno;
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	execvp(r->argv[0], (char *const *)r->argv);
 	return errno;
 }
@@ -117,6 +117,30 @@ static int pipes_open(struct pipes *p, int has_input)
 	}
 	p->in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	return p->in[0] < 0 ? -errno : 0;
+}
+
+/* fork() would copy the page tables of a daemon that may be large, only to throw them away, and
+ * have its other threads fault for each page that they write meanwhile. posix_spawn() knows neither
+ * namespaces nor limits. The thread stands still until exec; signals wait, since a handler would run
+ * in the child on our memory. The pid or -errno. */
+static pid_t spawn(const struct run *r, const struct pipes *p)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before); /* fails only for a bad verb */
+	pid = vfork();
+	if (pid == 0) {
+		int e = become(r, p->in[0], p->out[1], p->err[1]);
+
+		(void)!write(p->report[1], &e, sizeof e); /* the parent sees the exit status then */
+		_exit(127);
+	}
+	int e = errno;
+
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return pid < 0 ? -e : pid;
 }
 
 struct capture {
@@ -213,14 +237,9 @@ int run_command(const struct run *r, struct run_result *ret_result)
 	record(r);
 	if (r->input) /* what is told nothing changes nothing here */
 		step(r->argv[0]);
-	pid = q < 0 ? -1 : fork();
-	if (pid == 0) {
-		e = become(r, p.in[0], p.out[1], p.err[1]);
-		(void)!write(p.report[1], &e, sizeof e); /* the parent sees the exit status then */
-		_exit(127);
-	}
+	pid = q < 0 ? -1 : spawn(r, &p);
 	if (q == 0 && pid < 0)
-		q = -errno;
+		q = pid;
 	if (q == 0) {
 		if (r->input)
 			step("a command that has begun");
