@@ -12,28 +12,34 @@ void items_free(struct items *s)
 	*s = (struct items){0};
 }
 
+int items_reserve(struct items *s, size_t n)
+{
+	struct item *grown;
+
+	if (s->n_room - s->n >= n)
+		return 0;
+	grown = realloc(s->at, (s->n + n) * sizeof *grown);
+	if (!grown)
+		return s->error = -ENOMEM;
+	s->at = grown;
+	s->n_room = s->n + n;
+	return 0;
+}
+
 struct item *items_add(struct items *s, enum item_kind kind, const char *name)
 {
 	static _Thread_local struct item scratch;
 	struct item *i;
 
-	if (s->n == s->n_room) {
-		size_t n_room = s->n_room ? s->n_room * 2 : 32;
-		struct item *grown = realloc(s->at, n_room * sizeof *grown);
-
-		if (!grown) {
-			s->error = -ENOMEM;
-			scratch = (struct item){0};
-			return &scratch;
-		}
-		s->at = grown;
-		s->n_room = n_room;
+	if (s->n == s->n_room && items_reserve(s, s->n ? s->n : 32) < 0) {
+		scratch = (struct item){0};
+		return &scratch;
 	}
 	i = &s->at[s->n++];
 	memset(i, 0, sizeof *i);
 	i->kind = kind;
-	if (name)
-		snprintf(i->name, sizeof i->name, "%s", name);
+	if (name) /* a whole VPC is thousands of them: printf would be felt */
+		memcpy(i->name, name, strnlen(name, sizeof i->name - 1));
 	return i;
 }
 
@@ -165,21 +171,11 @@ const char *item_veth_peer(const struct item *veth)
 }
 
 static const char *const kind_names[ITEM_KINDS] = {
-	[ITEM_SET] = "set",
-	[ITEM_MEMBER] = "member",
-	[ITEM_BRIDGE] = "bridge",
-	[ITEM_VETH] = "veth",
-	[ITEM_TAP] = "tap",
-	[ITEM_FDB] = "fdb",
-	[ITEM_PEERING] = "peering",
-	[ITEM_LEG] = "leg",
-	[ITEM_SYSCTL] = "sysctl",
-	[ITEM_UP] = "up",
-	[ITEM_ADDRESS] = "address",
-	[ITEM_NEIGHBOUR] = "neighbour",
-	[ITEM_PROXY] = "proxy",
-	[ITEM_ROUTE] = "route",
-	[ITEM_RULE] = "rule",
+	[ITEM_SET] = "set",	    [ITEM_MEMBER] = "member",	[ITEM_BRIDGE] = "bridge",
+	[ITEM_VETH] = "veth",	    [ITEM_TAP] = "tap",		[ITEM_FDB] = "fdb",
+	[ITEM_PEERING] = "peering", [ITEM_LEG] = "leg",		[ITEM_SYSCTL] = "sysctl",
+	[ITEM_UP] = "up",	    [ITEM_ADDRESS] = "address", [ITEM_NEIGHBOUR] = "neighbour",
+	[ITEM_PROXY] = "proxy",	    [ITEM_ROUTE] = "route",	[ITEM_RULE] = "rule",
 };
 
 static const char *route_type(uint32_t type)

@@ -73,6 +73,8 @@ static inline void own_items_free(struct items *s)
 /* A new, zeroed item of the kind, valid until the next call; a scratch one when out of memory (see
  * items.error). */
 struct item *items_add(struct items *s, enum item_kind kind, const char *name);
+/* Room for so many more, at once. 0 or -ENOMEM (which sticks). */
+int items_reserve(struct items *s, size_t n);
 void items_copy(struct items *s, const struct item *i);
 /* Sorts and drops what is there twice. Returns s->error. */
 int items_sort(struct items *s);

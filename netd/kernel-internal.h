@@ -11,7 +11,7 @@
 
 #define KERNEL_PULSE_USEC     2000000
 #define KERNEL_RETRY_MIN_USEC 1000000
-#define KERNEL_DOUBTS	      256
+#define KERNEL_DOUBTS	      1024
 
 /* A VPC, or a node of one: then it has no documents, and nobody asks it for DHCP or DNS. */
 struct vpc {

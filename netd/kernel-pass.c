@@ -163,7 +163,10 @@ static void plan_all(void)
 {
 	struct netns *host = kernel.pass.host;
 
-	host->is_known &= !kernel.is_host_suspect;
+	if (kernel.is_host_suspect) {
+		host->is_known = 0;
+		kernel.n_doubts = 0; /* all is looked at */
+	}
 	for (size_t i = 0, n = kernel.n_vpcs; i < n; i++) {
 		struct vpc *v = kernel.vpcs[i];
 

@@ -19,7 +19,7 @@ static const struct {
 
 int plan_is_active(const json_t *network_interface)
 {
-	return (jpath_str(network_interface, "Attachment.InstanceId") ||
+	return (jstr(json_object_get(network_interface, "Attachment"), "InstanceId") ||
 		jstr(network_interface, "_Node")) &&
 	       jstr(network_interface, "_Tap") != NULL;
 }
@@ -129,10 +129,32 @@ static int plan_router(struct making *m)
 	return 0;
 }
 
+/* Those with an interface in use. */
+static int plan_subnets(struct making *m)
+{
+	OWN(json_decref) json_t *used = json_object();
+	const json_t *subnet, *eni;
+	size_t i;
+	int r = used ? 0 : -ENOMEM;
+
+	json_array_foreach (m->in->network_interfaces, i, eni)
+		if (r == 0 && plan_is_active(eni) &&
+		    json_object_set_new(used, jstr_or(eni, "SubnetId", ""), json_true()) < 0)
+			r = -ENOMEM;
+	json_array_foreach (m->in->subnets, i, subnet)
+		if (r == 0 && json_object_get(used, jstr_or(subnet, "SubnetId", "?")))
+			r = plan_subnet(m, subnet);
+	return r;
+}
+
+/* About what each interface is in the kernel: lists that grow by and by are copied as often. */
+#define ROUTER_ITEMS 6
+#define HOST_ITEMS   5
+
 static int plan_parts(struct making *m)
 {
-	const json_t *subnet, *eni;
-	size_t i, j, n_room = 0;
+	const json_t *eni;
+	size_t j, n_room = 0;
 	int r;
 
 	plan_names(m);
@@ -143,20 +165,13 @@ static int plan_parts(struct making *m)
 	if ((r = plan_peerings(m)) < 0)
 		return r;
 	plan_ipv6_gateways(m);
-	json_array_foreach (m->in->subnets, i, subnet) {
-		int is_used = 0;
-
-		json_array_foreach (m->in->network_interfaces, j, eni)
-			is_used |= plan_is_active(eni) &&
-				   strcmp(jstr_or(eni, "SubnetId", ""),
-					  jstr_or(subnet, "SubnetId", "?")) == 0;
-		if (is_used && (r = plan_subnet(m, subnet)) < 0)
-			return r;
-	}
+	if ((r = plan_subnets(m)) < 0)
+		return r;
 	json_array_foreach (m->in->network_interfaces, j, eni)
 		n_room += json_array_size(json_object_get(eni, "PrivateIpAddresses"));
 	m->p->guests = calloc(n_room + 1, sizeof *m->p->guests);
-	if (!m->p->guests)
+	if (!m->p->guests || items_reserve(&m->p->router, n_room * ROUTER_ITEMS) < 0 ||
+	    items_reserve(&m->p->host, n_room * HOST_ITEMS) < 0)
 		return -ENOMEM;
 	json_array_foreach (m->in->network_interfaces, j, eni)
 		if (plan_is_active(eni) && (r = plan_interface(m, eni)) < 0)
