@@ -6,6 +6,7 @@
 #include <string.h>
 #include "bin.h"
 #include "files.h"
+#include "hold.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
@@ -42,10 +43,16 @@ int snapshot_get_usable(const struct call *c, const char *id, const struct doc *
 
 int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
+	OWN(hold_leave) struct hold *h = NULL;
 	const struct doc *d = NULL;
 	int r = snapshot_get(c, jstr(parameters, "SnapshotId"), &d, f);
 
 	(void)ret_reply; /* AWS answers nothing */
+	/* A block that is being put, or the completion, comes to its end first. */
+	if (r == 0 && json_object_get(d->json, "_Direct")) {
+		h = hold_enter(jstr(parameters, "SnapshotId"));
+		r = h ? snapshot_get(c, jstr(parameters, "SnapshotId"), &d, f) : -ENOMEM;
+	}
 	if (r < 0)
 		return r;
 	const char *image =
