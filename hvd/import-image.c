@@ -96,6 +96,11 @@ static int container_check(const json_t *container, struct fault *f)
 	return texts_fit(container, container_texts, f);
 }
 
+static int is_callers(const struct call *c, const struct doc *d)
+{
+	return strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0;
+}
+
 static int parameters_check(const struct call *c, const json_t *p, struct fault *f)
 {
 	const json_t *containers = json_object_get(p, "DiskContainers");
@@ -132,8 +137,7 @@ static int parameters_check(const struct call *c, const json_t *p, struct fault 
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Imported disks are not encrypted here.");
 	store_each (c->store, KIND, task)
-		n += import_image_is_active(task) && strcmp(task->account, c->ctx->account) == 0 &&
-		     strcmp(task->region, c->ctx->region) == 0;
+		n += import_image_is_active(task) && is_callers(c, task);
 	return n < TASKS_MAX ? 0
 			     : fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
 					 "There are %zu imports under way already.", n);
@@ -225,9 +229,13 @@ static void disks_cancel(const struct context *ctx, const json_t *stord_tasks)
 /* Ended tasks are kept for a while, not for ever: the oldest go when there are many. */
 static void forget_old(struct call *c)
 {
-	size_t n = store_count(c->store, KIND);
+	size_t n = 0;
 
+	store_each (c->store, KIND, d)
+		n += is_callers(c, d);
 	store_each (c->store, KIND, d) {
+		if (!is_callers(c, d))
+			continue;
 		if (n-- <= TASKS_KEPT)
 			break;
 		if (!import_image_is_active(d))

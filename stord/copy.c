@@ -379,7 +379,7 @@ static int copy_check(const struct call *c, const json_t *p, struct fault *f)
 	if (jbool(p, "Encrypted", 0) || jstr(p, "KmsKeyId"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Copies are not encrypted on their way here.");
-	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
+	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
 	int r = text_limit(p, "Description", LIMIT_DESCRIPTION, f);

@@ -130,7 +130,7 @@ static int start_check(const struct call *c, json_t *parameters, int64_t gib, st
 	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyArn"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Encrypted snapshots cannot be written by blocks here.");
-	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
+	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_EBS_QUOTA_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
 	if (count_pending(c) >= PENDING_MAX)

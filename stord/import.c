@@ -93,7 +93,7 @@ static int parameters_check(const struct call *c, const json_t *parameters, stru
 	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Encrypted snapshots are not supported here.");
-	if (count_of_caller(c, "snapshot") >= LIMIT_SNAPSHOTS)
+	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
 	store_each (c->store, KIND, d)
@@ -157,9 +157,11 @@ static json_t *task_new(const json_t *parameters, const char *task_id, const cha
 /* Ended tasks are kept for a while, not for ever: the oldest go when there are many. */
 static void forget_old(struct call *c)
 {
-	size_t n = store_count(c->store, KIND);
+	size_t n = count_of_caller(c, KIND);
 
 	store_each (c->store, KIND, d) {
+		if (!is_callers(c, d))
+			continue;
 		if (n-- <= LIMIT_TASKS_KEPT)
 			break;
 		if (strcmp(jstr_or(json_object_get(d->json, "SnapshotTaskDetail"), "Status", ""),

@@ -40,7 +40,7 @@ static int take_check(const struct call *c, const json_t *parameters, size_t n_m
 
 	if (r < 0)
 		return r;
-	if (count_of_caller(c, "snapshot") + n_more > LIMIT_SNAPSHOTS)
+	if (snapshot_count(c) + n_more > LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots in %s.",
 				 LIMIT_SNAPSHOTS, c->ctx->region);

@@ -11,6 +11,11 @@
 #include "log.h"
 #include "merge.h"
 
+size_t snapshot_count(const struct call *c)
+{
+	return count_of_caller(c, "snapshot") + count_of_caller(c, "snapshot-in-bin");
+}
+
 int snapshot_get(const struct call *c, const char *id, const struct doc **ret_doc, struct fault *f)
 {
 	const struct doc *d = store_get(c->store, c->ctx, "snapshot", id);

@@ -42,6 +42,9 @@ int is_callers(const struct call *c, const struct doc *d);
 /* How many documents of the kind the caller has in the region. */
 size_t count_of_caller(const struct call *c, const char *kind);
 
+/* How many snapshots, those in the recycle bin included: they take room, too. */
+size_t snapshot_count(const struct call *c);
+
 /* The caller's volume or snapshot by a parameter; MissingParameter, malformed, not found. */
 int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
 	       struct fault *f);

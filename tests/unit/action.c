@@ -169,6 +169,37 @@ static void two_at_once_make_one(void)
 	is_str(ids[1], "InvalidParameterValue", "and is refused by itself");
 }
 
+static void tokens_are_not_remembered_without_end(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(d.store);
+	OWN(json_decref) json_t *first = NULL, *again = NULL, *other = NULL;
+	char id[64];
+
+	is_str(call("ec2.Make", "{\"ClientToken\":\"first\"}", &first), "", "made");
+	is_str(call_as("210987654321", "ec2.Make", "{\"ClientToken\":\"theirs\"}", &other), "",
+	       "another account's");
+	for (int i = 0; i < ACTION_TOKENS_MAX; i++) {
+		snprintf(id, sizeof id, "many %d", i);
+		txn_put(t, "_token", id, "123456789012", "us-east-1",
+			json_pack("{s:I}", "Expires", (json_int_t)INT64_MAX));
+	}
+	is_int(txn_commit(t), 0, "very many");
+	size_t n = store_count(d.store, "_token");
+
+	for (int i = 0; i < 10; i++) {
+		snprintf(id, sizeof id, "{\"ClientToken\":\"more-%d\"}", i);
+		is_str(call("ec2.Make", id, NULL), "", "one more");
+	}
+	is_int(store_count(d.store, "_token"), n, "for each that comes one goes");
+	is_str(call("ec2.Make", "{\"ClientToken\":\"first\"}", &again), "", "the first again");
+	ok(strcmp(jstr(first, "Id"), jstr(again, "Id")) != 0, "is new: it was the oldest");
+	json_decref(again);
+	again = NULL;
+	is_str(call_as("210987654321", "ec2.Make", "{\"ClientToken\":\"theirs\"}", &again), "",
+	       "the other account's again");
+	is_str(jstr(other, "Id"), jstr(again, "Id"), "is what it was");
+}
+
 static void a_token_is_forgotten_after_a_day(void)
 {
 	int n = n_runs;
@@ -209,6 +240,7 @@ static void tests(void *arg)
 	RUN(a_refused_token_can_be_used_again);
 	RUN(two_at_once_make_one);
 	RUN(a_token_is_forgotten_after_a_day);
+	RUN(tokens_are_not_remembered_without_end);
 	RUN(a_text_that_documents_keep_has_a_bound);
 	sd_event_exit(fiber_loop(), 0);
 }
