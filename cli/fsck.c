@@ -31,7 +31,7 @@ static int run_fsck(struct cli *cli, int argc, char **argv)
 		       is_repaired ? " (repaired)" : "");
 		n_left += !is_repaired && strcmp(jstr_or(finding, "What", ""), "leaked") != 0;
 	}
-	printf("%lld files, %zu findings, %lld in use by guests and not looked into\n",
+	printf("%lld files, %zu findings, %lld being written and not looked into\n",
 	       (long long)jint(reply, "Files", 0),
 	       json_array_size(json_object_get(reply, "Findings")),
 	       (long long)jint(reply, "Busy", 0));

@@ -9,6 +9,7 @@
 #include "fiber.h"
 #include "hold.h"
 #include "instance-rooms.h"
+#include "step.h"
 #include "virt-internal.h"
 
 OWN_DEFINE(xmlDoc *, xmlFreeDoc);
@@ -241,6 +242,7 @@ static int attach_work(void *arg)
 	xmlChar *xml = w->has_bus ? with_place(doc, slot) : xmlStrdup(BAD_CAST w->xml);
 	if (!xml)
 		return -ENOMEM;
+	step("libvirt: a device in");
 	r = virDomainAttachDeviceFlags(d, (const char *)xml, VIR_DOMAIN_AFFECT_LIVE);
 	if (r < 0)
 		r = virt_errno(w->connection, w->error);
@@ -293,6 +295,7 @@ static int detach_work(void *arg)
 
 	if (!d)
 		return virt_errno(w->connection, w->error);
+	step("libvirt: a device out");
 	if (virDomainDetachDeviceAlias(d, w->alias, VIR_DOMAIN_AFFECT_LIVE) == 0)
 		return 0;
 	int r = virt_errno(w->connection, w->error);

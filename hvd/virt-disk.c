@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "fiber.h"
+#include "step.h"
 #include "virt-internal.h"
 
 struct disk_work {
@@ -42,6 +43,7 @@ static int disk_do(struct virt *v, struct disk_work *w, char *ret_error)
 
 static int resize(virDomainPtr d, struct disk_work *w)
 {
+	step("libvirt: a disk grows");
 	return virDomainBlockResize(d, w->target, (unsigned long long)w->bytes,
 				    VIR_DOMAIN_BLOCK_RESIZE_BYTES);
 }
@@ -59,6 +61,7 @@ static int limit(virDomainPtr d, struct disk_work *w)
 	virTypedParameterPtr p = NULL;
 	int n = 0, n_max = 0, r = 0;
 
+	step("libvirt: a disk's limits");
 	/* 0 takes a limit off: what the new type does not have must go. */
 	for (size_t i = 0; r == 0 && i < DOMAIN_LIMITS; i++)
 		r = virTypedParamsAddULLong(&p, &n, &n_max, domain_limit_names[i],

@@ -7,6 +7,7 @@
 #include <libvirt/libvirt-qemu.h>
 #include <libxml/tree.h>
 #include "fiber.h"
+#include "step.h"
 #include "virt-internal.h"
 
 OWN_DEFINE(xmlDoc *, xmlFreeDoc);
@@ -101,6 +102,7 @@ static xmlChar *switch_xml(const struct virt_switch *disks, size_t n)
 
 static int run_switch(virDomainPtr d, const struct layer_work *w)
 {
+	step("libvirt: a switch of layers");
 	virDomainSnapshotPtr s = virDomainSnapshotCreateXML(
 		d, w->xml,
 		VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA |
@@ -127,11 +129,13 @@ int virt_layers_switch(struct virt *v, const char *name, const struct virt_switc
 
 static int run_commit(virDomainPtr d, const struct layer_work *w)
 {
+	step("libvirt: a commit");
 	return virDomainBlockCommit(d, w->target, w->base, w->top, 0, 0);
 }
 
 static int run_pull(virDomainPtr d, const struct layer_work *w)
 {
+	step("libvirt: a pull");
 	return virDomainBlockRebase(d, w->target, w->base, 0, 0);
 }
 
@@ -175,6 +179,7 @@ static int run_flush(virDomainPtr d, const struct layer_work *w)
 	OWN(free) char *answer = NULL;
 	char command[160];
 
+	step("libvirt: a flush");
 	snprintf(command, sizeof(command),
 		 "qemu-io -d /machine/peripheral/%s/virtio-backend \"flush\"", w->target);
 	if (virDomainQemuMonitorCommand(d, command, &answer, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP) <

@@ -9,6 +9,7 @@
 #include <libvirt/virterror.h>
 #include "fiber.h"
 #include "log.h"
+#include "step.h"
 #include "virt-event.h"
 
 #define RETRY_FIRST_USEC 200000ull
@@ -278,6 +279,7 @@ const char *virt_version(const struct virt *v)
 static int create_work(void *arg)
 {
 	struct virt_work *w = arg;
+	step("libvirt: a guest's start");
 	OWN(virt_domain_unref) virDomainPtr d = virDomainCreateXML(w->connection, w->xml, 0);
 
 	if (d)

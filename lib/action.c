@@ -105,23 +105,30 @@ static void tokens_purge(struct call *c, int64_t now)
 	}
 }
 
+int action_keep_answer(struct call *c, struct txn *t, json_t *reply)
+{
+	if (!c->token_id)
+		return 0;
+	if (!reply)
+		return txn_delete(t, TOKEN_KIND, c->token_id);
+	return txn_put(t, TOKEN_KIND, c->token_id, c->ctx->account, c->ctx->region,
+		       json_pack("{s:s, s:I, s:O}", "Parameters", c->token_hash, "Expires",
+				 (json_int_t)(now_usec() + TOKEN_LIFE_USEC), "Reply", reply));
+}
+
 static int run_and_commit(struct call *c, const struct action *a, json_t *parameters,
-			  const char *token_id, const char *hash, json_t **ret_reply,
-			  struct fault *f)
+			  json_t **ret_reply, struct fault *f)
 {
 	OWN(json_decref) json_t *reply = NULL;
-	int64_t now = now_usec();
 	int r = a->run(c, parameters, &reply, f);
 
 	if (r == 0 && !reply && !(reply = json_object()))
 		r = -ENOMEM;
 	if (r < 0)
 		return r;
-	if (token_id) {
-		tokens_purge(c, now);
-		r = txn_put(c->txn, TOKEN_KIND, token_id, c->ctx->account, c->ctx->region,
-			    json_pack("{s:s, s:I, s:O}", "Parameters", hash, "Expires",
-				      (json_int_t)(now + TOKEN_LIFE_USEC), "Reply", reply));
+	if (c->token_id) {
+		tokens_purge(c, now_usec());
+		r = action_keep_answer(c, c->txn, reply);
 	}
 	if (r == 0 && c->txn)
 		r = txn_commit(c->txn);
@@ -171,7 +178,9 @@ static int run_once(struct call *c, const struct action *a, json_t *parameters, 
 	r = token_answer(c, id, hash, ret_reply, f);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	return run_and_commit(c, a, parameters, id, hash, ret_reply, f);
+	c->token_id = id;
+	c->token_hash = hash;
+	return run_and_commit(c, a, parameters, ret_reply, f);
 }
 
 int text_limit(const json_t *parameters, const char *name, size_t n_max, struct fault *f)
@@ -243,7 +252,7 @@ static int run_action(struct daemon *d, struct rpc_request *r, json_t **ret_repl
 
 	if (token && *token)
 		return run_once(&c, a, r->parameters, token, ret_reply, f);
-	return run_and_commit(&c, a, r->parameters, NULL, NULL, ret_reply, f);
+	return run_and_commit(&c, a, r->parameters, ret_reply, f);
 }
 
 int action_dispatch(void *daemon, struct rpc_request *r, json_t **ret_reply, struct fault *f)

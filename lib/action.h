@@ -30,7 +30,8 @@ struct call {
 	struct txn *txn; /* committed when the handler returns 0, dropped otherwise; NULL if the
 			    daemon has no store */
 	struct fds *in, *out;
-	uid_t uid; /* of the calling process */
+	uid_t uid;			   /* of the calling process */
+	const char *token_id, *token_hash; /* action.c's own; NULL: the request has no token */
 };
 
 /* (fiber) 0 with *ret_reply (NULL: the empty object) or -errno with `f` filled. A handler that
@@ -50,6 +51,11 @@ struct action {
 	action_handler run;
 	unsigned flags;
 };
+
+/* For a handler with ACTION_CLIENT_TOKEN that commits what it makes before its end: puts its answer
+ * into c->txn now, so that whoever asks again after the daemon died in between gets it. NULL: takes
+ * it out again, in `t`. */
+int action_keep_answer(struct call *c, struct txn *t, json_t *reply);
 
 /* The text `name` of the parameters (or of a structure in them) is absent or has at most n_max
  * bytes; else InvalidParameterValue. For what documents keep: without a bound a customer fills our

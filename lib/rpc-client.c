@@ -6,6 +6,7 @@
 #include <time.h>
 #include "fiber.h"
 #include "rpc-frame.h"
+#include "step.h"
 
 #define IDLE_MAX   8
 #define WAIT_USEC  5000000ull
@@ -162,6 +163,7 @@ int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, 
 
 	if (!request)
 		return fault_set(f, FAULT_INTERNAL_ERROR, "out of memory");
+	step(method);
 	r = take_connection(p, &c);
 	if (r == 0)
 		r = frame_write(&c, request, fds_out);
@@ -173,6 +175,7 @@ int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, 
 				 daemon_word(p), strerror(-r));
 	}
 	put_connection(p, &c);
+	step("what follows an answer");
 	r = take_reply(reply, ret_reply, f);
 	if (r == 0 && ret_fds) {
 		*ret_fds = fds;

@@ -235,13 +235,14 @@ int run_command(const struct run *r, struct run_result *ret_result)
 	pid_t pid;
 
 	record(r);
-	if (r->input) /* what is told nothing changes nothing here */
-		step(r->argv[0]);
+	/* What is told nothing and may write nothing changes nothing here. */
+	if (r->input || r->confine)
+		step(r->confine ? "a confined command" : r->argv[0]);
 	pid = q < 0 ? -1 : spawn(r, &p);
 	if (q == 0 && pid < 0)
 		q = pid;
 	if (q == 0) {
-		if (r->input)
+		if (r->input || r->confine)
 			step("a command that has begun");
 		end(p.in, 0), end(p.out, 1), end(p.err, 1), end(p.report, 1);
 		q = converse(r, &p, &out, &err, until);

@@ -1,10 +1,12 @@
 /*
  * Steps: where a daemon may be killed on purpose, to prove that dying there does no harm. A step
- * stands before each act that changes something outside the process (a netlink request, a command,
- * a mount). Off unless GUREUM_STEPS names a file when the daemon starts: then each step reads a
- * number from the file, if it is there, and writes one less; at 1 the file is removed and the
- * process kills itself as by kill -9. Who tests writes the number, lets the daemon work, and finds
- * in the file how many steps were left.
+ * stands before each act that changes something outside the process (a transaction, a file's
+ * place, a call to another daemon or to libvirt, a netlink request, a command, a mount) and after a
+ * transaction. Off unless GUREUM_STEPS names a file when the daemon starts, or a directory, which
+ * is for the file there with the program's name: then each step reads a number from the file, if it
+ * is there, and writes one less; at 1 the file is removed and the process kills itself as by kill
+ * -9, or another process instead, whose id is the second number in the file. Who tests writes the
+ * number, lets the daemon work, and finds in the file how many steps were left.
  */
 #pragma once
 

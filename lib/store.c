@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+#include "step.h"
 #include "store-file.h"
 
 struct entry {
@@ -548,5 +549,11 @@ static int write_all(struct txn *t, unsigned version)
 int txn_commit(struct txn *t)
 {
 	assert(!t->is_migration); /* store_open() commits a migration, with its version */
-	return t->n_changes == 0 ? 0 : write_all(t, 0);
+	if (t->n_changes == 0)
+		return 0;
+	step("a transaction");
+	int r = write_all(t, 0);
+
+	step("what follows a transaction");
+	return r;
 }

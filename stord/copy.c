@@ -21,6 +21,7 @@
 #include "files.h"
 #include "layer.h"
 #include "log.h"
+#include "step.h"
 #include "target.h"
 #include "zones.h"
 
@@ -123,6 +124,7 @@ static int run_step(void *arg)
 {
 	struct copy *w = arg;
 	OWN(free) uint8_t *data = malloc(TARGET_BLOCK);
+	step(w->is_verify ? "blocks to be read back" : "blocks to be copied");
 	uint64_t end = target_blocks(&w->target);
 	int r = data ? 0 : -ENOMEM;
 

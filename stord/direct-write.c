@@ -155,14 +155,25 @@ static json_t *snapshot_new(const struct call *c, const json_t *parameters, cons
 }
 
 /* (fiber) It did not get as far as an answer: as if it had never been asked for. */
-static void start_undo(struct daemon *d, const char *id, const char *layer)
+static void start_undo(struct call *c, const char *id, const char *layer)
 {
-	OWN(txn_free) struct txn *t = txn_new(d->store);
+	OWN(txn_free) struct txn *t = txn_new(c->store);
 
 	/* What fails here stays pending until its time is over. */
 	if (t && txn_delete(t, "snapshot", id) == 0 && layer_release(t, layer) == 0 &&
-	    txn_commit(t) == 0)
-		unlink_marked(d);
+	    action_keep_answer(c, t, NULL) == 0 && txn_commit(t) == 0)
+		unlink_marked(c->daemon);
+}
+
+static json_t *start_reply(const struct call *c, const json_t *snapshot, const json_t *parameters)
+{
+	return json_pack("{s:O, s:s, s:s, s:s, s:O, s:O, s:i, s:O, s:s*}", "SnapshotId",
+			 json_object_get(snapshot, "SnapshotId"), "OwnerId", c->ctx->account,
+			 "Status", "pending", "Description", jstr_or(parameters, "Description", ""),
+			 "StartTime", json_object_get(snapshot, "StartTime"), "VolumeSize",
+			 json_object_get(snapshot, "VolumeSize"), "BlockSize", DIRECT_BLOCK, "Tags",
+			 json_object_get(snapshot, "Tags"), "ParentSnapshotId",
+			 jstr(parameters, "ParentSnapshotId"));
 }
 
 int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -170,7 +181,7 @@ int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	int64_t gib = jint(parameters, "VolumeSize", 0);
 	char id[ID_MAX], name[FILE_NAME_MAX];
 	const struct doc *parent = NULL;
-	OWN(json_decref) json_t *tags = NULL, *snapshot = NULL;
+	OWN(json_decref) json_t *tags = NULL, *snapshot = NULL, *reply = NULL;
 	int r = start_check(c, parameters, gib, f);
 
 	if (r == 0)
@@ -182,32 +193,31 @@ int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	id_new("snap", id);
 	file_snapshot_name(id, "qcow2", name);
 	snapshot = snapshot_new(c, parameters, id, gib, tags, name);
+	reply = start_reply(c, snapshot, parameters);
 	/* The document before the file: a file that no document names is nobody's. */
-	r = txn_put(c->txn, "snapshot", id, c->ctx->account, c->ctx->region, json_incref(snapshot));
+	r = reply ? txn_put(c->txn, "snapshot", id, c->ctx->account, c->ctx->region,
+			    json_incref(snapshot))
+		  : -ENOMEM;
 	if (r == 0)
 		r = layer_put(c->txn, name, "qcow2", gib * GIB,
 			      parent ? jstr(parent->json, "_Layer") : NULL);
 	if (r == 0)
+		r = action_keep_answer(c, c->txn, reply);
+	if (r == 0)
 		r = txn_commit(c->txn);
-	if (r == 0) {
-		r = make_layer(c->daemon, id);
-		if (r == 0)
-			r = direct_wait_begin(
-				c->daemon, id,
-				(unsigned)jint(parameters, "Timeout", TIMEOUT_DEFAULT));
-		if (r < 0)
-			start_undo(c->daemon, id, name);
-	}
 	if (r < 0)
 		return r;
+	r = make_layer(c->daemon, id);
+	if (r == 0)
+		r = direct_wait_begin(c->daemon, id,
+				      (unsigned)jint(parameters, "Timeout", TIMEOUT_DEFAULT));
+	if (r < 0) {
+		start_undo(c, id, name);
+		return r;
+	}
 	log_info("snapshot begun by blocks", "SNAPSHOT_ID", id, "REQUEST_ID", c->ctx->request);
-	*ret_reply = json_pack("{s:s, s:s, s:s, s:s, s:O, s:I, s:i, s:O, s:s*}", "SnapshotId", id,
-			       "OwnerId", c->ctx->account, "Status", "pending", "Description",
-			       jstr_or(parameters, "Description", ""), "StartTime",
-			       json_object_get(snapshot, "StartTime"), "VolumeSize",
-			       (json_int_t)gib, "BlockSize", DIRECT_BLOCK, "Tags", tags,
-			       "ParentSnapshotId", jstr(parameters, "ParentSnapshotId"));
-	return *ret_reply ? 0 : -ENOMEM;
+	*ret_reply = give(reply);
+	return 0;
 }
 
 /* ---- put ---- */

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include "own.h"
+#include "step.h"
 #include "zones.h"
 
 void file_volume_name(const char *zone, const char *volume_id, int64_t n,
@@ -93,13 +94,16 @@ static int sync_directory_of(const char *path)
 
 int file_place(const char *from, const char *to, int is_synced)
 {
+	step("a file's place");
 	if (rename(from, to) < 0)
 		return -errno;
+	step("a directory's flush");
 	return is_synced ? sync_directory_of(to) : 0;
 }
 
 int file_remove(const char *path, int is_synced)
 {
+	step("a file's end");
 	if (unlink(path) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	return is_synced ? sync_directory_of(path) : 0;

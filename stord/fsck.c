@@ -9,7 +9,7 @@
  *	unneeded	a layer that nobody needs
  *	orphan		a file that no document names
  *	leaked		clusters that nobody uses, as a QEMU leaves that was killed: only space
- * What a running guest writes cannot be judged from outside; it is counted as busy. Repair does
+ * What a running guest, a copy or a customer by blocks writes cannot be judged from outside; it is counted as busy. Repair does
  * what loses nothing: headers, unneeded layers, leaked clusters. Orphans and corrupt files are for a
  * person.
  */
@@ -41,6 +41,16 @@ static int found(struct fsck *k, const char *what, const char *name, const char 
 }
 
 /* ---- documents ---- */
+
+/* By blocks or by a copy: it is no image before the last of them. */
+static int is_being_written(const struct store *s, const char *name)
+{
+	store_each (s, "snapshot", d)
+		if (strcmp(jstr_or(d->json, "_Layer", ""), name) == 0 &&
+		    (json_object_get(d->json, "_Direct") || json_object_get(d->json, "_Copy")))
+			return 1;
+	return 0;
+}
 
 /* Its file may not have been made yet: a new volume's, a next layer. */
 static int is_being_made(const struct store *s, const char *name)
@@ -154,6 +164,8 @@ static int check_contents(struct fsck *k, const char *name)
 		return r;
 	if (result.status == 0)
 		return 0;
+	if (is_being_written(k->daemon->store, name))
+		return 0; /* begun meanwhile */
 	if (result.status == 2)
 		return found(k, "corrupt", name, "its tables contradict one another", 0);
 	if (result.status == 3) {
@@ -186,6 +198,10 @@ static int check_layer(struct fsck *k, const char *name)
 			       ? 0
 			       : found(k, "missing", name, "the file is not there", 0);
 	k->n_files++;
+	if (is_being_written(k->daemon->store, name)) {
+		k->n_busy++;
+		return 0;
+	}
 	int may_open = 0, r = is_qcow2 ? check_header(k, name, &may_open) : 0;
 
 	if (r == 0 && may_open)

@@ -15,6 +15,7 @@
 #include "own.h"
 #include "qcow2.h"
 #include "run.h"
+#include "step.h"
 
 /* A qcow2 file may be larger than what it holds, by its tables, leaks and internal snapshots: by so
  * much here. */
@@ -101,6 +102,7 @@ static int hand_over(int fd)
 static int copy_source(void *arg)
 {
 	struct step *s = arg;
+	step("our own copy");
 	OWN(fd_close) int fd = create(s->copy);
 	struct stat st;
 	int r = fd < 0 ? fd : import_check(s->import, s->source);
@@ -134,6 +136,7 @@ static int finish(void *arg)
 
 	if (fd < 0 || (geteuid() == 0 && fchown(fd, 0, 0) < 0) || fchmod(fd, 0444) < 0)
 		return -errno;
+	step("a file's flush");
 	if (s->import->is_synced && fsync(fd) < 0)
 		return -errno;
 	return file_place(s->made, s->import->final_path, s->import->is_synced);

@@ -7,6 +7,7 @@
 #include "fiber.h"
 #include "id.h"
 #include "qcow2.h"
+#include "step.h"
 #include "volume-key.h"
 #include "stord.h"
 
@@ -162,6 +163,7 @@ static int make_file(void *arg)
 	char beside[FILE_PATH_MAX + 4];
 
 	snprintf(beside, sizeof beside, "%s.new", m->path);
+	step("a layer's file");
 	/* For the group too: libvirt gives the file to QEMU's user and group while a guest has it,
 	 * and it stays ours by group. */
 	OWN(fd_close)
@@ -173,6 +175,7 @@ static int make_file(void *arg)
 			      : qcow2_write_empty(fd, m->bytes,
 						  m->backing_path[0] ? m->backing_path : NULL,
 						  m->backing_format);
+	step("a file's flush");
 	if (r == 0 && m->is_synced && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0)

@@ -11,6 +11,7 @@
 #include "layer.h"
 #include "log.h"
 #include "run.h"
+#include "step.h"
 #include "stord.h"
 
 /* The paths of one merge. */
@@ -49,6 +50,7 @@ static int flush_work(void *arg)
 {
 	OWN(fd_close) int fd = open(arg, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
+	step("a file's flush");
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 

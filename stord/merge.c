@@ -12,8 +12,9 @@
 #include "stord.h"
 #include "switch.h"
 
-#define LEAVES_MAX 8
-#define RETRY_USEC 10000000ull
+#define LEAVES_MAX	 8
+#define RETRY_FIRST_USEC 500000ull
+#define RETRY_LAST_USEC	 30000000ull
 /* So much is pulled into a running guest's active layer even if that layer has less. */
 #define CHEAP_BYTES (INT64_C(256) << 20)
 /* More is not merged without its guest while an instance that is stopped may be started: it would
@@ -25,6 +26,7 @@ enum outcome { DONE, NOTHING, LATER };
 static struct merger {
 	int is_running, is_kicked;
 	sd_event_source *timer;
+	uint64_t wait_usec;   /* until the next try, twice as long each time in vain */
 	struct merge current; /* while is_working */
 	int is_working;
 } self;
@@ -344,10 +346,16 @@ static void run(void *arg)
 		o = round_of(d);
 	} while (o == DONE || self.is_kicked);
 	self.is_running = 0;
-	if (o == LATER && !self.timer)
-		/* out of memory: at the next kick */
-		(void)sd_event_add_time_relative(d->loop, &self.timer, CLOCK_MONOTONIC, RETRY_USEC,
-						 1000000, on_timer, d);
+	if (o != LATER)
+		self.wait_usec = 0;
+	if (o != LATER || self.timer)
+		return;
+	self.wait_usec = !self.wait_usec			? RETRY_FIRST_USEC
+			 : self.wait_usec * 2 < RETRY_LAST_USEC ? self.wait_usec * 2
+								: RETRY_LAST_USEC;
+	/* out of memory: at the next kick */
+	(void)sd_event_add_time_relative(d->loop, &self.timer, CLOCK_MONOTONIC, self.wait_usec,
+					 RETRY_FIRST_USEC / 10, on_timer, d);
 }
 
 void merge_kick(struct daemon *d)

@@ -167,6 +167,21 @@ static void finish_volumes(struct daemon *d)
 	}
 }
 
+/* Snapshots of several volumes whose switch was cut off: nobody was answered, and finished one by one
+ * they would not be of one instant. They go; their volumes go on in their next layers. */
+static int take_back_sets(struct txn *t)
+{
+	int r = 0;
+
+	store_each (txn_store(t), "snapshot", s)
+		if (r == 0 && jbool(s->json, "_Switching", 0) && jbool(s->json, "_Together", 0)) {
+			log_info("a snapshot of several volumes was cut off: taken back",
+				 "SNAPSHOT_ID", s->id);
+			r = txn_delete(t, "snapshot", s->id);
+		}
+	return r;
+}
+
 /* Snapshots that an end of the daemon cut short. */
 static void finish_switches(struct daemon *d)
 {
@@ -225,6 +240,8 @@ int stord_reconcile(struct daemon *d)
 		r = each_file(d, "zones", look_at_zone);
 	if (r == 0)
 		r = each_file(d, "snapshots", look_at_layer_file);
+	if (r == 0)
+		r = take_back_sets(t);
 	if (r == 0)
 		r = find_lost(d, t);
 	if (r == 0)

@@ -117,7 +117,7 @@ static int take_hold(struct call *c, struct taking *t, struct fault *f)
 }
 
 static json_t *snapshot_new(const struct call *c, const struct doc *volume, const char *id,
-			    const json_t *parameters, const json_t *tags)
+			    const json_t *parameters, const json_t *tags, int is_together)
 {
 	int64_t gib = jint(volume->json, "Size", 0);
 	const struct doc *layer = layer_find(c->store, jstr(volume->json, "_Layer"));
@@ -128,7 +128,7 @@ static json_t *snapshot_new(const struct call *c, const struct doc *volume, cons
 		snprintf(key, sizeof key, "dek-%s",
 			 strchr(owner, '-') ? strchr(owner, '-') + 1 : owner);
 	return json_pack("{s:s, s:s, s:O?, s:O*, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:o, s:s, s:I, "
-			 "s:[], s:b, s:s*}",
+			 "s:[], s:b, s:s*, s:o*}",
 			 "SnapshotId", id, "Description", jstr_or(parameters, "Description", ""),
 			 "Encrypted", json_object_get(volume->json, "Encrypted"), "KmsKeyId",
 			 json_object_get(volume->json, "KmsKeyId"), "OwnerId", c->ctx->account,
@@ -136,7 +136,8 @@ static json_t *snapshot_new(const struct call *c, const struct doc *volume, cons
 			 volume->id, "VolumeSize", (json_int_t)gib, "StorageTier", "standard",
 			 "Tags", json_deep_copy(tags), "_Layer",
 			 jstr_or(volume->json, "_Layer", ""), "_Bytes", (json_int_t)(gib * GIB),
-			 "_Images", "_Switching", 1, "DataEncryptionKeyId", owner ? key : NULL);
+			 "_Images", "_Switching", 1, "DataEncryptionKeyId", owner ? key : NULL,
+			 "_Together", is_together ? json_true() : NULL);
 }
 
 /* The volume's own tags with those of the request: the request's win. NULL out of memory. */
@@ -174,7 +175,8 @@ static int take_one(struct call *c, struct taking *t, const struct doc *volume,
 		r = txn_replace(c->txn, volume, give(json));
 	if (r == 0)
 		r = txn_put(c->txn, "snapshot", id, c->ctx->account, c->ctx->region,
-			    snapshot_new(c, volume, id, parameters, its));
+			    snapshot_new(c, volume, id, parameters, its,
+					 json_array_size(t->volume_ids) > 1));
 	if (r == 0)
 		r = json_array_append_new(t->snapshot_ids, json_string(id));
 	return r < 0 ? -ENOMEM : 0;

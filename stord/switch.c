@@ -159,6 +159,8 @@ static int end_snapshots(struct txn *t, const struct doc *volume, int is_done)
 		if (r == 0)
 			r = jset(json, "_Switching", NULL);
 		if (r == 0)
+			r = jset(json, "_Together", NULL);
+		if (r == 0)
 			r = txn_replace(t, s, give(json));
 	}
 	return r;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "files.h"
 #include "qcow2.h"
+#include "step.h"
 
 #define CLUSTER	      65536u
 #define L1_AT	      3 /* cluster: where qcow2_write_empty() puts it */
@@ -104,6 +105,7 @@ int target_make(const char *path, uint64_t bytes, const char *backing_path,
 
 	lay_out(bytes, &t);
 	snprintf(beside, sizeof beside, "%s.new", path);
+	step("a layer's file");
 	OWN(fd_close)
 	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int r = fd < 0 ? -errno : qcow2_write_empty(fd, bytes, backing_path, backing_format);
@@ -154,14 +156,18 @@ int target_put(struct target *t, uint64_t index, const void *block, const uint8_
 		return -ERANGE;
 	if (n > t->n_data - first)
 		n = (size_t)(t->n_data - first);
+	step("a block's bytes");
 	int r = is_hole ? 0 : write_at(t->fd, block, n * CLUSTER, (t->data + first) * CLUSTER);
 
 	for (size_t i = 0; i < n; i++)
 		entries[i] = htobe64(is_hole ? ZERO : (t->data + first + i) * CLUSTER | COPIED);
+	step("a block's entry");
 	if (r == 0)
 		r = write_at(t->fd, entries, n * 8, t->l2 * CLUSTER + first * 8);
+	step("a block's checksum");
 	if (r == 0)
 		r = write_at(t->fd, sum, 32, sums_offset(t) + index * 32);
+	step("a block's flush");
 	if (r == 0 && is_synced && fdatasync(t->fd) < 0)
 		r = -errno;
 	return r;
@@ -297,12 +303,14 @@ int target_finish(struct target *t, int is_synced)
 	if (!c)
 		return -ENOMEM;
 	c->t = t;
+	step("the counts of a file written by blocks");
 	int r = write_counts(c);
 
 	if (r == 0 && ftruncate(t->fd, (off_t)(c->n_used * CLUSTER)) < 0)
 		r = -errno;
 	if (r == 0 && fchmod(t->fd, 0444) < 0)
 		r = -errno;
+	step("a file's flush");
 	if (r == 0 && is_synced && fsync(t->fd) < 0)
 		r = -errno;
 	return r;

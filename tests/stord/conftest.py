@@ -27,10 +27,11 @@ class Gone(Exception):
 
 
 def until(what, seconds=60):
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.005
     while not (got := what()):
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.1)
     return got
 
 
@@ -43,7 +44,8 @@ class Stord:
 
     def start(self):
         with open(os.path.join(self.root, "log"), "ab") as log:
-            self.process = subprocess.Popen([STORD, "-c", os.path.join(self.root, "gureum.conf")], stderr=log)
+            self.process = subprocess.Popen([STORD, "-c", os.path.join(self.root, "gureum.conf")], stderr=log,
+                                            env={**os.environ, "GUREUM_STEPS": os.path.join(self.root, "steps")})
         until(self.answers)
         return self
 

@@ -16,10 +16,15 @@ class Refused(Exception):
     pass
 
 
+class Dead(Exception):
+    """A step killed hvd: no answer."""
+
+
 class Qemu:
     """One instance's block layer."""
 
-    def __init__(self, directory, name, is_direct=False):
+    def __init__(self, directory, name, is_direct=False, step=lambda what: None):
+        self.step = step
         self.is_direct = is_direct  # past the host's page cache, as libvirt's cache='none'
         self.socket = os.path.join(directory, f"{name}.qmp")
         self.nbd = os.path.join(directory, f"{name}.nbd")
@@ -42,6 +47,8 @@ class Qemu:
         self.qmp("qmp_capabilities")
 
     def qmp(self, command, **arguments):
+        if not command.startswith("query-"):
+            self.step(f"QMP: {command}")
         with self.lock:
             self.connection.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             self.connection.flush()
@@ -138,6 +145,7 @@ class Guests:
         os.makedirs(self.directory, exist_ok=True)
         self.lock = threading.RLock()
         self.n_starts, self.refuse, self.direct = 0, False, set()
+        self.step = lambda what: None  # called before each act of hvd's; may kill
         self.server, self.open = None, []
         self.listen()
 
@@ -145,7 +153,7 @@ class Guests:
 
     def start(self, instance):
         self.n_starts += 1
-        self.instances[instance] = Qemu(self.directory, f"{instance}.{self.n_starts}", instance in self.direct)
+        self.instances[instance] = Qemu(self.directory, f"{instance}.{self.n_starts}", instance in self.direct, lambda what: self.step(what))
 
     def plug(self, instance, volume, device="/dev/sdf"):
         """As hvd does: ask for the path, and use it only if nothing has changed since."""
@@ -221,7 +229,11 @@ class Guests:
                     message, buffer = buffer.split(b"\0", 1)
                     call = json.loads(message)
                     try:
+                        self.step(call["method"])
                         reply = {"parameters": self.answer(call["method"], call["parameters"])}
+                        self.step("the answer to " + call["method"])
+                    except Dead:
+                        return
                     except Exception as e:  # an instance that a test killed in the middle of it fails in many ways
                         reply = {"error": "IncorrectState", "parameters": {"status": 400, "message": str(e)}}
                     try:
