@@ -29,6 +29,8 @@ static int read_ports(const struct packet *p, size_t header, struct flow_count *
 {
 	const uint8_t *t = p->at + header;
 
+	if ((c->protocol == IPPROTO_ICMP || c->protocol == IPPROTO_ICMPV6) && p->n >= header + 2)
+		memcpy(c->icmp, t, sizeof c->icmp);
 	if (c->protocol != IPPROTO_TCP && c->protocol != IPPROTO_UDP)
 		return 0;
 	if (p->n < header + (c->protocol == IPPROTO_TCP ? 14 : 4))

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct {
 	const char *name;
@@ -220,23 +221,36 @@ static unsigned tcp_flags(const struct flow_count *c, int way, int64_t since)
 
 /* One of the flow's two ways (0: as it came, 1: answers), as seen by one of its interfaces. */
 struct view {
-	const struct flow_interface *own;
+	const struct flow_interface *own, *other; /* NULL: not of this VPC */
 	int way;
 	int is_source; /* what goes this way leaves `own` */
-	int is_within; /* the other end is an interface of the VPC's, too */
 	int is_rejected;
 };
+
+static void set_denial(struct values *v, const struct flow_setup *s, const struct flow_count *c,
+		       const struct view *w)
+{
+	const struct flow_entry *e = NULL;
+
+	if (w->own->acl && !(w->other && strcmp(w->own->subnet_id, w->other->subnet_id) == 0))
+		e = flow_acl_find(&s->rules, w->own->acl - 1, c, w->is_source);
+	if (e)
+		set(v, FLOW_RULE_ID, "%s/%d-%s", s->rules.acls[w->own->acl - 1].id, e->number,
+		    e->is_egress ? "egress" : "ingress");
+}
 
 static void set_rule(struct values *v, const struct flow_setup *s, const struct flow_count *c,
 		     const struct view *w)
 {
 	/* Its own end is where the flow began, whichever way this line looks at. */
 	int is_egress = w->is_source != w->way;
-	const struct flow_rule *r = w->is_rejected
-					    ? NULL
-					    : flow_rules_find(&s->rules, w->own->groups,
-							      w->own->n_groups, c, is_egress);
+	const struct flow_rule *r;
 
+	if (w->is_rejected) {
+		set_denial(v, s, c, w);
+		return;
+	}
+	r = flow_rules_find(&s->rules, w->own->groups, w->own->n_groups, c, is_egress);
 	if (r)
 		set(v, FLOW_RULE_ID, "%s", r->id);
 }
@@ -270,9 +284,9 @@ static void view_emit(const struct flow_setup *s, const struct flow_count *c, co
 	if (c->protocol == IPPROTO_TCP)
 		set(&v, FLOW_TCP_FLAGS, "%u", tcp_flags(c, w->way, sink->since));
 	set(&v, FLOW_FLOW_DIRECTION, "%s", w->is_source ? "egress" : "ingress");
-	if (w->is_source && !w->is_rejected && (w->is_within || c->is_translated))
-		set(&v, FLOW_TRAFFIC_PATH, "%d", w->is_within ? 1 : 8);
-	if (s->rules.n_groups)
+	if (w->is_source && !w->is_rejected && (w->other || c->is_translated))
+		set(&v, FLOW_TRAFFIC_PATH, "%d", w->other ? 1 : 8);
+	if (s->rules.n_groups || s->rules.n_acls)
 		set_rule(&v, s, c, w);
 	emit_to_all(&v, s, w->own, w->is_rejected ? FLOW_LOG_REJECT : FLOW_LOG_ACCEPT, sink);
 }
@@ -281,13 +295,12 @@ void flow_lines(const struct flow_setup *s, const struct flow_count *c, struct f
 {
 	const struct flow_interface *source = interface_of(s, &c->source),
 				    *destination = interface_of(s, &c->destination);
-	int is_within = source && destination;
 
 	if (is_service(s, &c->source) || is_service(s, &c->destination))
 		return;
 	for (int way = 0; way < 2; way++) {
-		struct view out = {source, way, !way, is_within, c->verdict == FLOW_REJECT_OUT},
-			    in = {destination, way, way, is_within, c->verdict == FLOW_REJECT_IN};
+		struct view out = {source, destination, way, !way, c->verdict == FLOW_REJECT_OUT},
+			    in = {destination, source, way, way, c->verdict == FLOW_REJECT_IN};
 
 		if (source)
 			view_emit(s, c, &out, sink);

@@ -47,6 +47,7 @@ struct flow_count {
 	uint16_t source_port, destination_port;
 	uint8_t protocol, verdict, tcp_flags[2];
 	uint8_t is_translated; /* it passes the internet gateway */
+	uint8_t icmp[2];       /* type and code of a rejected packet */
 	int64_t first, last;   /* seconds since the epoch; 0: not known */
 	uint64_t packets[2], bytes[2];
 };
@@ -59,6 +60,7 @@ struct flow_interface {
 	size_t logs[FLOW_LOGS_PER_INTERFACE], n_logs;	  /* indexes of struct flow_setup's */
 	unsigned short groups[FLOW_GROUPS_PER_INTERFACE]; /* indexes of its rules' */
 	size_t n_groups;
+	size_t acl; /* its subnet's: index + 1 of the rules', 0: not known */
 };
 struct flow_address {
 	struct address address;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define N_SLOTS (2 * FLOW_TABLE_MAX)
 
@@ -24,6 +25,7 @@ static uint32_t hash_of(const struct flow_count *c)
 	h = mix(h, &c->source_port, sizeof c->source_port);
 	h = mix(h, &c->destination_port, sizeof c->destination_port);
 	h = mix(h, &c->protocol, 1);
+	h = mix(h, c->icmp, sizeof c->icmp);
 	return mix(h, &c->verdict, 1);
 }
 
@@ -31,7 +33,8 @@ static int is_same(const struct flow_count *a, const struct flow_count *b)
 {
 	return ip_is(&a->source, &b->source) && ip_is(&a->destination, &b->destination) &&
 	       a->source_port == b->source_port && a->destination_port == b->destination_port &&
-	       a->protocol == b->protocol && a->verdict == b->verdict;
+	       a->protocol == b->protocol && a->verdict == b->verdict &&
+	       memcmp(a->icmp, b->icmp, sizeof a->icmp) == 0;
 }
 
 static int make(struct flow_table *t)

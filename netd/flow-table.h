@@ -13,7 +13,7 @@ struct flow_table {
 	unsigned short *slots;	 /* by hash: row + 1, 0: free */
 	size_t n;
 };
-/* Adds to the row of this flow: same ends, ports, protocol and verdict. -ENOSPC when there is no
+/* Adds to the row of this flow: same ends, ports, protocol, kind of ICMP and verdict. -ENOSPC when there is no
  * more room, -ENOMEM. */
 int flow_table_add(struct flow_table *t, const struct flow_count *c);
 void flow_table_free(struct flow_table *t);

@@ -1,4 +1,4 @@
-/* Plan, flow logs: the rules of security groups in the form that flow lines are told from. */
+/* Plan, flow logs: the rules of security groups and ACLs in the form that flow lines are told from. */
 #include "plan-internal.h"
 
 #include <errno.h>
@@ -19,16 +19,24 @@ static int grow(void *array, size_t n, size_t size)
 	return 0;
 }
 
-static int net_add(struct flow_rules *s, const char *text)
+static int net_read(const char *text, struct flow_net *n)
 {
 	char address[CIDR6_TEXT_MAX];
-	struct flow_net n = {0};
 	const char *slash = strchr(text, '/');
 
 	snprintf(address, sizeof address, "%.*s", (int)strcspn(text, "/"), text);
-	if (ip_any_parse(address, &n.address) < 0)
+	if (ip_any_parse(address, &n->address) < 0)
+		return -EINVAL;
+	n->bits = slash ? (unsigned)atoi(slash + 1) : n->address.family == AF_INET6 ? 128 : 32;
+	return 0;
+}
+
+static int net_add(struct flow_rules *s, const char *text)
+{
+	struct flow_net n = {0};
+
+	if (net_read(text, &n) < 0)
 		return 0; /* checked when it was written */
-	n.bits = slash ? (unsigned)atoi(slash + 1) : n.address.family == AF_INET6 ? 128 : 32;
 	if (grow(&s->nets, s->n_nets, sizeof *s->nets) < 0)
 		return -ENOMEM;
 	memset(&s->nets[s->n_nets], 0, sizeof *s->nets); /* compared by memory */
@@ -165,6 +173,79 @@ int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const js
 			return -ENOMEM;
 		if (i->n_groups < FLOW_GROUPS_PER_INTERFACE)
 			i->groups[i->n_groups++] = (unsigned short)known;
+	}
+	return 0;
+}
+
+/* ---- ACLs ---- */
+
+static int by_number(const void *va, const void *vb)
+{
+	const struct flow_entry *a = va, *b = vb;
+
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+static int entry_add(struct flow_rules *s, const json_t *entry)
+{
+	const char *cidr = jstr(entry, "CidrBlock");
+	struct flow_net n = {0};
+	struct flow_entry *e;
+
+	if (net_read(cidr ? cidr : jstr_or(entry, "Ipv6CidrBlock", ""), &n) < 0)
+		return 0; /* checked when it was written */
+	if (grow(&s->entries, s->n_entries, sizeof *s->entries) < 0)
+		return -ENOMEM;
+	e = memset(&s->entries[s->n_entries++], 0, sizeof *e); /* compared by memory */
+	e->number = (int)jint(entry, "RuleNumber", 0);
+	e->is_egress = jbool(entry, "Egress", 0);
+	e->is_allow = strcmp(jstr_or(entry, "RuleAction", ""), "allow") == 0;
+	e->protocol = protocol_of(jstr_or(entry, "Protocol", "-1"));
+	int is_icmp = e->protocol == IPPROTO_ICMP || e->protocol == IPPROTO_ICMPV6;
+	const json_t *range = json_object_get(entry, is_icmp ? "IcmpTypeCode" : "PortRange");
+
+	e->from = (int)jint(range, is_icmp ? "Type" : "From", -1);
+	e->to = (int)jint(range, is_icmp ? "Code" : "To", -1);
+	e->net.address = n.address;
+	e->net.bits = n.bits;
+	return 0;
+}
+
+static int acl_add(struct flow_rules *s, const json_t *acl)
+{
+	const json_t *entry;
+	size_t i;
+	int r = 0;
+
+	if (grow(&s->acls, s->n_acls, sizeof *s->acls) < 0)
+		return -ENOMEM;
+	struct flow_acl *a = memset(&s->acls[s->n_acls++], 0, sizeof *a);
+
+	snprintf(a->id, sizeof a->id, "%s", jstr_or(acl, "NetworkAclId", ""));
+	a->first_entry = s->n_entries;
+	json_array_foreach (json_object_get(acl, "Entries"), i, entry)
+		if (r == 0)
+			r = entry_add(s, entry);
+	a->n_entries = s->n_entries - a->first_entry;
+	if (a->n_entries)
+		qsort(s->entries + a->first_entry, a->n_entries, sizeof *s->entries, by_number);
+	return r;
+}
+
+int plan_flow_acl(struct flow_rules *s, const struct plan_input *in, struct flow_interface *i)
+{
+	const json_t *acl;
+	size_t a, known;
+
+	json_array_foreach (in->network_acls, a, acl) {
+		if (!plan_find(json_object_get(acl, "Associations"), "SubnetId", i->subnet_id))
+			continue;
+		for (known = 0; known < s->n_acls &&
+				strcmp(jstr_or(acl, "NetworkAclId", ""), s->acls[known].id) != 0;)
+			known++;
+		if (known == s->n_acls && acl_add(s, acl) < 0)
+			return -ENOMEM;
+		i->acl = known + 1;
 	}
 	return 0;
 }

@@ -144,7 +144,10 @@ static int interface_add(struct flow_setup *s, const struct plan_input *in, cons
 	/* One without logs is one still: a flow within the VPC is told from one that leaves it. */
 	interface_addresses(s, eni, i);
 	s->n_interfaces++;
-	return is_rule_asked(s) ? plan_flow_groups(&s->rules, in, eni, i) : 0;
+	if (!is_rule_asked(s))
+		return 0;
+	return plan_flow_groups(&s->rules, in, eni, i) < 0 ? -ENOMEM
+							   : plan_flow_acl(&s->rules, in, i);
 }
 
 static void services_add(struct flow_setup *s, const struct plan_input *in, const struct plan *p)

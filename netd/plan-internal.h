@@ -115,6 +115,8 @@ struct address plan_ipv6_far_router(void);
 /* The rules of the interface's groups, each group once, and its groups' indexes. 0 or -ENOMEM. */
 int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *eni,
 		     struct flow_interface *i);
+/* The entries of its subnet's ACL, likewise. */
+int plan_flow_acl(struct flow_rules *s, const struct plan_input *in, struct flow_interface *i);
 
 /* ---- plan-flow.c ---- */
 

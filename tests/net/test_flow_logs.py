@@ -153,6 +153,11 @@ def test_what_an_acl_denies_is_a_rejection(netd, guests, group, log):
         netd.reconcile()
         assert one.ping(two.address) == 0
         assert eventually(lambda: subnet_log.rows(interface_id=two.eni, action="REJECT", protocol=1, flow_direction="ingress"))
+        rows = subnet_log.rows(interface_id=two.eni, action="REJECT", protocol=1)
+        assert {row["gureum-rule-id"] for row in rows} == {f"{acl}/1-ingress"}
+        # What the ACL lets pass and no group allows is denied by no rule.
+        assert not one.can_connect(two.address, 81)
+        assert {row["gureum-rule-id"] for row in eventually(lambda: subnet_log.rows(interface_id=two.eni, action="REJECT", dstport=81))} == {"-"}
     finally:
         netd.ec2("DeleteNetworkAclEntry", **entry)
 

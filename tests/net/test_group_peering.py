@@ -1,6 +1,7 @@
 """Groups of a peered VPC in rules: followed while the connection is there, stale afterwards."""
 
-from lab import refused, router, sh
+from lab import eventually, refused, router, sh
+from test_flow_logs import log  # noqa: F401 (a fixture)
 from test_peering import peer, side  # noqa: F401 (fixtures)
 
 
@@ -42,6 +43,18 @@ def test_a_rule_follows_the_members_of_a_group_of_a_peer(netd, side, peer):  # n
 def pairs(netd, side):  # noqa: F811
     (group,) = netd.ec2("DescribeSecurityGroups", GroupIds=[side.group])["SecurityGroups"]
     return [p for permission in group["IpPermissions"] if permission.get("FromPort") == 8080 for p in permission["UserIdGroupPairs"]]
+
+
+def test_flow_logs_know_the_rule_that_names_a_peers_group(netd, side, peer, log):  # noqa: F811
+    one, two = side("10.75.0.0/16"), side("10.76.0.0/16")
+    peering = peer(one, two)
+    one.route(two, peering), two.route(one, peering)
+    (rule,) = netd.ec2("AuthorizeSecurityGroupIngress", GroupId=one.group, IpPermissions=[from_group(two.group)])["SecurityGroupRules"]
+    eni_log = log("NetworkInterface", one.guest.eni)
+    with one.guest.listen(8080):
+        assert two.guest.can_connect(one.guest.address, 8080)
+    rows = eventually(lambda: eni_log.rows(dstport=8080, action="ACCEPT"))
+    assert {row["gureum-rule-id"] for row in rows} == {rule["SecurityGroupRuleId"]}
 
 
 def test_a_rule_is_stale_when_the_connection_ends(netd, side, peer):  # noqa: F811

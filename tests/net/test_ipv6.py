@@ -331,8 +331,12 @@ def test_an_acl_denies_between_subnets(six):
     one, two = six.guest(), six.guest(1)
     entry = {"NetworkAclId": six.acl, "RuleNumber": 90, "Egress": False, "Ipv6CidrBlock": str(six.blocks[2])}
     assert two.ping(one.six[0]) == 1
+    log = Log(six.netd, "NetworkInterface", one.eni)
     six.netd.ec2("CreateNetworkAclEntry", Protocol="58", RuleAction="deny", IcmpTypeCode={"Type": 128, "Code": -1}, **entry)
     assert two.ping(one.six[0]) == 0
+    (row,) = eventually(lambda: log.rows(action="REJECT", protocol=58))
+    assert row["gureum-rule-id"] == f"{six.acl}/90-ingress"
+    six.netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
     with listen(one):
         assert can_connect(two, one.six[0])
     six.netd.ec2("DeleteNetworkAclEntry", NetworkAclId=six.acl, RuleNumber=90, Egress=False)

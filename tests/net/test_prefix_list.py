@@ -2,6 +2,7 @@
 
 import pytest
 from lab import eventually, refused, router, sh
+from test_flow_logs import log  # noqa: F401 (a fixture)
 
 
 def by(name, *values):
@@ -219,3 +220,20 @@ def test_every_region_has_the_clouds_own_lists(netd):
     refused("OperationNotPermitted", netd.ec2, "DeleteManagedPrefixList", PrefixListId=found[0]["PrefixListId"])
     refused("OperationNotPermitted", netd.ec2, "ModifyManagedPrefixList", PrefixListId=found[0]["PrefixListId"], PrefixListName="mine")
     refused("InvalidPrefixListId.NotFound", netd.ec2, "DescribePrefixLists", PrefixListIds=["pl-0123456789abcdef0"])
+
+
+def test_flow_logs_know_the_rule_that_names_a_list(netd, lists, guests, group, log):  # noqa: F811
+    one = guests(groups=[group()])
+    one.dhcp()
+    allowed, other = lists(f"{one.address}/32"), lists("192.0.2.0/24")
+    permissions = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "PrefixListIds": [{"PrefixListId": i}]} for i in (other, allowed)]
+    holder = group(*permissions)
+    two = guests(groups=[holder])
+    two.dhcp()
+    eni_log = log("NetworkInterface", two.eni)
+    with two.listen():
+        assert one.can_connect(two.address)
+    rules = netd.ec2("DescribeSecurityGroupRules")["SecurityGroupRules"]
+    wanted = {rule["SecurityGroupRuleId"] for rule in rules if rule.get("PrefixListId") == allowed}
+    assert {row["gureum-rule-id"] for row in eventually(lambda: eni_log.rows(dstport=80, action="ACCEPT"))} == wanted
+    forget(netd, holder, *permissions)

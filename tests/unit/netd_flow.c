@@ -252,7 +252,7 @@ static struct flow_group the_group[] = {{"sg-1", 0, 4}};
 static const char *rule_of(const char *from, const char *to, int protocol, int port, int is_egress)
 {
 	static const unsigned short groups[] = {0};
-	const struct flow_rules all = {nets, rules, the_group, 3, 4, 1};
+	const struct flow_rules all = {nets, rules, the_group, 3, 4, 1, NULL, NULL, 0, 0};
 	struct flow_count c = {.source = ip(from),
 			       .destination = ip(to),
 			       .protocol = (uint8_t)protocol,
@@ -276,6 +276,46 @@ static void the_rule_that_fits_is_found(void)
 	is_str(rule_of("10.0.0.10", "192.0.2.1", 17, 53, 1), "sgr-4", "out by a rule for out");
 }
 
+/* Web from anywhere but 10.66.0.0/16, echoes' answers, nothing out but port 53. */
+static struct flow_entry entries[] = {
+	{90, 0, 0, -1, -1, -1, {.bits = 16}},	{100, 0, 1, 6, 80, 80, {.bits = 0}},
+	{100, 1, 1, 17, 53, 53, {.bits = 0}},	{110, 0, 1, 1, 0, -1, {.bits = 0}},
+	{120, 0, 1, 58, 129, 0, {.bits = 0}},	{32767, 0, 0, -1, -1, -1, {.bits = 0}},
+	{32767, 1, 0, -1, -1, -1, {.bits = 0}}, {32768, 0, 0, -1, -1, -1, {.bits = 0}}};
+static struct flow_acl the_acl[] = {{"acl-1", 0, 8}};
+
+static int entry_of(const char *from, const char *to, int protocol, int port, int is_egress)
+{
+	const struct flow_rules all = {
+		.entries = entries, .acls = the_acl, .n_entries = 8, .n_acls = 1};
+	struct flow_count c = {.source = ip(from),
+			       .destination = ip(to),
+			       .protocol = (uint8_t)protocol,
+			       .destination_port = (uint16_t)port,
+			       .icmp = {(uint8_t)port}};
+	const struct flow_entry *e = flow_acl_find(&all, 0, &c, is_egress);
+
+	return e ? e->number : 0;
+}
+
+static void the_entry_that_denies_is_found(void)
+{
+	for (size_t i = 0; i < 8; i++)
+		entries[i].net.address = ip(i == 4 || i == 7 ? "::"
+					    : i == 0	     ? "10.66.0.0"
+							     : "0.0.0.0");
+	is_int(entry_of("10.66.1.1", "10.0.0.10", 6, 80, 0), 90, "the lowest number counts");
+	is_int(entry_of("10.1.1.1", "10.0.0.10", 6, 80, 0), 0, "what is allowed is not denied");
+	is_int(entry_of("10.1.1.1", "10.0.0.10", 6, 81, 0), 32767, "the rest is, by the last");
+	is_int(entry_of("10.0.0.10", "10.1.1.1", 6, 80, 1), 32767, "each way has its own");
+	is_int(entry_of("10.0.0.10", "10.1.1.1", 17, 53, 1), 0, "and its own ports");
+	is_int(entry_of("10.1.1.1", "10.0.0.10", 1, 0, 0), 0, "a type of ICMP");
+	is_int(entry_of("10.1.1.1", "10.0.0.10", 1, 8, 0), 32767, "is not another");
+	is_int(entry_of("fd00::1", "fd00::2", 58, 129, 0), 0,
+	       "nor is it IPv6's, which has its own");
+	is_int(entry_of("fd00::1", "fd00::2", 6, 80, 0), 32768, "and another last");
+}
+
 int main(void)
 {
 	RUN(a_flow_between_two_interfaces_is_four_lines);
@@ -285,6 +325,7 @@ int main(void)
 	RUN(formats_are_aws_fields_each_once);
 	RUN(the_table_adds_up_and_has_an_end);
 	RUN(the_rule_that_fits_is_found);
+	RUN(the_entry_that_denies_is_found);
 	RUN(files_are_bounded_and_the_oldest_goes);
 	return tests_done();
 }
