@@ -1,6 +1,11 @@
 """Every quota that a customer can reach here: the one more is refused with AWS's code, nothing is half-made, and the next region and account have
 room of their own."""
 
+import contextlib
+import json
+import signal
+import sqlite3
+
 import pytest
 
 from lab import refused
@@ -110,3 +115,43 @@ def test_each_account_has_room_of_its_own(place):
     stranger = place.far.by(OTHER_ACCOUNT)
     theirs = stranger.ec2("AllocateAddress")["AllocationId"]
     stranger.ec2("ReleaseAddress", AllocationId=theirs)
+
+
+@contextlib.contextmanager
+def on_record(netd, kind, n, prefix, **members):
+    """The store has n more of the kind in the block, another account's, written while netd is down: in no VPC that there is, so nothing is made of them."""
+    def write(statement, rows):
+        netd.kill(signal.SIGTERM)
+        with sqlite3.connect(netd.directory / "lib/netd/state.db") as db:
+            last = db.execute("SELECT max(sequence) FROM doc").fetchone()[0]
+            db.executemany(statement, [{"sequence": last + 1 + i, **row} for i, row in enumerate(rows)])
+        db.close()
+        netd.start()
+
+    rows = [dict(kind=kind, id=f"{prefix}-{i:017x}", account=OTHER_ACCOUNT, region=ELSEWHERE, json=json.dumps(members)) for i in range(n)]
+    write("INSERT INTO doc (sequence, kind, id, account, region, json) VALUES (:sequence, :kind, :id, :account, :region, :json)", rows)
+    try:
+        yield
+    finally:
+        write("DELETE FROM doc WHERE kind = :kind AND id = :id", rows)
+
+
+@pytest.mark.parametrize("kind, prefix, n, action, more, code", [
+    ("security-group", "sg", 2500, "CreateSecurityGroup", dict(GroupName="one-more", Description="x"), "SecurityGroupLimitExceeded"),
+    ("network-interface", "eni", 20000, "CreateNetworkInterface", dict(SubnetId=True), "NetworkInterfaceLimitExceeded"),
+    ("dhcp-options", "dopt", 500, "CreateDhcpOptions", dict(DhcpConfigurations=[{"Key": "domain-name", "Values": ["a.b"]}]), "ResourceLimitExceeded"),
+    ("vpc-endpoint", "vpce", 20, "CreateVpcEndpoint", dict(VpcId=True, ServiceName=f"com.amazonaws.{ELSEWHERE}.s3"), "VpcEndpointLimitExceeded"),
+], ids=lambda x: x if isinstance(x, str) and "-" in x else "")  # fmt: skip
+def test_large_quotas_are_reached_too(netd, kind, prefix, n, action, more, code):
+    far = netd.elsewhere(ELSEWHERE).by(OTHER_ACCOUNT)
+    with on_record(netd, kind, n, prefix, VpcId="vpc-00000000000000000", Status="available", PrivateIpAddresses=[], Groups=[]):
+        place = Place(far)
+        try:
+            own = {"VpcId": place.vpc, "SubnetId": place.subnet}
+            more = {k: own[k] if v is True else v for k, v in more.items()}
+            more |= {"VpcId": place.vpc} if action == "CreateSecurityGroup" else {}
+            before = len(far.ec2("DescribeTags")["Tags"]), far.ec2("DescribeVpcs"), far.ec2("DescribeSubnets"), far.ec2("DescribeRouteTables")
+            refused(code, far.ec2, action, **more)
+            assert (len(far.ec2("DescribeTags")["Tags"]), far.ec2("DescribeVpcs"), far.ec2("DescribeSubnets"), far.ec2("DescribeRouteTables")) == before
+        finally:
+            place.leave()

@@ -1,5 +1,7 @@
 """What is in use cannot be deleted, with AWS's code for each holder, and nothing is changed; once it has let go, the same request succeeds."""
+import json
 import os
+import sqlite3
 import threading
 
 import pytest
@@ -103,3 +105,36 @@ def test_imports_are_counted_by_account(stord, images):
     if not refused:
         pytest.skip("disks are imported faster here than they are asked for")
     assert set(refused) == {"ResourceLimitExceeded"} and len(codes) - len(refused) >= 21 and last not in refused, codes
+
+
+def put_on_record(stord, kind, n, **members):
+    """The store has n more of the kind, written while the daemon is down: things that have failed, so nothing has to be made for them."""
+    assert stord.stop() == 0
+    with sqlite3.connect(os.path.join(stord.root, "state", "stord", "state.db")) as db:
+        sequence = db.execute("SELECT coalesce(max(sequence), 0) FROM doc").fetchone()[0]
+        for i in range(1, n + 1):
+            db.execute("INSERT INTO doc (sequence, kind, id, account, region, json) VALUES (?, ?, ?, ?, ?, ?)",
+                       (sequence + i, kind, f"{kind[:4].removesuffix('u')}-{i:017x}", "123456789012", "us-east-1", json.dumps(members)))
+    db.close()
+    stord.start()
+
+
+def test_volumes_and_snapshots_have_a_quota(stord, images):
+    """AWS's figures, in each region and account; what is refused leaves nothing."""
+    made = volume(stord)
+    taken = stord("ec2.CreateSnapshot", VolumeId=made)["SnapshotId"]
+    put_on_record(stord, "volume", 4999, State="error", Size=1, Attachments=[], AvailabilityZone="us-east-1a", VolumeType="gp2")
+    put_on_record(stord, "snapshot", 9999, State="error", VolumeSize=1, VolumeId="vol-ffffffff")
+    before = all_there_is(stord), stord.files()
+    stord.refused("VolumeLimitExceeded", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1)
+    stord.refused("SnapshotLimitExceeded", "ec2.CreateSnapshot", VolumeId=made)
+    stord.refused("SnapshotLimitExceeded", "ec2.CopySnapshot", SourceSnapshotId=taken, SourceRegion="us-east-1")
+    stord.refused("ServiceQuotaExceededException:DEPENDENCY_SERVICE_QUOTA_EXCEEDED", "ebs.StartSnapshot", VolumeSize=1)
+    with pytest.raises(Fault) as caught:
+        stord.import_file(images["disk"])
+    assert caught.value.code == "SnapshotLimitExceeded"
+    assert (all_there_is(stord), stord.files()) == before
+    for there in (OTHER_ACCOUNT, {"region": "ap-northeast-2"}):
+        stord("ebs.StartSnapshot", VolumeSize=1, context=there)
+    stord("ec2.DeleteSnapshot", SnapshotId=taken)
+    stord("ec2.CreateSnapshot", VolumeId=made)
