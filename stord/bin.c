@@ -1,4 +1,4 @@
-/* The recycle bin of snapshots. */
+/* The recycle bin of snapshots and volumes. */
 #include "bin.h"
 
 #include <errno.h>
@@ -6,14 +6,25 @@
 #include <time.h>
 #include "describe.h"
 #include "fiber.h"
+#include "hold.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
+#include "rule.h"
 #include "stord.h"
 
-#define KIND	  "snapshot-in-bin"
 #define DAY_USEC  INT64_C(86400000000)
 #define LOOK_USEC (INT64_C(60) * 1000000) /* at least so seldom: nobody counts on the second */
+
+static const struct bin {
+	const char *live, *kind;
+	const char *resource_type;
+	const char *setting; /* days by the configuration, NULL: none */
+} bins[] = {
+	{"snapshot", "snapshot-in-bin", "EBS_SNAPSHOT", "SnapshotRetentionDays"},
+	{"volume", "volume-in-bin", "EBS_VOLUME", NULL},
+};
+#define N_BINS (sizeof bins / sizeof *bins)
 
 static sd_event_source *timer;
 
@@ -25,25 +36,39 @@ static int64_t now_usec(void)
 	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-int bin_put(struct call *c, const struct doc *snapshot)
+/* What was never whole is nothing to restore. */
+static int is_whole(const struct doc *d)
 {
-	int64_t days = config_integer(c->daemon->config, "Storage", "SnapshotRetentionDays"),
-		by_rules = rule_days(c->store, snapshot), now = now_usec();
+	const char *state = jstr_or(d->json, "State", "");
 
-	if (by_rules > days)
-		days = by_rules;
+	return strcmp(d->kind, "volume") == 0
+		       ? jbool(d->json, "_Ready", 0) && strcmp(state, "error") != 0
+		       : strcmp(state, "completed") == 0;
+}
 
-	/* What was never completed is nothing to restore. */
-	if (days <= 0 || strcmp(jstr_or(snapshot->json, "State", ""), "completed") != 0)
+static int64_t days_of(const struct call *c, const struct bin *b, const struct doc *d)
+{
+	int64_t days = b->setting ? config_integer(c->daemon->config, "Storage", b->setting) : 0,
+		by_rules = rule_days(c->store, d->account, d->region, b->resource_type,
+				     json_object_get(d->json, "Tags"));
+
+	return by_rules > days ? by_rules : days;
+}
+
+int bin_put(struct call *c, const struct doc *doc, json_t *changed)
+{
+	OWN(json_decref) json_t *json = changed ? changed : doc_edit(doc);
+	const struct bin *b = strcmp(doc->kind, bins[0].live) == 0 ? &bins[0] : &bins[1];
+	int64_t days = days_of(c, b, doc), now = now_usec();
+
+	if (days <= 0 || !is_whole(doc))
 		return 0;
-	OWN(json_decref) json_t *json = doc_edit(snapshot);
 	int r = json ? jset_new(json, "_BinEnter", json_integer(now)) : -ENOMEM;
 
 	if (r == 0)
 		r = jset_new(json, "_BinExit", json_integer(now + days * DAY_USEC));
 	if (r == 0)
-		r = txn_put(c->txn, KIND, snapshot->id, snapshot->account, snapshot->region,
-			    give(json));
+		r = txn_put(c->txn, b->kind, doc->id, doc->account, doc->region, give(json));
 	if (r == 0)
 		bin_start(c->daemon);
 	return r < 0 ? r : 1;
@@ -51,36 +76,94 @@ int bin_put(struct call *c, const struct doc *snapshot)
 
 /* ---- what customers see of it ---- */
 
-static json_t *present(const struct call *c, const struct doc *d)
+/* A new object: these members of the document, and the times. */
+static json_t *present_members(const struct doc *d, const char *const *members)
 {
+	OWN(json_decref)
+	json_t *o =
+		json_pack("{s:o, s:o}", "RecycleBinEnterTime", jtime(jint(d->json, "_BinEnter", 0)),
+			  "RecycleBinExitTime", jtime(jint(d->json, "_BinExit", 0)));
+
+	for (; o && *members; members++) {
+		json_t *value = json_object_get(d->json, *members);
+
+		if (value && json_object_set(o, *members, value) < 0)
+			return NULL;
+	}
+	return give(o);
+}
+
+static json_t *present_snapshot(const struct call *c, const struct doc *d)
+{
+	static const char *const members[] = {"SnapshotId", "Description", "VolumeId", NULL};
+
 	(void)c;
-	return json_pack("{s:s, s:o, s:o, s:O?, s:O?}", "SnapshotId", d->id, "RecycleBinEnterTime",
-			 jtime(jint(d->json, "_BinEnter", 0)), "RecycleBinExitTime",
-			 jtime(jint(d->json, "_BinExit", 0)), "Description",
-			 json_object_get(d->json, "Description"), "VolumeId",
-			 json_object_get(d->json, "VolumeId"));
+	return present_members(d, members);
+}
+
+static json_t *present_volume(const struct call *c, const struct doc *d)
+{
+	static const char *const members[] = {
+		"VolumeId",   "VolumeType",	  "State",	"Size", "Iops", "Throughput",
+		"SnapshotId", "AvailabilityZone", "CreateTime", NULL};
+
+	(void)c;
+	return present_members(d, members);
 }
 
 static const struct filter no_filters[] = {{NULL}};
 
-static const struct describe in_bin = {.kind = KIND,
-				       .result = "Snapshots",
-				       .ids = "SnapshotIds",
-				       .prefix = "snap",
-				       .malformed = FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
-				       .not_found = FAULT_INVALID_SNAPSHOT_NOT_FOUND,
-				       .filters = no_filters,
-				       .present = present};
+static const struct describe snapshots = {.kind = "snapshot-in-bin",
+					  .result = "Snapshots",
+					  .ids = "SnapshotIds",
+					  .prefix = "snap",
+					  .malformed = FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
+					  .not_found = FAULT_INVALID_SNAPSHOT_NOT_FOUND,
+					  .filters = no_filters,
+					  .present = present_snapshot};
+
+static const struct describe volumes = {.kind = "volume-in-bin",
+					.result = "Volumes",
+					.ids = "VolumeIds",
+					.prefix = "vol",
+					.malformed = FAULT_INVALID_VOLUME_ID_MALFORMED,
+					.not_found = FAULT_INVALID_VOLUME_NOT_FOUND,
+					.filters = no_filters,
+					.n_max_low = 5,
+					.n_max_high = 500,
+					.present = present_volume};
 
 int snapshot_list_bin(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	return describe_run(c, &in_bin, parameters, ret_reply, f);
+	return describe_run(c, &snapshots, parameters, ret_reply, f);
+}
+
+int volume_list_bin(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	return describe_run(c, &volumes, parameters, ret_reply, f);
+}
+
+/* Out of the bin, as it was: in the call's transaction. */
+static int take_out(struct call *c, const struct bin *b, const struct doc *d, json_t **ret_json)
+{
+	OWN(json_decref) json_t *json = doc_edit(d);
+	int r = json ? jset(json, "_BinEnter", NULL) : -ENOMEM;
+
+	if (r == 0)
+		r = jset(json, "_BinExit", NULL);
+	if (r == 0)
+		r = txn_put(c->txn, b->live, d->id, d->account, d->region, json_incref(json));
+	if (r == 0)
+		r = txn_delete(c->txn, b->kind, d->id);
+	if (r == 0)
+		*ret_json = give(json);
+	return r;
 }
 
 int snapshot_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const char *id = jstr(parameters, "SnapshotId");
-	const struct doc *d = store_get(c->store, c->ctx, KIND, id);
+	const struct doc *d = store_get(c->store, c->ctx, bins[0].kind, id);
 
 	if (id && !id_is(id, "snap"))
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
@@ -89,43 +172,75 @@ int snapshot_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply,
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_NOT_FOUND,
 				 "The snapshot '%s' does not exist in the Recycle Bin.",
 				 id ? id : "");
-	OWN(json_decref) json_t *json = doc_edit(d);
-	int r = json ? jset(json, "_BinEnter", NULL) : -ENOMEM;
+	int r = take_out(c, &bins[0], d, ret_reply);
 
 	if (r == 0)
-		r = jset(json, "_BinExit", NULL);
+		log_info("snapshot restored", "SNAPSHOT_ID", id, "REQUEST_ID", c->ctx->request);
+	return r;
+}
+
+int volume_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	OWN(json_decref) json_t *json = NULL;
+	const char *id = jstr(parameters, "VolumeId");
+
+	if (!id)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter volumeId");
+	if (!id_is(id, "vol"))
+		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED,
+				 "Value (%.64s) for parameter volumeId is invalid.", id);
+	/* A merge may be at its layers. */
+	OWN(hold_leave) struct hold *h = hold_enter(id);
+	const struct doc *d = store_get(c->store, c->ctx, bins[1].kind, id);
+
+	if (!h)
+		return -ENOMEM;
+	if (!d)
+		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND,
+				 "The volume '%s' does not exist in the Recycle Bin.", id);
+	int r = take_out(c, &bins[1], d, &json);
+
 	if (r == 0)
-		r = txn_put(c->txn, "snapshot", d->id, d->account, d->region, json_incref(json));
-	if (r == 0)
-		r = txn_delete(c->txn, KIND, d->id);
+		r = txn_commit(c->txn); /* while it is held */
 	if (r < 0)
 		return r;
-	log_info("snapshot restored", "SNAPSHOT_ID", id, "REQUEST_ID", c->ctx->request);
-	*ret_reply = give(json);
-	return 0;
+	log_info("volume restored", "VOLUME_ID", id, "REQUEST_ID", c->ctx->request);
+	*ret_reply = json_pack("{s:b}", "Return", 1);
+	return *ret_reply ? 0 : -ENOMEM;
 }
 
 /* ---- its end ---- */
+
+static int let_go_of(struct daemon *d, struct txn *t, const struct bin *b, int64_t now, int *ret_n)
+{
+	int r = 0;
+
+	store_each (d->store, b->kind, s) {
+		if (r < 0 || jint(s->json, "_BinExit", 0) > now)
+			continue;
+		r = txn_delete(t, b->kind, s->id);
+		if (r == 0)
+			r = layer_release(t, jstr_or(s->json, "_Layer", ""));
+		++*ret_n;
+	}
+	return r;
+}
 
 static int let_go(struct daemon *d, int64_t now, int *ret_n)
 {
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 	int r = t ? 0 : -ENOMEM;
 
-	store_each (d->store, KIND, s) {
-		if (r < 0 || jint(s->json, "_BinExit", 0) > now)
-			continue;
-		r = txn_delete(t, KIND, s->id);
-		if (r == 0)
-			r = layer_release(t, jstr_or(s->json, "_Layer", ""));
-		++*ret_n;
-	}
+	for (size_t i = 0; r == 0 && i < N_BINS; i++)
+		r = let_go_of(d, t, &bins[i], now, ret_n);
 	return r == 0 && *ret_n ? txn_commit(t) : r;
 }
 
 static void look(void *arg)
 {
 	struct daemon *d = arg;
+	size_t n_left = 0;
 	int n = 0, r = let_go(d, now_usec(), &n);
 
 	if (r < 0)
@@ -134,7 +249,9 @@ static void look(void *arg)
 		unlink_marked(d);
 		merge_kick(d);
 	}
-	if (store_count(d->store, KIND))
+	for (size_t i = 0; i < N_BINS; i++)
+		n_left += store_count(d->store, bins[i].kind);
+	if (n_left)
 		bin_start(d);
 }
 
@@ -151,9 +268,10 @@ void bin_start(struct daemon *d)
 {
 	int64_t now = now_usec(), next = now + LOOK_USEC;
 
-	store_each (d->store, KIND, s)
-		if (jint(s->json, "_BinExit", 0) < next)
-			next = jint(s->json, "_BinExit", 0);
+	for (size_t i = 0; i < N_BINS; i++)
+		store_each (d->store, bins[i].kind, s)
+			if (jint(s->json, "_BinExit", 0) < next)
+				next = jint(s->json, "_BinExit", 0);
 	if (!timer)
 		/* out of memory: at the next deletion or start */
 		(void)sd_event_add_time_relative(d->loop, &timer, CLOCK_MONOTONIC,

@@ -72,15 +72,17 @@ static int is_being_made(const struct store *s, const char *name)
 
 static int check_names(struct fsck *k)
 {
-	static const char *const kinds[] = {"volume", "snapshot", "snapshot-in-bin"};
+	static const char *const *const lists[] = {layer_volume_kinds, layer_snapshot_kinds};
 	const struct store *s = k->daemon->store;
 	int r = 0;
 
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		store_each (s, kinds[i], d)
-			if (r == 0 && jstr(d->json, "_Layer") &&
-			    !layer_find(s, jstr(d->json, "_Layer")))
-				r = found(k, "missing", d->id, "its layer has no document", 0);
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+		for (const char *const *kind = lists[i]; *kind; kind++)
+			store_each (s, *kind, d)
+				if (r == 0 && jstr(d->json, "_Layer") &&
+				    !layer_find(s, jstr(d->json, "_Layer")))
+					r = found(k, "missing", d->id, "its layer has no document",
+						  0);
 	store_each (s, LAYER_KIND, l)
 		if (r == 0 && jstr(l->json, "Backing") && !layer_find(s, jstr(l->json, "Backing")))
 			r = found(k, "missing", l->id, "the layer under it has no document", 0);

@@ -11,6 +11,9 @@
 #include "volume-key.h"
 #include "stord.h"
 
+const char *const layer_volume_kinds[] = {"volume", "volume-in-bin", NULL};
+const char *const layer_snapshot_kinds[] = {"snapshot", "snapshot-in-bin", NULL};
+
 /* ---- documents ---- */
 
 const struct doc *layer_find(const struct store *s, const char *name)
@@ -75,17 +78,18 @@ static int names(const json_t *json, const char *member, const char *name)
 
 void layer_needs(const struct txn *t, const char *name, struct layer_needs *ret_needs)
 {
-	static const char *const holders[] = {"snapshot", "snapshot-in-bin"};
 	const struct store *s = txn_store(t);
 	struct layer_needs n = {0};
 
-	store_each (s, "volume", v) {
-		const json_t *json = txn_look(t, v->kind, v->id);
+	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
+		store_each (s, *kind, v) {
+			const json_t *json = txn_look(t, v->kind, v->id);
 
-		n.n_volumes += names(json, "_Layer", name) || names(json, "_NextLayer", name);
-	}
-	for (size_t i = 0; i < sizeof holders / sizeof *holders; i++)
-		store_each (s, holders[i], snapshot)
+			n.n_volumes +=
+				names(json, "_Layer", name) || names(json, "_NextLayer", name);
+		}
+	for (const char *const *kind = layer_snapshot_kinds; *kind; kind++)
+		store_each (s, *kind, snapshot)
 			n.n_snapshots +=
 				names(txn_look(t, snapshot->kind, snapshot->id), "_Layer", name);
 	store_each (s, LAYER_KIND, l)

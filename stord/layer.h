@@ -24,6 +24,10 @@
 /* The longest chain that is followed: more is a cycle, or not ours. */
 #define LAYERS_FOLLOWED 1024
 
+/* The kinds of documents that name layers, the recycle bin's among them; each list ends with NULL.
+ * What is of a volume's kind may have been written by a guest, and is held (hold.h) by its id. */
+extern const char *const layer_volume_kinds[], *const layer_snapshot_kinds[];
+
 /* NULL: there is none of this name. */
 const struct doc *layer_find(const struct store *s, const char *name);
 int layer_put(struct txn *t, const char *name, const char *format, int64_t bytes,

@@ -99,17 +99,18 @@ static int move_volume(struct txn *t, const struct merge *m)
 {
 	int r = 0;
 
-	store_each (txn_store(t), "volume", v) {
-		if (r < 0 || strcmp(jstr_or(v->json, "_Layer", ""), m->over) != 0)
-			continue;
-		json_t *json = doc_edit(v);
+	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
+		store_each (txn_store(t), *kind, v) {
+			if (r < 0 || strcmp(jstr_or(v->json, "_Layer", ""), m->over) != 0)
+				continue;
+			json_t *json = doc_edit(v);
 
-		if (json && jset(json, "_Layer", m->under) < 0) {
-			json_decref(json);
-			json = NULL;
+			if (json && jset(json, "_Layer", m->under) < 0) {
+				json_decref(json);
+				json = NULL;
+			}
+			r = txn_replace(t, v, json);
 		}
-		r = txn_replace(t, v, json);
-	}
 	return r;
 }
 
@@ -140,10 +141,8 @@ static int commit_documents(struct daemon *d, const struct merge *m, const json_
 		if (r == 0 && c)
 			r = layer_set_backing(t, c, m->under);
 	}
-	if (r == 0)
-		r = move_snapshots(t, "snapshot", m);
-	if (r == 0)
-		r = move_snapshots(t, "snapshot-in-bin", m);
+	for (const char *const *kind = layer_snapshot_kinds; r == 0 && *kind; kind++)
+		r = move_snapshots(t, *kind, m);
 	if (r == 0 && !m->instance_id[0])
 		r = move_volume(t, m);
 	if (r == 0)

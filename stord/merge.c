@@ -60,14 +60,14 @@ static json_t *census_new(const struct store *s)
 {
 	json_t *census = json_object();
 
-	store_each (s, "volume", v) {
-		census_add(census, jstr(v->json, "_Layer"), "v", NULL);
-		census_add(census, jstr(v->json, "_NextLayer"), "v", NULL);
-	}
-	store_each (s, "snapshot", d)
-		census_add(census, jstr(d->json, "_Layer"), "s", NULL);
-	store_each (s, "snapshot-in-bin", d)
-		census_add(census, jstr(d->json, "_Layer"), "s", NULL);
+	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
+		store_each (s, *kind, v) {
+			census_add(census, jstr(v->json, "_Layer"), "v", NULL);
+			census_add(census, jstr(v->json, "_NextLayer"), "v", NULL);
+		}
+	for (const char *const *kind = layer_snapshot_kinds; *kind; kind++)
+		store_each (s, *kind, d)
+			census_add(census, jstr(d->json, "_Layer"), "s", NULL);
 	store_each (s, LAYER_KIND, l)
 		census_add(census, jstr(l->json, "Backing"), "l", l->id);
 	return census;
@@ -99,20 +99,23 @@ static int compare_ids(const void *a, const void *b)
 	return strcmp(a, b);
 }
 
-/* The volumes whose chains have this layer, in order of their ids. Their number, or -E2BIG. */
+/* The volumes whose chains have this layer, in order of their ids. Their number, or -E2BIG. One in
+ * the recycle bin may be restored at any time: it counts. */
 static int find_leaves(const struct store *s, const char *name, char ret_ids[LEAVES_MAX][ID_MAX])
 {
 	int n = 0;
 
-	store_each (s, "volume", v) {
-		const char *next = jstr(v->json, "_NextLayer");
+	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
+		store_each (s, *kind, v) {
+			const char *next = jstr(v->json, "_NextLayer");
 
-		if (!stands_on(s, jstr(v->json, "_Layer"), name) && !stands_on(s, next, name))
-			continue;
-		if (n == LEAVES_MAX)
-			return -E2BIG;
-		snprintf(ret_ids[n++], ID_MAX, "%s", v->id);
-	}
+			if (!stands_on(s, jstr(v->json, "_Layer"), name) &&
+			    !stands_on(s, next, name))
+				continue;
+			if (n == LEAVES_MAX)
+				return -E2BIG;
+			snprintf(ret_ids[n++], ID_MAX, "%s", v->id);
+		}
 	qsort(ret_ids, (size_t)n, ID_MAX, compare_ids);
 	return n;
 }
@@ -145,6 +148,15 @@ static void party_leave(struct party *p)
 		}
 }
 
+static const struct doc *leaf_find(const struct store *s, const char *id)
+{
+	const struct doc *d = NULL;
+
+	for (const char *const *kind = layer_volume_kinds; !d && *kind; kind++)
+		d = store_find(s, *kind, id);
+	return d;
+}
+
 /* Holds them all and asks hvd which of them have a running guest. */
 static enum outcome party_gather(struct daemon *d, const char *top, struct party *p)
 {
@@ -160,7 +172,7 @@ static enum outcome party_gather(struct daemon *d, const char *top, struct party
 	if (again.n != p->n || memcmp(again.ids, p->ids, (size_t)p->n * ID_MAX) != 0)
 		return LATER;
 	for (int i = 0; i < p->n; i++) {
-		const struct doc *v = store_find(d->store, "volume", p->ids[i]);
+		const struct doc *v = leaf_find(d->store, p->ids[i]);
 
 		if (!v || jstr(v->json, "_NextLayer") || !jbool(v->json, "_Ready", 0))
 			return LATER;
@@ -176,7 +188,7 @@ static enum outcome party_gather(struct daemon *d, const char *top, struct party
 
 static const struct doc *party_volume(const struct daemon *d, const struct party *p)
 {
-	return p->n == 1 ? store_find(d->store, "volume", p->ids[0]) : NULL;
+	return p->n == 1 ? leaf_find(d->store, p->ids[0]) : NULL;
 }
 
 static enum outcome work(struct daemon *d, const struct merge *m, struct party *p)

@@ -66,7 +66,7 @@ int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	if (image)
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_IN_USE,
 				 "The snapshot %s is currently in use by %s", d->id, image);
-	int is_kept = bin_put(c, d);
+	int is_kept = bin_put(c, d, NULL);
 
 	r = is_kept < 0 ? is_kept : txn_delete(c->txn, "snapshot", d->id);
 	if (r == 0 && !is_kept) /* volumes made from it stand on its layer, and outlive it */

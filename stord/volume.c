@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include "bin.h"
 #include "files.h"
 #include "hold.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
+#include "switch.h"
 #include "volume_type.h"
 #include "zones.h"
 
@@ -128,7 +130,8 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 	if (jstr(parameters, "OutpostArn"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Outposts are not supported here.");
-	if (count_of_caller(c, "volume") >= LIMIT_VOLUMES)
+	/* One in the recycle bin has its place, so that it can be restored. */
+	if (count_of_caller(c, "volume") + count_of_caller(c, "volume-in-bin") >= LIMIT_VOLUMES)
 		return fault_set(f, FAULT_VOLUME_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d volumes in %s.", LIMIT_VOLUMES,
 				 c->ctx->region);
@@ -185,11 +188,11 @@ static int iops_check(const struct call *c, const struct volume_shape *s, struct
 
 	if (strcmp(s->type, "io1") != 0 && strcmp(s->type, "io2") != 0)
 		return 0;
-	store_each (c->store, "volume", v)
-		if (strcmp(v->account, c->ctx->account) == 0 &&
-		    strcmp(v->region, c->ctx->region) == 0 &&
-		    strcmp(jstr_or(v->json, "VolumeType", ""), s->type) == 0)
-			n += jint(v->json, "Iops", 0);
+	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
+		store_each (c->store, *kind, v)
+			if (is_callers(c, v) &&
+			    strcmp(jstr_or(v->json, "VolumeType", ""), s->type) == 0)
+				n += jint(v->json, "Iops", 0);
 	return n <= LIMIT_PROVISIONED_IOPS
 		       ? 0
 		       : fault_set(f, FAULT_MAX_IOPS_LIMIT_EXCEEDED,
@@ -242,6 +245,19 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 
 /* ---- delete ---- */
 
+/* 1: it is in the recycle bin, without the guest it may have had; 0: there is none for it. */
+static int put_in_bin(struct call *c, const struct doc *d)
+{
+	OWN(json_decref) json_t *json = doc_edit(d);
+	int r = json ? jset_new(json, "Attachments", json_array()) : -ENOMEM;
+
+	if (r == 0)
+		r = jset(json, "State", "available");
+	if (r == 0)
+		(void)json_object_del(json, "_IoError"); /* seldom there */
+	return r < 0 ? r : bin_put(c, d, give(json));
+}
+
 int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	OWN(hold_leave) struct hold *h = NULL;
@@ -254,10 +270,17 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (volume_attached_to(d->json) && !jbool(parameters, "_Force", 0))
 		return fault_set(f, FAULT_VOLUME_IN_USE, "Volume %s is currently attached to %s",
 				 d->id, volume_attached_to(d->json));
-	r = txn_delete(c->txn, "volume", d->id);
+	/* A snapshot that an end of a daemon cut short is still one of this volume. */
+	if (switch_settle(c->daemon, d->id) == -EAGAIN)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+				 "A snapshot of the volume is still under way.");
+	r = volume_get(c, parameters, &d, f);
+	int is_kept = r == 0 ? put_in_bin(c, d) : r;
+
+	r = is_kept < 0 ? is_kept : txn_delete(c->txn, "volume", d->id);
 	if (r == 0 && store_find(c->store, "volume-modification", d->id))
 		r = txn_delete(c->txn, "volume-modification", d->id);
-	if (r == 0)
+	if (r == 0 && !is_kept)
 		r = volume_release(c->txn, d);
 	if (r == 0)
 		r = txn_commit(c->txn);

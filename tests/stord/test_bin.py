@@ -1,0 +1,240 @@
+"""The recycle bin: what is deleted comes back as it was, or goes for good; and its rules."""
+import os
+import sqlite3
+from datetime import datetime, timedelta
+
+import pytest
+
+from conftest import Gone, until
+from guests import Guests
+from test_snapshots import INSTANCE, layer, qemu_io
+
+ARN = "arn:aws:rbin:us-east-1:123456789012:rule/"
+DAYS = {"RetentionPeriodUnit": "DAYS"}
+
+
+@pytest.fixture
+def guests(stord):
+    made = Guests(stord)
+    made.start(INSTANCE)
+    yield made
+    made.close()
+
+
+def rule(stord, days=7, kind="EBS_VOLUME", **more):
+    return stord("rbin.CreateRule", RetentionPeriod={"RetentionPeriodValue": days, **DAYS}, ResourceType=kind, **more)
+
+
+def state_db(stord, statement, *values):
+    """Changes the state while the daemon is down: how time passes here."""
+    stord.stop()
+    with sqlite3.connect(os.path.join(stord.state, "state.db")) as db:
+        db.execute(statement, values)
+    db.close()
+    stord.start()
+
+
+def in_bin(stord):
+    return stord("ec2.ListVolumesInRecycleBin")["Volumes"]
+
+
+def expire(stord):
+    state_db(stord, "UPDATE doc SET json = json_set(json, '$._BinExit', 1) WHERE kind LIKE '%-in-bin'")
+
+
+def clean(stord):
+    until(lambda: stord("gureum.Fsck")["Idle"])
+    report = stord("gureum.Fsck")
+    assert report["Findings"] == [], report
+
+
+def test_a_deleted_volume_comes_back_as_it_was(stord):
+    rule(stord)
+    tags = [{"Key": "Name", "Value": "precious"}]
+    volume = stord.create(Size=10, VolumeType="gp3", Iops=4000, Throughput=200, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}])
+    stord.available(volume)
+    qemu_io(layer(stord, volume), "write -P 7 1G 1M")
+    before, files = stord.volume(volume), stord.files()
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    # It is nowhere else, and nothing can be done with it.
+    assert stord("ec2.DescribeVolumes")["Volumes"] == [] and stord("ec2.DescribeTags")["Tags"] == []
+    for action in ("AttachVolume", "DeleteVolume", "CreateSnapshot", "ModifyVolume"):
+        stord.refused("InvalidVolume.NotFound", f"ec2.{action}", VolumeId=volume, InstanceId=INSTANCE, Device="/dev/sdf", Size=9)
+    row, = in_bin(stord)
+    enter, leave = (datetime.fromisoformat(row[f"RecycleBin{m}Time"].replace("Z", "+00:00")) for m in ("Enter", "Exit"))
+    assert leave - enter == timedelta(days=7)
+    assert {m: row[m] for m in ("VolumeId", "Size", "VolumeType", "Iops", "Throughput", "AvailabilityZone", "CreateTime", "State")} == {
+        "VolumeId": volume, "Size": 10, "VolumeType": "gp3", "Iops": 4000, "Throughput": 200, "AvailabilityZone": "us-east-1a",
+        "CreateTime": before["CreateTime"], "State": "available"}
+    assert stord("ec2.ListVolumesInRecycleBin", context={"account": "210987654321"})["Volumes"] == []
+    stord.kill()
+    stord.start()
+    assert stord.files() == files
+    assert stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume) == {"Return": True}
+    assert stord.volume(volume) == before and in_bin(stord) == []
+    qemu_io(layer(stord, volume), "read -P 7 1G 1M", "read -P 0 0 1M")
+    stord.refused("InvalidVolume.NotFound", "ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+    stord.refused("InvalidVolumeID.Malformed", "ec2.RestoreVolumeFromRecycleBin", VolumeId="vol-1")
+    stord.refused("InvalidVolume.NotFound", "ec2.ListVolumesInRecycleBin", VolumeIds=[volume])
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    expire(stord)
+    until(lambda: stord.files() == set())
+    assert in_bin(stord) == []
+    clean(stord)
+
+
+def test_a_volume_in_the_bin_keeps_its_layers_through_merges(stord):
+    """Its snapshots go one after the other, so its layers are merged, and it is restored in the middle."""
+    rule(stord)
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    taken = []
+    for n in range(6):
+        qemu_io(layer(stord, volume), f"write -P {n + 1} {n}M 1M")
+        taken.append(stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"])
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    for snapshot in taken[:3]:
+        stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
+    clean(stord)
+    assert len(stord.files()) == 4, "three snapshots and what the volume would write"
+    stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+    for snapshot in taken[3:]:
+        stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    stord.kill()
+    stord.start()
+    clean(stord)
+    assert len(stord.files()) == 1
+    stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+    qemu_io(layer(stord, volume), *[f"read -P {n + 1} {n}M 1M" for n in range(6)])
+
+
+def test_what_goes_with_its_instance_goes_through_the_bin(stord, guests):
+    rule(stord)
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    guests.plug(INSTANCE, volume)
+    qemu_io(guests.instances[INSTANCE].url(volume), "write -P 9 0 1M", mode=("-f", "raw"))
+    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    stord.refused("VolumeInUse", "ec2.DeleteVolume", VolumeId=volume)
+    guests.end(INSTANCE)
+    stord("ec2.DeleteVolume", VolumeId=volume, _Force=True)
+    assert [v["VolumeId"] for v in in_bin(stord)] == [volume]
+    stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
+    stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+    assert stord.volume(volume)["State"] == "available" and stord.volume(volume)["Attachments"] == []
+    clean(stord)
+    qemu_io(layer(stord, volume), "read -P 9 0 1M")
+
+
+def test_which_rules_are_for_a_volume(stord):
+    keep = rule(stord, 2, ResourceTags=[{"ResourceTagKey": "keep"}])["Identifier"]
+    rule(stord, 300, "EBS_SNAPSHOT")
+
+    def days(**tags):
+        listed = [{"Key": k, "Value": v} for k, v in tags.items()]
+        volume = stord.create(Size=1, TagSpecifications=[{"ResourceType": "volume", "Tags": listed}] if listed else [])
+        stord.available(volume)
+        stord("ec2.DeleteVolume", VolumeId=volume)
+        found = [v for v in in_bin(stord) if v["VolumeId"] == volume]
+        return [(datetime.fromisoformat(v["RecycleBinExitTime"][:19]) - datetime.fromisoformat(v["RecycleBinEnterTime"][:19])).days
+                for v in found]
+
+    assert days() == [] and days(keep="this") == [2]
+    region = rule(stord, 5, ExcludeResourceTags=[{"ResourceTagKey": "waste", "ResourceTagValue": "yes"}])
+    assert region["ExcludeResourceTags"] == [{"ResourceTagKey": "waste", "ResourceTagValue": "yes"}]
+    assert days() == [5] and days(keep="x") == [5] and days(waste="no") == [5]
+    assert days(waste="yes") == [] and days(waste="yes", keep="x") == [2]
+    stord("rbin.DeleteRule", Identifier=keep)
+    asked = {"ResourceType": "EBS_VOLUME", "ExcludeResourceTags": [{"ResourceTagKey": "waste"}]}
+    assert [r["RuleArn"] for r in stord("rbin.ListRules", **asked)["Rules"]] == [ARN + region["Identifier"]]
+    wrong = "ValidationException:INVALID_PARAMETER_VALUE"
+    stord.refused(wrong, "rbin.CreateRule", ResourceType="EBS_VOLUME", RetentionPeriod={"RetentionPeriodValue": 8, **DAYS})
+    stord.refused(wrong, "rbin.UpdateRule", Identifier=region["Identifier"], RetentionPeriod={"RetentionPeriodValue": 8, **DAYS})
+    stord.refused(wrong, "rbin.UpdateRule", Identifier=region["Identifier"], ResourceType="EBS_SNAPSHOT")
+    stord.refused(wrong, "rbin.UpdateRule", Identifier=region["Identifier"], ResourceTags=[{"ResourceTagKey": "a"}])
+
+
+def test_a_locked_rule_is_not_touched_before_its_delay_is_over(stord):
+    lock = {"LockConfiguration": {"UnlockDelay": {"UnlockDelayValue": 7, "UnlockDelayUnit": "DAYS"}}}
+    longer = {"LockConfiguration": {"UnlockDelay": {"UnlockDelayValue": 8, "UnlockDelayUnit": "DAYS"}}}
+    conflict, wrong = "ConflictException:INVALID_RULE_STATE", "ValidationException:INVALID_PARAMETER_VALUE"
+    made = rule(stord)
+    name = {"Identifier": made["Identifier"]}
+    assert "LockState" not in made and made["RuleArn"] == ARN + made["Identifier"]
+    stord.refused(conflict, "rbin.UnlockRule", **name)
+    assert stord("rbin.LockRule", **name, **lock)["LockState"] == "locked"
+    stord.kill()
+    stord.start()
+    stord.refused(conflict, "rbin.LockRule", **name, **lock)
+    for state in ("locked", "pending_unlock"):
+        stord.refused(conflict, "rbin.UpdateRule", **name, Description="other")
+        stord.refused(conflict, "rbin.DeleteRule", **name)
+        assert stord("rbin.GetRule", **name)["LockState"] == state
+        assert [r["Identifier"] for r in stord("rbin.ListRules", ResourceType="EBS_VOLUME", LockState=state)["Rules"]] == [made["Identifier"]]
+        if state == "locked":
+            row = stord("rbin.UnlockRule", **name)
+            end = datetime.fromisoformat(row["LockEndTime"][:19])
+            assert abs((end - datetime.utcnow()).total_seconds() - 7 * 86400) < 3600
+    stord.refused(conflict, "rbin.UnlockRule", **name)
+    stord.refused(wrong, "rbin.LockRule", **name, **longer)
+    assert "LockEndTime" not in stord("rbin.LockRule", **name, **lock)
+    stord("rbin.UnlockRule", **name)
+    state_db(stord, "UPDATE doc SET json = json_set(json, '$.LockEndTime', '2020-01-01T00:00:00.000Z') WHERE kind = 'rbin-rule'")
+    row = stord("rbin.GetRule", **name)
+    assert row["LockState"] == "unlocked" and "LockEndTime" not in row
+    assert stord("rbin.UpdateRule", **name, Description="other")["Description"] == "other"
+    stord("rbin.DeleteRule", **name)
+    assert rule(stord, **lock)["LockState"] == "locked"
+    tagged = rule(stord, ResourceTags=[{"ResourceTagKey": "a"}])["Identifier"]
+    stord.refused(wrong, "rbin.LockRule", Identifier=tagged, **lock)
+    excluding = rule(stord, ExcludeResourceTags=[{"ResourceTagKey": "a"}])["Identifier"]
+    stord.refused(wrong, "rbin.LockRule", Identifier=excluding, **lock)
+    stord.refused("ResourceNotFoundException:RULE_NOT_FOUND", "rbin.LockRule", Identifier="00000000000", **lock)
+
+
+def test_a_rule_has_tags_of_its_own(stord):
+    arn = rule(stord, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])["RuleArn"]
+    stord("rbin.TagResource", ResourceArn=arn, Tags=[{"Key": "b", "Value": "3"}, {"Key": "c", "Value": "4"}])
+    stord("rbin.UntagResource", ResourceArn=arn, TagKeys=["a", "none"])
+    stord.kill()
+    stord.start()
+    assert stord("rbin.ListTagsForResource", ResourceArn=arn)["Tags"] == [{"Key": "b", "Value": "3"}, {"Key": "c", "Value": "4"}]
+    stord.refused("ServiceQuotaExceededException:SERVICE_QUOTA_EXCEEDED", "rbin.TagResource", ResourceArn=arn,
+                  Tags=[{"Key": f"k{n}", "Value": ""} for n in range(49)])
+    stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "rbin.TagResource", ResourceArn=arn, Tags=[{"Key": "aws:x", "Value": ""}])
+    for wrong in (ARN + "00000000000", arn.replace("us-east-1", "eu-central-1"), arn.replace("123456789012", "210987654321")):
+        stord.refused("ResourceNotFoundException:RULE_NOT_FOUND", "rbin.ListTagsForResource", ResourceArn=wrong)
+
+
+@pytest.mark.parametrize("action", ["DeleteVolume", "RestoreVolumeFromRecycleBin"])
+def test_a_kill_leaves_a_volume_in_one_place(stord, action):
+    """Cut off at any moment, a volume is in the bin or is there, whole."""
+    rule(stord)
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    qemu_io(layer(stord, volume), "write -P 3 0 1M")
+    for n in range(12):
+        if action == "RestoreVolumeFromRecycleBin":
+            stord("ec2.DeleteVolume", VolumeId=volume)
+        kill_during(stord, n, f"ec2.{action}", VolumeId=volume)
+        stord.start()
+        there = [v["VolumeId"] for v in stord("ec2.DescribeVolumes")["Volumes"]]
+        binned = [v["VolumeId"] for v in in_bin(stord)]
+        assert there + binned == [volume]
+        if binned:
+            stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+        qemu_io(layer(stord, volume), "read -P 3 0 1M")
+    clean(stord)
+
+
+def kill_during(stord, n, method, **parameters):
+    """Ends the daemon a little later each time, from before the request to after its answer."""
+    import threading
+    timer = threading.Timer(n * 0.0007, stord.kill)
+    timer.start()
+    try:
+        stord(method, **parameters)
+    except Gone:
+        pass
+    timer.join()
