@@ -11,11 +11,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <openssl/crypto.h>
 #include "bytes.h"
 #include "fiber.h"
 #include "files.h"
 #include "jsonx.h"
 #include "layer.h"
+#include "luks.h"
+#include "volume-key.h"
 
 #define MAGIC	       0x514649fbu
 #define CLUSTER_BITS   16
@@ -28,6 +31,10 @@
 #define HARMLESS   UINT64_C(3)
 #define OPEN_AGAIN 3
 
+#define CRYPT_LUKS     2
+#define ENCRYPTION     0x0537be77u /* the extension that says where LUKS is */
+#define EXTENSIONS_MAX 16
+
 struct chain_file {
 	int fd;
 	int is_raw;
@@ -37,6 +44,7 @@ struct chain_file {
 	uint32_t n_l1;
 	uint64_t *l2;	    /* one table, as it is in the file */
 	uint64_t l2_offset; /* 0: none is kept */
+	struct luks *luks;  /* NULL: not encrypted */
 };
 
 struct chain {
@@ -72,7 +80,47 @@ static int read_l1(struct chain_file *f, uint64_t offset)
 	return r;
 }
 
-static int read_header(struct chain_file *f)
+/* Where the extensions say that LUKS is. */
+static int find_luks(const struct chain_file *f, uint64_t at, uint64_t *ret_offset,
+		     uint64_t *ret_bytes)
+{
+	uint8_t e[24];
+
+	for (int n = 0; n < EXTENSIONS_MAX && at + sizeof e <= CHAIN_CLUSTER; n++) {
+		int r = read_at(f->fd, e, sizeof e, at);
+
+		if (r < 0)
+			return r;
+		if (be32(e) == 0)
+			return -EUCLEAN;
+		if (be32(e) == ENCRYPTION && be32(e + 4) == 16) {
+			*ret_offset = be64(e + 8);
+			*ret_bytes = be64(e + 16);
+			return *ret_offset % CHAIN_CLUSTER || *ret_offset > f->file_bytes ? -EUCLEAN
+											  : 0;
+		}
+		at += 8 + (((uint64_t)be32(e + 4) + 7) & ~UINT64_C(7));
+	}
+	return -EUCLEAN;
+}
+
+static int read_luks(struct chain_file *f, const uint8_t *header, const char *passphrase)
+{
+	uint64_t offset, n_bytes;
+	int r = find_luks(f, be32(header + 4) == 3 ? be32(header + 100) : 72, &offset, &n_bytes);
+
+	return r == 0 ? luks_open(f->fd, offset, n_bytes, passphrase, &f->luks) : r;
+}
+
+/* A layer whose key is known has it: else what is read is not what was written. */
+static int read_encryption(struct chain_file *f, const uint8_t *header, const char *passphrase)
+{
+	if (be32(header + 32) == (passphrase ? CRYPT_LUKS : 0))
+		return passphrase ? read_luks(f, header, passphrase) : 0;
+	return passphrase ? -EUCLEAN : -EOPNOTSUPP;
+}
+
+static int read_header(struct chain_file *f, const char *passphrase)
 {
 	uint8_t h[104] = {0};
 	int r = read_at(f->fd, h, 72, 0);
@@ -87,14 +135,18 @@ static int read_header(struct chain_file *f)
 		r = read_at(f->fd, h, sizeof h, 0);
 	if (r < 0)
 		return r;
-	if (be32(h + 20) != CLUSTER_BITS || be32(h + 32) != 0 || (be64(h + 72) & ~HARMLESS))
+	if (be32(h + 20) != CLUSTER_BITS || (be64(h + 72) & ~HARMLESS))
 		return -EOPNOTSUPP;
+	r = read_encryption(f, h, passphrase);
+	if (r < 0)
+		return r;
 	f->bytes = be64(h + 24);
 	f->n_l1 = be32(h + 36);
 	return f->bytes > (uint64_t)INT64_MAX ? -EUCLEAN : read_l1(f, be64(h + 40));
 }
 
-int chain_file_new(int fd, const char *name, const char *format, struct chain_file **ret_file)
+int chain_file_new(int fd, const char *name, const char *format, const char *passphrase,
+		   struct chain_file **ret_file)
 {
 	OWN(chain_file_free) struct chain_file *f = calloc(1, sizeof *f);
 	struct stat st;
@@ -108,7 +160,7 @@ int chain_file_new(int fd, const char *name, const char *format, struct chain_fi
 	f->file_bytes = f->bytes = (uint64_t)st.st_size;
 	f->is_raw = strcmp(format, "raw") == 0;
 	snprintf(f->name, sizeof f->name, "%s", name);
-	int r = f->is_raw ? 0 : read_header(f);
+	int r = f->is_raw ? 0 : read_header(f, passphrase);
 
 	if (r < 0) {
 		f->fd = -1; /* the caller's still */
@@ -126,6 +178,7 @@ void chain_file_free(struct chain_file *f)
 		close(f->fd);
 	free(f->l1);
 	free(f->l2);
+	luks_free(f->luks);
 	free(f);
 }
 
@@ -185,7 +238,7 @@ int chain_file_find(struct chain_file *f, uint64_t offset, uint64_t *ret_offset)
 
 struct opening {
 	char path[FILE_PATH_MAX];
-	const char *name, *format;
+	const char *name, *format, *passphrase; /* NULL: not encrypted */
 	struct chain_file *file;
 };
 
@@ -197,23 +250,31 @@ static int open_file(void *arg)
 
 	if (fd < 0)
 		return errno == ENOENT ? -ENODATA : -errno;
-	int r = chain_file_new(fd, o->name, o->format, &o->file);
+	int r = chain_file_new(fd, o->name, o->format, o->passphrase, &o->file);
 
 	if (r == 0)
 		(void)give(fd);
 	return r;
 }
 
-static int open_layer(struct daemon *d, struct chain *c, const char *name, const char *format)
+static int open_layer(struct daemon *d, struct chain *c, const json_t *step)
 {
-	struct opening o = {.name = name, .format = format};
+	const char *key = jstr(step, "key");
+	char passphrase[VOLUME_KEY_BYTES];
+	struct opening o = {.name = jstr(step, "name"), .format = jstr(step, "format")};
 	struct chain_file **files = realloc(c->files, (c->n + 1) * sizeof(struct chain_file *));
 
 	if (!files)
 		return -ENOMEM;
 	c->files = files;
-	file_path(d, name, o.path);
-	int r = fiber_work(open_file, &o);
+	file_path(d, o.name, o.path);
+	int r = key ? volume_key_get(d, key, 0, passphrase) : 0;
+
+	if (key)
+		o.passphrase = passphrase;
+	if (r == 0)
+		r = fiber_work(open_file, &o);
+	OPENSSL_cleanse(passphrase, sizeof passphrase);
 
 	if (r == 0)
 		c->files[c->n++] = o.file;
@@ -234,15 +295,15 @@ static int open_all(struct daemon *d, struct chain *c, const char *name)
 
 		if (!layer || n >= LAYERS_FOLLOWED)
 			return -ENODATA;
-		if (json_array_append_new(way, json_pack("{s:s, s:s}", "name", name, "format",
-							 jstr_or(layer->json, "Format", "qcow2"))) <
-		    0)
+		if (json_array_append_new(way, json_pack("{s:s, s:s, s:s*}", "name", name, "format",
+							 jstr_or(layer->json, "Format", "qcow2"),
+							 "key", jstr(layer->json, "Key"))) < 0)
 			return -ENOMEM;
 		name = jstr(layer->json, "Backing");
 	}
 	json_array_foreach (way, i, step)
 		if (r == 0)
-			r = open_layer(d, c, jstr(step, "name"), jstr(step, "format"));
+			r = open_layer(d, c, step);
 	return r;
 }
 
@@ -270,6 +331,21 @@ int chain_open(struct daemon *d, const char *name, struct chain **ret_chain)
 	if (r == 0)
 		*ret_chain = give(c);
 	return r;
+}
+
+int chain_of_file(int fd, const char *format, struct chain **ret_chain)
+{
+	OWN(chain_free) struct chain *c = calloc(1, sizeof *c);
+
+	if (!c || !(c->files = calloc(1, sizeof *c->files)))
+		return -ENOMEM;
+	int r = chain_file_new(fd, "", format, NULL, &c->files[0]);
+
+	if (r < 0)
+		return r;
+	c->n = 1;
+	*ret_chain = give(c);
+	return 0;
 }
 
 void chain_free(struct chain *c)
@@ -334,6 +410,16 @@ int chain_has_data(struct chain *c, uint64_t offset, uint64_t n_bytes)
 	return 0;
 }
 
+int chain_holds(struct chain *c, size_t n_top, uint64_t offset)
+{
+	uint64_t at;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < c->n && i < n_top; i++)
+		r = chain_file_find(c->files[i], offset, &at);
+	return r;
+}
+
 /* Within one cluster. */
 static int read_part(struct chain *c, uint64_t offset, uint8_t *buffer, size_t n)
 {
@@ -349,7 +435,11 @@ static int read_part(struct chain *c, uint64_t offset, uint8_t *buffer, size_t n
 	uint64_t left = offset < file->bytes ? file->bytes - offset : 0;
 	ssize_t got = pread(file->fd, buffer, n < left ? n : left, (off_t)(at + within));
 
-	return got < 0 ? -errno : 0;
+	if (got < 0)
+		return -errno;
+	return file->luks ? luks_decrypt(file->luks, at + within, buffer,
+					 (size_t)got / LUKS_SECTOR * LUKS_SECTOR)
+			  : 0;
 }
 
 int chain_read(struct chain *c, uint64_t offset, void *buffer, size_t n_bytes)

@@ -3,7 +3,8 @@
  *
  * Guests' QEMU wrote these files, and a guest may have taken its QEMU over: every offset that a
  * file says is checked against the file, and what our own tools never write (other files,
- * compression, encryption, extended entries) is refused. Nothing is written.
+ * compression, extended entries) is refused. Encrypted layers (luks.h) are opened by their key.
+ * Nothing is written.
  *
  * A chain is opened on the loop, where the documents are; it is then read on a worker. While it is
  * open its layers are pinned, so none is merged away under the reader.
@@ -25,7 +26,8 @@ struct place {
 	uint64_t offset;
 };
 
-/* (fiber) The layer `name` and all under it. 0 or -errno; -ENODATA: a layer is missing. */
+/* (fiber) The layer `name` and all under it. 0 or -errno; -ENODATA: a layer, or its key, is missing;
+ * -EKEYREJECTED: a layer is encrypted with another key than its document says. */
 int chain_open(struct daemon *d, const char *name, struct chain **ret_chain);
 void chain_free(struct chain *c);
 OWN_DEFINE(struct chain *, chain_free);
@@ -38,16 +40,23 @@ int place_is(const struct place *a, const struct place *b);
 /* Any cluster within [offset, offset + n_bytes) is more than zeros that were never written: 1, 0 or
  * -errno. */
 int chain_has_data(struct chain *c, uint64_t offset, uint64_t n_bytes);
+/* What the first n_top layers say of the cluster: 1: it has data there, 2: zeros, 0: they do not
+ * have it. -errno. */
+int chain_holds(struct chain *c, size_t n_top, uint64_t offset);
 /* Reads; what is beyond the end is zeros. Both are multiples of 512. 0 or -errno. */
 int chain_read(struct chain *c, uint64_t offset, void *buffer, size_t n_bytes);
 
 /* Both chains have a layer in common: by documents alone. */
 int layers_meet(const struct store *s, const char *one, const char *other);
 
+/* A chain of one file that is no layer, which it takes over. */
+int chain_of_file(int fd, const char *format, struct chain **ret_chain);
+
 /* One file (for the parser's own tests): the cluster at `offset` is 1: at *ret_offset in the file,
- * 0: not in this layer, 2: zeros. -errno. */
+ * 0: not in this layer, 2: zeros. -errno. `passphrase` NULL: it must not be encrypted. */
 struct chain_file;
-int chain_file_new(int fd, const char *name, const char *format, struct chain_file **ret_file);
+int chain_file_new(int fd, const char *name, const char *format, const char *passphrase,
+		   struct chain_file **ret_file);
 void chain_file_free(struct chain_file *f);
 OWN_DEFINE(struct chain_file *, chain_file_free);
 int chain_file_find(struct chain_file *f, uint64_t offset, uint64_t *ret_offset);

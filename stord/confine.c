@@ -373,7 +373,7 @@ int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max
 	return run_wait(&run, ret_result);
 }
 
-int confine_qemu_img_chain(const struct confined_file *files, size_t n_files,
+int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, int key_fd,
 			   const char *const *arguments, struct run_result *ret_result)
 {
 	char number[16], (*paths)[512] = calloc(n_files, sizeof *paths);
@@ -398,7 +398,11 @@ int confine_qemu_img_chain(const struct confined_file *files, size_t n_files,
 			return -E2BIG;
 		argv[n++] = arguments[i];
 	}
-	struct run run = {.argv = argv, .timeout_usec = TIMEOUT_USEC, .confine = 1};
+	struct run run = {.argv = argv,
+			  .timeout_usec = TIMEOUT_USEC,
+			  .confine = 1,
+			  .pass_fds = &key_fd,
+			  .n_pass_fds = key_fd >= 0};
 
 	return run_wait(&run, ret_result);
 }

@@ -96,8 +96,8 @@ static int make_target(void *arg)
 	int r = file_remove(w->path, 0);
 
 	if (r == 0)
-		r = target_make(w->path, bytes, NULL, NULL, w->is_synced);
-	return r == 0 ? target_open(w->path, bytes, &w->target) : r;
+		r = target_make(w->path, bytes, NULL, NULL, NULL, w->is_synced);
+	return r == 0 ? target_open(w->path, bytes, NULL, &w->target) : r;
 }
 
 static int hash_block(struct chain *c, uint64_t index, uint8_t *data, uint8_t ret_sum[static 32])
@@ -151,7 +151,7 @@ static int finish(void *arg)
 	struct copy *w = arg;
 
 	if (!w->is_raw)
-		return target_finish(&w->target, w->is_synced);
+		return target_finish(&w->target, 0444, w->is_synced);
 	if (fchmod(w->target.fd, 0444) < 0 || (w->is_synced && fsync(w->target.fd) < 0))
 		return -errno;
 	return 0;

@@ -36,7 +36,7 @@ static int make_file(void *arg)
 	if (file_exists(w->path))
 		return 0;
 	return target_make(w->path, w->bytes, w->backing_path[0] ? w->backing_path : NULL,
-			   w->backing_format, w->is_synced);
+			   w->backing_format, NULL, w->is_synced);
 }
 
 /* (fiber) The layer's empty file, then the document says that it was made. */
@@ -271,7 +271,7 @@ static int put_block(void *arg)
 	p->is_wrong = memcmp(p->sum, p->given, 32) != 0;
 	if (p->is_wrong)
 		return 0;
-	int r = target_open(p->writing->path, p->writing->bytes, &t);
+	int r = target_open(p->writing->path, p->writing->bytes, NULL, &t);
 
 	return r == 0 ? target_put(&t, p->index, data, p->sum, p->is_synced) : r;
 }
@@ -358,7 +358,7 @@ static int count_blocks(void *arg)
 {
 	struct completing *w = arg;
 	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
-	int r = target_open(w->path, w->bytes, &t);
+	int r = target_open(w->path, w->bytes, NULL, &t);
 
 	return r == 0 ? target_count(&t, &w->n, w->sum) : r;
 }
@@ -370,9 +370,9 @@ static int finish_file(void *arg)
 	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
 
 	(void)chmod(w->path, 0600); /* after a finish that was cut off it is read-only */
-	int r = target_open(w->path, w->bytes, &t);
+	int r = target_open(w->path, w->bytes, NULL, &t);
 
-	return r == 0 ? target_finish(&t, w->is_synced) : r;
+	return r == 0 ? target_finish(&t, 0444, w->is_synced) : r;
 }
 
 static int complete_check(const json_t *parameters, const struct completing *w, struct fault *f)

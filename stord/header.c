@@ -10,6 +10,7 @@
 #include "log.h"
 #include "qcow2.h"
 #include "run.h"
+#include "volume-key.h"
 #include "stord.h"
 
 #define TRIES	 30
@@ -69,16 +70,26 @@ int header_agrees(struct daemon *d, const char *name)
 	return layer ? agrees(d, layer) : -ENOENT;
 }
 
-/* One attempt. -EBUSY: a QEMU that is ending has it open still. */
-static int rewrite(const char *path, const char *backing, const char *format)
+int header_rewrite(struct daemon *d, const char *key, const char *path, const char *backing,
+		   const char *format)
 {
-	const char *const with[] = {"rebase", "-q", "-u",   "-f", "qcow2", "-b",
-				    backing,  "-F", format, path, NULL};
-	const char *const without[] = {"rebase", "-q", "-u", "-f", "qcow2", "-b", "", path, NULL};
+	OWN(volume_key_lent_clear) struct volume_key_lent lent = VOLUME_KEY_NOT_LENT;
+	OWN(free) char *image = key ? volume_key_alone(path) : strdup(path);
+	const char *arguments[16] = {"rebase", "-q", "-u", "-b", backing};
 	OWN(run_result_clear) struct run_result result = {0};
 	struct confined_file file = {path, 1};
-	int r = confine_qemu_img_chain(&file, 1, backing[0] ? with : without, &result);
+	int n = 5, r = !image ? -ENOMEM : key ? volume_key_lend(d, key, &lent) : 0;
 
+	if (r < 0)
+		return r;
+	arguments[n++] = key ? "--object" : "-f";
+	arguments[n++] = key ? lent.object : "qcow2";
+	if (backing[0]) {
+		arguments[n++] = "-F";
+		arguments[n++] = format;
+	}
+	arguments[n] = image;
+	r = confine_qemu_img_chain(&file, 1, lent.fd, arguments, &result);
 	if (r < 0 || result.status == 0)
 		return r;
 	if (strstr(result.err, "lock"))
@@ -89,7 +100,7 @@ static int rewrite(const char *path, const char *backing, const char *format)
 
 int header_restore(struct daemon *d, const char *name)
 {
-	char path[FILE_PATH_MAX], backing[FILE_PATH_MAX], format[8];
+	char path[FILE_PATH_MAX], backing[FILE_PATH_MAX], format[8], key[ID_MAX];
 	int r = -EBUSY;
 
 	for (int i = 0; r == -EBUSY && i < TRIES; i++) {
@@ -103,9 +114,10 @@ int header_restore(struct daemon *d, const char *name)
 			return -ENOENT;
 		file_path(d, name, path);
 		documented(d, layer, backing, format);
+		snprintf(key, sizeof key, "%s", jstr_or(layer->json, "Key", ""));
 		if (i > 0)
 			(void)fiber_sleep(TRY_USEC); /* a shorter wait is no harm */
-		r = rewrite(path, backing, format);
+		r = header_rewrite(d, key[0] ? key : NULL, path, backing, format);
 	}
 	if (r == 0)
 		log_info("a merge that was cut off is taken back", "FILE", path);

@@ -10,6 +10,10 @@
 
 /* (fiber) The header names `backing_path` ("": none). 1, 0 or -errno. */
 int header_is(const char *path, const char *backing_path);
+/* (fiber) The header names another backing ("": none) from now on. `key`: whose key opens the file,
+ * NULL: it is not encrypted. 0; -EBUSY: somebody has it open; -errno. */
+int header_rewrite(struct daemon *d, const char *key, const char *path, const char *backing,
+		   const char *format);
 /* (fiber) Its header says what its document says: 1, 0 or -errno; 1 also when there is no file yet.
  */
 int header_agrees(struct daemon *d, const char *name);

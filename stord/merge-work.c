@@ -7,18 +7,16 @@
 #include <sys/stat.h>
 #include "fiber.h"
 #include "header.h"
-#include "layer-tool.h"
 #include "layer.h"
 #include "log.h"
-#include "run.h"
-#include "step.h"
+#include "merge-offline.h"
 #include "stord.h"
 
 /* The paths of one merge. */
 struct ways {
 	char under[FILE_PATH_MAX], over[FILE_PATH_MAX];
 	char base[FILE_PATH_MAX]; /* what `over` stands on after a pull, "": nothing */
-	char base_format[8];
+	char base_name[FILE_NAME_MAX];
 	char child[FILE_NAME_MAX], child_path[FILE_PATH_MAX]; /* the first that stands on `over` */
 };
 
@@ -33,8 +31,7 @@ static void find_ways(const struct daemon *d, const struct merge *m, struct ways
 	file_path(d, m->over, w.over);
 	if (base_layer) {
 		file_path(d, base, w.base);
-		snprintf(w.base_format, sizeof w.base_format, "%s",
-			 jstr_or(base_layer->json, "Format", "qcow2"));
+		snprintf(w.base_name, sizeof w.base_name, "%s", base);
 	}
 	store_each (d->store, LAYER_KIND, l)
 		if (!w.child[0] && strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0) {
@@ -44,21 +41,7 @@ static void find_ways(const struct daemon *d, const struct merge *m, struct ways
 	*ret_ways = w;
 }
 
-/* ---- flushes and modes ---- */
-
-static int flush_work(void *arg)
-{
-	OWN(fd_close) int fd = open(arg, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	step("a file's flush");
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
-/* (fiber) What QEMU or qemu-img wrote is on the disk. */
-static int flush(const struct daemon *d, char *path)
-{
-	return files_are_synced(d) ? fiber_work(flush_work, path) : 0;
-}
+/* ---- modes ---- */
 
 /* An imported layer is read-only by its mode; what is merged into is written. Where QEMU's user
  * owns it, its mode is that of a volume already. */
@@ -210,9 +193,9 @@ static int end_live(struct daemon *d, const struct merge *m, struct ways *w)
 			json_pack("{s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
 				  m->volume_id));
 	if (r == 0)
-		r = flush(d, m->is_commit ? w->under : w->over);
+		r = layer_flush(d, m->is_commit ? m->under : m->over);
 	if (r == 0 && m->is_commit)
-		r = flush(d, w->child_path);
+		r = layer_flush(d, w->child);
 	if (r < 0)
 		return r;
 	if (!m->is_commit)
@@ -254,48 +237,17 @@ void merge_stop(struct daemon *d, const struct merge *m)
 				    m->volume_id));
 }
 
-/* ---- by qemu-img ---- */
+/* ---- without a guest ---- */
 
-static int run_qemu_img(struct daemon *d, const char *name, unsigned n_written,
-			const char *const *arguments)
+static int run_pull(struct daemon *d, const struct merge *m, const struct ways *w)
 {
-	OWN(run_result_clear) struct run_result result = {0};
-	int r = layer_tool(d, name, n_written, arguments, &result);
+	int r = offline_pull(d, m->over, w->base_name[0] ? w->base_name : NULL);
 
-	if (r == 0 && result.status != 0) {
-		log_warning(0, "qemu-img failed", "QEMU_IMG", result.err, "FILE", name);
-		r = strstr(result.err, "No space left") ? -ENOSPC : -EIO;
-	}
-	return r;
-}
-
-static int run_pull(struct daemon *d, const struct merge *m, struct ways *w)
-{
-	const char *const with_base[] = {"rebase", "-q", "-f",		 "qcow2", "-b",
-					 w->base,  "-F", w->base_format, w->over, NULL};
-	const char *const without[] = {"rebase", "-q", "-f", "qcow2", "-b", "", w->over, NULL};
-	int r = run_qemu_img(d, m->over, 1, w->base[0] ? with_base : without);
-
-	if (r == 0)
-		r = flush(d, w->over);
 	return r == 0 ? pull_documents(d, m) : r;
-}
-
-static int rebase_child(struct daemon *d, const char *child, const char *under)
-{
-	char path[FILE_PATH_MAX];
-	const char *const arguments[] = {"rebase", "-q", "-u",	  "-f", "qcow2", "-b",
-					 under,	   "-F", "qcow2", path, NULL};
-
-	file_path(d, child, path);
-	int r = run_qemu_img(d, child, 1, arguments);
-
-	return r == 0 ? flush(d, path) : r;
 }
 
 static int run_commit(struct daemon *d, const struct merge *m, struct ways *w)
 {
-	const char *const arguments[] = {"commit", "-q", "-d", "-f", "qcow2", w->over, NULL};
 	OWN(json_decref) json_t *children = json_array();
 	size_t i;
 	json_t *child;
@@ -308,12 +260,10 @@ static int run_commit(struct daemon *d, const struct merge *m, struct ways *w)
 	if (r == 0)
 		r = fiber_work(open_up_work, w->over); /* qemu-img opens both for writing */
 	if (r == 0)
-		r = run_qemu_img(d, m->over, 2, arguments);
-	if (r == 0)
-		r = flush(d, w->under);
+		r = offline_commit(d, m->over);
 	json_array_foreach (children, i, child)
 		if (r == 0)
-			r = rebase_child(d, json_string_value(child), w->under);
+			r = offline_rebase(d, json_string_value(child), m->under);
 	return r == 0 ? commit_documents(d, m, children) : r;
 }
 

@@ -256,9 +256,11 @@ static enum outcome merge_pair(struct daemon *d, const char *under, const char *
 	} else if (p.n_live) {
 		o = plan_live(d, census, volume, &m) ? DONE : NOTHING;
 	} else {
-		const char *format = jstr_or(layer_find(d->store, m.under)->json, "Format", "");
+		const struct doc *l = layer_find(d->store, m.under);
+		int may_commit = strcmp(jstr_or(l->json, "Format", ""), "qcow2") == 0;
 
-		m.is_commit = bytes_over <= bytes_under && strcmp(format, "qcow2") == 0;
+		/* A pull into an encrypted layer writes all of it anew (merge-offline.h). */
+		m.is_commit = may_commit && (bytes_over <= bytes_under || jstr(l->json, "Key"));
 		if (p.n_attached && bytes_under + bytes_over > OFFLINE_MAX_BYTES)
 			o = NOTHING;
 	}
@@ -307,13 +309,11 @@ static json_t *find_work(const struct store *s)
 	store_each (s, LAYER_KIND, l) {
 		const char *over = spare_child(census, l->id);
 
-		/* Encrypted ones are not merged yet: whoever does it would need the key. */
-		if (over && !jstr(l->json, "Key"))
+		if (over)
 			(void)json_array_append_new(list, json_pack("[s, s]", l->id, over));
 	}
 	store_each (s, "volume", v)
-		if (!jbool(v->json, "Encrypted", 0) &&
-		    layer_depth(s, jstr(v->json, "_Layer")) > LAYERS_MAX)
+		if (layer_depth(s, jstr(v->json, "_Layer")) > LAYERS_MAX)
 			(void)json_array_append_new(list, json_pack("[s]", v->id));
 	return give(list); /* what is left out for want of memory is found the next time */
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "luks.h"
 
 #define MAGIC		   0x514649fb
 #define CLUSTER_BITS	   16
@@ -38,7 +39,9 @@ struct header {
 } __attribute__((packed));
 
 _Static_assert(sizeof(struct header) == 104, "as the format has it");
-#define V2_BYTES 72
+#define V2_BYTES      72
+#define CRYPT_LUKS    2
+#define LUKS_CLUSTERS ((LUKS_BYTES + CLUSTER - 1) / CLUSTER)
 
 /* ---- writing ---- */
 
@@ -49,15 +52,22 @@ static int write_at(int fd, const void *bytes, size_t n, off_t offset)
 	return r == (ssize_t)n ? 0 : r < 0 ? -errno : -ENOSPC;
 }
 
-/* The first cluster: header, the backing's format, the end of extensions, the backing's path.
- * Returns its length. */
-static size_t put_header(char *out, const struct header *h, const char *backing_path,
-			 const char *backing_format)
+/* The first cluster: header, where LUKS is (0: none), the backing's format, the end of extensions,
+ * the backing's path. Returns its length. */
+static size_t put_header(char *out, const struct header *h, uint64_t luks_offset,
+			 const char *backing_path, const char *backing_format)
 {
 	size_t n = sizeof *h, n_format = strlen(backing_format);
 	uint32_t extension[2] = {htobe32(BACKING_FORMAT), htobe32((uint32_t)n_format)};
+	uint32_t encryption[2] = {htobe32(ENCRYPTION), htobe32(16)};
+	uint64_t where[2] = {htobe64(luks_offset), htobe64(LUKS_BYTES)};
 
 	memcpy(out, h, sizeof *h);
+	if (luks_offset) {
+		memcpy(out + n, encryption, sizeof encryption);
+		memcpy(out + n + 8, where, sizeof where);
+		n += 8 + sizeof where;
+	}
 	if (!backing_path)
 		return n + 8; /* the end of extensions is zero, as `out` is */
 	memcpy(out + n, extension, sizeof extension);
@@ -68,13 +78,15 @@ static size_t put_header(char *out, const struct header *h, const char *backing_
 	return n + strlen(backing_path);
 }
 
-int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const char *backing_format)
+static int write_image(int fd, uint64_t bytes, const char *backing_path, const char *backing_format,
+		       const uint8_t *luks)
 {
 	uint64_t per_entry = (uint64_t)CLUSTER * (CLUSTER / 8); /* what one L2 table maps */
 	uint64_t l1_entries = (bytes + per_entry - 1) / per_entry;
-	uint64_t n_clusters = 3 + (l1_entries * 8 + CLUSTER - 1) / CLUSTER;
-	char first[sizeof(struct header) + 64 + QCOW2_BACKING_MAX] = {0};
-	uint16_t counts[3 + L1_BYTES_MAX / CLUSTER];
+	uint64_t luks_at = 3 + (l1_entries * 8 + CLUSTER - 1) / CLUSTER;
+	uint64_t n_clusters = luks_at + (luks ? LUKS_CLUSTERS : 0);
+	char first[sizeof(struct header) + 96 + QCOW2_BACKING_MAX] = {0};
+	uint16_t counts[3 + L1_BYTES_MAX / CLUSTER + LUKS_CLUSTERS];
 	uint64_t block = htobe64(2 * CLUSTER);
 
 	if (bytes == 0 || bytes % 512 || l1_entries * 8 > L1_BYTES_MAX ||
@@ -87,6 +99,7 @@ int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const ch
 		.backing_bytes = htobe32(backing_path ? (uint32_t)strlen(backing_path) : 0),
 		.cluster_bits = htobe32(CLUSTER_BITS),
 		.size = htobe64(bytes),
+		.crypt_method = htobe32(luks ? CRYPT_LUKS : 0),
 		.l1_entries = htobe32((uint32_t)l1_entries),
 		.l1_offset = htobe64(3 * CLUSTER),
 		.refcount_offset = htobe64(CLUSTER),
@@ -94,7 +107,8 @@ int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const ch
 		.refcount_order = htobe32(4),
 		.header_bytes = htobe32(sizeof h),
 	};
-	size_t n = put_header(first, &h, backing_path, backing_path ? backing_format : "");
+	size_t n = put_header(first, &h, luks ? luks_at * CLUSTER : 0, backing_path,
+			      backing_path ? backing_format : "");
 
 	for (size_t i = 0; i < n_clusters; i++)
 		counts[i] = htobe16(1);
@@ -105,7 +119,20 @@ int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const ch
 		r = write_at(fd, first, n, 0);
 	if (r == 0)
 		r = write_at(fd, &block, sizeof block, CLUSTER);
+	if (r == 0 && luks)
+		r = write_at(fd, luks, LUKS_USED_BYTES, (off_t)(luks_at * CLUSTER));
 	return r == 0 ? write_at(fd, counts, n_clusters * sizeof counts[0], 2 * CLUSTER) : r;
+}
+
+int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const char *backing_format)
+{
+	return write_image(fd, bytes, backing_path, backing_format, NULL);
+}
+
+int qcow2_write_encrypted(int fd, uint64_t bytes, const char *backing_path,
+			  const char *backing_format, const uint8_t *luks)
+{
+	return write_image(fd, bytes, backing_path, backing_format, luks);
 }
 
 /* ---- reading ---- */

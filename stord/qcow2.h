@@ -17,6 +17,9 @@
 /* Writes a new, empty image of `bytes` to `fd` (an empty file), over `backing_path` unless NULL.
  * Nothing is flushed. 0 or -errno; -EINVAL for a size or path that the format cannot hold. */
 int qcow2_write_empty(int fd, uint64_t bytes, const char *backing_path, const char *backing_format);
+/* The same, encrypted: `luks` are the LUKS_USED_BYTES of luks_make(). They lie behind the L1 table. */
+int qcow2_write_encrypted(int fd, uint64_t bytes, const char *backing_path,
+			  const char *backing_format, const uint8_t *luks);
 
 /* 0 with the size a guest would see, if the header is one that this cloud takes: whole, no other
  * file needed, not encrypted, not larger than max_bytes, its tables inside the file. -EINVAL with a

@@ -9,8 +9,7 @@
 #include "merge.h"
 #include "switch.h"
 
-#define VOLUMES_MAX	     128 /* of one instance */
-#define ENCRYPTED_LAYERS_MAX 32
+#define VOLUMES_MAX 128 /* of one instance */
 
 /* What a request asks for, and who is held for it. */
 struct taking {
@@ -48,24 +47,17 @@ static int take_check(const struct call *c, const json_t *parameters, size_t n_m
 }
 
 /* Chains are shortened in the background: whoever is faster than that waits, as AWS lets those wait
- * who ask more often than every 15 seconds. Encrypted ones are not shortened. */
+ * who ask more often than every 15 seconds. */
 static int chain_check(const struct store *s, const struct doc *volume, struct fault *f)
 {
 	unsigned depth = layer_depth(s, jstr(volume->json, "_Layer"));
 
-	if (!jbool(volume->json, "Encrypted", 0))
-		return depth < LAYERS_BURST
-			       ? 0
-			       : fault_set(f, FAULT_SNAPSHOT_CREATION_PER_VOLUME_RATE_EXCEEDED,
-					   "The maximum per volume CreateSnapshot request rate has "
-					   "been exceeded. Use an increasing or variable sleep "
-					   "interval between requests.");
-	return depth < ENCRYPTED_LAYERS_MAX
+	return depth < LAYERS_BURST
 		       ? 0
-		       : fault_set(f, FAULT_RESOURCE_LIMIT_EXCEEDED,
-				   "The encrypted volume '%s' has had %d snapshots, which is the "
-				   "limit.",
-				   volume->id, ENCRYPTED_LAYERS_MAX);
+		       : fault_set(f, FAULT_SNAPSHOT_CREATION_PER_VOLUME_RATE_EXCEEDED,
+				   "The maximum per volume CreateSnapshot request rate has been "
+				   "exceeded. Use an increasing or variable sleep interval between "
+				   "requests.");
 }
 
 /* (fiber) Holds all volumes, in order; each has its file and no other switch under way. */

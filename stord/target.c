@@ -11,10 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "files.h"
+#include "luks.h"
 #include "qcow2.h"
 #include "step.h"
 
-#define CLUSTER	      65536u
+#define CLUSTER	      TARGET_CLUSTER
 #define L1_AT	      3 /* cluster: where qcow2_write_empty() puts it */
 #define L2_ENTRIES    (CLUSTER / 8)
 #define COUNT_ENTRIES (CLUSTER / 2)
@@ -30,14 +31,15 @@ static uint64_t ceiling(uint64_t n, uint64_t unit)
 }
 
 /* The counts must count themselves: a few rounds until they do. */
-static void lay_out(uint64_t bytes, struct target *t)
+static void lay_out(uint64_t bytes, int is_encrypted, struct target *t)
 {
 	uint64_t n_table = 1, before = 0;
 
 	*t = (struct target){.fd = -1, .bytes = bytes, .n_counts = 1};
 	t->n_data = ceiling(bytes, CLUSTER);
 	t->n_l1 = ceiling(t->n_data, L2_ENTRIES);
-	t->table = L1_AT + ceiling(t->n_l1 * 8, CLUSTER);
+	t->n_luks = is_encrypted ? ceiling(LUKS_BYTES, CLUSTER) : 0;
+	t->table = L1_AT + ceiling(t->n_l1 * 8, CLUSTER) + t->n_luks;
 	while (t->n_counts != before) {
 		before = t->n_counts;
 		n_table = ceiling(t->n_counts * 8, CLUSTER);
@@ -98,18 +100,26 @@ static int write_tables(const struct target *t, int fd)
 }
 
 int target_make(const char *path, uint64_t bytes, const char *backing_path,
-		const char *backing_format, int is_synced)
+		const char *backing_format, const char *passphrase, int is_synced)
 {
 	char beside[FILE_PATH_MAX + 4];
+	OWN(luks_free) struct luks *luks = NULL;
+	OWN(free) uint8_t *header = NULL;
 	struct target t;
+	int r = passphrase ? luks_make(passphrase, &luks, &header) : 0;
 
-	lay_out(bytes, &t);
+	if (r < 0)
+		return r;
+	lay_out(bytes, passphrase != NULL, &t);
 	snprintf(beside, sizeof beside, "%s.new", path);
 	step("a layer's file");
 	OWN(fd_close)
 	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r = fd < 0 ? -errno : qcow2_write_empty(fd, bytes, backing_path, backing_format);
 
+	if (fd < 0)
+		return -errno;
+	r = header ? qcow2_write_encrypted(fd, bytes, backing_path, backing_format, header)
+		   : qcow2_write_empty(fd, bytes, backing_path, backing_format);
 	if (r == 0)
 		r = write_tables(&t, fd);
 	if (r == 0 && is_synced && fsync(fd) < 0)
@@ -121,13 +131,23 @@ int target_make(const char *path, uint64_t bytes, const char *backing_path,
 	return r;
 }
 
-int target_open(const char *path, uint64_t bytes, struct target *ret_target)
+int target_open(const char *path, uint64_t bytes, const char *passphrase, struct target *ret_target)
 {
 	OWN(fd_close) int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct luks *luks = NULL;
+	struct target t;
 
 	if (fd < 0)
 		return errno == ENOENT ? -ENODATA : -errno;
-	lay_out(bytes, ret_target);
+	lay_out(bytes, passphrase != NULL, &t);
+	int r = passphrase ? luks_open(fd, (t.table - t.n_luks) * CLUSTER, LUKS_BYTES, passphrase,
+				       &luks)
+			   : 0;
+
+	if (r < 0)
+		return r;
+	*ret_target = t;
+	ret_target->luks = luks;
 	ret_target->fd = give(fd);
 	return 0;
 }
@@ -137,6 +157,54 @@ void target_close(struct target *t)
 	if (t->fd >= 0)
 		close(t->fd);
 	t->fd = -1;
+	luks_free(t->luks);
+	t->luks = NULL;
+}
+
+/* Data, or what takes its place in the file, at its offset there. */
+static int write_data(const struct target *t, const void *data, size_t n, uint64_t offset)
+{
+	OWN(free) uint8_t *sealed = t->luks ? malloc(n) : NULL;
+
+	if (!t->luks)
+		return write_at(t->fd, data, n, offset);
+	if (!sealed)
+		return -ENOMEM;
+	memcpy(sealed, data, n);
+	int r = luks_encrypt(t->luks, offset, sealed, n);
+
+	return r == 0 ? write_at(t->fd, sealed, n, offset) : r;
+}
+
+static int read_data(const struct target *t, void *data, size_t n, uint64_t offset)
+{
+	int r = read_at(t->fd, data, n, offset);
+
+	return r == 0 && t->luks ? luks_decrypt(t->luks, offset, data, n) : r;
+}
+
+/* Checksums tell what is in a block to who guesses it: they are encrypted, too. */
+static int write_sum(const struct target *t, uint64_t index, const uint8_t sum[static 32])
+{
+	uint8_t sealed[32];
+	int r = 0;
+
+	memcpy(sealed, sum, 32);
+	if (t->luks)
+		r = luks_seal(t->luks, index, sealed, 32);
+	return r == 0 ? write_at(t->fd, sealed, 32, sums_offset(t) + index * 32) : r;
+}
+
+/* n checksums from `index` on; all zeros: that block was not put. */
+static int read_sums(const struct target *t, uint64_t index, size_t n, uint8_t ret_sums[][32])
+{
+	static const uint8_t none[32];
+	int r = read_at(t->fd, ret_sums, n * 32, sums_offset(t) + index * 32);
+
+	for (size_t i = 0; r == 0 && t->luks && i < n; i++)
+		if (memcmp(ret_sums[i], none, 32) != 0)
+			r = luks_unseal(t->luks, index + i, ret_sums[i], 32);
+	return r;
 }
 
 static int is_zero(const uint8_t *block, size_t n)
@@ -157,7 +225,7 @@ int target_put(struct target *t, uint64_t index, const void *block, const uint8_
 	if (n > t->n_data - first)
 		n = (size_t)(t->n_data - first);
 	step("a block's bytes");
-	int r = is_hole ? 0 : write_at(t->fd, block, n * CLUSTER, (t->data + first) * CLUSTER);
+	int r = is_hole ? 0 : write_data(t, block, n * CLUSTER, (t->data + first) * CLUSTER);
 
 	for (size_t i = 0; i < n; i++)
 		entries[i] = htobe64(is_hole ? ZERO : (t->data + first + i) * CLUSTER | COPIED);
@@ -166,11 +234,22 @@ int target_put(struct target *t, uint64_t index, const void *block, const uint8_
 		r = write_at(t->fd, entries, n * 8, t->l2 * CLUSTER + first * 8);
 	step("a block's checksum");
 	if (r == 0)
-		r = write_at(t->fd, sum, 32, sums_offset(t) + index * 32);
+		r = write_sum(t, index, sum);
 	step("a block's flush");
 	if (r == 0 && is_synced && fdatasync(t->fd) < 0)
 		r = -errno;
 	return r;
+}
+
+int target_put_cluster(struct target *t, uint64_t index, const void *data)
+{
+	uint64_t at = (t->data + index) * CLUSTER, entry = htobe64(data ? at | COPIED : ZERO);
+
+	if (index >= t->n_data)
+		return -ERANGE;
+	int r = data ? write_data(t, data, CLUSTER, at) : 0;
+
+	return r == 0 ? write_at(t->fd, &entry, sizeof entry, t->l2 * CLUSTER + index * 8) : r;
 }
 
 /* The checksum of no block is all zeros: that one was not put. */
@@ -184,7 +263,7 @@ int target_count(const struct target *t, uint64_t *ret_n, uint8_t ret_sum[static
 	for (uint64_t at = 0; r == 0 && at < n_blocks; at += 128) {
 		size_t n = n_blocks - at < 128 ? (size_t)(n_blocks - at) : 128;
 
-		r = read_at(t->fd, sums, n * 32, sums_offset(t) + at * 32);
+		r = read_sums(t, at, n, sums);
 		for (size_t i = 0; r == 0 && i < n; i++) {
 			if (memcmp(sums[i], none, 32) == 0)
 				continue;
@@ -215,22 +294,22 @@ static int read_block(const struct target *t, uint64_t index, uint8_t *block)
 			continue;
 		if (at != (t->data + first + i) * CLUSTER)
 			return -EBADMSG;
-		r = read_at(t->fd, block + i * CLUSTER, CLUSTER, at);
+		r = read_data(t, block + i * CLUSTER, CLUSTER, at);
 	}
 	return r;
 }
 
 int target_verify(const struct target *t, uint64_t index, uint8_t *block)
 {
-	uint8_t sum[32], none[32] = {0}, got[32];
-	int r = read_at(t->fd, sum, 32, sums_offset(t) + index * 32);
+	uint8_t sum[1][32], none[32] = {0}, got[32];
+	int r = read_sums(t, index, 1, sum);
 
-	if (r < 0 || memcmp(sum, none, 32) == 0)
+	if (r < 0 || memcmp(sum[0], none, 32) == 0)
 		return r;
 	r = read_block(t, index, block);
 	if (r == 0 && !EVP_Digest(block, TARGET_BLOCK, got, NULL, EVP_sha256(), NULL))
 		r = -ENOMEM;
-	return r < 0 ? r : memcmp(sum, got, 32) == 0 ? 1 : -EBADMSG;
+	return r < 0 ? r : memcmp(sum[0], got, 32) == 0 ? 1 : -EBADMSG;
 }
 
 /* Whether each cluster of the file is used, in order; the L2 table at hand is kept. */
@@ -296,7 +375,7 @@ static int write_counts(struct count *c)
 	return 0;
 }
 
-int target_finish(struct target *t, int is_synced)
+int target_finish(struct target *t, mode_t mode, int is_synced)
 {
 	OWN(free) struct count *c = calloc(1, sizeof *c);
 
@@ -308,7 +387,7 @@ int target_finish(struct target *t, int is_synced)
 
 	if (r == 0 && ftruncate(t->fd, (off_t)(c->n_used * CLUSTER)) < 0)
 		r = -errno;
-	if (r == 0 && fchmod(t->fd, 0444) < 0)
+	if (r == 0 && fchmod(t->fd, mode) < 0)
 		r = -errno;
 	step("a file's flush");
 	if (r == 0 && is_synced && fsync(t->fd) < 0)

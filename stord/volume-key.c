@@ -1,9 +1,10 @@
-/* Keys of encrypted volumes, and the images that are made with them. */
+/* Keys of encrypted volumes, how tools get them, and the images that are made with them. */
 #include "volume-key.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/crypto.h>
@@ -13,14 +14,17 @@
 #include "fiber.h"
 #include "id.h"
 #include "jsonx.h"
+#include "layer.h"
 #include "log.h"
+#include "luks.h"
 #include "own.h"
+#include "qcow2.h"
 #include "run.h"
+#include "step.h"
 
 #define KEY_BYTES   32
 #define NONCE_BYTES 12
 #define TAG_BYTES   16
-#define TRIES	    12
 
 OWN_DEFINE(EVP_CIPHER_CTX *, EVP_CIPHER_CTX_free);
 
@@ -173,145 +177,162 @@ int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 	return r;
 }
 
-/* ---- images ---- */
+/* ---- lending ---- */
 
-/* The passphrase in a file of its own for as long as qemu-img runs: a command line is seen by all.
- * tmp/ is emptied at every start. */
-struct lent {
-	char path[FILE_PATH_MAX];
-	char object[FILE_PATH_MAX + 64]; /* qemu-img's argument */
-};
-
-static void lent_clear(struct lent *l)
+void volume_key_lent_clear(struct volume_key_lent *l)
 {
-	(void)file_remove(l->path, 0); /* at the next start */
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
 }
 
-static int lend(struct daemon *d, const char *volume_id, int may_make, struct lent *ret_lent)
+int volume_key_lend(struct daemon *d, const char *volume_id, struct volume_key_lent *ret_lent)
 {
-	char key[VOLUME_KEY_BYTES], name[FILE_NAME_MAX];
-	int r = volume_key_get(d, volume_id, may_make, key);
+	char key[VOLUME_KEY_BYTES];
+	int r = volume_key_get(d, volume_id, 0, key);
 
-	snprintf(name, sizeof name, "tmp/%.40s.key", volume_id);
-	file_path(d, name, ret_lent->path);
-	snprintf(ret_lent->object, sizeof ret_lent->object, "secret,id=key,file=%s",
-		 ret_lent->path);
-	if (r == 0)
-		r = write_small(ret_lent->path, key, strlen(key), 0);
+	if (r < 0)
+		return r;
+	OWN(fd_close) int fd = memfd_create("key", MFD_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : write(fd, key, strlen(key));
+
+	r = fd < 0 || n < 0 ? -errno : n == (ssize_t)strlen(key) ? 0 : -EIO;
 	OPENSSL_cleanse(key, sizeof key);
-	return r;
+	if (r < 0)
+		return r;
+	snprintf(ret_lent->object, sizeof ret_lent->object, "secret,id=key,file=/proc/self/fd/%d",
+		 fd);
+	ret_lent->fd = give(fd);
+	return 0;
 }
 
-static int qemu_img(const struct confined_file *files, size_t n_files, const char *const *arguments)
+static json_t *image_of(json_t *backing, const char *path)
 {
-	OWN(run_result_clear) struct run_result result = {0};
-	int r = confine_qemu_img_chain(files, n_files, arguments, &result);
-
-	if (r == 0 && result.status != 0) {
-		log_warning(0, "qemu-img failed on an encrypted volume", "FILE", files[0].path,
-			    "REASON", result.err);
-		r = -EIO;
-	}
-	return r;
+	return json_pack("{s:s, s:o, s:{s:s, s:s}, s:{s:s, s:s}}", "driver", "qcow2", "backing",
+			 backing, "encrypt", "format", "luks", "key-secret", "key", "file",
+			 "driver", "file", "filename", path);
 }
 
-struct placing {
-	const char *from, *to;
-	int is_synced;
-};
-
-static int begin_work(void *arg)
+static char *name_of(json_t *taken)
 {
-	OWN(fd_close)
-	int fd = open(arg, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
-
-	return fd < 0 ? -errno : 0;
-}
-
-static int place_work(void *arg)
-{
-	const struct placing *p = arg;
-	OWN(fd_close) int fd = open(p->from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0 || (p->is_synced && fsync(fd) < 0))
-		return -errno;
-	return file_place(p->from, p->to, p->is_synced);
-}
-
-/* qemu-img's name of an image alone, without what it stands on: neither its tables nor its size
- * need that, which would have to be opened by the key, too. NULL out of memory. */
-static char *alone(const char *path)
-{
-	OWN(json_decref)
-	json_t *image = json_pack("{s:s, s:n, s:{s:s}, s:{s:s, s:s}}", "driver", "qcow2", "backing",
-				  "encrypt", "key-secret", "key", "file", "driver", "file",
-				  "filename", path);
+	OWN(json_decref) json_t *image = taken;
 	OWN(free) char *text = image ? json_dumps(image, JSON_COMPACT) : NULL;
 	char *name = NULL;
 
 	return text && asprintf(&name, "json:%s", text) >= 0 ? name : NULL;
 }
 
+char *volume_key_alone(const char *path)
+{
+	return name_of(image_of(json_null(), path));
+}
+
+char *volume_key_chain(const struct daemon *d, const char *layer)
+{
+	const char *way[CONFINE_CHAIN_MAX];
+	char path[FILE_PATH_MAX];
+	json_t *image = json_null();
+	size_t n = 0;
+
+	for (; layer && n < CONFINE_CHAIN_MAX; n++) {
+		const struct doc *l = layer_find(d->store, layer);
+
+		way[n] = layer;
+		layer = l ? jstr(l->json, "Backing") : NULL;
+	}
+	while (n-- > 0) {
+		file_path(d, way[n], path);
+		image = image_of(image, path);
+	}
+	return name_of(image);
+}
+
+/* ---- images ---- */
+
+struct making {
+	const char *path, *backing, *passphrase;
+	int64_t bytes;
+	int is_synced;
+};
+
+/* On a worker. */
+static int make_work(void *arg)
+{
+	const struct making *m = arg;
+	char beside[FILE_PATH_MAX + 8];
+	OWN(luks_free) struct luks *luks = NULL;
+	OWN(free) uint8_t *header = NULL;
+
+	snprintf(beside, sizeof beside, "%s.new", m->path);
+	OWN(fd_close)
+	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
+	step("a layer's file");
+	int r = fd < 0 ? -errno : luks_make(m->passphrase, &luks, &header);
+
+	if (r == 0)
+		r = qcow2_write_encrypted(fd, (uint64_t)m->bytes, m->backing, "qcow2", header);
+	step("a layer's flush");
+	if (r == 0 && m->is_synced && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = file_place(beside, m->path, m->is_synced);
+	if (r < 0)
+		(void)file_remove(beside, 0); /* a leftover goes at the next start */
+	return r;
+}
+
 int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes,
 			  const char *backing)
 {
-	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
-	char beside[FILE_PATH_MAX + 8], size[24];
+	char key[VOLUME_KEY_BYTES];
+	struct making m = {.path = path,
+			   .backing = backing,
+			   .passphrase = key,
+			   .bytes = bytes,
+			   .is_synced = files_are_synced(d)};
+	int r = volume_key_get(d, volume_id, !backing, key);
 
-	snprintf(beside, sizeof beside, "%s.new", path);
-	snprintf(size, sizeof size, "%lld", (long long)bytes);
-	/* The passphrase is as random as the key under it: stretching it would only cost time. */
-	static const char options[] =
-		"encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
-	const char *const empty[] = {"create", "-q",	"-f",	"qcow2", "--object", lent.object,
-				     "-o",     options, beside, size,	 NULL};
-	/* -u: what is under it is not opened. */
-	const char *const over[] = {"create", "-q",    "-f", "qcow2", "--object", lent.object,
-				    "-o",     options, "-u", "-b",    backing,	  "-F",
-				    "qcow2",  beside,  size, NULL};
-	const struct confined_file files[] = {{.path = beside, .is_written = 1},
-					      {.path = lent.path}};
-	struct placing p = {.from = beside, .to = path, .is_synced = files_are_synced(d)};
-	int r = lend(d, volume_id, !backing, &lent);
-
-	/* QEMU measures the CPU for LUKS' sake, and where a machine's clock of CPU time is coarse
-	 * it gives up by chance ("Unable to get accurate CPU usage"). */
-	for (int n = 0; n < TRIES && (r == 0 || n > 0); n++) {
-		r = fiber_work(begin_work, beside);
-		if (r == 0)
-			r = qemu_img(files, 2, backing ? over : empty);
-		if (r != -EIO)
-			break;
-	}
-	return r == 0 ? fiber_work(place_work, &p) : r;
+	if (r == 0)
+		r = fiber_work(make_work, &m);
+	OPENSSL_cleanse(key, sizeof key);
+	return r;
 }
 
 int volume_key_grow_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes)
 {
-	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
-	OWN(free) char *image = alone(path);
+	OWN(volume_key_lent_clear) struct volume_key_lent lent = VOLUME_KEY_NOT_LENT;
+	OWN(run_result_clear) struct run_result result = {0};
+	OWN(free) char *image = volume_key_alone(path);
 	char size[24];
 
 	snprintf(size, sizeof size, "%lld", (long long)bytes);
 	const char *const arguments[] = {"resize", "-q", "--object", lent.object,
 					 image,	   size, NULL};
-	const struct confined_file files[] = {{.path = path, .is_written = 1}, {.path = lent.path}};
-	int r = image ? lend(d, volume_id, 0, &lent) : -ENOMEM;
+	const struct confined_file file = {.path = path, .is_written = 1};
+	int r = image ? volume_key_lend(d, volume_id, &lent) : -ENOMEM;
 
-	return r == 0 ? qemu_img(files, 2, arguments) : r;
+	if (r == 0)
+		r = confine_qemu_img_chain(&file, 1, lent.fd, arguments, &result);
+	if (r == 0 && result.status != 0) {
+		log_warning(0, "qemu-img failed on an encrypted volume", "FILE", path, "REASON",
+			    result.err);
+		r = -EIO;
+	}
+	return r;
 }
 
 int volume_key_check_image(struct daemon *d, const char *volume_id, const char *path,
 			   int is_mending, struct run_result *ret_result)
 {
-	__attribute__((cleanup(lent_clear))) struct lent lent = {0};
-	OWN(free) char *image = alone(path);
+	OWN(volume_key_lent_clear) struct volume_key_lent lent = VOLUME_KEY_NOT_LENT;
+	OWN(free) char *image = volume_key_alone(path);
 	const char *const look[] = {"check", "-q", "--object", lent.object, image, NULL};
 	const char *const mend[] = {"check",	"-q",	     "-r",  "leaks",
 				    "--object", lent.object, image, NULL};
-	const struct confined_file files[] = {{.path = path, .is_written = is_mending},
-					      {.path = lent.path}};
-	int r = image ? lend(d, volume_id, 0, &lent) : -ENOMEM;
+	const struct confined_file file = {.path = path, .is_written = is_mending};
+	int r = image ? volume_key_lend(d, volume_id, &lent) : -ENOMEM;
 
-	return r == 0 ? confine_qemu_img_chain(files, 2, is_mending ? mend : look, ret_result) : r;
+	return r == 0 ? confine_qemu_img_chain(&file, 1, lent.fd, is_mending ? mend : look,
+					       ret_result)
+		      : r;
 }

@@ -20,6 +20,26 @@ void volume_key_name(const char *volume_id, char ret_name[static FILE_NAME_MAX])
  * is none; -EBADMSG: it is damaged, or the master key is another; -errno. */
 int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 		   char ret_key[static VOLUME_KEY_BYTES]);
+
+/* A passphrase for a tool: in memory alone, read by the tool from a descriptor that it inherits, so
+ * that it is on no disk and in no process's arguments. The arguments name it as "key". */
+struct volume_key_lent {
+	int fd;		 /* confine_qemu_img_chain() hands it on */
+	char object[64]; /* the value of --object */
+};
+#define VOLUME_KEY_NOT_LENT ((struct volume_key_lent){.fd = -1})
+/* (fiber) 0, -ENODATA, -EBADMSG: as volume_key_get(). */
+int volume_key_lend(struct daemon *d, const char *volume_id, struct volume_key_lent *ret_lent);
+void volume_key_lent_clear(struct volume_key_lent *l);
+static inline void own_volume_key_lent_clear(struct volume_key_lent *l)
+{
+	volume_key_lent_clear(l);
+}
+/* A tool's name (free()) of an encrypted image alone, without what it stands on; and of a layer with
+ * its whole chain, all of one key. NULL out of memory. */
+char *volume_key_alone(const char *path);
+char *volume_key_chain(const struct daemon *d, const char *layer);
+
 /* (fiber) A new empty image of this volume's key at `path`, whole and flushed: over `backing`, a
  * qcow2 of the same key, or (NULL) over nothing, and only then is a missing key made. */
 int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes,

@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (fd < 0 || write(fd, data, size) != (ssize_t)size ||
 	    ftruncate(fd, (off_t)size + 4 * CHAIN_CLUSTER) < 0 ||
-	    chain_file_new(fd, "layer", "qcow2", &file) < 0)
+	    chain_file_new(fd, "layer", "qcow2", NULL, &file) < 0)
 		return 0;
 	(void)give(fd);
 	uint64_t bytes = chain_file_bytes(file);

@@ -28,7 +28,8 @@ class Qemu:
         self.is_direct = is_direct  # past the host's page cache, as libvirt's cache='none'
         self.socket = os.path.join(directory, f"{name}.qmp")
         self.nbd = os.path.join(directory, f"{name}.nbd")
-        self.disks, self.n_nodes, self.old = {}, 0, set()
+        self.disks, self.n_nodes, self.old, self.keys = {}, 0, set(), set()
+        self.names = {}  # path: node, of encrypted layers: QEMU does not know them by their paths
         self.process = subprocess.Popen(
             ["qemu-storage-daemon", "--chardev", f"socket,path={self.socket},server=on,wait=off,id=q", "--monitor", "chardev=q",
              "--nbd-server", f"addr.type=unix,addr.path={self.nbd},max-connections=0"], stderr=subprocess.DEVNULL)
@@ -59,15 +60,30 @@ class Qemu:
                 if "return" in answer:
                     return answer["return"]
 
-    def node(self, path):
+    def node(self, path, key=None, backing=None, is_under=False):
+        """As libvirt does it, a plain chain is found by its headers, and an encrypted one told of layer by layer."""
         self.n_nodes += 1
         name = f"n{self.n_nodes}"
+        more = {"encrypt": {"format": "luks", "key-secret": key}} if key else {}
+        if backing:
+            more["backing"] = backing
+        if is_under:
+            more["read-only"] = True
         self.qmp("blockdev-add", **{"driver": "qcow2", "node-name": name, "cache": {"direct": self.is_direct},
-                                     "file": {"driver": "file", "filename": path}})
+                                     "file": {"driver": "file", "filename": path}, **more})
         return name
 
-    def plug(self, volume, path):
-        node = self.node(path)
+    def plug(self, volume, path, passphrase=None, chain=()):
+        node = key = None
+        if passphrase:
+            key = f"k-{volume}"
+            if volume not in self.keys:
+                self.qmp("object-add", **{"qom-type": "secret", "id": key, "data": passphrase})
+                self.keys.add(volume)
+            for layer in reversed(chain):
+                node = self.names[layer["Path"]] = self.node(layer["Path"], key, node, is_under=True)
+                self.old.add(node)
+        node = self.names[path] = self.node(path, key, node)
         self.qmp("block-export-add", **{"type": "nbd", "id": f"e-{volume}", "node-name": node, "name": volume, "writable": True})
         self.disks[volume] = [node, path]
 
@@ -89,9 +105,18 @@ class Qemu:
             self.n_nodes += 1
             nodes[volume] = f"n{self.n_nodes}"
         # Not blockdev-snapshot: its "backing": null is parsed in one thread of QEMU 7.2 and freed in another, and so often that counts.
-        self.qmp("transaction", actions=[{"type": "blockdev-snapshot-sync", "data": {
-            "node-name": self.disks[v][0], "snapshot-file": wanted[v], "snapshot-node-name": n, "format": "qcow2", "mode": "existing"}}
-            for v, n in nodes.items()])
+        actions = []
+        for v, n in nodes.items():
+            if v in self.keys:  # for it there is no other way
+                self.qmp("blockdev-add", **{"driver": "qcow2", "node-name": n, "cache": {"direct": self.is_direct}, "backing": None,
+                                            "encrypt": {"format": "luks", "key-secret": f"k-{v}"},
+                                            "file": {"driver": "file", "filename": wanted[v]}})
+                self.names[wanted[v]] = n
+                actions.append({"type": "blockdev-snapshot", "data": {"node": self.disks[v][0], "overlay": n}})
+            else:
+                actions.append({"type": "blockdev-snapshot-sync", "data": {
+                    "node-name": self.disks[v][0], "snapshot-file": wanted[v], "snapshot-node-name": n, "format": "qcow2", "mode": "existing"}})
+        self.qmp("transaction", actions=actions)
         for volume, node in nodes.items():
             self.old.add(self.disks[volume][0])
             self.disks[volume] = [node, wanted[volume]]
@@ -110,18 +135,27 @@ class Qemu:
         while self.job(volume):
             time.sleep(0.005)
         # What a job took out of the chain is ours to close, as libvirt does.
-        for node in sorted(self.old):
-            try:
-                self.qmp("blockdev-del", **{"node-name": node})
-                self.old.discard(node)
-            except Refused:
-                pass  # still in a chain, or closed by another thread
+        n_before = None
+        while n_before != len(self.old):  # one may stand on another
+            n_before = len(self.old)
+            for node in sorted(self.old):
+                try:
+                    self.qmp("blockdev-del", **{"node-name": node})
+                    self.old.discard(node)
+                except Refused:
+                    pass  # still in a chain, or closed by another thread
 
     def commit(self, volume, top, base):
-        self.qmp("block-commit", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], "top": top, "base": base})
+        if volume in self.keys:
+            of = {"top-node": self.names[top], "base-node": self.names[base], "backing-file": base}
+        else:
+            of = {"top": top, "base": base}
+        self.qmp("block-commit", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], **of})
 
     def pull(self, volume, base):
-        more = {"base": base} if base else {}
+        more = {}
+        if base:
+            more = {"base-node": self.names[base], "backing-file": base} if volume in self.keys else {"base": base}
         self.qmp("block-stream", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], **more})
 
     def url(self, volume):
@@ -160,11 +194,11 @@ class Guests:
         while True:
             with self.lock:
                 epoch = self.epoch.get(instance, 0)
-            path = self.stord("ec2.AttachVolume", VolumeId=volume, InstanceId=instance, Device=device)["_Path"]
+            reply = self.stord("ec2.AttachVolume", VolumeId=volume, InstanceId=instance, Device=device)
             with self.lock:
                 if epoch == self.epoch.get(instance, 0):
                     if volume not in self.instances[instance].disks:
-                        self.instances[instance].plug(volume, path)
+                        self.instances[instance].plug(volume, reply["_Path"], reply.get("_Passphrase"), reply.get("_Chain", ()))
                     return
 
     def unplug(self, instance, volume):

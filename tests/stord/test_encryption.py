@@ -1,14 +1,37 @@
 """Encrypted volumes: nothing of them can be read without stord's keys, and no key without its volume."""
 import base64
+import hashlib
 import json
 import os
 import subprocess
 import tempfile
+import threading
 
 import pytest
 
-from conftest import until
+from conftest import Fault, until
+from guests import Guests
 from test_modify import completed, modification  # noqa: F401
+
+INSTANCE = "i-0123456789abcdef0"
+BLOCK = 512 * 1024
+
+
+def nbd(guests, volume, *commands):
+    """What a guest reads and writes."""
+    arguments = [a for c in commands for a in ("-c", c)]
+    r = subprocess.run(["qemu-io", "-f", "raw", *arguments, guests.instances[INSTANCE].url(volume)], capture_output=True, text=True)
+    assert "failed" not in r.stdout + r.stderr and r.returncode == 0, r.stdout + r.stderr
+
+
+def taken(stord, volume):
+    """A snapshot, as soon as the rate allows it."""
+    while True:
+        try:
+            return stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+        except Fault as e:
+            assert e.code == "SnapshotCreationPerVolumeRateExceeded"
+            threading.Event().wait(0.05)
 
 
 def qemu_io(path, key, command, *, should_fail=False):
@@ -200,5 +223,108 @@ def test_what_cannot_be_encrypted_yet_is_refused(stord, images):
     for code, more in (("InvalidParameterValue", {"Encrypted": False}), ("UnsupportedOperation", {"Encrypted": True, "KmsKeyId": "other"})):
         stord.refused(code, "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=encrypted, **more)
     stord.refused("UnsupportedOperation", "ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=encrypted)
-    stord.refused("UnsupportedOperation", "ebs.ListSnapshotBlocks", SnapshotId=encrypted)
+    assert stord("gureum.Fsck")["Findings"] == []
+
+
+# ---- merging ----
+
+@pytest.fixture
+def guests(stord):
+    made = Guests(stord)
+    yield made
+    made.close()
+
+
+def layers_of(stord, volume):
+    """How many a volume's chain has, once merging has come to rest."""
+    until(lambda: stord("gureum.Fsck")["Idle"])
+    reply = attach(stord, volume)
+    return 1 + len(reply["_Chain"])
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_an_encrypted_chain_stays_short(stord, guests, is_running):
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    guests.start(INSTANCE)
+    snapshots = []
+    for n in range(40):
+        if n == 0 or not is_running:
+            if not is_running and INSTANCE not in guests.instances:
+                guests.start(INSTANCE)
+            guests.plug(INSTANCE, volume)
+        nbd(guests, volume, f"write -P {n + 1} {n}M 1M", "flush")
+        if not is_running:
+            guests.end(INSTANCE)
+        snapshots.append(taken(stord, volume))
+    if not is_running:
+        guests.start(INSTANCE)
+        guests.plug(INSTANCE, volume)
+    assert layers_of(stord, volume) <= 17
+    nbd(guests, volume, *[f"read -P {n + 1} {n}M 1M" for n in range(40)])
+    for s in snapshots[::2]:
+        stord("ec2.DeleteSnapshot", SnapshotId=s)
+    until(lambda: stord("gureum.Fsck")["Idle"])
+    for n in (1, 9, 21, 39):
+        blocks = Blocks(stord, snapshots[n])
+        assert blocks.read(n * 2) == bytes([n + 1]) * BLOCK and blocks.read(2) == b"\x02" * BLOCK and (n + 1) * 2 not in blocks.tokens
+    nbd(guests, volume, *[f"read -P {n + 1} {n}M 1M" for n in range(40)])
+    guests.end(INSTANCE)
+    assert stord("gureum.Fsck")["Findings"] == []
+    for s in snapshots[1::2]:
+        stord("ec2.DeleteSnapshot", SnapshotId=s)
+    stord("ec2.DetachVolume", VolumeId=volume, _Force=True)
+    until(lambda: stord("gureum.Fsck")["Idle"])
+    assert len(opened(stord, volume)["_Chain"]) == 0
+    reads = [f"read -P {n + 1} {n}M 1M" for n in range(40)]
+    for r in reads:
+        io(opened(stord, volume), r)
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    assert stord.files() == {"keys/master"}
+
+
+class Blocks:
+    """A snapshot as EBS direct shows it."""
+
+    def __init__(self, stord, snapshot):
+        self.stord, self.snapshot, self.tokens = stord, snapshot, {}
+        page = {}
+        while page is not None:
+            reply = stord("ebs.ListSnapshotBlocks", SnapshotId=snapshot, **page)
+            self.tokens |= {b["BlockIndex"]: b["BlockToken"] for b in reply["Blocks"]}
+            page = {"NextToken": reply["NextToken"]} if "NextToken" in reply else None
+
+    def read(self, index):
+        if index not in self.tokens:
+            return bytes(BLOCK)
+        reply, fds = self.stord("ebs.GetSnapshotBlock", with_fds=True, SnapshotId=self.snapshot, BlockIndex=index,
+                                BlockToken=self.tokens[index])
+        data = os.pread(fds[0], BLOCK, 0)
+        os.close(fds[0])
+        assert base64.b64encode(hashlib.sha256(data).digest()).decode() == reply["Checksum"]
+        return data
+
+
+def test_killed_while_it_merges_an_encrypted_chain_is_whole(stord, guests):
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    for n in range(8):
+        snapshots = []
+        for k in range(3):
+            guests.start(INSTANCE)
+            guests.plug(INSTANCE, volume)
+            nbd(guests, volume, f"write -P {n * 3 + k + 1} {n * 3 + k}M 1M", "flush")
+            guests.end(INSTANCE, "kill")
+            snapshots.append(taken(stord, volume))
+        for s in snapshots:
+            stord("ec2.DeleteSnapshot", SnapshotId=s)
+        threading.Event().wait(n * 0.07)  # the moment is what is tested
+        stord.kill()
+        stord.start()
+    until(lambda: stord("gureum.Fsck")["Idle"])
+    guests.start(INSTANCE)
+    guests.plug(INSTANCE, volume)
+    nbd(guests, volume, *[f"read -P {n + 1} {n}M 1M" for n in range(24)])
+    guests.end(INSTANCE)
+    stord("gureum.Fsck", Repair=True)
     assert stord("gureum.Fsck")["Findings"] == []

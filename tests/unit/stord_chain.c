@@ -1,4 +1,5 @@
 /* Layers that lie: what a guest that took its QEMU over may have written into them. */
+#include <openssl/evp.h>
 #include "tap.h"
 
 #include <endian.h>
@@ -35,7 +36,7 @@ static void put32(int fd, uint32_t value, off_t at)
 static int opened(int fd)
 {
 	struct chain_file *file = NULL;
-	int r = chain_file_new(fd, "layer", "qcow2", &file);
+	int r = chain_file_new(fd, "layer", "qcow2", NULL, &file);
 
 	chain_file_free(file);
 	if (r < 0)
@@ -107,7 +108,7 @@ static void a_table_that_lies_is_refused(void)
 		(void)!ftruncate(fd, 5 * CLUSTER + 100);
 		put64(fd, lies[i].l1, 3 * CLUSTER);
 		put64(fd, lies[i].l2, 4 * CLUSTER);
-		is_int(chain_file_new(fd, "layer", "qcow2", &file), 0, "it opens");
+		is_int(chain_file_new(fd, "layer", "qcow2", NULL, &file), 0, "it opens");
 		is_int(chain_file_find(file, 0, &at), lies[i].found, lies[i].what);
 		is_int(chain_file_find(file, GIB, &at), 2, "behind the end are zeros");
 		chain_file_free(file);
@@ -129,23 +130,59 @@ static void a_target_is_as_large_as_it_must_be(void)
 		uint64_t n = 0, at = 0, last = gib[i] * GIB - TARGET_BLOCK;
 
 		block[0] = 1;
-		int r = target_make(path, gib[i] * GIB, NULL, NULL, 0);
+		int r = target_make(path, gib[i] * GIB, NULL, NULL, NULL, 0);
 
 		if (r == -EFBIG) { /* the file system's limit */
 			ok(1, "# SKIP no such large files here");
 			continue;
 		}
 		is_int(r, 0, "made");
-		is_int(target_open(path, gib[i] * GIB, &t), 0, "opened");
+		is_int(target_open(path, gib[i] * GIB, NULL, &t), 0, "opened");
 		is_int(target_put(&t, target_blocks(&t) - 1, block, sum, 0), 0, "the last block");
 		is_int(target_put(&t, target_blocks(&t), block, sum, 0), -ERANGE, "and no more");
 		is_int(target_count(&t, &n, sum), 0, "counted");
 		is_int((int)n, 1, "one");
-		is_int(chain_file_new(t.fd, "t", "qcow2", &file), 0, "a layer");
+		is_int(chain_file_new(t.fd, "t", "qcow2", NULL, &file), 0, "a layer");
 		is_int(chain_file_find(file, last, &at), 1, "with the block");
 		is_int(chain_file_find(file, 0, &at), 0, "and no other");
 		chain_file_free(file); /* takes the descriptor with it */
 	}
+	unlink(path);
+}
+
+static void an_encrypted_target_is_read_by_its_passphrase_alone(void)
+{
+	static uint8_t block[TARGET_BLOCK], got[TARGET_BLOCK], raw[TARGET_BLOCK];
+	char path[] = "/tmp/stord-target-XXXXXX";
+	struct target t = {.fd = -1};
+	struct chain_file *file = NULL;
+	uint8_t sum[32], sums[32];
+	uint64_t n = 0, at = 0;
+	int fd = mkstemp(path);
+
+	close(fd);
+	for (size_t i = 0; i < sizeof block; i++)
+		block[i] = (uint8_t)(i % 251);
+	EVP_Digest(block, sizeof block, sum, NULL, EVP_sha256(), NULL);
+	is_int(target_make(path, GIB, NULL, NULL, "secret", 0), 0, "made");
+	is_int(target_open(path, GIB, "Secret", &t), -EKEYREJECTED, "not by another");
+	is_int(target_open(path, GIB, "secret", &t), 0, "opened");
+	is_int(target_put(&t, 3, block, sum, 0), 0, "a block");
+	is_int(target_verify(&t, 3, got), 1, "is what was put");
+	is_int(memcmp(block, got, sizeof block), 0, "byte for byte");
+	is_int(target_verify(&t, 2, got), 0, "and another was not");
+	is_int(target_count(&t, &n, sums), 0, "counted");
+	is_int((int)n, 1, "one");
+	is_int(target_finish(&t, 0600, 0), 0, "finished");
+	is_int(chain_file_new(t.fd, "t", "qcow2", NULL, &file), -EOPNOTSUPP, "not without a key");
+	is_int(chain_file_new(t.fd, "t", "qcow2", "other", &file), -EKEYREJECTED, "not by another");
+	is_int(chain_file_new(dup(t.fd), "t", "qcow2", "secret", &file), 0, "a layer");
+	is_int(chain_file_find(file, UINT64_C(3) * TARGET_BLOCK, &at), 1, "with the block");
+	is_int(pread(t.fd, raw, sizeof raw, (off_t)at) == (ssize_t)sizeof raw &&
+		       memcmp(raw, block, 512) != 0,
+	       1, "which cannot be read");
+	chain_file_free(file);
+	target_close(&t);
 	unlink(path);
 }
 
@@ -154,5 +191,6 @@ int main(void)
 	RUN(a_header_that_lies_is_refused);
 	RUN(a_table_that_lies_is_refused);
 	RUN(a_target_is_as_large_as_it_must_be);
+	RUN(an_encrypted_target_is_read_by_its_passphrase_alone);
 	return tests_done();
 }
