@@ -135,6 +135,31 @@ struct items items_slice(const struct items *s, enum item_kind from, enum item_k
 	return (struct items){.at = s->at + first, .n = last - first};
 }
 
+/* The first that does not come before it; `is_after`: the first that comes after all of its name. */
+static size_t bound(const struct items *s, enum item_kind kind, const char *name, int is_after)
+{
+	size_t low = 0, high = s->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct item *i = &s->at[middle];
+		int order = i->kind != kind ? (i->kind < kind ? -1 : 1) : strcmp(i->name, name);
+
+		if (order < is_after)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct items items_named(const struct items *s, enum item_kind kind, const char *name)
+{
+	size_t first = bound(s, kind, name, 0);
+
+	return (struct items){.at = s->at + first, .n = bound(s, kind, name, 1) - first};
+}
+
 int items_compare(const struct items *wanted, const struct items *actual,
 		  struct changes *ret_changes)
 {

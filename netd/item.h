@@ -100,6 +100,8 @@ struct item *items_find(const struct items *s, enum item_kind kind, const char *
 void items_remove(struct items *s, struct item *i);
 /* The part of a sorted list with kinds from..to; borrowed, not to be freed. */
 struct items items_slice(const struct items *s, enum item_kind from, enum item_kind to);
+/* The part of a sorted list with this kind and name; borrowed, likewise. */
+struct items items_named(const struct items *s, enum item_kind kind, const char *name);
 /* What leads from one sorted list to the other, in order of kinds. 0 or -ENOMEM. */
 int items_compare(const struct items *wanted, const struct items *actual,
 		  struct changes *ret_changes);

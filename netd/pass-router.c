@@ -132,10 +132,17 @@ static int is_stale(const struct flow *f, void *arg)
 /* Who leaves a group or a prefix list keeps its flows, so all of them need not be looked at. */
 static int is_set_change_final(const struct changes *c)
 {
-	for (size_t i = 0; i < c->n; i++)
-		if (c->at[i].was && strncmp(c->at[i].was->name, "sg-", 3) != 0 &&
-		    strncmp(c->at[i].was->name, "pl-", 3) != 0)
+	static const char *const harmless[] = {"sg-", "pl-", "groups-"};
+
+	for (size_t i = 0; i < c->n; i++) {
+		int is_harmless = !c->at[i].was;
+
+		for (size_t k = 0; !is_harmless && k < sizeof harmless / sizeof *harmless; k++)
+			is_harmless =
+				strncmp(c->at[i].was->name, harmless[k], strlen(harmless[k])) == 0;
+		if (!is_harmless)
 			return 1;
+	}
 	return 0;
 }
 

@@ -31,12 +31,14 @@ static void set_name(enum rules_family family, const char *group_id, char ret_na
 struct index {
 	json_t *members; /* by a group's id: whether it has any */
 	json_t *peers;	 /* of the group under way: what its rules name, and whether it is there */
+	json_t *depths;	 /* by a group's id: see plan_dispatch() */
 };
 
 static void own_index_clear(struct index *x)
 {
 	json_decref(x->members);
 	json_decref(x->peers);
+	json_decref(x->depths);
 }
 
 static int index_members(const struct plan_input *in, enum rules_family family, struct index *x)
@@ -158,7 +160,7 @@ static int plan_group_rules(const struct plan_input *in, struct plan *p, enum ru
 	return 0;
 }
 
-static void set_add(struct plan *p, enum rules_family family, const char *name)
+void plan_member_set(struct plan *p, enum rules_family family, const char *name)
 {
 	struct item *set = items_add(&p->router, ITEM_SET, name);
 
@@ -174,34 +176,47 @@ static int plan_group(const struct plan_input *in, struct plan *p, enum rules_fa
 	const char *const chains[] = {[MEMO_IN] = in_chain, [MEMO_OUT] = out_chain};
 
 	set_name(family, id, name);
-	set_add(p, family, name);
+	plan_member_set(p, family, name);
 	snprintf(in_chain, sizeof in_chain, "%.24s-in", id);
 	snprintf(out_chain, sizeof out_chain, "%.24s-out", id);
-	ruleset_rule(s, "filter", "egress", "-m set --match-set %s src -j %s", name, out_chain);
-	ruleset_rule(s, "filter", "ingress", "-m set --match-set %s dst -j %s", name, in_chain);
 	ruleset_chain(s, "filter", in_chain, "-");
 	ruleset_chain(s, "filter", out_chain, "-");
 	return plan_group_rules(in, p, family, x, id, chains);
 }
 
-static int plan_members(const struct plan_input *in, struct plan *p, enum rules_family family)
+/* Of the group, and of all branches on the way to it. */
+static int memberships_add(struct plan *p, enum rules_family family, const struct index *x,
+			   const char *group_id, const char *text)
+{
+	size_t depth = (size_t)json_integer_value(json_object_get(x->depths, group_id));
+	struct address address;
+	char name[32];
+
+	if (ip_any_parse(text, &address) < 0)
+		return -EINVAL;
+	set_name(family, group_id, name);
+	items_add(&p->router, ITEM_MEMBER, name)->address = address;
+	for (size_t n = 1; n <= depth; n++) {
+		plan_set_of_branch(family, group_id, n, name);
+		items_add(&p->router, ITEM_MEMBER, name)->address = address;
+	}
+	return 0;
+}
+
+static int plan_members(const struct plan_input *in, struct plan *p, enum rules_family family,
+			const struct index *x)
 {
 	const json_t *group, *eni, *address;
-	char name[32];
 	size_t i, g, a;
 
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (plan_is_active(eni))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
-				json_array_foreach (addresses_of(eni, family), a, address) {
-					struct item *member;
-
-					set_name(family, jstr_or(group, "GroupId", ""), name);
-					member = items_add(&p->router, ITEM_MEMBER, name);
-					if (ip_any_parse(text_of(address, family),
-							 &member->address) < 0)
+				json_array_foreach (addresses_of(eni, family), a, address)
+					if (memberships_add(p, family, x,
+							    jstr_or(group, "GroupId", ""),
+							    text_of(address, family)) < 0)
 						return -EINVAL;
-				}
 	return 0;
 }
 
@@ -219,29 +234,42 @@ static int plan_peer_sets(const struct plan_input *in, struct plan *p, enum rule
 		if (n < 0)
 			return n;
 		if (n > 0)
-			set_add(p, family, name);
+			plan_member_set(p, family, name);
 	}
 	return 0;
 }
 
-int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
+/* Those with members. */
+static int plan_chosen(const struct plan_input *in, struct plan *p, enum rules_family family,
+		       struct index *x)
 {
-	OWN(index_clear) struct index x = {json_object(), json_object()};
+	OWN(free) const char **ids = calloc(json_array_size(in->security_groups) + 1, sizeof *ids);
 	const json_t *group;
-	size_t i;
-	int r = index_members(in, family, &x);
+	size_t i, n = 0;
+	int r = ids ? 0 : -ENOMEM;
 
-	if (r < 0)
-		return r;
 	json_array_foreach (in->security_groups, i, group) {
 		const char *id = jstr(group, "GroupId");
 
-		r = id && json_object_get(x.members, id) ? plan_group(in, p, family, &x, id) : 0;
-		if (r < 0)
-			return r;
+		if (r < 0 || !id || !json_object_get(x->members, id))
+			continue;
+		ids[n++] = id;
+		r = plan_group(in, p, family, x, id);
 	}
+	return r < 0 ? r : plan_dispatch(p, family, ids, n, x->depths);
+}
+
+int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family)
+{
+	OWN(index_clear) struct index x = {json_object(), json_object(), json_object()};
+	int r = index_members(in, family, &x);
+
+	if (r == 0)
+		r = plan_chosen(in, p, family, &x);
+	if (r < 0)
+		return r;
 	plan_memo_sweep(in->memo, family);
 	if ((r = plan_peer_sets(in, p, family)) < 0)
 		return r;
-	return plan_members(in, p, family);
+	return plan_members(in, p, family, &x);
 }

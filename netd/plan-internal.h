@@ -143,6 +143,15 @@ int plan_prefix_set(const struct plan_input *in, struct plan *p, enum rules_fami
 		    const char *id);
 /* The blocks of a prefix list: [{Cidr}], NULL if it is gone. */
 const json_t *plan_prefix_entries(const struct plan_input *in, const char *id);
+/* The way from "egress" and "ingress" to the chains of these groups, whose order is changed
+ * (plan-dispatch.c). `depths` gets {id: n}: members of the group belong to n more sets. 0 or -ENOMEM. */
+int plan_dispatch(struct plan *p, enum rules_family family, const char **ids, size_t n,
+		  json_t *depths);
+/* The name of the set of the branch that the group's last n digits lead to. */
+void plan_set_of_branch(enum rules_family family, const char *id, size_t n_digits,
+			char ret_name[static 32]);
+/* A set of addresses of the family. */
+void plan_member_set(struct plan *p, enum rules_family family, const char *name);
 /* Sets and chains of security groups (plan-group.c), of ACLs (plan-acl.c), of translation
  * (plan-nat.c). */
 int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family family);

@@ -17,16 +17,6 @@ struct count {
 	int differs;
 };
 
-static uint32_t n_members(const struct plan *p, const char *set)
-{
-	struct items members = items_slice(&p->router, ITEM_MEMBER, ITEM_MEMBER);
-	uint32_t n = 0;
-
-	for (size_t i = 0; i < members.n; i++)
-		n += strcmp(members.at[i].name, set) == 0;
-	return n;
-}
-
 static int on_set(struct nlmsghdr *h, void *arg)
 {
 	struct nlattr *a[IPSET_ATTR_CMD_MAX + 1], *data[IPSET_ATTR_CREATE_MAX + 1];
@@ -39,9 +29,9 @@ static int on_set(struct nlmsghdr *h, void *arg)
 	    !data[IPSET_ATTR_ELEMENTS])
 		return 0;
 	name = nla_get_string(a[IPSET_ATTR_SETNAME]);
-	if (!items_has(&c->plan->router, ITEM_SET, name))
-		c->differs = 1;
-	c->differs |= ntohl(nla_get_u32(data[IPSET_ATTR_ELEMENTS])) != n_members(c->plan, name);
+	c->differs |= items_named(&c->plan->router, ITEM_SET, name).n == 0 ||
+		      items_named(&c->plan->router, ITEM_MEMBER, name).n !=
+			      ntohl(nla_get_u32(data[IPSET_ATTR_ELEMENTS]));
 	c->n_found++;
 	return 0;
 }

@@ -3,21 +3,25 @@
 Prints its rows as JSON, one a line: [what, value, unit, target, holds].
 
 a. a group of 1,000 members that five rules of another refer to: rules and set entries in the kernel, and what one more member adds;
-b. one more rule with 100, 1,000 and 10,000 rules present: lines and bytes sent to the kernel, CPU time of netd and of the commands it runs.
+b. what a new connection pays for the groups of others in its VPC;
+c. one more rule with 100, 1,000 and 10,000 rules present: lines and bytes sent to the kernel, CPU time of netd and of the commands it runs.
 """
 import concurrent.futures
 import json
 import os
 import re
 import signal
+import socket
 import statistics
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "net"))
-from lab import Netd, router, sh  # noqa: E402
+from lab import Guest, Netd, router, sh  # noqa: E402
 
 MEMBERS, SIZES, REPEATS = 1000, (100, 1000, 10000), 10
+GROUPS, CONNECTIONS = (2, 10, 100, 1000), 1500
 
 
 def row(what, value, unit, target=None, holds=None):
@@ -140,9 +144,47 @@ def rules(cloud):
     row(f"one more rule: CPU with {SIZES[-1]} beside {SIZES[0]}", f"{ratio:.1f}", "x")
 
 
+def connect_usec(one, two):
+    """The tenth percentile of the time that connect() takes."""
+    times = []
+    with two.listen() as listener:
+        for _ in range(CONNECTIONS):
+            began = time.perf_counter_ns()
+            client = one.connect(two.address)
+            times.append(time.perf_counter_ns() - began)
+            server, _ = listener.accept()
+            for s in (client, server):
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # no TIME_WAIT
+                s.close()
+    return sorted(times)[len(times) // 10] / 1000
+
+
+def dispatch(cloud):
+    """Groups with a member each; the guests' own come last."""
+    groups = [cloud.group(f"group-{n}") for n in range(GROUPS[-1])]
+    groups.sort()
+    ends = groups[-2:]
+    cloud.ec2("AuthorizeSecurityGroupIngress", GroupId=ends[1], IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}])
+    guests = [Guest(cloud.netd, public=None, SubnetId=cloud.subnets[n], groups=[ends[n]]) for n in (0, 1)]
+    for guest in guests:
+        guest.dhcp()
+    held, costs = 2, []
+    cloud.n_interfaces = held
+    for n in GROUPS:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda i: cloud.interface(groups[i : i + 1]), range(held - 2, n - 2)))
+        held = n
+        costs.append(min(connect_usec(*guests) for _ in range(3)))
+        row(f"a connection in a VPC with {n} groups in use", f"{costs[-1]:.0f}", "us")
+    row(f"  what {GROUPS[-1] - GROUPS[0]} groups of others add", f"{costs[-1] - costs[0]:.0f}", "us", "<= 50", costs[-1] - costs[0] <= 50)
+    for guest in guests:
+        guest.leave()
+
+
 def main():
     only = sys.argv[1:]
-    for run in (rules, members):
+    for run in (rules, members, dispatch):
         if only and run.__name__ not in only:
             continue
         with tempfile.TemporaryDirectory(prefix="netd-bench-") as directory:
