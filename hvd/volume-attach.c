@@ -85,6 +85,23 @@ static int device_check(const struct doc *d, const char *device, struct fault *f
 	return 0;
 }
 
+/* (fiber) A running guest may still have the device of a volume that was taken from it by force. */
+static int cut_check(const char *instance_id, const char *volume_id, struct fault *f)
+{
+	OWN(virt_devices_clear) struct virt_devices devices = {0};
+	struct virt *v = hvd_get()->virt;
+
+	/* libvirt away: then the settling waits for it, too. */
+	if (!v || virt_devices_read(v, instance_id, &devices) < 0 ||
+	    !volume_live_disk(&devices, volume_id))
+		return 0;
+	return fault_set(
+		f, FAULT_INCORRECT_STATE,
+		"Instance '%s' has not let go of '%s', which was detached by force. Reboot "
+		"or stop it before you attach the volume to it again.",
+		instance_id, volume_id);
+}
+
 static int attach_check(struct call *c, json_t *parameters, const struct doc **ret_instance,
 			struct fault *f)
 {
@@ -143,6 +160,10 @@ static int attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	OWN(json_decref) json_t *reply = NULL;
 	int r = attach_check(c, parameters, &d, f);
 
+	if (r == 0)
+		r = cut_check(jstr(parameters, "InstanceId"), jstr(parameters, "VolumeId"), f);
+	if (r == 0)
+		r = attach_check(c, parameters, &d, f);
 	if (r < 0)
 		return r;
 	OWN(json_decref)
@@ -242,7 +263,7 @@ static int attachment_meant(const json_t *volume, json_t *parameters, json_t **r
 
 /* The row says `detaching` when it returns 0. */
 static int mark_detaching(struct call *c, const char *instance_id, const char *volume_id,
-			  struct fault *f)
+			  int is_forced, struct fault *f)
 {
 	const struct doc *d = NULL;
 	int r = instance_get(c, instance_id, &d, f);
@@ -263,13 +284,15 @@ static int mark_detaching(struct call *c, const char *instance_id, const char *v
 				 "Unable to detach root volume '%s' from instance '%s'", volume_id,
 				 d->id);
 	r = jset(json_object_get(row, "Ebs"), "Status", "detaching");
+	if (r == 0 && is_forced)
+		r = jset_new(json_object_get(row, "Ebs"), "_Force", json_true());
 	if (r == 0)
 		r = txn_replace(c->txn, d, give(instance));
 	return r == 0 ? txn_commit(c->txn) : r;
 }
 
 /* Force: a guest whose kernel is stuck cannot acknowledge, and QEMU takes no device away without;
- * then it goes with the next reset or stop. */
+ * then the disk is taken from behind the device (virt-cut.h). */
 int volume_detach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const char *id = jstr(parameters, "VolumeId");
@@ -284,7 +307,8 @@ int volume_detach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (r == 0)
 		r = attachment_meant(volume, parameters, &attachment, f);
 	if (r == 0)
-		r = mark_detaching(c, jstr_or(attachment, "InstanceId", ""), id, f);
+		r = mark_detaching(c, jstr_or(attachment, "InstanceId", ""), id,
+				   jbool(parameters, "Force", 0), f);
 	if (r < 0)
 		return r;
 	const char *instance_id = jstr(attachment, "InstanceId");

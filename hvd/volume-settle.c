@@ -6,11 +6,14 @@
 #include "config.h"
 #include "domain.h"
 #include "layers.h"
+#include "virt-cut.h"
 #include "virt-secret.h"
 #include "volume.h"
 
 #define UNPLUG_WAIT_USEC  2000000ull /* the instance's fiber does nothing else meanwhile */
 #define UNPLUG_AGAIN_MSEC 10000	     /* the event comes first, as a rule */
+#define ENDED_LOOKS	  10
+#define ENDED_USEC	  1000000
 #define BOOT_AGAIN_MSEC	  500
 #define BOOT_USEC	  60000000ll
 
@@ -172,6 +175,18 @@ static int reserve_and_plug(struct settle *s, const char *volume_id, const char 
 	}
 }
 
+/* (fiber) What libvirt could not do may be because the guest's QEMU has just died, which it takes a
+ * moment to see itself. */
+static int has_just_ended(const struct settle *s)
+{
+	for (int i = 0; i < ENDED_LOOKS; i++) {
+		if (virt_is_active(hvd_get()->virt, s->live->id) == 0)
+			return 1;
+		(void)fiber_sleep(ENDED_USEC / ENDED_LOOKS); /* a shorter wait is no harm */
+	}
+	return 0;
+}
+
 static int attach_one(struct settle *s, const char *volume_id, const char *device, int is_attached)
 {
 	int is_live = volume_live_disk(&s->devices, volume_id) != NULL;
@@ -182,6 +197,8 @@ static int attach_one(struct settle *s, const char *volume_id, const char *devic
 	if (r < 0 && is_refused(s))
 		log_warning(r, "a volume is not to be had", "INSTANCE", s->live->id, "VOLUME_ID",
 			    volume_id, "CODE", s->fault.code);
+	if (r == -EIO && !is_refused(s) && has_just_ended(s))
+		r = -ENOENT;
 	if (r == -ENOENT &&
 	    !is_refused(s)) /* the guest has just ended: its next start has the disk */
 		return 0;
@@ -207,17 +224,37 @@ static int is_booting(const struct settle *s)
 	       (int64_t)time(NULL) * 1000000 < since + BOOT_USEC;
 }
 
-static int detach_one(struct settle *s, const char *volume_id)
+/* By force, after it was asked: AWS promises that the volume is free, not that the guest's last
+ * writes are in it. */
+static int cut_off(struct settle *s, const char *volume_id, const struct virt_device *disk,
+		   char error[static VIRT_ERROR_BYTES])
+{
+	OWN(paths_end) struct paths *paths = paths_begin(s->live->id);
+
+	if (!paths)
+		return -ENOMEM;
+	paths_hold(paths); /* no layer is put on it meanwhile */
+	int r = virt_disk_cut(hvd_get()->virt, s->live->id, disk->target, error);
+
+	if (r == 0)
+		log_warning(0, "a volume is cut off: its guest did not let go of it", "INSTANCE",
+			    s->live->id, "VOLUME_ID", volume_id);
+	return r == -ENOENT ? 0 : r; /* it has gone meanwhile */
+}
+
+static int detach_one(struct settle *s, const char *volume_id, int is_forced)
 {
 	const struct virt_device *disk = volume_live_disk(&s->devices, volume_id);
 	char error[VIRT_ERROR_BYTES];
 	int r = 0;
 
-	if (disk && is_booting(s))
+	if (disk && !is_forced && is_booting(s))
 		return BOOT_AGAIN_MSEC;
 	if (disk)
 		r = virt_device_detach(hvd_get()->virt, s->live->id, VIRT_DISK, disk->target,
 				       UNPLUG_WAIT_USEC, error);
+	if (is_forced && (r == -ETIMEDOUT || r == -EBUSY))
+		r = cut_off(s, volume_id, disk, error);
 	if (r == -ETIMEDOUT || r == -EBUSY)
 		return UNPLUG_AGAIN_MSEC;
 	if (r < 0) {
@@ -246,7 +283,7 @@ static int settle_rows(struct settle *s, const json_t *rows)
 			   *status = jpath_str(row, "Ebs.Status");
 		int r = !id || !status ? 0
 			: strcmp(status, "detaching") == 0
-				? detach_one(s, id)
+				? detach_one(s, id, jbool(json_object_get(row, "Ebs"), "_Force", 0))
 				: attach_one(s, id, jstr_or(row, "DeviceName", ""),
 					     strcmp(status, "attached") == 0);
 		if (r < 0)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "own.h"
@@ -26,45 +27,59 @@ static void find_path(void)
 		 is_directory ? program_invocation_short_name : "");
 }
 
-/* How many steps are still to be survived, 0: nobody asked; and by whom, 0: oneself. */
-static long left(pid_t *ret_pid)
+/* What the file asks for. */
+struct asked {
+	long n;		/* steps still to be survived, 0: nobody asked */
+	pid_t pid;	/* who dies, 0: oneself */
+	char what[128]; /* only these steps count, "": all */
+};
+
+static int read_asked(struct asked *ret)
 {
 	OWN(fclose) FILE *file = fopen(path, "re");
-	long n = 0, pid = 0;
+	long pid = 0;
 
-	if (!file || fscanf(file, "%ld %ld", &n, &pid) < 1)
+	*ret = (struct asked){0};
+	if (!file || fscanf(file, "%ld %ld %127[^\n]", &ret->n, &pid, ret->what) < 1)
 		return 0;
-	*ret_pid = (pid_t)pid;
-	return n;
+	ret->pid = (pid_t)pid;
+	return 1;
 }
 
-static void put(long n, pid_t pid)
+static void put(const struct asked *a)
 {
 	OWN(fclose) FILE *file = fopen(path, "we");
 
 	if (file)
-		fprintf(file, "%ld %ld\n", n, (long)pid);
+		fprintf(file, "%ld %ld %s\n", a->n, (long)a->pid, a->what);
+}
+
+static void count(const char *what)
+{
+	struct asked a;
+
+	if (!read_asked(&a) || (a.what[0] && strcmp(a.what, what) != 0))
+		return;
+	if (--a.n > 0) {
+		put(&a);
+	} else if (a.n == 0) {
+		(void)unlink(path); /* the next life must not die of it, too */
+		fprintf(stderr, "killed before: %s\n", what);
+		(void)kill(a.pid ? a.pid : getpid(), SIGKILL);
+		if (!a.pid)
+			(void)pause();
+	}
 }
 
 void step(const char *what)
 {
 	static int is_known;
-	pid_t pid = 0;
-	long n;
 
 	(void)pthread_mutex_lock(&lock); /* a plain mutex does not fail */
 	if (!is_known)
 		find_path();
 	is_known = 1;
-	n = path[0] ? left(&pid) : 0;
-	if (n == 1) {
-		(void)unlink(path); /* the next life must not die of it, too */
-		fprintf(stderr, "killed before: %s\n", what);
-		(void)kill(pid ? pid : getpid(), SIGKILL);
-		if (!pid)
-			(void)pause();
-	}
-	if (n > 1)
-		put(n - 1, pid);
+	if (path[0])
+		count(what);
 	(void)pthread_mutex_unlock(&lock);
 }

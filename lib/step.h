@@ -5,8 +5,9 @@
  * transaction. Off unless GUREUM_STEPS names a file when the daemon starts, or a directory, which
  * is for the file there with the program's name: then each step reads a number from the file, if it
  * is there, and writes one less; at 1 the file is removed and the process kills itself as by kill
- * -9, or another process instead, whose id is the second number in the file. Who tests writes the
- * number, lets the daemon work, and finds in the file how many steps were left.
+ * -9, or another process instead, whose id is the second number in the file; if a step's name
+ * follows, only steps of this name count. Who tests writes the file, lets the daemon work, and finds
+ * in it how many steps were left.
  */
 #pragma once
 

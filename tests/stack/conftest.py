@@ -229,7 +229,9 @@ def cloud(request):
         return
     state = tempfile.mkdtemp(prefix="gureum-tests.")
     try:
-        r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL)
+        os.mkdir(os.path.join(state, "steps"))
+        r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL,
+                           env={**os.environ, "GUREUM_STEPS": os.path.join(state, "steps")})
         assert r.returncode == 0, f"the cloud did not come up: see {state}/log"
         c = Cloud(state)
         prepare(c)

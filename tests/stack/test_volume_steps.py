@@ -1,0 +1,207 @@
+"""hvd and QEMU are killed before each of hvd's steps (lib/step.h) while a volume comes to a running guest, is snapshotted, and goes.
+
+The walk is the table: NEEDS says which steps it must have met. stord's steps, and QEMU at each of its commands, are walked through
+without guests by tests/stord/test_steps.py.
+"""
+import os
+import re
+
+import pytest
+
+from conftest import TOP, code_of, until
+from test_volume_attach import QUICK, ZONE, disk, make, wait_attached
+
+TRANSACTION = {"a transaction", "what follows a transaction", "what follows an answer"}
+NEEDS = {
+    "attach": TRANSACTION | {"ec2.AttachVolume", "libvirt: a device in"},
+    "snapshot": {"libvirt: a switch of layers"},
+    "detach": TRANSACTION | {"ec2.DescribeVolumes", "ec2.DetachVolume", "libvirt: a device out"},
+}
+BUILD = os.environ.get("GUREUM_BUILD", os.path.join(TOP, "build"))
+MARK = "written before all of it"
+
+
+class Steps:
+    def __init__(self, cloud):
+        self.cloud, self.path = cloud, None
+
+    def log(self):
+        with open(os.path.join(self.cloud.state, "log", self.daemon + ".log"), errors="replace") as f:
+            return f.read()
+
+    def arm(self, n, pid=0, name="", daemon="hvd"):
+        self.daemon, self.path = daemon, os.path.join(self.cloud.state, "steps", daemon)
+        self.before, self.pid, self.hvd = len(self.log()), pid, self.cloud.pid("hvd")
+        with open(self.path + ".new", "w") as f:
+            f.write(f"{n} {pid} {name}\n")
+        os.rename(self.path + ".new", self.path)
+
+    def disarm(self):
+        """Where somebody was killed; None: there were fewer steps."""
+        try:
+            os.unlink(self.path)
+            return None
+        except FileNotFoundError:
+            found = until(lambda: re.search(r"killed before: (.*)", self.log()[self.before:]), told="who was killed")
+        if not self.pid:
+            until(lambda: self.cloud.is_ready("hvd") and self.cloud.pid("hvd") not in (0, self.hvd), 120, 0.1, "hvd is back")
+        return found[1]
+
+
+@pytest.fixture
+def guest(cloud):
+    subnet = next(s["SubnetId"] for s in cloud.ec2.describe_subnets()["Subnets"] if s["AvailabilityZone"] == ZONE)
+    instance = cloud.launch(SubnetId=subnet)[0]
+    cloud.wait_console(instance, "GUREUM-READY")
+    yield instance
+    cloud.terminate(instance)
+
+
+@pytest.fixture
+def steps(cloud):
+    if not os.path.isdir(os.path.join(cloud.state, "steps")):
+        pytest.skip("the cloud was brought up without GUREUM_STEPS")
+    made = Steps(cloud)
+    yield made
+    if made.path and os.path.exists(made.path):
+        os.unlink(made.path)
+
+
+def state(cloud, volume):
+    return cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"]
+
+
+def attachment(cloud, volume):
+    row = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]
+    return row["Attachments"][0]["State"] if row["Attachments"] else row["State"]
+
+
+def until_attached(cloud, volume, instance):
+    """Whatever was cut off: it is attached or taken back, and in the end it is attached."""
+    until(lambda: attachment(cloud, volume) in ("attached", "available"), told="attached or taken back")
+    if attachment(cloud, volume) == "available":
+        code_of(cloud.ec2.attach_volume, VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+    wait_attached(cloud, volume, instance)
+
+
+def until_detached(cloud, volume):
+    until(lambda: attachment(cloud, volume) in ("attached", "available"), told="detached, or never asked")
+    if attachment(cloud, volume) == "attached":
+        code_of(cloud.ec2.detach_volume, VolumeId=volume)
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+
+
+def holds_mark(cloud, instance, volume):
+    name = disk(cloud, instance, volume)
+    return cloud.ssh(instance, f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/{name} bs=512 count=1 2>/dev/null").startswith(MARK)
+
+
+def write_mark(cloud, instance, volume):
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+    wait_attached(cloud, volume, instance)
+    cloud.ssh(instance, f"echo {MARK} | dd of=/dev/{disk(cloud, instance, volume)} bs=512 conv=sync,fsync 2>/dev/null")
+
+
+def fsck(cloud):
+    """0 and nothing but what a killed QEMU leaves."""
+    r = cloud.run(os.path.join(BUILD, "cli", "gureum"), "-c", os.path.join(cloud.state, "gureum.conf"), "fsck")
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def test_hvd_killed_at_every_step(cloud, guest, steps):
+    volume, reached = make(cloud), {"attach": [], "snapshot": [], "detach": []}
+    write_mark(cloud, guest, volume)
+    snapshots, ended = set(), set()
+    for n in range(1, 40):
+        for what, ask, settle in (
+                ("detach", lambda: code_of(cloud.ec2.detach_volume, VolumeId=volume), lambda: until_detached(cloud, volume)),
+                ("attach", lambda: code_of(cloud.ec2.attach_volume, VolumeId=volume, InstanceId=guest, Device="/dev/sdf"),
+                 lambda: until_attached(cloud, volume, guest)),
+                ("snapshot", lambda: code_of(cloud.ec2.create_snapshot, VolumeId=volume), lambda: None)):
+            if what in ended:
+                ask(), settle()
+                continue
+            steps.arm(n)
+            ask()
+            settle()
+            met = steps.disarm()
+            reached[what].append(met) if met else ended.add(what)
+            settle()
+        if len(ended) == 3:
+            break
+        assert holds_mark(cloud, guest, volume)
+    print(reached)
+    for what, needed in NEEDS.items():
+        assert needed <= set(reached[what]), (what, reached[what])
+    snapshots = [s["SnapshotId"] for s in cloud.ec2.describe_snapshots(Filters=[{"Name": "volume-id", "Values": [volume]}])["Snapshots"]]
+    assert snapshots and {s["State"] for s in cloud.ec2.describe_snapshots(SnapshotIds=snapshots)["Snapshots"]} == {"completed"}
+    fsck(cloud)
+    until_detached(cloud, volume)
+    cloud.ec2.delete_volume(VolumeId=volume)
+    for s in snapshots:
+        cloud.ec2.delete_snapshot(SnapshotId=s)
+
+
+def pid_of_qemu(cloud, instance):
+    return int(cloud.out("sh", "-c", f"ps ax -o pid,args | awk '/qemu-system.*guest={instance}/{{print $1; exit}}'"))
+
+
+QEMU_DIES = [  # before a call of hvd's to libvirt, and between that and what follows it
+    ("attach", "hvd", 1, "libvirt: a device in"),
+    ("attach", "hvd", 3, "ec2.AttachVolume"),
+    ("snapshot", "hvd", 1, "libvirt: a switch of layers"),
+    ("snapshot", "stord", 2, "a transaction"),
+    ("detach", "hvd", 1, "libvirt: a device out"),
+    ("detach", "hvd", 2, "ec2.DetachVolume"),
+]
+
+
+def test_qemu_killed_at_each_of_hvds_calls(cloud, guest, steps):
+    volume = make(cloud)
+    write_mark(cloud, guest, volume)
+    asks = {"attach": lambda: cloud.ec2.attach_volume(VolumeId=volume, InstanceId=guest, Device="/dev/sdf"),
+            "snapshot": lambda: cloud.ec2.create_snapshot(VolumeId=volume), "detach": lambda: cloud.ec2.detach_volume(VolumeId=volume)}
+    for what, daemon, n, name in QEMU_DIES:
+        if what == "attach":
+            until_detached(cloud, volume)
+        steps.arm(n, pid_of_qemu(cloud, guest), name, daemon)
+        code_of(asks[what])
+        until(lambda: not os.path.exists(steps.path), told=f"{name} is met")
+        assert steps.disarm() == name
+        cloud.wait_state(guest, "stopped")
+        until(lambda: attachment(cloud, volume) in ("attached", "available"), told="it is settled")
+        assert attachment(cloud, volume) == ("available" if what == "detach" else "attached")
+        cloud.ec2.start_instances(InstanceIds=[guest])
+        cloud.wait_state(guest, "running")
+        until_attached(cloud, volume, guest)
+        assert holds_mark(cloud, guest, volume)
+    fsck(cloud)
+    until_detached(cloud, volume)
+    for s in cloud.ec2.describe_snapshots(Filters=[{"Name": "volume-id", "Values": [volume]}])["Snapshots"]:
+        cloud.ec2.delete_snapshot(SnapshotId=s["SnapshotId"])
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_force_takes_a_volume_from_a_guest_that_does_not_answer(cloud, guest):
+    """Its processors stand still, so it acknowledges nothing; the volume goes to another guest with all that was flushed."""
+    subnet = cloud.describe(guest)["SubnetId"]
+    other = cloud.launch(SubnetId=subnet)[0]
+    volume = make(cloud)
+    write_mark(cloud, guest, volume)
+    name = disk(cloud, guest, volume)
+    cloud.out("virsh", "suspend", guest)
+    cloud.ec2.detach_volume(VolumeId=volume)
+    cloud.ec2.detach_volume(VolumeId=volume, Force=True)
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+    assert code_of(cloud.ec2.attach_volume, VolumeId=volume, InstanceId=guest, Device="/dev/sdf") == "IncorrectState"
+    cloud.wait_console(other, "GUREUM-READY")
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=other, Device="/dev/sdf")
+    wait_attached(cloud, volume, other)
+    assert holds_mark(cloud, other, volume)
+    cloud.out("virsh", "resume", guest)
+    read = cloud.ssh(guest, f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/{name} bs=4096 count=1 2>&1 >/dev/null || true")
+    assert "error" in read or "No such" in read or "can't open" in read, read
+    until_detached(cloud, volume)
+    fsck(cloud)
+    cloud.terminate(other)
+    cloud.ec2.delete_volume(VolumeId=volume)
