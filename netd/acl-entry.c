@@ -195,31 +195,6 @@ static int acl_put(struct call *c, const struct doc *acl, const json_t *json, js
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
-int create_network_acl_entry(struct call *c, json_t *parameters, json_t **ret_reply,
-			     struct fault *f)
-{
-	OWN(json_decref) json_t *json = NULL;
-	OWN(json_decref) json_t *entry = NULL;
-	const struct doc *acl;
-	size_t at;
-	int r = acl_edit(c, parameters, &acl, &json, f);
-
-	if (r == 0)
-		r = entry_read(parameters, &entry, f);
-	if (r < 0)
-		return r;
-	if (entry_find(json, jbool(entry, "Egress", 0), jint(entry, "RuleNumber", 0), &at))
-		return fault_set(f, FAULT_NETWORK_ACL_ENTRY_ALREADY_EXISTS,
-				 "The network acl entry identified by %d already exists.",
-				 (int)jint(entry, "RuleNumber", 0));
-	if (entries_count(json, entry) >= LIMIT_ENTRIES_PER_ACL)
-		return fault_set(f, FAULT_NETWORK_ACL_ENTRY_LIMIT_EXCEEDED,
-				 "The maximum number of network acl entries has been reached.");
-	if (json_array_insert(json_object_get(json, "Entries"), at, entry) < 0)
-		return -ENOMEM;
-	return acl_put(c, acl, json, ret_reply);
-}
-
 /* Finds the entry that the parameters name. */
 static int entry_get(const json_t *acl, json_t *parameters, size_t *ret_at, struct fault *f)
 {
@@ -232,8 +207,20 @@ static int entry_get(const json_t *acl, json_t *parameters, size_t *ret_at, stru
 			 (long long)number);
 }
 
-int replace_network_acl_entry(struct call *c, json_t *parameters, json_t **ret_reply,
-			      struct fault *f)
+/* Finds where there is no such entry yet. */
+static int entry_get_place(const json_t *acl, json_t *parameters, size_t *ret_at, struct fault *f)
+{
+	int64_t number = jint(parameters, "RuleNumber", 0);
+
+	if (!entry_find(acl, jbool(parameters, "Egress", 0), number, ret_at))
+		return 0;
+	return fault_set(f, FAULT_NETWORK_ACL_ENTRY_ALREADY_EXISTS,
+			 "The network acl entry identified by %lld already exists.",
+			 (long long)number);
+}
+
+static int entry_put(struct call *c, json_t *parameters, int is_there, json_t **ret_reply,
+		     struct fault *f)
 {
 	OWN(json_decref) json_t *json = NULL;
 	OWN(json_decref) json_t *entry = NULL;
@@ -244,18 +231,32 @@ int replace_network_acl_entry(struct call *c, json_t *parameters, json_t **ret_r
 	if (r == 0)
 		r = entry_read(parameters, &entry, f);
 	if (r == 0)
-		r = entry_get(json, parameters, &at, f);
+		r = is_there ? entry_get(json, parameters, &at, f)
+			     : entry_get_place(json, parameters, &at, f);
 	if (r < 0)
 		return r;
 	json_t *entries = json_object_get(json, "Entries");
 
-	json_array_remove(entries, at);
+	if (is_there)
+		json_array_remove(entries, at);
 	if (entries_count(json, entry) >= LIMIT_ENTRIES_PER_ACL)
 		return fault_set(f, FAULT_NETWORK_ACL_ENTRY_LIMIT_EXCEEDED,
 				 "The maximum number of network acl entries has been reached.");
 	if (json_array_insert(entries, at, entry) < 0)
 		return -ENOMEM;
 	return acl_put(c, acl, json, ret_reply);
+}
+
+int create_network_acl_entry(struct call *c, json_t *parameters, json_t **ret_reply,
+			     struct fault *f)
+{
+	return entry_put(c, parameters, 0, ret_reply, f);
+}
+
+int replace_network_acl_entry(struct call *c, json_t *parameters, json_t **ret_reply,
+			      struct fault *f)
+{
+	return entry_put(c, parameters, 1, ret_reply, f);
 }
 
 int delete_network_acl_entry(struct call *c, json_t *parameters, json_t **ret_reply,

@@ -165,31 +165,11 @@ int acl_associate(const struct call *c, const char *acl_id, const char *subnet_i
 	return association_add(c, acl_id, subnet_id, id);
 }
 
-/* The ACL that has an association with this value in this member, and where in it. */
+/* The caller's ACL with this association, and where in it. */
 static const struct doc *association_find(const struct call *c, const char *member,
 					  const char *value, size_t *ret_at)
 {
-	store_each (c->store, "network-acl", d) {
-		json_t *list = json_object_get(d->json, "Associations"), *a;
-		size_t i;
-
-		json_array_foreach (list, i, a)
-			if (is_callers(c, d) && jis(a, member, value)) {
-				*ret_at = i;
-				return d;
-			}
-	}
-	return NULL;
-}
-
-static int association_drop(const struct call *c, const struct doc *acl, size_t at)
-{
-	OWN(json_decref) json_t *json = doc_edit(acl);
-
-	if (!json)
-		return -ENOMEM;
-	json_array_remove(json_object_get(json, "Associations"), at);
-	return txn_replace(c->txn, acl, give(json));
+	return kind_find_row(c, "network-acl", "Associations", member, value, ret_at);
 }
 
 int acl_dissociate(const struct call *c, const char *subnet_id)
@@ -197,7 +177,7 @@ int acl_dissociate(const struct call *c, const char *subnet_id)
 	size_t at;
 	const struct doc *acl = association_find(c, "SubnetId", subnet_id, &at);
 
-	return acl ? association_drop(c, acl, at) : 0;
+	return acl ? kind_drop_row(c, acl, "Associations", at) : 0;
 }
 
 int describe_network_acls(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -269,7 +249,7 @@ int replace_network_acl_association(struct call *c, json_t *parameters, json_t *
 				 "network ACL %s and subnet %s belong to different networks",
 				 acl->id, jstr(association, "SubnetId"));
 	snprintf(vpc_id, sizeof vpc_id, "%s", jstr(acl->json, "VpcId"));
-	r = association_drop(c, old, at);
+	r = kind_drop_row(c, old, "Associations", at);
 	if (r == 0)
 		r = association_add(c, acl->id, jstr(association, "SubnetId"), id);
 	if (r == 0)

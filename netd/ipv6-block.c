@@ -118,32 +118,10 @@ json_t *ipv6_subnet_associations(const char *block)
 	return *block ? json_pack("[o]", association("subnet-cidr-assoc", block)) : json_array();
 }
 
-/* What Associate and Disassociate answer: the row as it will be, with the state on the way there.
- */
-static json_t *reply(const char *owner, const char *owner_id, const json_t *row, const char *state)
-{
-	OWN(json_decref) json_t *shown = json_deep_copy(row);
-
-	if (jset(json_object_get(shown, "Ipv6CidrBlockState"), "State", state) < 0)
-		return NULL;
-	return json_pack("{s:s s:O}", owner, owner_id, "Ipv6CidrBlockAssociation", shown);
-}
-
-/* The document of the kind that has the row with this association id, and where. */
 static const struct doc *association_find(const struct call *c, const char *kind, const char *id,
 					  size_t *ret_at)
 {
-	store_each (c->store, kind, d) {
-		const json_t *row;
-		size_t i;
-
-		json_array_foreach (json_object_get(d->json, "Ipv6CidrBlockAssociationSet"), i, row)
-			if (is_callers(c, d) && jis(row, "AssociationId", id)) {
-				*ret_at = i;
-				return d;
-			}
-	}
-	return NULL;
+	return kind_find_row(c, kind, "Ipv6CidrBlockAssociationSet", "AssociationId", id, ret_at);
 }
 
 /* Puts the document with this set instead of its own. */
@@ -179,7 +157,7 @@ int ipv6_vpc_associate(struct call *c, const struct doc *vpc, json_t **ret_reply
 
 	if (!row || json_array_append(set, row) < 0)
 		return -ENOMEM;
-	*ret_reply = reply("VpcId", vpc->id, row, "associating");
+	*ret_reply = block_reply("VpcId", vpc->id, "Ipv6", row, "associating");
 	r = *ret_reply ? vpc_local_routes(c, vpc->id, block, 1) : -ENOMEM;
 	if (r == 0 && is_first)
 		r = acls_add_ipv6(c, vpc->id);
@@ -216,7 +194,7 @@ int ipv6_vpc_disassociate(struct call *c, const char *association_id, json_t **r
 			return fault_set(f, FAULT_INVALID_CIDR_BLOCK_IN_USE,
 					 "The vpc %s currently has a subnet within CIDR block %s",
 					 vpc->id, text);
-	*ret_reply = reply("VpcId", vpc->id, row, "disassociating");
+	*ret_reply = block_reply("VpcId", vpc->id, "Ipv6", row, "disassociating");
 	r = *ret_reply ? vpc_local_routes(c, vpc->id, text, 0) : -ENOMEM;
 	(void)json_array_remove(set, at); /* it is there */
 	if (r == 0)
@@ -275,7 +253,8 @@ int associate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **ret
 		return r;
 	OWN(json_decref) json_t *set = ipv6_subnet_associations(block);
 
-	*ret_reply = reply("SubnetId", subnet->id, json_array_get(set, 0), "associating");
+	*ret_reply =
+		block_reply("SubnetId", subnet->id, "Ipv6", json_array_get(set, 0), "associating");
 	if (!*ret_reply)
 		return -ENOMEM;
 	kernel_touch(vpc->id);
@@ -310,8 +289,8 @@ int disassociate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **
 					 "The subnet IPv6 CIDR block with association ID %s may "
 					 "not be disassociated, because %s has an address of it.",
 					 id, d->id);
-	*ret_reply = reply(
-		"SubnetId", subnet->id,
+	*ret_reply = block_reply(
+		"SubnetId", subnet->id, "Ipv6",
 		json_array_get(json_object_get(subnet->json, "Ipv6CidrBlockAssociationSet"), at),
 		"disassociating");
 	if (!*ret_reply)

@@ -1,6 +1,7 @@
 /* Kinds: netd's documents by name and id, with AWS's words for what is wrong with an id. */
 #include "netd.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,6 +91,31 @@ size_t kind_count(const struct call *c, const struct kind *k)
 	store_each (c->store, k->name, d)
 		n += (size_t)is_callers(c, d);
 	return n;
+}
+
+const struct doc *kind_find_row(const struct call *c, const char *kind, const char *list,
+				const char *member, const char *value, size_t *ret_at)
+{
+	store_each (c->store, kind, d) {
+		const json_t *row;
+		size_t i;
+
+		json_array_foreach (json_object_get(d->json, list), i, row)
+			if (is_callers(c, d) && jis(row, member, value)) {
+				*ret_at = i;
+				return d;
+			}
+	}
+	return NULL;
+}
+
+int kind_drop_row(const struct call *c, const struct doc *d, const char *list, size_t at)
+{
+	OWN(json_decref) json_t *json = doc_edit(d);
+
+	if (!json || json_array_remove(json_object_get(json, list), at) < 0)
+		return -ENOMEM;
+	return txn_replace(c->txn, d, give(json));
 }
 
 size_t kind_count_in_vpc(const struct call *c, const struct kind *k, const char *vpc_id)

@@ -71,6 +71,12 @@ int kind_get_parameter(const struct call *c, const struct kind *k, json_t *param
 size_t kind_count(const struct call *c, const struct kind *k);
 /* How many a VPC has. */
 size_t kind_count_in_vpc(const struct call *c, const struct kind *k, const char *vpc_id);
+/* The caller's document of the kind that has a row with this text in this member of its list, and
+ * where; NULL: none has. */
+const struct doc *kind_find_row(const struct call *c, const char *kind, const char *list,
+				const char *member, const char *value, size_t *ret_at);
+/* Replaces the document by one without this row. */
+int kind_drop_row(const struct call *c, const struct doc *d, const char *list, size_t at);
 /* The document belongs to the caller's account and region. */
 int is_callers(const struct call *c, const struct doc *d);
 /* The member has this text (never true for NULL). */

@@ -152,17 +152,7 @@ int delete_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 static const struct doc *association_find(const struct call *c, const char *member,
 					  const char *value, size_t *ret_at)
 {
-	store_each (c->store, "route-table", d) {
-		json_t *list = json_object_get(d->json, "Associations"), *a;
-		size_t i;
-
-		json_array_foreach (list, i, a)
-			if (is_callers(c, d) && jis(a, member, value)) {
-				*ret_at = i;
-				return d;
-			}
-	}
-	return NULL;
+	return kind_find_row(c, "route-table", "Associations", member, value, ret_at);
 }
 
 static int association_get(const struct call *c, json_t *parameters, const struct doc **ret_table,
@@ -176,16 +166,6 @@ static int association_get(const struct call *c, json_t *parameters, const struc
 				 "The association ID '%.64s' does not exist", id);
 	*ret_table = d;
 	return 0;
-}
-
-static int association_drop(const struct call *c, const struct doc *table, size_t at)
-{
-	OWN(json_decref) json_t *json = doc_edit(table);
-
-	if (!json)
-		return -ENOMEM;
-	json_array_remove(json_object_get(json, "Associations"), at);
-	return txn_replace(c->txn, table, give(json));
 }
 
 /* Appends to the table as the transaction would leave it, and replies with the new association. */
@@ -245,7 +225,7 @@ int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_re
 				 jstr(parameters, "AssociationId"));
 	kernel_touch(jstr(table->json, "VpcId"));
 	*ret_reply = reply_true();
-	return association_drop(c, table, at);
+	return kind_drop_row(c, table, "Associations", at);
 }
 
 int replace_route_table_association(struct call *c, json_t *parameters, json_t **ret_reply,
@@ -265,7 +245,7 @@ int replace_route_table_association(struct call *c, json_t *parameters, json_t *
 				 table->id, jstr(old->json, "VpcId"));
 	const json_t *association = json_array_get(json_object_get(old->json, "Associations"), at);
 
-	r = association_drop(c, old, at);
+	r = kind_drop_row(c, old, "Associations", at);
 	if (r < 0)
 		return r;
 	kernel_touch(jstr(table->json, "VpcId"));
@@ -278,5 +258,5 @@ int route_table_forget_subnet(const struct call *c, const char *subnet_id)
 	size_t at;
 	const struct doc *table = association_find(c, "SubnetId", subnet_id, &at);
 
-	return table ? association_drop(c, table, at) : 0;
+	return table ? kind_drop_row(c, table, "Associations", at) : 0;
 }

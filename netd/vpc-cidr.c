@@ -170,11 +170,17 @@ int vpc_local_routes(const struct call *c, const char *vpc_id, const char *cidr,
 	return 0;
 }
 
-static json_t *association_reply(const char *vpc_id, const json_t *association, const char *state)
+json_t *block_reply(const char *owner, const char *owner_id, const char *family, const json_t *row,
+		    const char *state)
 {
-	return json_pack("{s:s s:{s:s s:s s:{s:s}}}", "VpcId", vpc_id, "CidrBlockAssociation",
-			 "AssociationId", jstr(association, "AssociationId"), "CidrBlock",
-			 jstr(association, "CidrBlock"), "CidrBlockState", "State", state);
+	OWN(json_decref) json_t *shown = json_deep_copy(row);
+	char member[32], state_member[32];
+
+	snprintf(member, sizeof member, "%sCidrBlockAssociation", family);
+	snprintf(state_member, sizeof state_member, "%sCidrBlockState", family);
+	if (jset(json_object_get(shown, state_member), "State", state) < 0)
+		return NULL;
+	return json_pack("{s:s s:O}", owner, owner_id, member, shown);
 }
 
 static int blocks_put(const struct call *c, const struct doc *vpc, json_t *json)
@@ -230,8 +236,8 @@ int associate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret_re
 	r = vpc_local_routes(c, vpc->id, text, 1);
 	if (r == 0)
 		r = blocks_put(c, vpc, json);
-	*ret_reply = association_reply(vpc->id, json_array_get(list, json_array_size(list) - 1),
-				       "associating");
+	*ret_reply = block_reply("VpcId", vpc->id, "",
+				 json_array_get(list, json_array_size(list) - 1), "associating");
 	return r < 0 ? r : *ret_reply ? 0 : -ENOMEM;
 }
 
@@ -250,21 +256,6 @@ int vpc_has_cidr(const json_t *vpc, struct cidr inner)
 		if (cidr_has_cidr(block(jstr(a, "CidrBlock")), inner))
 			return 1;
 	return 0;
-}
-
-static const struct doc *association_find(const struct call *c, const char *id, size_t *ret_at)
-{
-	store_each (c->store, "vpc", d) {
-		json_t *list = json_object_get(d->json, "CidrBlockAssociationSet"), *a;
-		size_t i;
-
-		json_array_foreach (list, i, a)
-			if (is_callers(c, d) && jis(a, "AssociationId", id)) {
-				*ret_at = i;
-				return d;
-			}
-	}
-	return NULL;
 }
 
 static int removal_check(const struct call *c, const struct doc *vpc, const json_t *association,
@@ -293,7 +284,8 @@ int disassociate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret
 {
 	const char *id = jstr_or(parameters, "AssociationId", "");
 	size_t at;
-	const struct doc *vpc = association_find(c, id, &at);
+	const struct doc *vpc =
+		kind_find_row(c, "vpc", "CidrBlockAssociationSet", "AssociationId", id, &at);
 	int r = vpc ? 0 : ipv6_vpc_disassociate(c, id, ret_reply, f);
 
 	if (!vpc && r <= 0)
@@ -308,7 +300,7 @@ int disassociate_vpc_cidr_block(struct call *c, json_t *parameters, json_t **ret
 
 	if (r < 0)
 		return r;
-	*ret_reply = association_reply(vpc->id, association, "disassociating");
+	*ret_reply = block_reply("VpcId", vpc->id, "", association, "disassociating");
 	if (!*ret_reply)
 		return -ENOMEM;
 	r = vpc_local_routes(c, vpc->id, jstr(association, "CidrBlock"), 0);
