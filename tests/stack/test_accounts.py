@@ -272,7 +272,8 @@ def test_no_list_shows_what_another_account_has(two):
         service, action = method.split(".")
         if not re.match("Describe|List|Get", action) or service not in MODELS:
             continue
-        shape = MODELS[service].operation_model(action).input_shape
+        is_known = action in MODELS[service].operation_names  # botocore here may be older
+        shape = MODELS[service].operation_model(action).input_shape if is_known else None
         if shape and shape.required_members:
             continue
         try:
