@@ -38,6 +38,8 @@ void catalog_close(struct daemon *d);
  * InvalidAMIID.Malformed, .NotFound, .Unavailable. */
 int image_find(const struct store *s, const struct context *ctx, const char *image_id,
 	       const struct doc **ret_image, struct fault *f);
+/* An instance is launched from it: LastLaunchedTime, in `t`. AWS shows it a day later. */
+int image_note_launch(struct txn *t, const char *id);
 /* The one snapshot of an aki-/ari- image: id borrowed until the next commit; NULL when there is no
  * such image. The snapshot belongs to the image's account: ask stord with that account (see
  * image_account). */

@@ -312,3 +312,15 @@ int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, str
 		*ret_reply = json_pack("{s:b}", "Return", 1);
 	return r;
 }
+
+int image_note_launch(struct txn *t, const char *id)
+{
+	const struct doc *d = store_find(txn_store(t), IMAGE_KIND, id);
+	OWN(json_decref) json_t *image = d ? doc_edit(d) : NULL;
+
+	if (!image) /* deregistered meanwhile */
+		return d ? -ENOMEM : 0;
+	int r = jset_new(image, "LastLaunchedTime", jtime_now());
+
+	return r == 0 ? txn_replace(t, d, give(image)) : r;
+}

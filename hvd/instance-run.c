@@ -175,7 +175,10 @@ int instances_run(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	batch_make(&batch);
 	if ((r = batch_settle(&batch, f)) < 0)
 		return r;
-	if ((r = batch_put(c, &batch, reservation, ret_reply)) < 0)
+	r = batch_put(c, &batch, reservation, ret_reply);
+	if (r == 0)
+		r = image_note_launch(c->txn, jstr_or(parameters, "ImageId", ""));
+	if (r < 0)
 		for (size_t i = 0; i < batch.n; i++)
 			parts_sweep_later(c->ctx, batch.makings[i].id);
 	for (size_t i = 0; r == 0 && i < batch.n; i++)

@@ -80,6 +80,47 @@ def test_the_image_boots_in_the_other_region(cloud, moved):
         there.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=FAST)
 
 
+def boots_from(client, image, zone, snapshot):
+    """A volume of the snapshot in that zone is the root of an instance there, which starts from it."""
+    subnet = next(s["SubnetId"] for s in client.describe_subnets()["Subnets"] if s["AvailabilityZone"] == zone)
+    volume = client.create_volume(AvailabilityZone=zone, SnapshotId=snapshot)["VolumeId"]
+    instance = client.run_instances(ImageId=image, InstanceType="t3.nano", MinCount=1, MaxCount=1, SubnetId=subnet,
+                                    UserData="#!/bin/sh\necho MOVED $(cat /root/moved)\n")["Instances"][0]["InstanceId"]
+    try:
+        client.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=FAST)
+        client.stop_instances(InstanceIds=[instance], Force=True)
+        client.get_waiter("instance_stopped").wait(InstanceIds=[instance], WaiterConfig=FAST)
+        root = client.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])["Volumes"][0]["Attachments"][0]
+        client.detach_volume(VolumeId=root["VolumeId"])
+        client.get_waiter("volume_available").wait(VolumeIds=[root["VolumeId"], volume], WaiterConfig=FAST)
+        client.attach_volume(VolumeId=volume, InstanceId=instance, Device=root["Device"])
+        client.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig=FAST)
+        client.start_instances(InstanceIds=[instance])
+        until(lambda: "MOVED by its snapshot" in client.get_console_output(InstanceId=instance, Latest=True).get("Output", ""), 120, 0.5,
+              "the file on the console")
+    finally:
+        client.terminate_instances(InstanceIds=[instance])
+        client.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=FAST)
+    until(lambda: code_of(client.delete_volume, VolumeId=volume) == "")
+    client.delete_volume(VolumeId=root["VolumeId"])
+
+
+def test_a_snapshot_moves_a_system_to_another_zone_and_to_the_other_region(cloud, moved):
+    cloud.wait_state(moved["instance"], "running")
+    cloud.ssh(moved["instance"], "echo by its snapshot > /root/moved; sync", 120)
+    placed = cloud.describe(moved["instance"])
+    snapshot = cloud.ec2.create_snapshot(VolumeId=placed["BlockDeviceMappings"][0]["Ebs"]["VolumeId"])["SnapshotId"]
+    zone = next(z for z in ("us-east-1b", "us-east-1c") if z != placed["Placement"]["AvailabilityZone"])
+    there = moved["there"]
+    copy = there.copy_snapshot(SourceRegion="us-east-1", SourceSnapshotId=snapshot)["SnapshotId"]
+    boots_from(cloud.ec2, moved["image"], zone, snapshot)
+    assert cloud.ec2.describe_image_attribute(ImageId=moved["image"], Attribute="lastLaunchedTime")["LastLaunchedTime"]["Value"].startswith("20")
+    there.get_waiter("snapshot_completed").wait(SnapshotIds=[copy], WaiterConfig=FAST)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+    boots_from(there, moved["copied"], "ap-northeast-2b", copy)
+    there.delete_snapshot(SnapshotId=copy)
+
+
 def test_a_copy_survives_the_death_of_its_makers(cloud):
     before = {s["SnapshotId"] for s in cloud.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
     made = cloud.ec2.copy_image(Name="survivor", SourceImageId=cloud.ami, SourceRegion="us-east-1", ClientToken="survivor")["ImageId"]

@@ -281,6 +281,8 @@ class Guests:
         if method == "gureum.SwitchLayers":
             return self.switch(p)
         volume, qemu = p["VolumeId"], self.instances.get(p["InstanceId"])
+        if method == "gureum.ApplyVolume":
+            return self.apply(p, volume, qemu)
         if not qemu or volume not in qemu.disks:
             raise Refused("no running guest")
         if method == "gureum.StopMerge":
@@ -297,6 +299,15 @@ class Guests:
                 qemu.pull(volume, p.get("Base"))
         qemu.wait_job(volume)
         return {}
+
+    def apply(self, p, volume, qemu):
+        with self.lock:
+            is_live = bool(qemu and volume in qemu.disks)
+            if is_live and "Bytes" in p:
+                qemu.qmp("block_resize", **{"node-name": qemu.disks[volume][0], "size": p["Bytes"]})
+            if not is_live:
+                self.epoch[p["InstanceId"]] = self.epoch.get(p["InstanceId"], 0) + 1
+            return {"Live": is_live}
 
     def switch(self, p):
         with self.lock:

@@ -2,6 +2,7 @@
 
 Whoever was answered finds it so afterwards, and what a guest flushed is in its volume and in the snapshots taken since.
 """
+import hashlib
 import mmap
 import os
 import random
@@ -15,8 +16,10 @@ import pytest
 import power
 from conftest import Gone, Stord, until
 from guests import Guests
+from test_direct import BLOCK, linear, put
 from test_model import BYTES, INSTANCES, SPOTS, World, qemu_io, remember
 
+MIB = 1 << 20
 SECONDS = 30  # unless ROUNDS says how many rounds there are to be
 
 pytestmark = pytest.mark.skipif(power.why_not() is not None, reason=str(power.why_not()))
@@ -140,12 +143,24 @@ class Processes:
         self.stord.process.wait()
 
 
+def held_by(start, end, pattern):
+    """What is at each spot of a disk that holds `pattern` from start to end, zeros elsewhere; None: both."""
+    return [pattern if start <= at and at + BYTES <= end else 0 if at >= end or at + BYTES <= start else None for at in SPOTS]
+
+
 class House(World):
-    """The model, with copies, and with what a guest wrote but was not told to be flushed: None, which may be anything."""
+    """The model, with copies, imports, snapshots by blocks, growing volumes, and with what a guest wrote but was not told to be flushed: None,
+    which may be anything."""
+    MORE = ["copy", "import_one", "by_blocks", "grow"]
+
+    def __init__(self, stord, seed, images):
+        super().__init__(stord, seed)
+        self.images, self.tasks, self.direct, self.growing = images, [], {}, {}
 
     def step(self):
-        if self.random.random() < 0.06:
-            self.counts["copy"] = self.counts.get("copy", 0) + (self.copy() is not False)
+        if self.random.random() < 0.2:
+            name = self.random.choice(self.MORE)
+            self.counts[name] = self.counts.get(name, 0) + (getattr(self, name)() is not False)
         else:
             super().step()
 
@@ -157,8 +172,62 @@ class House(World):
         self.snapshots[s], self.sizes[s] = list(self.snapshots[source]), self.sizes[source]
         self.completed()
 
+    def import_one(self):
+        if len(self.snapshots) > 30:
+            return False
+        self.tasks.append(self.stord.import_file(self.images["disk"]))
+        self.end_imports()
+
+    def end_imports(self):
+        while self.tasks:
+            detail = self.stord.ended(self.tasks[0])
+            if detail["Status"] == "completed":  # what was not copied yet went with the connection
+                self.snapshots[detail["SnapshotId"]], self.sizes[detail["SnapshotId"]] = held_by(MIB, 3 * MIB, 0x41), 2
+            self.tasks.pop(0)
+        until(lambda: all(t["SnapshotTaskDetail"]["Status"] != "active" for t in self.stord("ec2.DescribeImportSnapshotTasks")["ImportSnapshotTasks"]))
+
+    def by_blocks(self):
+        """Block 2 and block 6; those that were answered are not put again after a cut."""
+        if len(self.snapshots) > 30:
+            return False
+        s = self.stord("ebs.StartSnapshot", VolumeSize=1)["SnapshotId"]
+        self.direct[s] = set()
+        self.end_by_blocks(s)
+
+    def end_by_blocks(self, s):
+        pattern = int(s[-2:], 16) or 1
+        data = bytes([pattern]) * BLOCK
+        for index in sorted({2, 6} - self.direct[s]):
+            put(self.stord, s, index, data)
+            self.direct[s].add(index)
+        self.stord("ebs.CompleteSnapshot", SnapshotId=s, ChangedBlocksCount=2, ChecksumAlgorithm="SHA256", ChecksumAggregationMethod="LINEAR",
+                   Checksum=linear({i: hashlib.sha256(data).digest() for i in (2, 6)}))
+        two, six = (held_by(i * BLOCK, (i + 1) * BLOCK, pattern) for i in (2, 6))
+        self.snapshots[s] = [x or y if None not in (x, y) else None for x, y in zip(two, six)]
+        self.sizes[s] = 1
+        del self.direct[s]
+
+    def grow(self):
+        v = self.some(self.volumes)
+        if not v or self.sizes[v] > 3:
+            return False
+        if v not in self.attached:
+            self.stord.available(v)
+        self.growing[v] = self.sizes[v] + 1
+        self.stord("ec2.ModifyVolume", VolumeId=v, Size=self.growing[v])
+        self.sizes[v] = self.growing.pop(v)
+        self.end_growing()
+
+    def end_growing(self):
+        until(lambda: all(m["ModificationState"] == "completed" for m in self.stord("ec2.DescribeVolumesModifications")["VolumesModifications"]))
+
+    def delete(self):
+        result = super().delete()
+        self.growing = {v: size for v, size in self.growing.items() if v in self.volumes}
+        return result
+
     def completed(self):
-        until(lambda: all(s["State"] == "completed" for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]))
+        until(lambda: all(s["State"] == "completed" or "_Direct" in s for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]))
 
     def write(self):
         v = self.some(self.attached)
@@ -174,29 +243,39 @@ class House(World):
             self.volumes[v][s] = 0 if zero else pattern
 
     def read_commands(self, contents):
-        return [f"read -P {p} {SPOTS[n]} {BYTES}" for n, p in enumerate(contents) if p is not None] or ["read 0 512"]
+        return [f"read -P {p} {SPOTS[n]} {BYTES}" for n, p in enumerate(contents) if p is not None]
 
     def compare(self):
         for v, contents in self.volumes.items():
-            reads = self.read_commands(contents)
+            reads = self.read_commands(contents) + [f"read {(self.sizes[v] << 30) - BYTES} {BYTES}"]  # it is as large as that
             if v in self.attached:
                 qemu_io(self.guests.instances[self.attached[v]].url(v), *reads, mode=("-f", "raw", "-r"))
             else:
                 self.stord.available(v)
                 self.read_layer(lambda v=v: self.stord.volume(v), reads)
         for s, contents in self.snapshots.items():
-            self.read_layer(lambda s=s: self.stord("ec2.DescribeSnapshots", SnapshotIds=[s])["Snapshots"][0], self.read_commands(contents))
+            self.read_layer(lambda s=s: self.stord("ec2.DescribeSnapshots", SnapshotIds=[s])["Snapshots"][0], self.read_commands(contents) + ["read 0 512"])
 
     def adopt(self):
         """What was asked for and not answered may have happened or not; what was answered has."""
         volumes = {v["VolumeId"]: v for v in self.stord("ec2.DescribeVolumes")["Volumes"]}
         snapshots = {s["SnapshotId"]: s for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]}
         assert set(self.volumes) <= set(volumes), "a volume that was answered is there"
-        assert set(self.snapshots) <= set(snapshots), "a snapshot that was answered is there"
+        assert set(self.snapshots) | set(self.direct) <= set(snapshots), "a snapshot that was answered is there"
         assert not set(self.gone) & (set(volumes) | set(snapshots)), "a deletion that was answered holds"
         for s in sorted(set(snapshots) - set(self.snapshots)):
             row = snapshots[s]
+            if "_Direct" in row:
+                self.direct.setdefault(s, set())
+                self.end_by_blocks(s)
+                continue
             copied = row["Description"].split()[1] if row["Description"].startswith("[Copied ") else None
+            if row["VolumeId"] == "vol-ffffffff" and not copied and s not in self.lost:
+                if s in self.direct:  # complete, but not answered
+                    self.end_by_blocks(s)
+                else:
+                    self.snapshots[s], self.sizes[s] = held_by(MIB, 3 * MIB, 0x41), row["VolumeSize"]
+                continue
             its = self.lost.get(s) or (self.snapshots[copied] if copied else self.volumes[row["VolumeId"]])
             self.snapshots[s], self.sizes[s] = list(its), row["VolumeSize"]
         for v in sorted(set(volumes) - set(self.volumes)):
@@ -205,6 +284,7 @@ class House(World):
             self.sizes[v] = volumes[v]["Size"]
         for v, row in volumes.items():
             assert row["State"] in ("available", "in-use"), row
+            self.sizes[v] = row["Size"] if row["Size"] == self.growing.pop(v, None) else self.sizes[v]
             assert row["Size"] == self.sizes[v]
             assert row["Attachments"] or v not in self.attached, "an attachment that was answered holds"
             if row["Attachments"] and v not in self.attached:
@@ -263,10 +343,12 @@ def remember_deletions(house):
         setattr(house, name, counted)
 
 
-def test_a_power_cut_at_any_moment_loses_nothing(disk):
+def test_a_power_cut_at_any_moment_loses_nothing(disk, images):
     stord = daemon_on(disk)
+    with open(os.path.join(stord.root, "gureum.conf"), "a") as f:
+        f.write("ModificationCooldownSec=0\n")
     stord.start()
-    house = House(stord, int(os.environ.get("SEED", "7")))
+    house = House(stord, int(os.environ.get("SEED", "7")), images)
     house.guests.direct = {INSTANCES[0]}
     remember_deletions(house)
     rng = random.Random(int(os.environ.get("SEED", "11")))
@@ -283,6 +365,8 @@ def test_a_power_cut_at_any_moment_loses_nothing(disk):
         house.guests.listen()
         stord.start()
         house.completed()
+        house.end_imports()
+        house.end_growing()
         until(lambda: not [v for v in stord("ec2.DescribeVolumes")["Volumes"] if v["State"] == "creating" or "_NextLayer" in v])
         house.fsck_finds_nothing()
         for i in INSTANCES:
@@ -291,7 +375,8 @@ def test_a_power_cut_at_any_moment_loses_nothing(disk):
         for v, i in sorted(house.attached.items()):
             house.guests.plug(i, v)
         house.compare()
-    assert house.counts["copy"] and house.counts["snapshot"] and house.counts["forget"]
+    assert house.counts["copy"] and house.counts["import_one"] and house.counts["by_blocks"] and house.counts["grow"]
+    assert house.counts["snapshot"] and house.counts["forget"]
     for i in INSTANCES:
         house.guests.end(i)
     stord("gureum.Fsck", Repair=True)
