@@ -111,8 +111,9 @@ static int import_file(const struct import *i, const struct context *ctx, const 
 	snprintf(description, sizeof(description), "%.100s%s", i->name, part->suffix);
 	OWN(json_decref)
 	json_t *parameters =
-		json_pack("{s:s, s:{s:s, s:s}}", "Description", description, "DiskContainer",
-			  "Description", description, "Format", part->format);
+		json_pack("{s:s, s:b, s:{s:s, s:s}}", "Description", description, "_Plain",
+			  strcmp(part->type, "machine") != 0, "DiskContainer", "Description",
+			  description, "Format", part->format);
 	int r = ask(i, ctx, "stord", "ec2.ImportSnapshot", parameters, &fds, &reply);
 	return r < 0 ? r
 		     : wait_task(i, ctx, jstr_or(reply, "ImportTaskId", ""), part->file,

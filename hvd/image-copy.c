@@ -44,9 +44,14 @@ static int copy_snapshot(struct daemon *d, const char *image_id, size_t row, con
 	const json_t *work = json_object_get(image->json, "_Work");
 
 	describe_copy(image, source, description);
-	ask = json_pack("{s:s, s:s, s:s, s:s}", "SourceRegion", jstr_or(work, "Region", ""),
-			"SourceSnapshotId", source, "Description", description, "_SourceAccount",
-			jstr_or(work, "Account", ""));
+	/* A kernel is opened by QEMU itself. */
+	int is_machine = strcmp(jstr_or(image->json, "ImageType", "machine"), "machine") == 0;
+
+	ask = json_pack("{s:s, s:s, s:s, s:s, s:O*, s:O*, s:b}", "SourceRegion",
+			jstr_or(work, "Region", ""), "SourceSnapshotId", source, "Description",
+			description, "_SourceAccount", jstr_or(work, "Account", ""), "Encrypted",
+			json_object_get(work, "Encrypted"), "KmsKeyId",
+			json_object_get(work, "KmsKeyId"), "_Plain", !is_machine);
 	if (ask && json_array_size(json_object_get(work, "SnapshotTags")) > 0 &&
 	    json_object_set_new(ask, "TagSpecifications",
 				json_pack("[{s:s, s:O}]", "ResourceType", "snapshot", "Tags",
@@ -214,6 +219,22 @@ int image_copy_work(struct daemon *d, const char *image_id, struct fault *f)
 
 /* ---- the action ---- */
 
+/* An encrypted snapshot's copy is encrypted; there is no way back. */
+static int encryption_check(const json_t *p, const struct doc *source, struct fault *f)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach (json_object_get(source->json, "BlockDeviceMappings"), i, m)
+		if (json_is_false(json_object_get(p, "Encrypted")) &&
+		    json_is_true(jpath(m, "Ebs.Encrypted")))
+			return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+					 "The image '%s' has encrypted snapshots: a copy of it "
+					 "cannot be unencrypted.",
+					 source->id);
+	return 0;
+}
+
 static int source_find(const struct call *c, const json_t *p, const struct doc **ret_source,
 		       struct fault *f)
 {
@@ -223,10 +244,12 @@ static int source_find(const struct call *c, const json_t *p, const struct doc *
 	if (!region_exists(c->daemon->config, region))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Value (%.64s) for parameter SourceRegion is invalid.", region);
-	if (jbool(p, "Encrypted", 0) || jstr(p, "KmsKeyId") || jstr(p, "DestinationOutpostArn"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Copies are not encrypted on their way here, and there are no "
-				 "Outposts.");
+	if (jstr(p, "DestinationOutpostArn"))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "There are no Outposts here.");
+	if (jstr(p, "KmsKeyId") && !jbool(p, "Encrypted", 0))
+		return fault_set(f, FAULT_INVALID_PARAMETER_DEPENDENCY,
+				 "The parameter KmsKeyId requires the parameter Encrypted to be "
+				 "set.");
 	snprintf(ctx.region, sizeof ctx.region, "%s", region);
 	return image_find(c->store, &ctx, jstr(p, "SourceImageId"), ret_source, f);
 }
@@ -260,6 +283,7 @@ static int tags_make(json_t *p, const struct doc *source, json_t **ret_image, js
 
 int image_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
+	static const char *const encryption[] = {"Encrypted", "KmsKeyId"};
 	const char *name = jstr(parameters, "Name"), *description = jstr(parameters, "Description");
 	OWN(json_decref) json_t *tags = NULL, *snapshot_tags = NULL, *image = NULL;
 	const struct doc *source = NULL;
@@ -268,6 +292,8 @@ int image_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 
 	if (r == 0)
 		r = source_find(c, parameters, &source, f);
+	if (r == 0)
+		r = encryption_check(parameters, source, f);
 	if (r == 0)
 		r = tags_make(parameters, source, &tags, &snapshot_tags, f);
 	if (r < 0)
@@ -285,6 +311,10 @@ int image_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	if (r == 0)
 		r = jset_new(json_object_get(image, "_Work"), "SnapshotTags",
 			     json_incref(snapshot_tags));
+	for (size_t i = 0; i < sizeof encryption / sizeof *encryption; i++)
+		if (r == 0 && json_object_get(parameters, encryption[i]))
+			r = jset_new(json_object_get(image, "_Work"), encryption[i],
+				     json_incref(json_object_get(parameters, encryption[i])));
 	if (r == 0)
 		r = txn_put(c->txn, IMAGE_KIND, id, c->ctx->account, c->ctx->region, give(image));
 	if (r == 0)

@@ -224,7 +224,7 @@ int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f)
 	const char *device = jstr(mapping, "DeviceName"), *snapshot;
 	json_t *ebs = json_object_get(mapping, "Ebs");
 	int64_t gib = 0;
-	int is_encrypted = 0;
+	int is_encrypted = jbool(ebs, "Encrypted", 0);
 	int r;
 
 	if (!device)
@@ -240,8 +240,14 @@ int image_mapping_check(const struct call *c, json_t *mapping, struct fault *f)
 		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
 				 "No EBS volume is given for device %s", device);
 	}
-	if (jbool(ebs, "Encrypted", 0) || jstr(ebs, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "Volumes are not encrypted here");
+	if (jstr(ebs, "SnapshotId") && (json_object_get(ebs, "Encrypted") || jstr(ebs, "KmsKeyId")))
+		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
+				 "the encrypted flag cannot be specified since device %s has a "
+				 "snapshot specified.",
+				 device);
+	if (jstr(ebs, "KmsKeyId"))
+		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
+				 "An image's mapping names no key: device %s", device);
 	if (jstr(ebs, "OutpostArn"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "There are no Outposts here");
 	snapshot = jstr(ebs, "SnapshotId");

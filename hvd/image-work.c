@@ -79,7 +79,8 @@ int image_find_snapshot(const struct context *ctx, const char *description, cons
 }
 
 /* 1: all snapshots of the image are completed, 0: not yet; a failed one is a fault. */
-static int are_completed(const struct context *ctx, const json_t *image, struct fault *f)
+static int are_completed(const struct context *ctx, const json_t *image, json_t *encrypted,
+			 struct fault *f)
 {
 	OWN(json_decref) json_t *ids = json_array();
 	OWN(json_decref) json_t *ask = NULL;
@@ -106,11 +107,32 @@ static int are_completed(const struct context *ctx, const json_t *image, struct 
 					 jstr_or(s, "SnapshotId", ""),
 					 jstr_or(s, "StateMessage", "no reason is known"));
 		is_all &= strcmp(state, "completed") == 0;
+		if (jset_new(encrypted, jstr_or(s, "SnapshotId", ""),
+			     json_boolean(jbool(s, "Encrypted", 0))) < 0)
+			return -ENOMEM;
 	}
 	return is_all;
 }
 
-static int wait_completed(struct daemon *d, const char *image_id, struct fault *f)
+/* What its snapshots turned out to be: a copy may be encrypted where its source is not. */
+static int set_encrypted(json_t *image, const json_t *encrypted)
+{
+	size_t i;
+	json_t *m;
+	int r = 0;
+
+	json_array_foreach (json_object_get(image, "BlockDeviceMappings"), i, m) {
+		json_t *ebs = json_object_get(m, "Ebs"),
+		       *is = json_object_get(encrypted, jstr_or(ebs, "SnapshotId", ""));
+
+		if (r == 0 && is)
+			r = jset_new(ebs, "Encrypted", json_incref(is));
+	}
+	return r;
+}
+
+static int wait_completed(struct daemon *d, const char *image_id, json_t *encrypted,
+			  struct fault *f)
 {
 	for (uint64_t pause = LOOK_USEC;; pause = pause * 2 < LOOK_MAX_USEC ? pause * 2 : pause) {
 		const struct doc *image = image_pending(d, image_id);
@@ -119,7 +141,7 @@ static int wait_completed(struct daemon *d, const char *image_id, struct fault *
 			return -ECANCELED;
 		struct context ctx = image_context(image);
 		OWN(json_decref) json_t *json = json_incref(image->json);
-		int r = are_completed(&ctx, json, f);
+		int r = are_completed(&ctx, json, encrypted, f);
 
 		if (r != 0)
 			return r < 0 ? r : 0;
@@ -130,7 +152,8 @@ static int wait_completed(struct daemon *d, const char *image_id, struct fault *
 }
 
 /* Available (f NULL), or failed with the fault's words. */
-static int record_end(struct daemon *d, const char *image_id, const struct fault *f)
+static int record_end(struct daemon *d, const char *image_id, const json_t *encrypted,
+		      const struct fault *f)
 {
 	const struct doc *image = image_pending(d, image_id);
 	OWN(json_decref) json_t *changed = image ? doc_edit(image) : NULL;
@@ -138,6 +161,8 @@ static int record_end(struct daemon *d, const char *image_id, const struct fault
 
 	if (r == 0)
 		r = jset(changed, "State", f ? "failed" : "available");
+	if (r == 0)
+		r = set_encrypted(changed, encrypted);
 	if (r == 0 && f)
 		r = jset_new(changed, "StateReason",
 			     json_pack("{s:s, s:s}", "Code",
@@ -148,7 +173,7 @@ static int record_end(struct daemon *d, const char *image_id, const struct fault
 	return r == 0 ? commit(d, image, give(changed)) : r;
 }
 
-static int try_once(struct daemon *d, const char *image_id, struct fault *f)
+static int try_once(struct daemon *d, const char *image_id, json_t *encrypted, struct fault *f)
 {
 	const struct doc *image = image_pending(d, image_id);
 
@@ -158,7 +183,7 @@ static int try_once(struct daemon *d, const char *image_id, struct fault *f)
 	int r = strcmp(kind, "copy") == 0 ? image_copy_work(d, image_id, f)
 					  : image_create_work(d, image_id, f);
 
-	return r == 0 ? wait_completed(d, image_id, f) : r;
+	return r == 0 ? wait_completed(d, image_id, encrypted, f) : r;
 }
 
 struct work {
@@ -169,15 +194,16 @@ struct work {
 static void work_on(void *arg)
 {
 	OWN(free) struct work *w = arg;
+	OWN(json_decref) json_t *encrypted = json_object(); /* {snapshot: it is} */
 	struct fault f = {0};
 	/* The document is committed after its handler has returned: let it. */
 	int r = fiber_sleep(0);
 
 	if (r == 0)
-		r = try_once(w->daemon, w->image_id, &f);
+		r = try_once(w->daemon, w->image_id, encrypted, &f);
 	while (r < 0 && fault_is(&f, FAULT_SERVICE_UNAVAILABLE) && fiber_sleep(AGAIN_USEC) == 0) {
 		f = (struct fault){0};
-		r = try_once(w->daemon, w->image_id, &f);
+		r = try_once(w->daemon, w->image_id, encrypted, &f);
 	}
 	if (r == -ECANCELED)
 		return;
@@ -186,7 +212,7 @@ static void work_on(void *arg)
 			    f.message);
 	else
 		log_info("image made", "IMAGE", w->image_id);
-	r = record_end(w->daemon, w->image_id, r < 0 ? &f : NULL);
+	r = record_end(w->daemon, w->image_id, encrypted, r < 0 ? &f : NULL);
 	if (r < 0 && r != -ECANCELED)
 		log_warning(r, "an image's end is not recorded; the next start does it", "IMAGE",
 			    w->image_id);

@@ -32,7 +32,7 @@ int import_image_is_active(const struct doc *task)
 /* ---- disks ---- */
 
 /* (fiber) Begins the import of one disk, with the descriptor if one came for it. */
-static int disk_begin(const struct context *ctx, const char *task_id, size_t i,
+static int disk_begin(const struct context *ctx, const json_t *p, const char *task_id, size_t i,
 		      const json_t *container, int fd, char ret_task[static ID_MAX],
 		      struct fault *f)
 {
@@ -41,8 +41,9 @@ static int disk_begin(const struct context *ctx, const char *task_id, size_t i,
 	OWN(json_decref) json_t *ask = NULL, *reply = NULL;
 
 	snprintf(token, sizeof token, "%.50s-%zu", task_id, i);
-	ask = json_pack("{s:s, s:s, s:{s:O*, s:O*, s:O*, s:O*}}", "ClientToken", token,
-			"Description", task_id, "DiskContainer", "Format",
+	ask = json_pack("{s:s, s:s, s:O*, s:O*, s:{s:O*, s:O*, s:O*, s:O*}}", "ClientToken", token,
+			"Description", task_id, "Encrypted", json_object_get(p, "Encrypted"),
+			"KmsKeyId", json_object_get(p, "KmsKeyId"), "DiskContainer", "Format",
 			json_object_get(container, "Format"), "Url",
 			json_object_get(container, "Url"), "UserBucket",
 			json_object_get(container, "UserBucket"), "Description",
@@ -133,9 +134,6 @@ static int parameters_check(const struct call *c, const json_t *p, struct fault 
 	if (strcmp(architecture, "x86_64") != 0 && strcmp(architecture, "i386") != 0)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Images of architecture %.32s cannot run here", architecture);
-	if (jbool(p, "Encrypted", 0) || jstr(p, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Imported disks are not encrypted here.");
 	store_each (c->store, KIND, task)
 		n += import_image_is_active(task) && is_callers(c, task);
 	return n < TASKS_MAX ? 0
@@ -177,14 +175,15 @@ static json_t *task_new(const struct call *c, const json_t *p, const char *task_
 				      json_object_get(container, "Description"))) < 0)
 			return NULL;
 	}
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O*, s:O*, s:O*, s:O, s:O, s:O}",
-			 "ImportTaskId", task_id, "Status", "active", "StatusMessage", "pending",
-			 "Progress", "1", "Architecture", jstr_or(p, "Architecture", "x86_64"),
-			 "LicenseType", jstr_or(p, "LicenseType", "BYOL"), "Platform",
-			 json_object_get(p, "Platform"), "Description",
-			 json_object_get(p, "Description"), "BootMode",
-			 json_object_get(p, "BootMode"), "SnapshotDetails", details, "Tags", tags,
-			 "_Tasks", stord_tasks);
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:s, s:s, s:O*, s:O*, s:O*, s:O, s:O, s:O, s:O*, s:O*}",
+		"ImportTaskId", task_id, "Status", "active", "StatusMessage", "pending", "Progress",
+		"1", "Architecture", jstr_or(p, "Architecture", "x86_64"), "LicenseType",
+		jstr_or(p, "LicenseType", "BYOL"), "Platform", json_object_get(p, "Platform"),
+		"Description", json_object_get(p, "Description"), "BootMode",
+		json_object_get(p, "BootMode"), "SnapshotDetails", details, "Tags", tags, "_Tasks",
+		stord_tasks, "Encrypted", json_object_get(p, "Encrypted"), "KmsKeyId",
+		json_object_get(p, "KmsKeyId"));
 }
 
 /* (fiber) Hands every disk to stord. Those that it took before it refused another are canceled. */
@@ -201,7 +200,7 @@ static int disks_begin(struct call *c, const json_t *p, const char *task_id, jso
 		    is_fd = !is_snapshot && !jstr(container, "Url");
 
 		if (r == 0 && !is_snapshot)
-			r = disk_begin(c->ctx, task_id, i, container,
+			r = disk_begin(c->ctx, p, task_id, i, container,
 				       is_fd && n_fds < c->in->n ? c->in->fd[n_fds++] : -1, task,
 				       f);
 		if (r == 0 && json_array_append_new(stord_tasks, json_string(task)) < 0)

@@ -34,10 +34,6 @@ static int mapping_merge(json_t *mappings, const json_t *given, struct fault *f)
 	if (!ebs)
 		return fault_set(f, FAULT_INVALID_BLOCK_DEVICE_MAPPING,
 				 "The device '%.64s' names no volume", device_name);
-	if (jbool(ebs, "Encrypted", 0) && !jbool(json_object_get(known, "Ebs"), "Encrypted", 0) &&
-	    (known || jstr(ebs, "SnapshotId")))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "An encrypted volume from a snapshot is not supported here");
 	if (!known)
 		return json_array_append_new(mappings,
 					     json_pack("{s:s, s:o}", "DeviceName", device_name,

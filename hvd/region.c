@@ -186,14 +186,6 @@ int account_attributes_describe(struct call *c, json_t *parameters, json_t **ret
 	return r == 0 && *ret_reply ? 0 : fault_set(f, FAULT_INTERNAL_ERROR, "Out of memory");
 }
 
-int ebs_encryption_get(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
-{
-	(void)c;
-	(void)parameters;
-	*ret_reply = json_pack("{s:b}", "EbsEncryptionByDefault", 0);
-	return *ret_reply ? 0 : fault_set(f, FAULT_INTERNAL_ERROR, "Out of memory");
-}
-
 /* AWS's list of resources whose ids were once short; all are long here. Source: DescribeIdFormat.
  */
 static json_t *id_formats(const char *resource)

@@ -207,6 +207,7 @@ struct tie {
 	const struct handed *source, *target;
 	char *const *chain; /* "r/path" or "w/path" */
 	int n_chain;
+	int parent; /* who started us */
 };
 
 static int landlock_allow_files(int ruleset, const struct tie *tie, uint64_t read_write)
@@ -277,6 +278,14 @@ static int fail(const char *what, int error)
 
 /* Gives up everything but the files, in the order in which each step is still allowed. Returns what
  * failed, or NULL. */
+/* A number of ours, ":" and the process that started us. */
+static int parent_of(const char *number)
+{
+	const char *colon = strchr(number, ':');
+
+	return colon ? atoi(colon + 1) : 0;
+}
+
 static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *ret_error)
 {
 	struct rlimit file = {max_file_bytes, max_file_bytes}, core = {0, 0};
@@ -293,6 +302,8 @@ static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *
 	/* A tool that outlived us would hold the files that our successor hands to guests. After
 	 * the change of user, which takes it away. */
 	*ret_error = prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
+	if (*ret_error == 0 && getppid() != tie->parent)
+		*ret_error = -ESRCH; /* it died before we said so */
 	if (*ret_error < 0)
 		return "life";
 	*ret_error = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
@@ -310,11 +321,13 @@ static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *
 	return *ret_error < 0 ? "limits of memory and time" : NULL;
 }
 
-/* "stord --confined-chain N r/PATH w/PATH … PROGRAM ARGS…" */
+/* "stord --confined-chain N:PARENT r/PATH w/PATH … PROGRAM ARGS…" */
 static int chain_main(int argc, char **argv)
 {
 	int n = argc > 2 ? atoi(argv[2]) : 0, r;
 	struct tie tie = {.chain = argv + 3, .n_chain = n};
+
+	tie.parent = argc > 2 ? parent_of(argv[2]) : 0;
 
 	if (n < 1 || argc < 4 + n)
 		return fail("usage", -EINVAL);
@@ -336,6 +349,7 @@ int confine_main(int argc, char **argv)
 		return chain_main(argc, argv);
 	if (argc < 6)
 		return fail("usage", -EINVAL);
+	tie.parent = parent_of(argv[4]);
 	r = hand_file(argv[2], O_RDONLY, &source);
 	if (r == 0)
 		r = hand_file(argv[3], O_RDWR, &target);
@@ -363,7 +377,7 @@ int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max
 					   write_path,	     bytes,	   "qemu-img"};
 	size_t n = 6;
 
-	snprintf(bytes, sizeof bytes, "%" PRIu64, max_file_bytes);
+	snprintf(bytes, sizeof bytes, "%" PRIu64 ":%d", max_file_bytes, (int)getpid());
 	while (*arguments && n < ARGUMENTS_MAX - 1)
 		argv[n++] = *arguments++;
 	if (*arguments)
@@ -376,7 +390,7 @@ int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max
 int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, int key_fd,
 			   const char *const *arguments, struct run_result *ret_result)
 {
-	char number[16], (*paths)[512] = calloc(n_files, sizeof *paths);
+	char number[32], (*paths)[512] = calloc(n_files, sizeof *paths);
 	OWN(free) void *owned = paths;
 	const char *argv[ARGUMENTS_MAX + CONFINE_CHAIN_MAX] = {"/proc/self/exe", "--confined-chain",
 							       number};
@@ -386,7 +400,7 @@ int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, in
 		return -ENOMEM;
 	if (n_files > CONFINE_CHAIN_MAX)
 		return -E2BIG;
-	snprintf(number, sizeof number, "%zu", n_files);
+	snprintf(number, sizeof number, "%zu:%d", n_files, (int)getpid());
 	for (size_t i = 0; i < n_files; i++) {
 		snprintf(paths[i], sizeof paths[i], "%c%s", files[i].is_written ? 'w' : 'r',
 			 files[i].path);

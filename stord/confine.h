@@ -2,7 +2,7 @@
  * Confinement: tools that read strangers' images run where they can do little harm if an image
  * takes them over.
  *
- * stord starts itself as "stord --confined READ WRITE BYTES PROGRAM ARGS…", and that child, still
+ * stord starts itself as "stord --confined READ WRITE BYTES:PARENT PROGRAM ARGS…", and that child, still
  * single-threaded, gives up its rights and becomes the program: no new privileges, a list of
  * permitted system calls (no sockets, no other processes, no mounts), Landlock to READ and WRITE
  * where the kernel has it, no file over BYTES, limits of memory and time, the user nobody if it was

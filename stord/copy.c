@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,14 @@
 #include <unistd.h>
 #include "chain.h"
 #include "copy.h"
+#include "encryption.h"
 #include "fiber.h"
 #include "files.h"
 #include "layer.h"
 #include "log.h"
 #include "step.h"
 #include "target.h"
+#include "volume-key.h"
 #include "zones.h"
 
 #define BLOCKS_A_STEP 64 /* 32 MiB: between them the loop has a look */
@@ -35,6 +38,7 @@ static struct fiber_lock one_at_a_time;
 struct copy {
 	struct daemon *daemon;
 	char id[ID_MAX], layer[FILE_NAME_MAX], path[FILE_PATH_MAX];
+	char owner[ID_MAX], key[VOLUME_KEY_BYTES]; /* "": not encrypted */
 	struct chain *source;
 	struct target target;
 	uint64_t at;			  /* block */
@@ -96,8 +100,9 @@ static int make_target(void *arg)
 	int r = file_remove(w->path, 0);
 
 	if (r == 0)
-		r = target_make(w->path, bytes, NULL, NULL, NULL, w->is_synced);
-	return r == 0 ? target_open(w->path, bytes, NULL, &w->target) : r;
+		r = target_make(w->path, bytes, NULL, NULL, w->owner[0] ? w->key : NULL,
+				w->is_synced);
+	return r == 0 ? target_open(w->path, bytes, w->owner[0] ? w->key : NULL, &w->target) : r;
 }
 
 static int hash_block(struct chain *c, uint64_t index, uint8_t *data, uint8_t ret_sum[static 32])
@@ -252,6 +257,8 @@ static int copy_all(struct copy *w)
 
 	if (r == 0)
 		r = chain_open(w->daemon, layer, &w->source);
+	if (r == 0 && w->owner[0])
+		r = volume_key_get(w->daemon, w->owner, 1, w->key);
 	if (r == 0)
 		r = fiber_work(make_target, w);
 	if (r == 0)
@@ -296,9 +303,11 @@ static void work_on(void *arg)
 		file_path(w->daemon, w->layer, w->path);
 		const struct doc *own = layer_find(w->daemon->store, w->layer);
 
+		snprintf(w->owner, sizeof w->owner, "%s", own ? jstr_or(own->json, "Key", "") : "");
 		w->is_raw = own && strcmp(jstr_or(own->json, "Format", ""), "raw") == 0;
 		run_copy(w);
 	}
+	OPENSSL_cleanse(w->key, sizeof w->key);
 	target_close(&w->target);
 	chain_free(w->source);
 	layer_unpin(w->layer);
@@ -378,9 +387,6 @@ static int copy_check(const struct call *c, const json_t *p, struct fault *f)
 				 c->ctx->region);
 	if (jstr(p, "DestinationOutpostArn"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "There are no Outposts here.");
-	if (jbool(p, "Encrypted", 0) || jstr(p, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Copies are not encrypted on their way here.");
 	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
@@ -397,22 +403,25 @@ static int copy_check(const struct call *c, const json_t *p, struct fault *f)
 }
 
 static json_t *snapshot_new(const struct call *c, const json_t *p, const struct doc *source,
-			    const char *id, const char *layer, json_t *tags)
+			    const char *id, const char *layer, const struct encryption *e,
+			    json_t *tags)
 {
 	const char *description = jstr_or(p, "Description", "");
-	char text[128];
+	char text[128], data_key[ID_MAX + 8];
 
+	encryption_data_key(id, data_key);
 	snprintf(text, sizeof text, "[Copied %.40s from %.40s]", source->id, source->region);
 	/* AWS: the volume's id of a copy is arbitrary. */
 	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:O, s:s, s:I, s:[], "
-			 "s:{s:s, s:s}}",
+			 "s:{s:s, s:s}, s:s*, s:s*}",
 			 "SnapshotId", id, "Description", *description ? description : text,
-			 "Encrypted", 0, "OwnerId", c->ctx->account, "Progress", "0%", "StartTime",
-			 jtime_now(), "State", "pending", "VolumeId", "vol-ffffffff", "VolumeSize",
-			 (json_int_t)jint(source->json, "VolumeSize", 1), "StorageTier", "standard",
-			 "Tags", tags, "_Layer", layer, "_Bytes",
+			 "Encrypted", e->is_on, "OwnerId", c->ctx->account, "Progress", "0%",
+			 "StartTime", jtime_now(), "State", "pending", "VolumeId", "vol-ffffffff",
+			 "VolumeSize", (json_int_t)jint(source->json, "VolumeSize", 1),
+			 "StorageTier", "standard", "Tags", tags, "_Layer", layer, "_Bytes",
 			 (json_int_t)jint(source->json, "_Bytes", 0), "_Images", "_Copy", "Source",
-			 source->id, "Region", source->region);
+			 source->id, "Region", source->region, "KmsKeyId", e->is_on ? e->key : NULL,
+			 "DataEncryptionKeyId", e->is_on ? data_key : NULL);
 }
 
 int snapshot_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -422,32 +431,35 @@ int snapshot_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	OWN(json_decref) json_t *tags = NULL;
 	const struct doc *source = NULL;
 	struct context ctx;
+	struct encryption encryption = {0};
+	struct encryption_ask ask = encryption_asked(parameters, "KmsKeyId");
 	int r = copy_check(c, parameters, f);
 
 	if (r == 0)
 		r = source_get(c, parameters, &ctx, &source, f);
+	if (r == 0)
+		r = encryption_choose(c, &ask, source, &encryption, f);
 	if (r == 0)
 		r = tags_from_specifications(parameters, "snapshot", taggable, &tags, f);
 	if (r < 0)
 		return r;
 	int64_t bytes = jint(source->json, "_Bytes", 0);
 
-	if (jbool(source->json, "Encrypted", 0))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Encrypted snapshots are not copied here.");
 	const struct doc *from = layer_find(c->store, jstr(source->json, "_Layer"));
 	/* What was raw stays raw: kernels are opened by QEMU as they are. */
-	const char *format =
-		from && strcmp(jstr_or(from->json, "Format", ""), "raw") == 0 ? "raw" : "qcow2";
+	int is_raw = from && strcmp(jstr_or(from->json, "Format", ""), "raw") == 0;
+	const char *format = is_raw && !encryption.is_on ? "raw" : "qcow2";
 
 	if (strcmp(format, "qcow2") == 0)
 		bytes = (bytes + 511) / 512 * 512; /* over a raw file of any length */
 	id_new("snap", id);
 	file_snapshot_name(id, format, layer);
 	r = txn_put(c->txn, "snapshot", id, c->ctx->account, c->ctx->region,
-		    snapshot_new(c, parameters, source, id, layer, tags));
+		    snapshot_new(c, parameters, source, id, layer, &encryption, tags));
 	if (r == 0)
 		r = layer_put(c->txn, layer, format, bytes, NULL);
+	if (r == 0 && encryption.is_on)
+		r = layer_set_key(c->txn, layer, id);
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r == 0)

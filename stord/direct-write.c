@@ -1,7 +1,9 @@
 /* EBS direct: a snapshot written by blocks. */
 #include "direct.h"
+#include "encryption.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 #include "layer.h"
 #include "log.h"
 #include "target.h"
+#include "volume-key.h"
 
 #define GIB_MAX		16384
 #define TIMEOUT_DEFAULT 60  /* minutes */
@@ -24,6 +27,7 @@
 
 struct file_work {
 	char path[FILE_PATH_MAX], backing_path[FILE_PATH_MAX], backing_format[8];
+	char key[VOLUME_KEY_BYTES]; /* "": not encrypted */
 	uint64_t bytes;
 	int is_synced;
 };
@@ -36,7 +40,7 @@ static int make_file(void *arg)
 	if (file_exists(w->path))
 		return 0;
 	return target_make(w->path, w->bytes, w->backing_path[0] ? w->backing_path : NULL,
-			   w->backing_format, NULL, w->is_synced);
+			   w->backing_format, w->key[0] ? w->key : NULL, w->is_synced);
 }
 
 /* (fiber) The layer's empty file, then the document says that it was made. */
@@ -57,8 +61,11 @@ static int make_layer(struct daemon *d, const char *id)
 		snprintf(w.backing_format, sizeof w.backing_format, "%s",
 			 jstr_or(under->json, "Format", "qcow2"));
 	}
-	int r = fiber_work(make_file, &w);
+	int r = volume_key_of_layer(d, jstr(s->json, "_Layer"), 1, w.key);
 
+	if (r == 0)
+		r = fiber_work(make_file, &w);
+	OPENSSL_cleanse(w.key, sizeof w.key);
 	s = store_find(d->store, "snapshot", id);
 	if (r < 0 || !s)
 		return r < 0 ? r : -ENODATA;
@@ -87,9 +94,6 @@ static int parent_get(const struct call *c, const char *id, int64_t gib,
 	if (strcmp(jstr_or((*ret_parent)->json, "State", ""), "completed") != 0)
 		return fault_set(f, FAULT_EBS_INVALID_SNAPSHOT_ID,
 				 "The parent snapshot '%s' is not completed.", id);
-	if (jbool((*ret_parent)->json, "Encrypted", 0))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Encrypted snapshots cannot be written by blocks here.");
 	if (gib < jint((*ret_parent)->json, "VolumeSize", 1))
 		return fault_set(f, FAULT_EBS_INVALID_VOLUME_SIZE,
 				 "The volume size is smaller than that of the parent snapshot.");
@@ -122,14 +126,11 @@ static int tags_get(json_t *parameters, json_t **ret_tags, struct fault *f)
 	return r;
 }
 
-static int start_check(const struct call *c, json_t *parameters, int64_t gib, struct fault *f)
+static int start_check(const struct call *c, int64_t gib, struct fault *f)
 {
 	if (gib > GIB_MAX)
 		return fault_set(f, FAULT_EBS_INVALID_VOLUME_SIZE,
 				 "The volume size may be at most %d GiB here.", GIB_MAX);
-	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyArn"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Encrypted snapshots cannot be written by blocks here.");
 	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_EBS_QUOTA_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
@@ -137,6 +138,29 @@ static int start_check(const struct call *c, json_t *parameters, int64_t gib, st
 		return fault_set(f, FAULT_EBS_TOO_MANY,
 				 "There are %d snapshots being written already.", PENDING_MAX);
 	return 0;
+}
+
+/* With a parent it is as the parent is; what would make it otherwise is refused. Source: EBS user
+ * guide, "Use encryption with the EBS direct APIs". */
+static int choose_encryption(const struct call *c, const json_t *parameters,
+			     const struct doc *parent, struct encryption *ret_encryption,
+			     struct fault *f)
+{
+	struct encryption_ask ask = encryption_asked(parameters, "KmsKeyArn");
+
+	if (parent && (ask.is_said || ask.key))
+		return fault_set(f, FAULT_EBS_INVALID_PARAMETER,
+				 "Encrypted and KmsKeyArn cannot be given with ParentSnapshotId.");
+	if (parent && !jbool(parent->json, "Encrypted", 0) && encryption_is_default(c))
+		return fault_set(f, FAULT_EBS_INVALID_PARAMETER,
+				 "The parent snapshot is not encrypted, and encryption by default "
+				 "is enabled.");
+	int r = encryption_choose(c, &ask, parent, ret_encryption, f);
+
+	return r < 0 && fault_is_set(f) ? fault_set(f, FAULT_EBS_INVALID_PARAMETER, "%s",
+						    "The value of KmsKeyArn is not valid, or "
+						    "Encrypted is not set.")
+					: r;
 }
 
 static json_t *snapshot_new(const struct call *c, const json_t *parameters, const char *id,
@@ -167,13 +191,30 @@ static void start_undo(struct call *c, const char *id, const char *layer)
 
 static json_t *start_reply(const struct call *c, const json_t *snapshot, const json_t *parameters)
 {
-	return json_pack("{s:O, s:s, s:s, s:s, s:O, s:O, s:i, s:O, s:s*}", "SnapshotId",
+	return json_pack("{s:O, s:s, s:s, s:s, s:O, s:O, s:i, s:O, s:s*, s:s*}", "SnapshotId",
 			 json_object_get(snapshot, "SnapshotId"), "OwnerId", c->ctx->account,
 			 "Status", "pending", "Description", jstr_or(parameters, "Description", ""),
 			 "StartTime", json_object_get(snapshot, "StartTime"), "VolumeSize",
 			 json_object_get(snapshot, "VolumeSize"), "BlockSize", DIRECT_BLOCK, "Tags",
 			 json_object_get(snapshot, "Tags"), "ParentSnapshotId",
-			 jstr(parameters, "ParentSnapshotId"));
+			 jstr(parameters, "ParentSnapshotId"), "KmsKeyArn",
+			 jstr(snapshot, "KmsKeyId"));
+}
+
+/* A child's data is of its parent's key. */
+static int set_encryption(const struct call *c, json_t *snapshot, const struct encryption *e,
+			  const struct doc *parent)
+{
+	const struct doc *under =
+		parent ? layer_find(c->store, jstr(parent->json, "_Layer")) : NULL;
+	const char *owner = under ? jstr(under->json, "Key") : jstr(snapshot, "SnapshotId");
+	char data_key[ID_MAX + 8];
+	int r = encryption_set(snapshot, e);
+
+	if (r < 0 || !e->is_on)
+		return r;
+	encryption_data_key(owner ? owner : "", data_key);
+	return jset(snapshot, "DataEncryptionKeyId", data_key);
 }
 
 int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -181,11 +222,14 @@ int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	int64_t gib = jint(parameters, "VolumeSize", 0);
 	char id[ID_MAX], name[FILE_NAME_MAX];
 	const struct doc *parent = NULL;
+	struct encryption encryption = {0};
 	OWN(json_decref) json_t *tags = NULL, *snapshot = NULL, *reply = NULL;
-	int r = start_check(c, parameters, gib, f);
+	int r = start_check(c, gib, f);
 
 	if (r == 0)
 		r = parent_get(c, jstr(parameters, "ParentSnapshotId"), gib, &parent, f);
+	if (r == 0)
+		r = choose_encryption(c, parameters, parent, &encryption, f);
 	if (r == 0)
 		r = tags_get(parameters, &tags, f);
 	if (r < 0)
@@ -193,6 +237,8 @@ int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	id_new("snap", id);
 	file_snapshot_name(id, "qcow2", name);
 	snapshot = snapshot_new(c, parameters, id, gib, tags, name);
+	if (!snapshot || set_encryption(c, snapshot, &encryption, parent) < 0)
+		return -ENOMEM;
 	reply = start_reply(c, snapshot, parameters);
 	/* The document before the file: a file that no document names is nobody's. */
 	r = reply ? txn_put(c->txn, "snapshot", id, c->ctx->account, c->ctx->region,
@@ -201,6 +247,8 @@ int direct_start(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	if (r == 0)
 		r = layer_put(c->txn, name, "qcow2", gib * GIB,
 			      parent ? jstr(parent->json, "_Layer") : NULL);
+	if (r == 0 && encryption.is_on && !parent)
+		r = layer_set_key(c->txn, name, id);
 	if (r == 0)
 		r = action_keep_answer(c, c->txn, reply);
 	if (r == 0)
@@ -250,6 +298,7 @@ static int writing_get(const struct call *c, const char *id, struct writing *ret
 
 struct put {
 	const struct writing *writing;
+	const char *passphrase; /* NULL: not encrypted */
 	int fd;
 	uint64_t index;
 	uint8_t sum[32], given[32];
@@ -271,7 +320,7 @@ static int put_block(void *arg)
 	p->is_wrong = memcmp(p->sum, p->given, 32) != 0;
 	if (p->is_wrong)
 		return 0;
-	int r = target_open(p->writing->path, p->writing->bytes, NULL, &t);
+	int r = target_open(p->writing->path, p->writing->bytes, p->passphrase, &t);
 
 	return r == 0 ? target_put(&t, p->index, data, p->sum, p->is_synced) : r;
 }
@@ -322,7 +371,7 @@ int direct_put_block(struct call *c, json_t *parameters, json_t **ret_reply, str
 	struct put p = {.index = (uint64_t)jint(parameters, "BlockIndex", 0),
 			.is_synced = files_are_synced(c->daemon)};
 	struct writing w = {0};
-	char sum[48];
+	char sum[48], key[VOLUME_KEY_BYTES];
 	int r = h ? writing_get(c, id, &w, f) : -ENOMEM;
 
 	if (r == 0)
@@ -330,7 +379,11 @@ int direct_put_block(struct call *c, json_t *parameters, json_t **ret_reply, str
 	if (r < 0)
 		return r;
 	p.writing = &w;
-	r = fiber_work(put_block, &p);
+	r = volume_key_of_layer(c->daemon, jstr(w.doc->json, "_Layer"), 0, key);
+	p.passphrase = key[0] ? key : NULL;
+	if (r == 0)
+		r = fiber_work(put_block, &p);
+	OPENSSL_cleanse(key, sizeof key);
 	if (r == 0 && p.is_wrong)
 		return fault_set(f, FAULT_EBS_INVALID_BLOCK,
 				 "The block's bytes do not have the checksum that was given.");
@@ -347,7 +400,7 @@ int direct_put_block(struct call *c, json_t *parameters, json_t **ret_reply, str
 /* ---- complete ---- */
 
 struct completing {
-	char path[FILE_PATH_MAX];
+	char path[FILE_PATH_MAX], key[VOLUME_KEY_BYTES]; /* "": not encrypted */
 	uint64_t bytes, n;
 	uint8_t sum[32];
 	int is_synced;
@@ -358,7 +411,7 @@ static int count_blocks(void *arg)
 {
 	struct completing *w = arg;
 	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
-	int r = target_open(w->path, w->bytes, NULL, &t);
+	int r = target_open(w->path, w->bytes, w->key[0] ? w->key : NULL, &t);
 
 	return r == 0 ? target_count(&t, &w->n, w->sum) : r;
 }
@@ -370,7 +423,7 @@ static int finish_file(void *arg)
 	__attribute__((cleanup(own_target_close))) struct target t = {.fd = -1};
 
 	(void)chmod(w->path, 0600); /* after a finish that was cut off it is read-only */
-	int r = target_open(w->path, w->bytes, NULL, &t);
+	int r = target_open(w->path, w->bytes, w->key[0] ? w->key : NULL, &t);
 
 	return r == 0 ? target_finish(&t, 0444, w->is_synced) : r;
 }
@@ -423,10 +476,22 @@ static int record_completed(struct daemon *d, const char *id)
 	return r == 0 ? txn_commit(t) : r;
 }
 
+/* (fiber) The layer's key, if it has one. */
+static int get_key(struct daemon *d, const char *id, char ret_key[static VOLUME_KEY_BYTES])
+{
+	const struct doc *s = store_find(d->store, "snapshot", id);
+
+	return s ? volume_key_of_layer(d, jstr(s->json, "_Layer"), 0, ret_key) : -ENODATA;
+}
+
 /* (fiber) The caller holds the snapshot, which is counted. */
 static int complete(struct daemon *d, const char *id, struct completing *w)
 {
-	int r = fiber_work(finish_file, w);
+	int r = get_key(d, id, w->key);
+
+	if (r == 0)
+		r = fiber_work(finish_file, w);
+	OPENSSL_cleanse(w->key, sizeof w->key);
 
 	if (r == 0)
 		r = record_completed(d, id);
@@ -458,7 +523,9 @@ int direct_complete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 		snprintf(work.path, sizeof work.path, "%s", w.path);
 		work.bytes = w.bytes;
 		if (!jbool(json_object_get(w.doc->json, "_Direct"), "IsCounted", 0)) {
-			r = fiber_work(count_blocks, &work);
+			r = get_key(c->daemon, id, work.key);
+			if (r == 0)
+				r = fiber_work(count_blocks, &work);
 			if (r == 0)
 				r = complete_check(parameters, &work, f);
 			if (r == 0)

@@ -2,7 +2,9 @@
  * fsck: documents against files, and files against themselves.
  *
  * A finding is one of
- *	missing		a layer's file is not there, or nothing describes the layer that is named
+ *	missing		a layer's file or key is not there, or nothing describes the layer that
+ *			is named
+ *	clear		what is said to be encrypted is not, or the other way round
  *	corrupt		qemu-img check says so
  *	header		the file stands on another than its document says: a merge that was cut off;
  *			put back by itself before the file is opened next
@@ -70,6 +72,51 @@ static int is_being_made(const struct store *s, const char *name)
 	return 0;
 }
 
+/* Keys of nothing, and layers' keys that are not there. */
+static int check_keys(struct fsck *k)
+{
+	const struct store *s = k->daemon->store;
+	OWN(json_decref) json_t *known = json_object();
+	char path[FILE_PATH_MAX], name[FILE_NAME_MAX];
+	int r = known ? 0 : -ENOMEM;
+
+	store_each (s, LAYER_KIND, l) {
+		const char *owner = jstr(l->json, "Key");
+
+		if (r < 0 || !owner)
+			continue;
+		volume_key_name(owner, name);
+		r = jset_new(known, name, json_true());
+	}
+	file_path(k->daemon, "keys", path);
+	OWN(closedir) DIR *dir = r == 0 ? opendir(path) : NULL;
+
+	for (struct dirent *e; dir && r == 0 && (e = readdir(dir));) {
+		snprintf(name, sizeof name, "keys/%.63s", e->d_name);
+		if (e->d_name[0] != '.' && strcmp(e->d_name, "master") != 0 &&
+		    !json_object_get(known, name) && !store_find(s, "_unlink", name) &&
+		    !strstr(name, ".new"))
+			r = found(k, "orphan", name, "it is the key of nothing", 0);
+	}
+	return r;
+}
+
+/* A volume or a snapshot, and its layer. */
+static int check_owner(struct fsck *k, const struct doc *d)
+{
+	const char *name = jstr(d->json, "_Layer");
+	const struct doc *layer = layer_find(k->daemon->store, name);
+
+	if (!name)
+		return 0;
+	if (!layer)
+		return found(k, "missing", d->id, "its layer has no document", 0);
+	if (jbool(d->json, "Encrypted", 0) == (jstr(layer->json, "Key") != NULL))
+		return 0;
+	return found(k, "clear", d->id,
+		     "it is encrypted and said not to be, or the other way round", 0);
+}
+
 static int check_names(struct fsck *k)
 {
 	static const char *const *const lists[] = {layer_volume_kinds, layer_snapshot_kinds};
@@ -79,10 +126,8 @@ static int check_names(struct fsck *k)
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		for (const char *const *kind = lists[i]; *kind; kind++)
 			store_each (s, *kind, d)
-				if (r == 0 && jstr(d->json, "_Layer") &&
-				    !layer_find(s, jstr(d->json, "_Layer")))
-					r = found(k, "missing", d->id, "its layer has no document",
-						  0);
+				if (r == 0)
+					r = check_owner(k, d);
 	store_each (s, LAYER_KIND, l)
 		if (r == 0 && jstr(l->json, "Backing") && !layer_find(s, jstr(l->json, "Backing")))
 			r = found(k, "missing", l->id, "the layer under it has no document", 0);
@@ -271,6 +316,9 @@ int stord_fsck(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	json_t *name;
 	size_t i;
 	int r = check_names(&k);
+
+	if (r == 0)
+		r = check_keys(&k);
 
 	(void)f;
 	store_each (c->store, LAYER_KIND, l)

@@ -2,12 +2,18 @@
 #include "stord.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
+#include <openssl/crypto.h>
+#include "chain.h"
+#include "encryption.h"
 #include "fiber.h"
 #include "files.h"
 #include "import.h"
 #include "layer.h"
 #include "log.h"
+#include "volume-key.h"
 
 #define KIND "import-snapshot-task"
 
@@ -20,20 +26,37 @@ struct work {
 /* Copying and converting would take all workers and the whole disk, if many did it at once. */
 static struct fiber_lock one_at_a_time;
 
+/* Whether what is imported is encrypted, and by which of the customer's keys. */
+static struct encryption encryption_of(const json_t *task)
+{
+	const json_t *detail = json_object_get(task, "SnapshotTaskDetail");
+	struct encryption e = {.is_on = jbool(detail, "Encrypted", 0)};
+
+	snprintf(e.key, sizeof e.key, "%s", jstr_or(detail, "KmsKeyId", ""));
+	return e;
+}
+
 static json_t *snapshot_new(const struct doc *task, const struct import *i, const char *layer)
 {
+	struct encryption e = encryption_of(task->json);
+	char data_key[ID_MAX + 8];
+
+	encryption_data_key(jstr_or(task->json, "_SnapshotId", ""), data_key);
 	const char *description = jstr_or(task->json, "Description", "");
 	char text[128];
 
 	snprintf(text, sizeof text, "Created by AWS-VMImport service for %.64s", task->id);
 	/* AWS shows this volume id for what was never a volume. */
-	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:[], s:s, s:I, s:[]}",
+	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:[], s:s, s:I, s:[], "
+			 "s:s*, s:s*}",
 			 "SnapshotId", jstr(task->json, "_SnapshotId"), "Description",
-			 *description ? description : text, "Encrypted", 0, "OwnerId",
+			 *description ? description : text, "Encrypted", e.is_on, "OwnerId",
 			 task->account, "Progress", "100%", "StartTime", jtime_now(), "State",
 			 "completed", "VolumeId", "vol-ffffffff", "VolumeSize",
 			 (json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier", "standard",
-			 "Tags", "_Layer", layer, "_Bytes", (json_int_t)i->bytes, "_Images");
+			 "Tags", "_Layer", layer, "_Bytes", (json_int_t)i->bytes, "_Images",
+			 "KmsKeyId", e.is_on ? e.key : NULL, "DataEncryptionKeyId",
+			 e.is_on ? data_key : NULL);
 }
 
 /* A changed copy of the task: done (error 0) or failed with this message. NULL out of memory. */
@@ -73,10 +96,13 @@ static int record_end(struct daemon *d, const char *task_id, const struct import
 	if (r == 0 && made) {
 		char name[FILE_NAME_MAX];
 
-		const char *format = import_layer_format(made->format);
+		int is_encrypted = encryption_of(task->json).is_on;
+		const char *format = is_encrypted ? "qcow2" : import_layer_format(made->format);
 
 		file_snapshot_name(jstr_or(task->json, "_SnapshotId", ""), format, name);
 		r = layer_put(t, name, format, (int64_t)made->bytes, NULL);
+		if (r == 0 && is_encrypted)
+			r = layer_set_key(t, name, jstr(task->json, "_SnapshotId"));
 		if (r == 0)
 			r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account,
 				    task->region, snapshot_new(task, made, name));
@@ -104,10 +130,46 @@ static void told(void *userdata, unsigned percent, const char *word)
 		(void)txn_commit(t);
 }
 
+struct opening {
+	const char *path;
+	int fd;
+};
+
+static int open_work(void *arg)
+{
+	struct opening *o = arg;
+
+	o->fd = open(o->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return o->fd < 0 ? -errno : 0;
+}
+
+/* (fiber) What was imported to `plain`, as an encrypted layer at `path`. */
+static int encrypt(struct daemon *d, const char *plain, const char *path, const char *owner,
+		   struct import *i)
+{
+	OWN(chain_free) struct chain *chain = NULL;
+	struct opening o = {.path = plain};
+	char key[VOLUME_KEY_BYTES];
+	int r = volume_key_get(d, owner, 1, key);
+
+	if (r == 0)
+		r = fiber_work(open_work, &o);
+	if (r == 0) {
+		r = chain_of_file(o.fd, import_layer_format(i->format), &chain);
+		if (r < 0)
+			close(o.fd);
+	}
+	i->bytes = (i->bytes + 511) / 512 * 512; /* a raw file has any length */
+	if (r == 0)
+		r = layer_copy_chain(d, chain, path, i->bytes, key, 0444);
+	OPENSSL_cleanse(key, sizeof key);
+	return r;
+}
+
 static void run_task(struct daemon *d, const char *task_id, int fd)
 {
 	const struct doc *task = store_find(d->store, KIND, task_id);
-	char name[FILE_NAME_MAX], path[FILE_PATH_MAX], work[FILE_PATH_MAX],
+	char name[FILE_NAME_MAX], path[FILE_PATH_MAX], work[FILE_PATH_MAX], plain[FILE_PATH_MAX],
 		message[IMPORT_REASON_MAX + 64];
 	struct import i = {.final_path = path, .work_path = work, .is_synced = files_are_synced(d)};
 
@@ -122,12 +184,23 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 
 	i.format = jstr_or(json, "_Format", "raw");
 	i.max_bytes = (uint64_t)(config_integer(d->config, "Storage", "MaxImportGiB") * GIB);
-	file_snapshot_name(jstr_or(json, "_SnapshotId", ""), import_layer_format(i.format), name);
+	int is_encrypted = encryption_of(json).is_on;
+
+	file_snapshot_name(jstr_or(json, "_SnapshotId", ""),
+			   is_encrypted ? "qcow2" : import_layer_format(i.format), name);
 	file_path(d, name, path);
+	snprintf(name, sizeof name, "tmp/%s.plain", task_id);
+	file_path(d, name, plain);
+	if (is_encrypted)
+		i.final_path = plain;
 	snprintf(name, sizeof name, "tmp/%s", task_id);
 	file_path(d, name, work);
 	int r = import_run(&i, fd);
 
+	if (r == 0 && is_encrypted)
+		r = encrypt(d, plain, path, jstr_or(json, "_SnapshotId", ""), &i);
+	if (is_encrypted)
+		(void)file_remove(plain, 0); /* else at the next start */
 	if (r < 0 && i.reason[0])
 		snprintf(message, sizeof message, "ClientError: Disk validation failed [%s]",
 			 i.reason);

@@ -7,6 +7,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include "describe.h"
+#include "encryption.h"
 #include "fiber.h"
 #include "foreign.h"
 #include "import.h"
@@ -90,9 +91,6 @@ static int parameters_check(const struct call *c, const json_t *parameters, stru
 			f, FAULT_INVALID_PARAMETER_VALUE,
 			"The format '%.32s' is not supported: RAW, QCOW2, VMDK, VHD or VHDX",
 			jstr(container, "Format"));
-	if (jbool(parameters, "Encrypted", 0) || jstr(parameters, "KmsKeyId"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Encrypted snapshots are not supported here.");
 	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,
 				 "You have reached the limit of %d snapshots.", LIMIT_SNAPSHOTS);
@@ -135,16 +133,17 @@ static int source_check(const struct call *c, const json_t *container, int fd, s
 }
 
 static json_t *task_new(const json_t *parameters, const char *task_id, const char *snapshot_id,
-			int64_t bytes, json_t *tags)
+			int64_t bytes, const struct encryption *e, json_t *tags)
 {
 	const json_t *container = json_object_get(parameters, "DiskContainer");
 	const char *format = format_parse(container);
 	OWN(json_decref)
 	json_t *detail =
-		json_pack("{s:f, s:s, s:s, s:s, s:s, s:s*, s:s*}", "DiskImageSize", (double)bytes,
-			  "Format", format_word(format), "Progress", "3", "Status", "active",
-			  "StatusMessage", "pending", "Url", jstr(container, "Url"), "Description",
-			  jstr(container, "Description"));
+		json_pack("{s:f, s:s, s:s, s:s, s:s, s:s*, s:s*, s:b, s:s*}", "DiskImageSize",
+			  (double)bytes, "Format", format_word(format), "Progress", "3", "Status",
+			  "active", "StatusMessage", "pending", "Url", jstr(container, "Url"),
+			  "Description", jstr(container, "Description"), "Encrypted", e->is_on,
+			  "KmsKeyId", e->is_on ? e->key : NULL);
 	OWN(json_decref)
 	json_t *task =
 		json_pack("{s:s, s:s, s:O, s:O, s:s, s:s}", "ImportTaskId", task_id, "Description",
@@ -179,8 +178,12 @@ int import_snapshot(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	char task_id[ID_MAX], snapshot_id[ID_MAX];
 	OWN(fd_close) int fd = -1;
 	struct stat st = {0};
+	struct encryption_ask ask = encryption_asked(parameters, "KmsKeyId");
+	struct encryption encryption = {0};
 	int r = parameters_check(c, parameters, f);
 
+	if (r == 0)
+		r = encryption_choose(c, &ask, NULL, &encryption, f);
 	if (r == 0)
 		r = tags_from_specifications(parameters, KIND, taggable, &tags, f);
 	if (r < 0)
@@ -196,7 +199,9 @@ int import_snapshot(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	forget_old(c);
 	id_new("import-snap", task_id);
 	id_new("snap", snapshot_id);
-	task = task_new(parameters, task_id, snapshot_id, st.st_size, tags);
+	task = task_new(parameters, task_id, snapshot_id, st.st_size, &encryption, tags);
+	if (!task)
+		return -ENOMEM;
 	r = txn_put(c->txn, KIND, task_id, c->ctx->account, c->ctx->region, json_incref(task));
 	if (r == 0)
 		r = import_start(c->daemon, task_id, give(fd));

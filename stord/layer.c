@@ -97,6 +97,8 @@ void layer_needs(const struct txn *t, const char *name, struct layer_needs *ret_
 			n.n_layers++;
 			n.child = l->id;
 		}
+	store_each (s, LAYER_KIND, l)
+		n.n_snapshots += names(txn_look(t, l->kind, l->id), "Copy", name);
 	*ret_needs = n;
 }
 
@@ -128,6 +130,9 @@ int layer_release(struct txn *t, const char *name)
 		const struct doc *layer = layer_find(txn_store(t), name);
 		const char *key = layer ? jstr(layer->json, "Key") : NULL;
 
+		if (!under && layer)
+			under = jstr(layer->json, "Copy");
+
 		r = unlink_mark(t, name);
 		if (r == 0)
 			r = txn_delete(t, LAYER_KIND, name);
@@ -138,11 +143,18 @@ int layer_release(struct txn *t, const char *name)
 	return r;
 }
 
-int layer_set_key(struct txn *t, const char *name, const char *volume_id)
+int layer_set_key(struct txn *t, const char *name, const char *owner_id)
 {
 	json_t *layer = txn_look(t, LAYER_KIND, name);
 
-	return layer ? jset(layer, "Key", volume_id) : -ENOENT;
+	return layer ? jset(layer, "Key", owner_id) : -ENOENT;
+}
+
+int layer_set_copy(struct txn *t, const char *name, const char *source)
+{
+	json_t *layer = txn_look(t, LAYER_KIND, name);
+
+	return layer ? jset(layer, "Copy", source) : -ENOENT;
 }
 
 /* ---- files ---- */
@@ -197,10 +209,12 @@ int layer_make(struct daemon *d, const char *name, int is_lost)
 	if (!layer)
 		return -ENOENT;
 	file_path(d, name, m.path);
-	if (file_exists(m.path))
+	if (file_exists(m.path) && !jstr(layer->json, "Copy"))
 		return 0;
 	if (is_lost)
 		return -ENODATA;
+	if (jstr(layer->json, "Copy"))
+		return layer_copy(d, name);
 	const struct doc *backing = layer_find(d->store, jstr(layer->json, "Backing"));
 
 	if (!backing && jstr(layer->json, "Backing"))

@@ -4,9 +4,11 @@
  *	Format	"qcow2" or "raw"
  *	Bytes	the virtual size
  *	Backing	the layer under it; absent: none
- *	Key	the volume whose key it is encrypted with; absent: it is not. A layer on an
- *		encrypted one has the same: one key opens a whole chain. The key's file goes
+ *	Key	the volume or snapshot whose key it is encrypted with; absent: it is not. A layer
+ *		on an encrypted one has the same: one key opens a whole chain. The key's file goes
  *		with the last such layer
+ *	Copy	a layer whose contents it will have under its own key (Backing is absent): until
+ *		then that one is needed (layer-copy.c)
  * The document is made before the file and goes before it.
  */
 #pragma once
@@ -32,8 +34,10 @@ extern const char *const layer_volume_kinds[], *const layer_snapshot_kinds[];
 const struct doc *layer_find(const struct store *s, const char *name);
 int layer_put(struct txn *t, const char *name, const char *format, int64_t bytes,
 	      const char *backing);
-/* The layer that this transaction makes is encrypted with the volume's key. */
-int layer_set_key(struct txn *t, const char *name, const char *volume_id);
+/* The layer that this transaction makes is encrypted with the key of this volume or snapshot. */
+int layer_set_key(struct txn *t, const char *name, const char *owner_id);
+/* The layer that this transaction makes, on nothing, gets the contents of `source`. */
+int layer_set_copy(struct txn *t, const char *name, const char *source);
 /* The same layer on another backing (NULL: none). */
 int layer_set_backing(struct txn *t, const struct doc *layer, const char *backing);
 /* How many layers a chain has from this one down. */
@@ -54,6 +58,15 @@ int layer_release(struct txn *t, const char *name);
 /* (fiber) The layer's file is there when it returns 0: made empty over its backing if it was not.
  * -ENODATA: it may not be made anew (is_lost), and is not there. */
 int layer_make(struct daemon *d, const char *name, int is_lost);
+
+/* layer-copy.c: (fiber) a layer with Copy: its file is whole and its document says so when it returns
+ * 0. */
+int layer_copy(struct daemon *d, const char *name);
+struct chain;
+/* (fiber) What the chain shows becomes one file at `path`, `bytes` large, encrypted unless passphrase
+ * is NULL; hashed on the way and read back, flushed, and only then in its place. */
+int layer_copy_chain(struct daemon *d, struct chain *source, const char *path, uint64_t bytes,
+		     const char *passphrase, unsigned mode);
 
 /* Somebody reads the chain from this layer down by path: it is not merged meanwhile. 0 or -ENOMEM;
  * each pin is taken off once. */

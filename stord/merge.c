@@ -68,8 +68,10 @@ static json_t *census_new(const struct store *s)
 	for (const char *const *kind = layer_snapshot_kinds; *kind; kind++)
 		store_each (s, *kind, d)
 			census_add(census, jstr(d->json, "_Layer"), "s", NULL);
-	store_each (s, LAYER_KIND, l)
+	store_each (s, LAYER_KIND, l) {
 		census_add(census, jstr(l->json, "Backing"), "l", l->id);
+		census_add(census, jstr(l->json, "Copy"), "s", NULL);
+	}
 	return census;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "encryption.h"
 #include "hold.h"
 #include "layer.h"
 #include "log.h"
@@ -117,8 +118,7 @@ static json_t *snapshot_new(const struct call *c, const struct doc *volume, cons
 	char key[ID_MAX + 8] = "";
 
 	if (owner)
-		snprintf(key, sizeof key, "dek-%s",
-			 strchr(owner, '-') ? strchr(owner, '-') + 1 : owner);
+		encryption_data_key(owner, key);
 	return json_pack("{s:s, s:s, s:O?, s:O*, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:o, s:s, s:I, "
 			 "s:[], s:b, s:s*, s:o*}",
 			 "SnapshotId", id, "Description", jstr_or(parameters, "Description", ""),

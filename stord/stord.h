@@ -72,11 +72,6 @@ int volume_release(struct txn *t, const struct doc *volume);
 
 /* The configuration has volumes' limits kept (Storage.EnforceLimits). */
 int volume_is_limited(const struct daemon *d);
-/* volume-encryption.c: Encrypted and KmsKeyId of CreateVolume can be had; and into the document. */
-int volume_encryption_check(const struct call *c, const json_t *parameters,
-			    const struct doc *snapshot, struct fault *f);
-int volume_encryption_set(const struct call *c, const json_t *parameters,
-			  const struct doc *snapshot, json_t *volume);
 /* volume-modify.c: modifications that were under way when the daemon ended go on. */
 void volume_modify_resume(struct daemon *d);
 

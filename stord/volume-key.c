@@ -177,6 +177,19 @@ int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 	return r;
 }
 
+int volume_key_of_layer(struct daemon *d, const char *layer, int may_make,
+			char ret_key[static VOLUME_KEY_BYTES])
+{
+	const struct doc *l = layer_find(d->store, layer);
+	char owner[ID_MAX];
+
+	ret_key[0] = '\0';
+	if (!l || !jstr(l->json, "Key"))
+		return 0;
+	snprintf(owner, sizeof owner, "%s", jstr(l->json, "Key"));
+	return volume_key_get(d, owner, may_make, ret_key);
+}
+
 /* ---- lending ---- */
 
 void volume_key_lent_clear(struct volume_key_lent *l)

@@ -20,6 +20,9 @@ void volume_key_name(const char *volume_id, char ret_name[static FILE_NAME_MAX])
  * is none; -EBADMSG: it is damaged, or the master key is another; -errno. */
 int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 		   char ret_key[static VOLUME_KEY_BYTES]);
+/* (fiber) What opens the layer of this name, "" for one that is not encrypted. As volume_key_get(). */
+int volume_key_of_layer(struct daemon *d, const char *layer, int may_make,
+			char ret_key[static VOLUME_KEY_BYTES]);
 
 /* A passphrase for a tool: in memory alone, read by the tool from a descriptor that it inherits, so
  * that it is on no disk and in no process's arguments. The arguments name it as "key". */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "bin.h"
+#include "encryption.h"
 #include "files.h"
 #include "hold.h"
 #include "layer.h"
@@ -201,19 +202,47 @@ static int iops_check(const struct call *c, const struct volume_shape *s, struct
 				   LIMIT_PROVISIONED_IOPS, s->type);
 }
 
+static int choose_encryption(const struct call *c, const json_t *parameters,
+			     const struct doc *snapshot, struct encryption *ret_encryption,
+			     struct fault *f)
+{
+	struct encryption_ask ask = encryption_asked(parameters, "KmsKeyId");
+	int r = encryption_choose(c, &ask, snapshot, ret_encryption, f);
+
+	if (r == 0 && ret_encryption->is_on && jbool(parameters, "MultiAttachEnabled", 0))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "An encrypted Multi-Attach volume is not supported here.");
+	return r;
+}
+
+/* On the snapshot's layer, or a copy of it under a key of its own. */
+static int put_layer(struct txn *t, const json_t *volume, const struct origin *o,
+		     const struct encryption *e)
+{
+	const char *name = jstr(volume, "_Layer"),
+		   *under = o->snapshot ? jstr(o->snapshot->json, "_Layer") : NULL;
+	int r = layer_put(t, name, jbool(volume, "MultiAttachEnabled", 0) ? "raw" : "qcow2",
+			  jint(volume, "Size", 0) * GIB, e->is_anew ? NULL : under);
+
+	if (r == 0 && e->is_on && (e->is_anew || !under))
+		r = layer_set_key(t, name, jstr(volume, "VolumeId"));
+	return r == 0 && e->is_anew ? layer_set_copy(t, name, under) : r;
+}
+
 int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	static const char *const taggable[] = {"volume", NULL};
 	OWN(json_decref) json_t *tags = NULL, *volume = NULL;
 	struct volume_shape shape = {0};
 	struct origin origin = {0};
+	struct encryption encryption = {0};
 	char id[ID_MAX];
 	int r = create_check(c, parameters, f);
 
 	if (r == 0)
 		r = origin_parse(c, parameters, &origin, f);
 	if (r == 0)
-		r = volume_encryption_check(c, parameters, origin.snapshot, f);
+		r = choose_encryption(c, parameters, origin.snapshot, &encryption, f);
 	if (r == 0)
 		r = volume_shape_parse(parameters, origin.size_gib, &shape, f);
 	if (r == 0)
@@ -224,16 +253,11 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	id_new("vol", id);
 	volume = volume_new(parameters, id, &origin, &shape, tags);
-	if (!volume || volume_encryption_set(c, parameters, origin.snapshot, volume) < 0)
+	if (!volume || encryption_set(volume, &encryption) < 0)
 		return -ENOMEM;
 	r = txn_put(c->txn, "volume", id, c->ctx->account, c->ctx->region, json_incref(volume));
 	if (r == 0)
-		r = layer_put(c->txn, jstr(volume, "_Layer"),
-			      jbool(volume, "MultiAttachEnabled", 0) ? "raw" : "qcow2",
-			      shape.size_gib * GIB,
-			      origin.snapshot ? jstr(origin.snapshot->json, "_Layer") : NULL);
-	if (r == 0 && jbool(volume, "Encrypted", 0) && !origin.snapshot)
-		r = layer_set_key(c->txn, jstr(volume, "_Layer"), id);
+		r = put_layer(c->txn, volume, &origin, &encryption);
 	if (r == 0)
 		r = volume_prepare_later(c->daemon, id);
 	if (r < 0)

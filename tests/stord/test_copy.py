@@ -72,7 +72,7 @@ def test_what_is_raw_stays_raw(stord, images):
     ({"SourceRegion": "mars-1", "SourceSnapshotId": "snap-0123456789abcdef0"}, "InvalidParameterValue"),
     ({"SourceRegion": "us-east-1", "SourceSnapshotId": "snap-0123456789abcdef0"}, "InvalidSnapshot.NotFound"),
     ({"SourceRegion": "us-east-1", "SourceSnapshotId": "snap-1"}, "InvalidSnapshotID.Malformed"),
-    ({"SourceRegion": "us-east-1", "SourceSnapshotId": "snap-0123456789abcdef0", "Encrypted": True}, "UnsupportedOperation"),
+    ({"SourceRegion": "us-east-1", "SourceSnapshotId": "snap-0123456789abcdef0", "Encrypted": True}, "InvalidSnapshot.NotFound"),
     ({"SourceRegion": "us-east-1", "SourceSnapshotId": "snap-0123456789abcdef0", "DestinationRegion": "eu-west-1"}, "InvalidParameterValue"),
 ])
 def test_refusals(stord, parameters, code):

@@ -200,7 +200,7 @@ def test_refusals_change_nothing(stord, images):
     stord.refused("ValidationException:INVALID_SNAPSHOT_ID", "ebs.ListSnapshotBlocks", SnapshotId="snap-1")
     stord.refused("ResourceNotFoundException:SNAPSHOT_NOT_FOUND", "ebs.StartSnapshot", VolumeSize=1, ParentSnapshotId=nothing)
     stord.refused("ValidationException:INVALID_VOLUME_SIZE", "ebs.StartSnapshot", VolumeSize=100000)
-    stord.refused("UnsupportedOperation", "ebs.StartSnapshot", VolumeSize=1, Encrypted=True)
+    stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "ebs.StartSnapshot", VolumeSize=1, KmsKeyArn="arn:aws:kms:us-east-1:123456789012:key/x")
     stord.refused("ValidationException:INVALID_TAG", "ebs.StartSnapshot", VolumeSize=1, Tags=[{"Key": "aws:x", "Value": ""}])
     assert stord.files() == set()
     disk = stord.snapshot(images["disk"])  # 2 GiB, and of another origin

@@ -213,16 +213,152 @@ def test_who_may_have_an_encrypted_snapshot(stord):
     stord.refused("OperationNotPermitted", "ec2.ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission={"Add": [{"Group": "all"}]})
 
 
-def test_what_cannot_be_encrypted_yet_is_refused(stord, images):
+def content(stord, snapshot, index):
+    return Blocks(stord, snapshot).read(index)
+
+
+def copied(stord, **parameters):
+    snapshot = stord("ec2.CopySnapshot", **{"SourceRegion": "us-east-1", **parameters})["SnapshotId"]
+    context = parameters.get("context")
+    return until(lambda: (s := stord("ec2.DescribeSnapshots", context=context, SnapshotIds=[snapshot])["Snapshots"][0])["State"] != "pending" and s)
+
+
+def no_clear_text(stord, *names):
+    for path in names or stord.files():
+        with open(os.path.join(stord.state, path), "rb") as f:
+            while data := f.read(1 << 24):
+                assert not any(bytes([b]) * 512 in data for b in (0x41, 0x5a)), path
+
+
+def test_a_volume_from_a_plain_snapshot_is_encrypted_if_it_is_asked_for(stord, images):
     snapshot = stord.snapshot(images["disk"])
-    stord.refused("UnsupportedOperation", "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot, Encrypted=True)
-    stord.refused("UnsupportedOperation", "ec2.EnableEbsEncryptionByDefault")
-    volume = stord.create(Size=1, Encrypted=True)
+    made = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot, Encrypted=True, KmsKeyId="mine", Size=3)
+    assert made["Encrypted"] is True and made["KmsKeyId"].endswith(":key/mine")
+    volume = made["VolumeId"]
+    # Its origin may go at once.
+    stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
     stord.available(volume)
-    encrypted = completed_snapshot(stord, volume)["SnapshotId"]
-    for code, more in (("InvalidParameterValue", {"Encrypted": False}), ("UnsupportedOperation", {"Encrypted": True, "KmsKeyId": "other"})):
-        stord.refused(code, "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=encrypted, **more)
-    stord.refused("UnsupportedOperation", "ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=encrypted)
+    reply = opened(stord, volume)
+    assert reply["_Chain"] == []
+    io(reply, "read -P 0x41 1M 2M")
+    io(reply, "read -P 0 3M 1M")
+    io(reply, "write -P 0x5a 2900M 1M")
+    assert stord.files() == {"keys/master", f"keys/{volume}.key", f"zones/us-east-1a/volumes/{volume}.qcow2"}
+    no_clear_text(stord)
+    # Another key than the snapshot's: data that is encrypted anew.
+    second = completed_snapshot(stord, volume)["SnapshotId"]
+    other = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=second, Encrypted=True, KmsKeyId="other")
+    stord.available(other["VolumeId"])
+    assert opened(stord, other["VolumeId"])["_Passphrase"] != reply["_Passphrase"] and other["KmsKeyId"].endswith("/other")
+    io(opened(stord, other["VolumeId"]), "read -P 0x5a 2900M 1M")
+    for code, more in (("InvalidParameterValue", {"Encrypted": False}), ("InvalidParameterValue", {"Encrypted": True, "KmsKeyId": "a b"})):
+        stord.refused(code, "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=second, **more)
+    stord.refused("InvalidParameterDependency", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1, KmsKeyId="mine")
+    stord.refused("UnsupportedOperation", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=4, Encrypted=True, VolumeType="io2", Iops=100,
+                  MultiAttachEnabled=True)
+    assert stord("gureum.Fsck")["Findings"] == []
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_killed_while_it_is_encrypted_a_volume_is_made_all_the_same(stord, images, number):
+    snapshot = stord.snapshot(images["disk"])
+    volume = stord.create(SnapshotId=snapshot, Encrypted=True)
+    threading.Event().wait(number * 0.02)  # the moment is what is tested
+    stord.kill()
+    stord.start()
+    stord.available(volume)
+    io(opened(stord, volume), "read -P 0x41 1M 2M")
+    assert stord("gureum.Fsck")["Findings"] == [] and not [f for f in stord.files() if ".new" in f]
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
+    assert stord.files() == {"keys/master"}
+
+
+def test_copies_are_encrypted_and_copies_of_encrypted_ones_are(stord, images):
+    plain = stord.snapshot(images["disk"])
+    far = {"context": {"region": "ap-northeast-2"}}
+    copy = copied(stord, SourceSnapshotId=plain, Encrypted=True, KmsKeyId="mine")
+    assert copy["State"] == "completed" and copy["Encrypted"] is True and copy["KmsKeyId"].endswith(":key/mine")
+    again = copied(stord, SourceSnapshotId=copy["SnapshotId"])
+    away = copied(stord, SourceSnapshotId=copy["SnapshotId"], **far)
+    assert again["KmsKeyId"] == copy["KmsKeyId"] and away["KmsKeyId"] == "arn:aws:kms:ap-northeast-2:123456789012:alias/aws/ebs"
+    assert len({s["DataEncryptionKeyId"] for s in (copy, again, away)}) == 3
+    no_clear_text(stord, *[s["_Layer"] for s in (copy, again, away)])
+    stord("ec2.DeleteSnapshot", SnapshotId=copy["SnapshotId"])
+    stord("ec2.DeleteSnapshot", SnapshotId=plain)
+    assert content(stord, again["SnapshotId"], 2) == b"\x41" * BLOCK and content(stord, again["SnapshotId"], 6) == bytes(BLOCK)
+    volume = stord("ec2.CreateVolume", AvailabilityZone="ap-northeast-2a", SnapshotId=away["SnapshotId"], **far)
+    assert volume["Encrypted"] is True
+    until(lambda: stord("ec2.DescribeVolumes", VolumeIds=[volume["VolumeId"]], **far)["Volumes"][0]["State"] == "available")
+    io(stord("ec2.AttachVolume", VolumeId=volume["VolumeId"], InstanceId=INSTANCE, Device="/dev/sdf", **far), "read -P 0x41 1M 2M")
+    stord.refused("InvalidParameterValue", "ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=again["SnapshotId"], Encrypted=False)
+    other = stord.snapshot(images["disk"])
+    stord.refused("InvalidParameterDependency", "ec2.CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId=other, KmsKeyId="mine")
+    assert stord("gureum.Fsck")["Findings"] == []
+
+
+def put(stord, snapshot, index, data):
+    fd = os.memfd_create("block")
+    os.write(fd, data)
+    stord("ebs.PutSnapshotBlock", fds=[fd], SnapshotId=snapshot, BlockIndex=index, DataLength=len(data), ChecksumAlgorithm="SHA256",
+          Checksum=base64.b64encode(hashlib.sha256(data).digest()).decode())
+    os.close(fd)
+
+
+def test_encrypted_snapshots_are_written_and_compared_by_blocks(stord, images):
+    started = stord("ebs.StartSnapshot", VolumeSize=1, Encrypted=True, KmsKeyArn="arn:aws:kms:us-east-1:123456789012:key/mine")
+    first = started["SnapshotId"]
+    assert started["KmsKeyArn"].endswith("/mine")
+    put(stord, first, 3, b"\x5a" * BLOCK)
+    stord.kill()
+    stord.start()
+    put(stord, first, 5, b"\x41" * BLOCK)
+    no_clear_text(stord)
+    stord("ebs.CompleteSnapshot", SnapshotId=first, ChangedBlocksCount=2)
+    second = stord("ebs.StartSnapshot", VolumeSize=2, ParentSnapshotId=first)
+    assert second["KmsKeyArn"] == started["KmsKeyArn"]
+    second = second["SnapshotId"]
+    put(stord, second, 3, b"\x01" * BLOCK)
+    put(stord, second, 4, bytes(BLOCK))
+    put(stord, second, 5, b"\x41" * BLOCK)
+    stord("ebs.CompleteSnapshot", SnapshotId=second, ChangedBlocksCount=3)
+    no_clear_text(stord)
+    changed = stord("ebs.ListChangedBlocks", FirstSnapshotId=first, SecondSnapshotId=second)["ChangedBlocks"]
+    assert [b["BlockIndex"] for b in changed if b["BlockIndex"] < 2048] == [3]
+    assert content(stord, second, 3) == b"\x01" * BLOCK and content(stord, second, 5) == b"\x41" * BLOCK and content(stord, first, 3) == b"\x5a" * BLOCK
+    row = stord("ec2.DescribeSnapshots", SnapshotIds=[second])["Snapshots"][0]
+    assert row["Encrypted"] is True and row["KmsKeyId"] == started["KmsKeyArn"]
+    volume = stord.create(SnapshotId=second)
+    stord.available(volume)
+    io(opened(stord, volume), "read -P 0x01 1536k 512k")
+    io(opened(stord, volume), "read -P 0x41 2560k 512k")
+    for more in ({"ParentSnapshotId": first, "Encrypted": True}, {"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/x"}):
+        stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "ebs.StartSnapshot", VolumeSize=2, **more)
+    assert stord("gureum.Fsck")["Findings"] == []
+
+
+def test_encryption_by_default_is_the_regions_and_the_accounts(stord, images):
+    plain = stord.snapshot(images["disk"])
+    assert stord("ec2.EnableEbsEncryptionByDefault")["EbsEncryptionByDefault"] is True
+    stord("ec2.ModifyEbsDefaultKmsKeyId", KmsKeyId="mine")
+    for other in ({"region": "ap-northeast-2"}, {"account": "210987654321"}):
+        assert stord("ec2.GetEbsEncryptionByDefault", context=other)["EbsEncryptionByDefault"] is False
+    stord.kill()
+    stord.start()
+    assert stord("ec2.GetEbsEncryptionByDefault")["EbsEncryptionByDefault"] is True
+    for parameters in ({"Size": 1}, {"SnapshotId": plain}, {"SnapshotId": plain, "Encrypted": False}):
+        made = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", **parameters)
+        assert made["Encrypted"] is True and made["KmsKeyId"].endswith("key/mine"), parameters
+        stord.available(made["VolumeId"])
+    assert copied(stord, SourceSnapshotId=plain)["Encrypted"] is True
+    imported = stord("ec2.DescribeSnapshots", SnapshotIds=[stord.snapshot(images["disk"])])["Snapshots"][0]
+    assert imported["Encrypted"] is True and content(stord, imported["SnapshotId"], 2) == b"\x41" * BLOCK
+    no_clear_text(stord, imported["_Layer"])
+    assert "KmsKeyArn" in stord("ebs.StartSnapshot", VolumeSize=1)
+    stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "ebs.StartSnapshot", VolumeSize=2, ParentSnapshotId=plain)
+    stord("ec2.DisableEbsEncryptionByDefault")
+    assert stord("ec2.GetEbsDefaultKmsKeyId")["KmsKeyId"].endswith("key/mine")
+    assert stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1)["Encrypted"] is False
     assert stord("gureum.Fsck")["Findings"] == []
 
 

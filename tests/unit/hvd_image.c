@@ -164,7 +164,7 @@ static void bad_images_change_nothing(void)
 		 "InvalidParameterCombination", "IOPS of gp2"},
 		{"{\"Name\":\"abc\",\"BlockDeviceMappings\":[{\"DeviceName\":\"/dev/"
 		 "sda1\",\"Ebs\":{\"SnapshotId\":\"" SNAP "\",\"Encrypted\":true}}]}",
-		 "UnsupportedOperation", "encrypted"},
+		 "InvalidBlockDeviceMapping", "encrypted"},
 		{"{\"Name\":\"abc\",\"Architecture\":\"arm64\",\"BlockDeviceMappings\":[" MAPPING
 		 "]}",
 		 "UnsupportedOperation", "arm64"},

@@ -160,7 +160,7 @@ static void a_copy_has_snapshots_and_kernel_of_its_own(void)
 		 id);
 	is_str(jstr(made, "Description"), description, "described as AWS does");
 	ok(json_object_get(json_object_get(made, "Images"), id) != NULL, "and in use");
-	is_int(json_object_size(ebs), 3, "nothing of ours is left in its mapping");
+	is_int(json_object_size(ebs), 4, "nothing of ours is left in its mapping");
 	const char *kernel = jstr_or(image(id), "KernelId", "none");
 
 	ok(strcmp(kernel, KERNEL) != 0, "the kernel is another");
@@ -253,8 +253,8 @@ static void bad_copies_are_refused(void)
 		 "\",\"SourceRegion\":\"ap-northeast-2\"}",
 		 "InvalidAMIID.Unavailable"},
 		{"{\"Name\":\"abc\",\"SourceImageId\":\"" SOURCE
-		 "\",\"SourceRegion\":\"ap-northeast-2\",\"Encrypted\":true}",
-		 "UnsupportedOperation"},
+		 "\",\"SourceRegion\":\"ap-northeast-2\",\"KmsKeyId\":\"mine\"}",
+		 "InvalidParameterDependency"},
 	};
 	size_t before = store_count(d->store, IMAGE_KIND);
 
