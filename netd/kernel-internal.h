@@ -79,6 +79,8 @@ int kernel_on_later(sd_event_source *s, uint64_t usec, void *arg);
 
 /* Of a VPC, NULL: of the host. */
 void kernel_on_foreign_change(void *arg);
+/* The VPC's plan has a neighbour of this address. */
+int kernel_is_neighbour(const struct address *address, void *arg);
 /* A link of ours in the host's namespace was perhaps changed. */
 void kernel_on_doubt(int index, void *arg);
 /* While no pass runs: looks at those links. */

@@ -20,6 +20,19 @@ void kernel_on_foreign_change(void *arg)
 	kernel_schedule_later(REST_USEC);
 }
 
+int kernel_is_neighbour(const struct address *address, void *arg)
+{
+	const struct vpc *v = arg;
+	struct items known = {0};
+
+	if (v->router.plan)
+		known = items_slice(&v->router.plan->router, ITEM_NEIGHBOUR, ITEM_NEIGHBOUR);
+	for (size_t i = 0; i < known.n; i++)
+		if (ip_is(&known.at[i].address, address))
+			return 1;
+	return 0;
+}
+
 void kernel_on_doubt(int index, void *arg)
 {
 	(void)arg;

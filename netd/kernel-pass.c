@@ -240,6 +240,7 @@ static int serve(struct vpc *v)
 					       .host = kernel.pass.host,
 					       .flows = &kernel.flow_place,
 					       .on_change = kernel_on_foreign_change,
+					       .is_neighbour = kernel_is_neighbour,
 					       .arg = v,
 					       .is_node = v->is_node};
 

@@ -50,7 +50,8 @@ static int start_names(struct responders *s, const struct router *r,
 
 int responders_start(struct responders *s, const struct router *r, const struct responders_place *p)
 {
-	const struct watch_calls calls = {.on_change = p->on_change, .arg = p->arg};
+	const struct watch_calls calls = {
+		.on_change = p->on_change, .is_neighbour = p->is_neighbour, .arg = p->arg};
 	sd_event *loop = p->daemon->loop;
 	int e = p->is_node ? 0 : start_names(s, r, p);
 

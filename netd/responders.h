@@ -25,6 +25,7 @@ struct responders_place {
 	const struct netns *host;
 	const struct flow_place *flows;
 	void (*on_change)(void *arg); /* somebody else changed something */
+	int (*is_neighbour)(const struct address *address, void *arg); /* see watch.h */
 	void *arg;
 	int is_node; /* nobody asks a node for DHCP or DNS */
 };

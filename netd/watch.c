@@ -76,7 +76,9 @@ static int doubtful_link(const struct watch *w, struct nlmsghdr *h)
 
 	if (!w->calls.on_doubt || h->nlmsg_pid)
 		return 0;
-	if (h->nlmsg_type == RTM_NEWLINK)
+	/* One that leaves its bridge is there still, or its own end is told, too. */
+	if (h->nlmsg_type == RTM_NEWLINK ||
+	    (h->nlmsg_type == RTM_DELLINK && link->ifi_family == AF_BRIDGE))
 		return is_our_link(h) ? link->ifi_index : 0;
 	return h->nlmsg_type == RTM_DELNEIGH && entry->ndm_family == AF_BRIDGE &&
 			       entry->ndm_state == NUD_NOARP
@@ -84,14 +86,26 @@ static int doubtful_link(const struct watch *w, struct nlmsghdr *h)
 		       : 0;
 }
 
-static int concerns_router(const struct nlmsghdr *h)
+static int concerns_neighbour(const struct watch *w, struct nlmsghdr *h)
 {
 	const struct ndmsg *m = nlmsg_data(h);
+	struct nlattr *a[NDA_MAX + 1];
+	struct address address;
 
-	if (h->nlmsg_type == RTM_NEWNEIGH || h->nlmsg_type == RTM_DELNEIGH)
-		return m->ndm_state &
-		       (NUD_PERMANENT | NUD_FAILED); /* FAILED: so a deleted entry says goodbye */
-	return 1;
+	/* FAILED: so a deleted entry says goodbye */
+	if (!(m->ndm_state & (NUD_PERMANENT | NUD_FAILED)))
+		return 0;
+	return h->nlmsg_pid || h->nlmsg_type != RTM_DELNEIGH || !w->calls.is_neighbour ||
+	       nlmsg_parse(h, sizeof *m, a, NDA_MAX, NULL) < 0 ||
+	       netlink_address(a[NDA_DST], m->ndm_family, &address) < 0 ||
+	       w->calls.is_neighbour(&address, w->calls.arg);
+}
+
+static int concerns_router(const struct watch *w, struct nlmsghdr *h)
+{
+	return h->nlmsg_type == RTM_NEWNEIGH || h->nlmsg_type == RTM_DELNEIGH
+		       ? concerns_neighbour(w, h)
+		       : 1;
 }
 
 static int on_route(struct nl_msg *msg, void *arg)
@@ -103,7 +117,7 @@ static int on_route(struct nl_msg *msg, void *arg)
 	if (link)
 		w->calls.on_doubt(link, w->calls.arg);
 	else if (!is_ours(w, h))
-		w->is_changed |= w->netns->name[0] ? concerns_router(h) : concerns_host(h);
+		w->is_changed |= w->netns->name[0] ? concerns_router(w, h) : concerns_host(h);
 	return NL_OK;
 }
 

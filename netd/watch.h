@@ -17,6 +17,9 @@ struct watch_calls {
 	 * itself, as it does when somebody asked for something else. It is perhaps as it should be,
 	 * see netns_is_link_known(). */
 	void (*on_doubt)(int index, void *arg);
+	/* (NULL: all is) The end of a neighbour is told without a name, too, whoever asked for it: it
+	 * matters when the address should have one. */
+	int (*is_neighbour)(const struct address *address, void *arg);
 	void *arg;
 };
 

@@ -109,8 +109,13 @@ def members(cloud):
     row("  one more member: set entries of the group", len(mine), "entries", "1", len(mine) == 1)
     changed = len(set(before.splitlines()) ^ set(cloud.inside("iptables-nft -S").splitlines()))
     row("  one more member: rules changed", changed, "rules", "0", changed == 0)
-    own, commands = cloud.cost(REPEATS, lambda i: cloud.interface([friends]))
+    made = []
+    own, commands = cloud.cost(REPEATS, lambda i: made.append(cloud.interface([friends])))
     row(f"  one more of {MEMBERS} interfaces: CPU of netd, its commands", f"{own:.1f}, {commands:.1f}", "ms", "<= 20 in all", own + commands <= 20)
+    own, commands = cloud.cost(REPEATS, lambda i: cloud.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=made[i], Groups=[friends, others]))
+    row("  one in another group, too: likewise", f"{own:.1f}, {commands:.1f}", "ms")
+    own, commands = cloud.cost(REPEATS, lambda i: cloud.ec2("DeleteNetworkInterface", NetworkInterfaceId=made[i], _Force=True))
+    row("  one fewer: likewise", f"{own:.1f}, {commands:.1f}", "ms")
 
 
 def rules(cloud):
