@@ -32,6 +32,7 @@ int main(int argc, char **argv)
 		.close = hvd_close,
 		.n_workers = 6, /* libvirtd works on five calls of a client at a time */
 		.prefixes = prefixes,
+		.has_secrets = 1,
 	};
 
 	if (argc == 2 && strcmp(argv[1], "--probe") == 0)

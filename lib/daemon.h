@@ -33,6 +33,8 @@ struct daemon_spec {
 	int (*open)(struct daemon *d); /* (fiber) 0 or -errno after logging */
 	void (*close)(struct daemon *d);
 	unsigned n_workers;	     /* threads for fiber_work, 0: 4 */
+	int has_secrets;	     /* its memory is for nobody: no core files, no tracing but by
+					root */
 	const char *const *prefixes; /* of the ids this daemon owns ("vol", "snap"), ended by NULL:
 					"gureum.Describe" tells them; NULL: none */
 };

@@ -52,6 +52,7 @@ static const struct daemon_spec spec = {
 	.store_version = 2,
 	.open = stord_open,
 	.prefixes = prefixes,
+	.has_secrets = 1,
 };
 
 int main(int argc, char **argv)

@@ -74,7 +74,7 @@ class Qemu:
         return name
 
     def plug(self, volume, path, passphrase=None, chain=()):
-        node = key = None
+        node, key, under = None, None, set()
         if passphrase:
             key = f"k-{volume}"
             if volume not in self.keys:
@@ -82,10 +82,11 @@ class Qemu:
                 self.keys.add(volume)
             for layer in reversed(chain):
                 node = self.names[layer["Path"]] = self.node(layer["Path"], key, node, is_under=True)
-                self.old.add(node)
+                under.add(node)
         node = self.names[path] = self.node(path, key, node)
         self.qmp("block-export-add", **{"type": "nbd", "id": f"e-{volume}", "node-name": node, "name": volume, "writable": True})
         self.disks[volume] = [node, path]
+        self.old |= under  # only now: whatever is in it and in no chain is closed
 
     def unplug(self, volume):
         self.stop_job(volume)
