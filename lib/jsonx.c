@@ -80,12 +80,17 @@ int jset_new(json_t *object, const char *name, json_t *value)
 	return json_object_set_new(object, name, value) < 0 ? -ENOMEM : 0;
 }
 
-json_t *jtime_now(void)
+int64_t jtime_now_usec(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	return jtime((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+json_t *jtime_now(void)
+{
+	return jtime(jtime_now_usec());
 }
 
 json_t *jtime(int64_t usec_since_epoch)

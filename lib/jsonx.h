@@ -25,6 +25,7 @@ int jset(json_t *object, const char *name, const char *text);
 int jset_new(json_t *object, const char *name, json_t *value);
 /* Now, and any time, as AWS prints it in EC2: "2026-11-22T16:00:00.000Z" (new string value). */
 json_t *jtime_now(void);
+int64_t jtime_now_usec(void);
 json_t *jtime(int64_t usec_since_epoch);
 /* The reverse: microseconds since the epoch, -1 if it is not such a time. */
 int64_t jtime_parse(const char *text);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include "describe.h"
 #include "fiber.h"
 #include "hold.h"
@@ -28,14 +27,6 @@ static const struct bin {
 
 static sd_event_source *timer;
 
-static int64_t now_usec(void)
-{
-	struct timespec now = {0};
-
-	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 /* What was never whole is nothing to restore. */
 static int is_whole(const struct doc *d)
 {
@@ -59,7 +50,7 @@ int bin_put(struct call *c, const struct doc *doc, json_t *changed)
 {
 	OWN(json_decref) json_t *json = changed ? changed : doc_edit(doc);
 	const struct bin *b = strcmp(doc->kind, bins[0].live) == 0 ? &bins[0] : &bins[1];
-	int64_t days = days_of(c, b, doc), now = now_usec();
+	int64_t days = days_of(c, b, doc), now = jtime_now_usec();
 
 	if (days <= 0 || !is_whole(doc))
 		return 0;
@@ -241,7 +232,7 @@ static void look(void *arg)
 {
 	struct daemon *d = arg;
 	size_t n_left = 0;
-	int n = 0, r = let_go(d, now_usec(), &n);
+	int n = 0, r = let_go(d, jtime_now_usec(), &n);
 
 	if (r < 0)
 		log_warning(r, "the recycle bin is not emptied");
@@ -266,7 +257,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
  * wall may be set. */
 void bin_start(struct daemon *d)
 {
-	int64_t now = now_usec(), next = now + LOOK_USEC;
+	int64_t now = jtime_now_usec(), next = now + LOOK_USEC;
 
 	for (size_t i = 0; i < N_BINS; i++)
 		store_each (d->store, bins[i].kind, s)

@@ -3,20 +3,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include "log.h"
 #include "stord.h"
 
 #define DAY_USEC INT64_C(86400000000)
 #define TAGS_MAX 50 /* of a resource */
-
-static int64_t now_usec(void)
-{
-	struct timespec now = {0};
-
-	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 /* ---- locks ---- */
 
@@ -25,7 +16,7 @@ const char *rule_lock_state(const json_t *rule)
 	const char *state = jstr(rule, "LockState"), *end = jstr(rule, "LockEndTime");
 
 	if (state && strcmp(state, "pending_unlock") == 0 &&
-	    (!end || jtime_parse(end) <= now_usec()))
+	    (!end || jtime_parse(end) <= jtime_now_usec()))
 		return "unlocked";
 	return state;
 }
@@ -120,7 +111,8 @@ int rule_unlock(struct call *c, json_t *parameters, json_t **ret_reply, struct f
 
 	r = rule ? jset(rule, "LockState", "pending_unlock") : -ENOMEM;
 	if (r == 0)
-		r = jset_new(rule, "LockEndTime", jtime(now_usec() + delay_of(d->json) * DAY_USEC));
+		r = jset_new(rule, "LockEndTime",
+			     jtime(jtime_now_usec() + delay_of(d->json) * DAY_USEC));
 	if (r < 0)
 		return r;
 	log_info("retention rule unlocked", "RULE", d->id, "REQUEST_ID", c->ctx->request);

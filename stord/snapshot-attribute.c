@@ -13,13 +13,25 @@ static int permission_is(const json_t *p, const char *group, const char *account
 		     : account && strcmp(jstr_or(p, "UserId", ""), account) == 0;
 }
 
-int snapshot_is_shared(const struct doc *snapshot, const char *account)
+int snapshot_is_shared(const struct store *s, const struct doc *snapshot, const char *account)
 {
 	json_t *p;
 	size_t i;
 
 	json_array_foreach (json_object_get(snapshot->json, "_Permissions"), i, p)
-		if (permission_is(p, "all", NULL) || permission_is(p, NULL, account))
+		if (permission_is(p, NULL, account) ||
+		    (permission_is(p, "all", NULL) && !snapshot_hides_public(s, snapshot)))
+			return 1;
+	return 0;
+}
+
+static int is_public(const json_t *permissions)
+{
+	json_t *p;
+	size_t i;
+
+	json_array_foreach (permissions, i, p)
+		if (permission_is(p, "all", NULL))
 			return 1;
 	return 0;
 }
@@ -166,6 +178,8 @@ int snapshot_modify_attribute(struct call *c, json_t *parameters, json_t **ret_r
 		r = change_all(list, 0, json_object_get(changes, "Remove"), f);
 	if (r == 0)
 		r = change_listed(list, parameters, f);
+	if (r == 0 && is_public(list) && !is_public(json_object_get(d->json, "_Permissions")))
+		r = snapshot_check_public(c, f);
 	if (r == 0 && json_array_size(list) > 0)
 		r = check_encrypted(d->json, list, f);
 	return r < 0 ? r : replace_permissions(c, d, give(list));

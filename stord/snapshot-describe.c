@@ -44,7 +44,7 @@ static const struct filter all_filters[] = {
 
 static int is_visible(const struct call *c, const struct doc *d)
 {
-	return snapshot_is_shared(d, c->ctx->account);
+	return snapshot_is_shared(c->store, d, c->ctx->account);
 }
 
 static const struct describe snapshots = {.kind = "snapshot",

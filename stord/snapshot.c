@@ -38,7 +38,8 @@ int snapshot_get_usable(const struct call *c, const char *id, const struct doc *
 {
 	const struct doc *d = id && id_is(id, "snap") ? store_find(c->store, "snapshot", id) : NULL;
 
-	if (!d || strcmp(d->region, c->ctx->region) != 0 || !snapshot_is_shared(d, c->ctx->account))
+	if (!d || strcmp(d->region, c->ctx->region) != 0 ||
+	    !snapshot_is_shared(c->store, d, c->ctx->account))
 		return snapshot_get(c, id, ret_doc, f);
 	*ret_doc = d;
 	return 0;
@@ -66,6 +67,8 @@ int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, stru
 	if (image)
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_IN_USE,
 				 "The snapshot %s is currently in use by %s", d->id, image);
+	if ((r = snapshot_check_lock(d, f)) < 0)
+		return r;
 	int is_kept = bin_put(c, d, NULL);
 
 	r = is_kept < 0 ? is_kept : txn_delete(c->txn, "snapshot", d->id);

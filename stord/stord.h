@@ -60,7 +60,12 @@ int snapshot_get(const struct call *c, const char *id, const struct doc **ret_do
 int snapshot_get_usable(const struct call *c, const char *id, const struct doc **ret_doc,
 			struct fault *f);
 /* snapshot-attribute.c: its owner gave it to this account, or to all. */
-int snapshot_is_shared(const struct doc *snapshot, const char *account);
+int snapshot_is_shared(const struct store *s, const struct doc *snapshot, const char *account);
+/* snapshot-public.c: its owner hides what is public; the caller may make a snapshot public. */
+int snapshot_hides_public(const struct store *s, const struct doc *snapshot);
+int snapshot_check_public(const struct call *c, struct fault *f);
+/* snapshot-lock.c: it is not locked against deletion. */
+int snapshot_check_lock(const struct doc *snapshot, struct fault *f);
 /* volume-file.c: (fiber) the volume's file is there, whole, and nobody else has it open or is about
  * to change it, when it returns 0; the caller holds the volume. -ENODATA: it was there once and is
  * lost. */

@@ -1,5 +1,11 @@
 """Volumes and snapshots as customers' tools see them, and the root volume of a running guest."""
+import urllib.parse
+import urllib.request
+
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from conftest import code_of
 
@@ -98,6 +104,10 @@ def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume):
     snapshot = cloud.ec2.create_snapshot(VolumeId=volume, TagSpecifications=tags)["SnapshotId"]
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
     assert [s["SnapshotId"] for s in cloud.ec2.list_snapshots_in_recycle_bin()["Snapshots"]] == [snapshot]
+    arn = f"arn:aws:rbin:us-east-1:{cloud.sts.get_caller_identity()["Account"]}:rule/{rule}"
+    rbin.tag_resource(ResourceArn=arn, Tags=[{"Key": "team", "Value": "storage"}, {"Key": "old", "Value": "1"}])
+    rbin.untag_resource(ResourceArn=arn, TagKeys=["old"])
+    assert rbin.list_tags_for_resource(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "storage"}]
     assert rbin.update_rule(Identifier=rule, Description="other")["Description"] == rbin.get_rule(Identifier=rule)["Description"] == "other"
     rbin.delete_rule(Identifier=rule)
     with pytest.raises(rbin.exceptions.ResourceNotFoundException) as caught:
@@ -107,3 +117,38 @@ def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume):
         rbin.create_rule(ResourceType="EC2_IMAGE", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"})
     cloud.ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot)
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
+def ask(cloud, action, **parameters):
+    """A signed request for an action that is newer than the client's models; the answer's text."""
+    body = urllib.parse.urlencode({"Action": action, "Version": "2016-11-15", **parameters})
+    request = AWSRequest("POST", cloud.env["AWS_ENDPOINT_URL"] + "/", data=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    SigV4Auth(Credentials(cloud.env["AWS_ACCESS_KEY_ID"], cloud.env["AWS_SECRET_ACCESS_KEY"]), "ec2", "us-east-1").add_auth(request)
+    sent = urllib.request.Request(request.url, body.encode(), dict(request.headers))
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sent, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def test_a_deleted_volume_is_restored_and_a_snapshot_locked_by_newer_clients(cloud, volume):
+    rbin = cloud.client("rbin")
+    made = rbin.create_rule(ResourceType="EBS_VOLUME", RetentionPeriod={"RetentionPeriodValue": 1, "RetentionPeriodUnit": "DAYS"},
+                            LockConfiguration={"UnlockDelay": {"UnlockDelayValue": 7, "UnlockDelayUnit": "DAYS"}})
+    assert made["LockState"] == "locked"
+    with pytest.raises(rbin.exceptions.ConflictException):
+        rbin.delete_rule(Identifier=made["Identifier"])
+    before = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    cloud.ec2.delete_volume(VolumeId=volume)
+    assert code_of(cloud.ec2.describe_volumes, VolumeIds=[volume]) == "InvalidVolume.NotFound"
+    listed = ask(cloud, "ListVolumesInRecycleBin", **{"VolumeId.1": volume})
+    assert f"<volumeSet><item><volumeId>{volume}</volumeId>" in listed and "<recycleBinExitTime>" in listed, listed
+    assert "<return>true</return>" in ask(cloud, "RestoreVolumeFromRecycleBin", VolumeId=volume)
+    assert cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"] == before
+    snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    answer = ask(cloud, "LockSnapshot", SnapshotId=snapshot, LockMode="governance", ExpirationDate="2099-01-01T00:00:00.000Z")
+    assert "<lockState>governance</lockState>" in answer and "<lockExpiresOn>2099-01-01T00:00:00.000Z" in answer, answer
+    assert code_of(cloud.ec2.delete_snapshot, SnapshotId=snapshot) == "SnapshotLocked"
+    assert "<snapshotSet><item>" in ask(cloud, "DescribeLockedSnapshots", **{"SnapshotId.1": snapshot})
+    ask(cloud, "UnlockSnapshot", SnapshotId=snapshot)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+    assert "<state>block-new-sharing</state>" in ask(cloud, "EnableSnapshotBlockPublicAccess", State="block-new-sharing")
+    assert "<state>unblocked</state>" in ask(cloud, "DisableSnapshotBlockPublicAccess")
