@@ -16,6 +16,7 @@ int catalog_open(struct daemon *d)
 
 	if (r == 0)
 		r = image_work_resume(d);
+	image_bin_start(d);
 	return r == 0 ? import_image_resume(d) : r;
 }
 

@@ -1,5 +1,5 @@
 /* Image attributes: who may launch an image, its description, and the rest one by one. */
-#include "catalog-rooms.h"
+#include "image-work.h"
 
 #include <errno.h>
 #include <string.h>
@@ -254,9 +254,11 @@ int image_attribute_modify(struct call *c, json_t *parameters, json_t **ret_repl
 	image = doc_edit(d);
 	if (!image)
 		return -ENOMEM;
-	if (strcmp(attribute, "launchPermission") == 0)
+	if (strcmp(attribute, "launchPermission") == 0) {
 		r = permissions_modify(parameters, image, f);
-	else if (strcmp(attribute, "description") == 0)
+		if (r == 0 && jbool(image, "Public", 0) && !jbool(d->json, "Public", 0))
+			r = image_public_check(c, f);
+	} else if (strcmp(attribute, "description") == 0)
 		r = description_modify(value ? value : jpath_str(parameters, "Description.Value"),
 				       image, f);
 	else if (strcmp(attribute, "imdsSupport") == 0)

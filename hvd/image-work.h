@@ -53,6 +53,16 @@ int image_protection_check(const struct doc *d, struct fault *f);
  * that. With the deregistration's transaction, which also forgets those whose hour is over. */
 #define IMAGE_GONE_KIND "image-gone"
 int image_gone_put(struct call *c, const struct doc *image);
+/* image-bin.c: (fiber) adds to the transaction that deregisters the image: 1: it is in the recycle
+ * bin; 0: no rule keeps it. And lets go what is over its time, now and from now on. */
+#define IMAGE_BIN_KIND "image-in-bin"
+int image_bin_put(struct call *c, const char *image_id, struct fault *f);
+void image_bin_start(struct daemon *d);
+/* image.c: (fiber) what was copied for the image that left goes, unless another one uses it by now.
+ */
+int image_leave_parts(struct call *c, const char *image_id, struct fault *f);
+/* image-public.c: the caller may make an image public. */
+int image_public_check(const struct call *c, struct fault *f);
 #define IMPORT_IMAGE_KIND "import-image-task"
 /* import-image.c: the task is under way. import-image-work.c: the fiber for it, once its document
  * is committed. 0 or -errno. */

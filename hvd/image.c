@@ -250,18 +250,20 @@ int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struc
 	return r == 0 ? describe_run(c, &d, copy, ret_reply, f) : r;
 }
 
-/* Another image boots with this kernel or ramdisk. */
+/* Another image boots with this kernel or ramdisk, or would if it were restored. */
 static const struct doc *user_of(const struct store *s, const char *id)
 {
-	store_each (s, IMAGE_KIND, other)
-		if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
-		    strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
-			return other;
+	static const char *const kinds[] = {IMAGE_KIND, IMAGE_BIN_KIND};
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		store_each (s, kinds[i], other)
+			if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
+			    strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
+				return other;
 	return NULL;
 }
 
-/* (fiber) What was copied for the image that left, unless another one uses it by now. */
-static int leave_parts(struct call *c, const char *image_id, struct fault *f)
+int image_leave_parts(struct call *c, const char *image_id, struct fault *f)
 {
 	OWN(json_decref) json_t *ids = json_array();
 	size_t i;
@@ -285,27 +287,42 @@ static int leave_parts(struct call *c, const char *image_id, struct fault *f)
 	return r;
 }
 
-int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+static int deregister_check(const struct call *c, const char *id, const struct doc **ret_doc,
+			    struct fault *f)
 {
-	const char *id = jstr(parameters, "ImageId");
-	const struct doc *d = NULL, *user;
-	int r = image_own(c, id, &d, f);
+	const struct doc *user;
+	int r = image_own(c, id, ret_doc, f);
 
 	if (r == 0)
-		r = image_protection_check(d, f);
+		r = image_protection_check(*ret_doc, f);
 	if (r < 0)
 		return r;
 	user = user_of(c->store, id);
-	if (user)
-		return fault_set(f, FAULT_DEPENDENCY_VIOLATION,
+	return !user ? 0
+		     : fault_set(f, FAULT_DEPENDENCY_VIOLATION,
 				 "The image %s is used by the image %s", id, user->id);
+}
+
+int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	const char *id = jstr(parameters, "ImageId");
+	const struct doc *d = NULL;
+	int r = deregister_check(c, id, &d, f), is_kept = r == 0 ? image_bin_put(c, id, f) : r;
+
+	if (is_kept < 0)
+		return is_kept;
+	r = deregister_check(c, id, &d, f); /* after the wait for stord */
+	if (r < 0)
+		return r;
 	OWN(json_decref) json_t *image = json_incref(d->json);
 
 	r = image_gone_put(c, d);
 	if (r == 0)
 		r = image_leave(c, d, f);
-	if (r == 0)
-		r = leave_parts(c, id, f);
+	if (r == 0 && is_kept)
+		image_bin_start(c->daemon);
+	if (r == 0 && !is_kept)
+		r = image_leave_parts(c, id, f);
 	if (r == 0 && jbool(parameters, "DeleteAssociatedSnapshots", 0))
 		image_delete_snapshots(c->ctx, image);
 	if (r == 0)

@@ -17,6 +17,7 @@ static const struct type {
 } types[] = {
 	{"EBS_SNAPSHOT", "snapshots", 365},
 	{"EBS_VOLUME", "volumes", 7},
+	{"EC2_IMAGE", "images", 365}, /* hvd's: it asks by GetRetention */
 };
 
 static const struct type *type_find(const char *name)
@@ -253,6 +254,17 @@ int64_t rule_days(const struct store *s, const char *account, const char *region
 			most = days;
 	}
 	return most;
+}
+
+/* hvd asks for what is its own. */
+int rule_get_retention(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
+{
+	(void)f;
+	*ret_reply = json_pack("{s:I}", "Days",
+			       (json_int_t)rule_days(c->store, c->ctx->account, c->ctx->region,
+						     jstr_or(parameters, "ResourceType", ""),
+						     json_object_get(parameters, "Tags")));
+	return *ret_reply ? 0 : -ENOMEM;
 }
 
 /* ---- list ---- */

@@ -104,7 +104,7 @@ def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume):
     snapshot = cloud.ec2.create_snapshot(VolumeId=volume, TagSpecifications=tags)["SnapshotId"]
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
     assert [s["SnapshotId"] for s in cloud.ec2.list_snapshots_in_recycle_bin()["Snapshots"]] == [snapshot]
-    arn = f"arn:aws:rbin:us-east-1:{cloud.sts.get_caller_identity()["Account"]}:rule/{rule}"
+    arn = f"arn:aws:rbin:us-east-1:{cloud.sts.get_caller_identity()['Account']}:rule/{rule}"
     rbin.tag_resource(ResourceArn=arn, Tags=[{"Key": "team", "Value": "storage"}, {"Key": "old", "Value": "1"}])
     rbin.untag_resource(ResourceArn=arn, TagKeys=["old"])
     assert rbin.list_tags_for_resource(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "storage"}]
@@ -114,7 +114,7 @@ def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume):
         rbin.get_rule(Identifier=rule)
     assert caught.value.response["Reason"] == "RULE_NOT_FOUND"
     with pytest.raises(rbin.exceptions.ValidationException):
-        rbin.create_rule(ResourceType="EC2_IMAGE", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"})
+        rbin.create_rule(ResourceType="EBS_LUN", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"})
     cloud.ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot)
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
 
@@ -152,3 +152,44 @@ def test_a_deleted_volume_is_restored_and_a_snapshot_locked_by_newer_clients(clo
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
     assert "<state>block-new-sharing</state>" in ask(cloud, "EnableSnapshotBlockPublicAccess", State="block-new-sharing")
     assert "<state>unblocked</state>" in ask(cloud, "DisableSnapshotBlockPublicAccess")
+
+
+def test_a_deregistered_image_is_restored_with_its_name_and_snapshots(cloud, volume):
+    rbin = cloud.client("rbin")
+    rule = rbin.create_rule(ResourceType="EC2_IMAGE", RetentionPeriod={"RetentionPeriodValue": 30, "RetentionPeriodUnit": "DAYS"},
+                            ResourceTags=[{"ResourceTagKey": "keep"}])["Identifier"]
+    snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    image = cloud.ec2.register_image(Name="of-a-test-of-the-bin", RootDeviceName="/dev/xvda",
+                                     BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
+    cloud.ec2.create_tags(Resources=[image], Tags=[{"Key": "keep", "Value": "yes"}])
+    before = cloud.ec2.describe_images(ImageIds=[image])["Images"]
+    cloud.ec2.deregister_image(ImageId=image)
+    row, = cloud.ec2.list_images_in_recycle_bin(ImageIds=[image])["Images"]
+    assert row["Name"] == "of-a-test-of-the-bin" and (row["RecycleBinExitTime"] - row["RecycleBinEnterTime"]).days == 30
+    assert cloud.ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["of-a-test*"]}])["Images"] == []
+    assert code_of(cloud.ec2.run_instances, ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.nano") == "InvalidAMIID.NotFound"
+    cloud.kill("hvd")
+    cloud.ec2.restore_image_from_recycle_bin(ImageId=image)
+    assert cloud.ec2.describe_images(ImageIds=[image])["Images"] == before
+    assert code_of(cloud.ec2.delete_snapshot, SnapshotId=snapshot) == "InvalidSnapshot.InUse"
+    assert cloud.ec2.list_images_in_recycle_bin()["Images"] == []
+    # Without its snapshot it cannot come back.
+    cloud.ec2.deregister_image(ImageId=image)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+    assert code_of(cloud.ec2.restore_image_from_recycle_bin, ImageId=image) == "InvalidSnapshot.NotFound"
+    assert [i["ImageId"] for i in cloud.ec2.list_images_in_recycle_bin()["Images"]] == [image]
+    rbin.delete_rule(Identifier=rule)
+
+
+def test_an_image_is_not_made_public_where_that_is_blocked(cloud, volume):
+    snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    image = cloud.ec2.register_image(Name="not-public", RootDeviceName="/dev/xvda",
+                                     BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
+    public = {"ImageId": image, "LaunchPermission": {"Add": [{"Group": "all"}]}}
+    assert "block-new-sharing" in ask(cloud, "EnableImageBlockPublicAccess", ImageBlockPublicAccessState="block-new-sharing")
+    assert code_of(cloud.ec2.modify_image_attribute, **public) == "OperationNotPermitted"
+    assert "<imageBlockPublicAccessState>block-new-sharing<" in ask(cloud, "GetImageBlockPublicAccessState")
+    assert "<imageBlockPublicAccessState>unblocked<" in ask(cloud, "DisableImageBlockPublicAccess")
+    cloud.ec2.modify_image_attribute(**public)
+    cloud.ec2.deregister_image(ImageId=image)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)

@@ -213,7 +213,7 @@ def test_the_longest_rule_that_applies_keeps_a_deleted_snapshot(stord, volume):
     rest = stord("rbin.ListRules", ResourceType="EBS_SNAPSHOT", MaxResults=1, NextToken=page["NextToken"])
     assert [r["Identifier"] for r in page["Rules"] + rest["Rules"]] == [of_tags, of_region] and "NextToken" not in rest
     stord.refused("ValidationException:INVALID_PAGE_TOKEN", "rbin.ListRules", ResourceType="EBS_SNAPSHOT", NextToken="AAAA")
-    for wrong in ({"ResourceType": "EC2_IMAGE"}, {"RetentionPeriod": {"RetentionPeriodValue": 366, "RetentionPeriodUnit": "DAYS"}}):
+    for wrong in ({"ResourceType": "EBS_LUN"}, {"RetentionPeriod": {"RetentionPeriodValue": 366, "RetentionPeriodUnit": "DAYS"}}):
         right = {"ResourceType": "EBS_SNAPSHOT", "RetentionPeriod": {"RetentionPeriodValue": 1, "RetentionPeriodUnit": "DAYS"}}
         stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "rbin.CreateRule", **{**right, **wrong})
     stord("rbin.DeleteRule", Identifier=of_region)
