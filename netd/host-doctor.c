@@ -4,13 +4,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <stdarg.h>
 #include <string.h>
+#include "firewall.h"
 #include "plan.h"
+
+#define TEXT_OF_(x) #x
+#define TEXT_OF(x)  TEXT_OF_(x)
 
 static void __attribute__((format(printf, 4, 5)))
 finding(json_t *list, const char *check, int is_ok, const char *format, ...)
@@ -84,58 +85,63 @@ static void check_ipv6(json_t *list)
 			  "net.ipv6.conf.all.forwarding=1");
 }
 
-struct firewall {
-	char chain[160]; /* the first that drops; "" for none */
-};
+/* ---- the owner's own tables ---- */
 
-/* iptables-nft's own chain is another matter: netd has a place in it. */
-static int on_chain(struct nlmsghdr *h, void *arg)
+/* firewalld has kept others out of its table since 2.1, where the kernel can. */
+static const char *owners_way(const struct firewall_chain *c)
 {
-	const struct nfgenmsg *m = nlmsg_data(h);
-	struct nlattr *a[NFTA_CHAIN_MAX + 1], *hook[NFTA_HOOK_MAX + 1];
-	struct firewall *f = arg;
-	const char *table;
-
-	if (nlmsg_parse(h, sizeof *m, a, NFTA_CHAIN_MAX, NULL) < 0 || !a[NFTA_CHAIN_HOOK] ||
-	    !a[NFTA_CHAIN_POLICY] || !a[NFTA_CHAIN_TABLE] || !a[NFTA_CHAIN_NAME] ||
-	    nla_parse_nested(hook, NFTA_HOOK_MAX, a[NFTA_CHAIN_HOOK], NULL) < 0 ||
-	    !hook[NFTA_HOOK_HOOKNUM])
-		return 0;
-	table = nla_get_string(a[NFTA_CHAIN_TABLE]);
-	if (ntohl(nla_get_u32(hook[NFTA_HOOK_HOOKNUM])) != NF_INET_FORWARD ||
-	    ntohl(nla_get_u32(a[NFTA_CHAIN_POLICY])) != NF_DROP || f->chain[0] ||
-	    (m->nfgen_family == NFPROTO_IPV4 && strcmp(table, "filter") == 0) ||
-	    (m->nfgen_family != NFPROTO_IPV4 && m->nfgen_family != NFPROTO_INET))
-		return 0;
-	snprintf(f->chain, sizeof f->chain, "%s %.60s %.60s",
-		 m->nfgen_family == NFPROTO_INET ? "inet" : "ip", table,
-		 nla_get_string(a[NFTA_CHAIN_NAME]));
-	return 0;
+	return strcmp(c->table, "firewalld") == 0
+		       ? "set NftablesTableOwner=no in firewalld.conf"
+		       : "its owner's program has to accept iifgroup " TEXT_OF(
+				 PLAN_GROUP) " and oifgroup " TEXT_OF(PLAN_GROUP) " there";
 }
 
-/* What one table accepts another may still drop: netd cannot help there. */
+static void check_chain(json_t *list, const struct host_settings *s, const struct firewall_chain *c)
+{
+	int is_through = c->is_open[0] && c->is_open[1];
+	char name[600];
+
+	firewall_name(c, name, sizeof name);
+	if (is_through && c->n_marks)
+		finding(list, "firewall", 1,
+			"nftables' chain \"%.150s\" drops what is forwarded: netd has put two "
+			"rules "
+			"in front of it that let guests pass",
+			name);
+	else if (is_through)
+		finding(list, "firewall", 1, "nftables' chain \"%.150s\" lets guests pass", name);
+	else if (c->is_owned)
+		finding(list, "firewall", 0,
+			"nftables' chain \"%.150s\" may drop what guests send outside, and its "
+			"table "
+			"has an owner: nobody else can change it; %s",
+			name, owners_way(c));
+	else if (s->is_firewall_passed)
+		finding(list, "firewall", 1,
+			"nftables' chain \"%.150s\" may drop what is forwarded: netd puts two "
+			"rules "
+			"in front of it while there is an internet gateway in use",
+			name);
+	else
+		finding(list, "firewall", 0,
+			"nftables' chain \"%.150s\" may drop what is forwarded: guests reach one "
+			"another, but not the outside; set [Network] HostFirewall=pass, or let it "
+			"accept iifgroup %d and oifgroup %d",
+			name, PLAN_GROUP, PLAN_GROUP);
+}
+
+/* What one table accepts another may still drop. */
 static void check_firewall(json_t *list, const struct host_settings *s, const struct netns *host)
 {
-	const struct nfgenmsg h = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0};
-	struct firewall f = {0};
-	char pool[CIDR_TEXT_MAX];
-	int r = netlink_dump(
-		host->filter,
-		netlink_message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, 0, &h, sizeof h),
-		on_chain, NULL, &f);
+	OWN(firewall_clear) struct firewall w = {0};
+	int r = firewall_read(host, &w);
 
-	cidr_format(s->public_pool, pool);
 	if (r < 0)
 		finding(list, "firewall", 0, "nftables cannot be read: %s", strerror(-r));
-	else if (f.chain[0])
-		finding(list, "firewall", 0,
-			"nftables' chain \"%s\" drops what is forwarded: guests reach one another, "
-			"but not the outside; let it accept ip saddr %s and ip daddr %s",
-			f.chain, pool, pool);
-	else
-		finding(list, "firewall", 1,
-			"no table of nftables drops by default what guests "
-			"send outside");
+	else if (!w.n)
+		finding(list, "firewall", 1, "no table of nftables drops what guests send outside");
+	for (size_t i = 0; r == 0 && i < w.n; i++)
+		check_chain(list, s, &w.at[i]);
 }
 
 /* ---- addresses ---- */

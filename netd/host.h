@@ -13,8 +13,9 @@
 struct host_settings {
 	struct cidr public_pool, transit_pool;
 	struct cidr6 ipv6_pool;
-	char uplink[16];       /* "auto", "none" or a link's name */
-	int is_host_reachable; /* by guests */
+	char uplink[16];	/* "auto", "none" or a link's name */
+	int is_host_reachable;	/* by guests */
+	int is_firewall_passed; /* netd lets our links pass the owner's own tables: see firewall.h */
 };
 
 /* What the host's namespace should have of a family besides the VPCs' own items; `is_used`: some
@@ -33,6 +34,6 @@ int host_uplink(const struct netns *host, enum rules_family family, char ret_nam
  * or absent. */
 int host_bridge_filter(void);
 /* (host-doctor.c) A list of {Name, State "ok" | "warning", Text}: what an operator should know;
- * `has_ipv6`: a VPC has. Runs commands in a namespace of its own: blocks for some tenths of a
+ * `has_ipv6`: a VPC has. Of one name there may be several. Runs commands in a namespace of its own: blocks for some tenths of a
  * second. A new reference. */
 json_t *host_doctor(const struct host_settings *s, const struct netns *host, int has_ipv6);

@@ -19,9 +19,7 @@ static int on_generation(struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-/* nftables counts its transactions: a cheap answer to "is anything different?". 0 when it cannot
- * tell. */
-static uint32_t generation(const struct netns *n)
+uint32_t nftables_generation(const struct netns *n)
 {
 	struct nfgenmsg h = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0};
 	uint32_t id = 0;
@@ -36,7 +34,7 @@ static uint32_t generation(const struct netns *n)
 
 int iptables_dump(struct netns *n, enum rules_family family, int (*keep)(const struct chain *c))
 {
-	uint32_t before = generation(n);
+	uint32_t before = nftables_generation(n);
 	OWN(free) char *out = NULL;
 	struct ruleset chains;
 	int r;
@@ -68,7 +66,7 @@ static uint32_t count_transactions(const char *text)
 
 int iptables_restore(struct netns *n, enum rules_family family, const char *text)
 {
-	uint32_t ours = generation(n) + count_transactions(text);
+	uint32_t ours = nftables_generation(n) + count_transactions(text);
 	int r;
 
 	n->generation[family] = 0;
@@ -76,7 +74,7 @@ int iptables_restore(struct netns *n, enum rules_family family, const char *text
 	__atomic_store_n(&n->own_generation, ours, __ATOMIC_RELAXED);
 	r = netns_command(n, restore[family], text, NULL);
 	if (r < 0)
-		__atomic_store_n(&n->own_generation, generation(n), __ATOMIC_RELAXED);
+		__atomic_store_n(&n->own_generation, nftables_generation(n), __ATOMIC_RELAXED);
 	return r;
 }
 
@@ -85,7 +83,8 @@ int iptables_restore(struct netns *n, enum rules_family family, const char *text
 static void remember(struct netns *n, enum rules_family family, uint32_t before, uint32_t after,
 		     const struct ruleset *wanted)
 {
-	if (!before || generation(n) != after || ruleset_follow(&n->chains[family], wanted) < 0)
+	if (!before || nftables_generation(n) != after ||
+	    ruleset_follow(&n->chains[family], wanted) < 0)
 		return;
 	for (size_t f = 0; f < RULES_FAMILIES; f++)
 		if (f == (size_t)family || n->generation[f] == before)
@@ -111,4 +110,23 @@ int iptables_apply(struct netns *n, enum rules_family family, const struct rules
 	if (r == 0)
 		remember(n, family, before, before + count_transactions(text), wanted);
 	return r;
+}
+
+int nftables_commit(struct netns *host, uint32_t generation, struct nl_msg *const *messages,
+		    size_t n)
+{
+	int r;
+
+	/* The watch may hear of it before the answer is here. */
+	__atomic_store_n(&host->own_generation, generation + 1, __ATOMIC_RELAXED);
+	r = netlink_batch(generation, messages, n);
+	if (r < 0) {
+		/* What is not ours is heard of again: it may have been taken for ours. */
+		__atomic_store_n(&host->own_generation, generation, __ATOMIC_RELAXED);
+		return r;
+	}
+	for (size_t f = 0; f < RULES_FAMILIES; f++)
+		if (host->generation[f] == generation)
+			host->generation[f] = generation + 1;
+	return 0;
 }

@@ -57,6 +57,7 @@ void kernel_vpc_free(struct vpc *v)
 static int read_settings(struct daemon *d)
 {
 	const char *uplink = config_string(d->config, "Network", "Uplink");
+	const char *firewall = config_string(d->config, "Network", "HostFirewall");
 	struct host_settings *s = &kernel.pass.settings;
 
 	if (cidr_parse(config_string(d->config, "Network", "PublicPool"), &s->public_pool) < 0 ||
@@ -68,6 +69,11 @@ static int read_settings(struct daemon *d)
 				   "be understood");
 		return -EINVAL;
 	}
+	if (strcmp(firewall, "pass") != 0 && strcmp(firewall, "leave") != 0) {
+		log_error(-EINVAL, "[Network] HostFirewall is neither pass nor leave");
+		return -EINVAL;
+	}
+	s->is_firewall_passed = strcmp(firewall, "pass") == 0;
 	snprintf(s->uplink, sizeof s->uplink, "%s", uplink);
 	s->is_host_reachable = config_bool(d->config, "Network", "GuestsReachHost");
 	kernel.plan_settings =

@@ -1,7 +1,9 @@
 /* Netlink: requests and dumps on libnl's sockets, with the kernel's errno. */
 #include "netlink.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <string.h>
 #include "step.h"
 
@@ -154,6 +156,93 @@ int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghd
 			return r;
 	}
 	return mine ? -EAGAIN : r;
+}
+
+/* ---- transactions of nftables ---- */
+
+static struct nl_msg *batch_edge(int type, uint32_t generation)
+{
+	const struct nfgenmsg h = {.nfgen_family = AF_UNSPEC,
+				   .version = NFNETLINK_V0,
+				   .res_id = htons(NFNL_SUBSYS_NFTABLES)};
+	OWN(nlmsg_free) struct nl_msg *m = netlink_message(type, 0, &h, sizeof h);
+
+	if (!m || (generation && nla_put_u32(m, NFNL_BATCH_GENID, htonl(generation)) < 0))
+		return NULL;
+	return give(m);
+}
+
+/* The kernel takes a transaction as one piece. */
+static int join(struct nl_sock *s, FILE *out, struct nl_msg *m)
+{
+	if (!m)
+		return -ENOMEM;
+	nl_complete_msg(s, m);
+	return fwrite(nlmsg_hdr(m), NLMSG_ALIGN(nlmsg_hdr(m)->nlmsg_len), 1, out) == 1 ? 0
+										       : -ENOMEM;
+}
+
+static int join_all(struct nl_sock *s, uint32_t generation, struct nl_msg *const *messages,
+		    size_t n, char **ret_text, size_t *ret_bytes)
+{
+	OWN(nlmsg_free) struct nl_msg *begin = batch_edge(NFNL_MSG_BATCH_BEGIN, generation);
+	OWN(nlmsg_free) struct nl_msg *end = batch_edge(NFNL_MSG_BATCH_END, 0);
+	FILE *out = open_memstream(ret_text, ret_bytes);
+	int r;
+
+	if (!out)
+		return -ENOMEM;
+	r = join(s, out, begin);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = join(s, out, messages[i]);
+	if (r == 0)
+		r = join(s, out, end);
+	if (fclose(out) != 0)
+		r = -ENOMEM;
+	return r;
+}
+
+static int on_any(struct nl_msg *m, void *arg)
+{
+	(void)m, (void)arg;
+	return NL_OK;
+}
+
+/* A refusal may name any of the messages: their numbers are not looked at. */
+static int take_answer(struct nl_sock *s)
+{
+	struct answer a = {0};
+	struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+	int r;
+
+	if (!cb)
+		return -ENOMEM;
+	(void)nl_cb_set(cb, NL_CB_SEQ_CHECK, NL_CB_CUSTOM, on_any, NULL); /* a good kind */
+	(void)nl_cb_err(cb, NL_CB_CUSTOM, on_error, &a);
+	r = nl_recvmsgs(s, cb);
+	nl_cb_put(cb);
+	return a.error < 0 ? a.error : r < 0 ? -EIO : 0;
+}
+
+int netlink_batch(uint32_t generation, struct nl_msg *const *messages, size_t n)
+{
+	OWN(nl_socket_free) struct nl_sock *s = NULL;
+	OWN(free) char *text = NULL;
+	size_t n_bytes;
+	int r = netlink_open(NETLINK_NETFILTER, &s);
+
+	if (r < 0 || n == 0)
+		return r;
+	nlmsg_hdr(messages[n - 1])->nlmsg_flags |= NLM_F_ACK;
+	r = join_all(s, generation, messages, n, &text, &n_bytes);
+	if (r < 0)
+		return r;
+	step("a transaction of nftables");
+	if (nl_sendto(s, text, n_bytes) < 0)
+		return -EIO;
+	r = take_answer(s);
+	step("what follows a transaction of nftables");
+	return r;
 }
 
 int netlink_address(const struct nlattr *a, uint8_t family, struct address *ret_ip)

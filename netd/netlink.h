@@ -34,6 +34,11 @@ int netlink_get(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr
 int netlink_dump(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nlmsghdr *h, void *arg),
 		 void (*reset)(void *arg), void *arg);
 
+/* These messages of nftables as one transaction, by a socket of its own in the thread's present
+ * namespace; -ERESTART when nftables is not at this generation (0: any). 0 or the kernel's -errno of
+ * the first that it refused. The messages stay the caller's. */
+int netlink_batch(uint32_t generation, struct nl_msg *const *messages, size_t n);
+
 /* An attribute that holds an address of the family. 0, or -EINVAL. */
 int netlink_address(const struct nlattr *a, uint8_t family, struct address *ret_ip);
 /* The address of either family of which there are two attributes, one of them NULL. 0, or -EINVAL. */

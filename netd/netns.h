@@ -25,6 +25,10 @@ struct netns {
 	struct ruleset chains[RULES_FAMILIES];
 	uint32_t generation[RULES_FAMILIES];
 	uint32_t own_generation; /* up to this one all were ours */
+	/* (firewall.h) The host's: at this generation the owner's tables let our links pass, or are
+	 * as they were without us; 0: not known */
+	uint32_t firewall_generation;
+	int is_firewall_passed;
 	/* What a pass read or left here (pass-internal.h), and whether that is so still */
 	struct items sets, items;
 	int is_known;
@@ -86,6 +90,15 @@ int iptables_restore(struct netns *n, enum rules_family family, const char *text
  * were not so; *ret_is_nat: the table nat was among them. */
 int iptables_apply(struct netns *n, enum rules_family family, const struct ruleset *wanted,
 		   size_t *ret_n, int *ret_is_nat);
+
+/* nftables counts its transactions: a cheap answer to "is anything different?". 0 when it cannot
+ * tell. */
+uint32_t nftables_generation(const struct netns *n);
+/* Messages of nftables as one transaction, sent by a socket of its own made in the calling thread's
+ * namespace, which is the host's: all or none. -ERESTART when the generation is another by now.
+ * Chains that were read at this generation are taken to be the same still. 0 or -errno. */
+int nftables_commit(struct netns *host, uint32_t generation, struct nl_msg *const *messages,
+		    size_t n);
 
 /* Connections (conntrack.c): forgets every tracked flow for which is_stale() is not 0. How many, or
  * -errno. */

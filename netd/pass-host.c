@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "firewall.h"
 
 void own_host_wants_free(struct host_wants *w)
 {
@@ -44,6 +45,20 @@ static int want(struct pass *p, struct host_wants *w)
 	return e < 0 ? e : items_sort(&w->all);
 }
 
+/* The owner's own tables, too: last, since a transaction of theirs may be going on. */
+static void apply_firewall(struct pass *p, const struct host_wants *w)
+{
+	int is_used = 0, n;
+
+	for (unsigned f = 0; f < RULES_FAMILIES; f++)
+		is_used |= ruleset_has(&w->rules[f], "filter", "gureum-forward");
+	n = firewall_apply(p->host, is_used && p->settings.is_firewall_passed);
+	if (n < 0)
+		host_failed(p, n, NULL);
+	else
+		p->n_changes += (unsigned)n;
+}
+
 /* A firewall of the user's that does not let us in must not keep guests from starting. */
 int host_apply(struct pass *p, struct host_wants *w)
 {
@@ -60,6 +75,8 @@ int host_apply(struct pass *p, struct host_wants *w)
 		else
 			p->n_changes += (unsigned)n;
 	}
+	if (e == 0)
+		apply_firewall(p, w);
 	return e;
 }
 

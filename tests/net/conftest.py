@@ -93,3 +93,14 @@ def vpc(netd):
         for subnet in netd.ec2("DescribeSubnets", Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]:
             netd.ec2("DeleteSubnet", SubnetId=subnet["SubnetId"])
         netd.ec2("DeleteVpc", VpcId=vpc_id)
+
+
+@pytest.fixture
+def internet():
+    """The outside beyond an uplink: it knows nothing of our addresses."""
+    sh("ip netns add internet && ip link add up0 type veth peer name eth0 netns internet")
+    sh("ip addr add 198.51.100.1/24 dev up0 && ip link set up0 up && ip -n internet link set eth0 up && ip -n internet link set lo up")
+    sh("ip -n internet addr add 198.51.100.2/24 dev eth0 && ip -n internet addr add 192.0.2.80/32 dev lo")
+    sh("ip route add default via 198.51.100.2")
+    yield "internet"
+    sh("ip link del up0; ip netns del internet")

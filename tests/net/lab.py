@@ -255,7 +255,14 @@ def ours():
     """Every mark of netd on the host's namespace, as lines."""
     lines = sh("ip -o link show group 26485; ip route show proto 103").splitlines()
     lines += [line for line in sh("iptables-nft-save").splitlines() if "gureum" in line]
+    lines += [line for line in sh("nft list ruleset").splitlines() if 'comment "gureum"' in line]
     return [re.sub(r"^\d+: ", "", line) for line in lines]
+
+
+def doctor(netd):
+    """The findings; of those with one name the one that complains."""
+    checks = sorted(netd.call("gureum.Doctor")["Checks"], key=lambda check: check["State"] == "warning")
+    return {check["Name"]: check for check in checks}
 
 
 def router(vpc_id):

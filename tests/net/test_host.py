@@ -6,18 +6,7 @@ import socket
 import subprocess
 
 import pytest
-from lab import ROOT, TCP_80, eventually, inside, sh
-
-
-@pytest.fixture
-def internet():
-    """The outside beyond an uplink: it knows nothing of our addresses."""
-    sh("ip netns add internet && ip link add up0 type veth peer name eth0 netns internet")
-    sh("ip addr add 198.51.100.1/24 dev up0 && ip link set up0 up && ip -n internet link set eth0 up && ip -n internet link set lo up")
-    sh("ip -n internet addr add 198.51.100.2/24 dev eth0 && ip -n internet addr add 192.0.2.80/32 dev lo")
-    sh("ip route add default via 198.51.100.2")
-    yield "internet"
-    sh("ip link del up0; ip netns del internet")
+from lab import ROOT, TCP_80, doctor, eventually, inside, sh
 
 
 def test_guests_go_out_by_the_default_route_in_the_hosts_name(guests, internet):
@@ -56,30 +45,6 @@ def test_without_bridge_netfilter_of_its_own(netd):
     assert sh("cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || echo 0").strip() == "0"
     names = {check["Name"]: check["State"] for check in netd.call("gureum.Doctor")["Checks"]}
     assert names["bridge-netfilter"] == "ok" and names["tun"] == "ok"
-
-
-def doctor(netd):
-    return {check["Name"]: check for check in netd.call("gureum.Doctor")["Checks"]}
-
-
-FIREWALL = "add table inet host; add chain inet host forward { type filter hook forward priority 0 ; policy drop ; }"
-
-
-def test_a_firewall_of_nftables_keeps_guests_in_and_doctor_says_how_to_let_them_out(netd, guests, internet):
-    one, two = guests(), guests()
-    one.dhcp(), two.dhcp()
-    sh(f"nft '{FIREWALL}'")
-    try:
-        assert one.ping(two.address) == 1 and one.ping("192.0.2.80") == 0
-        check = doctor(netd)["firewall"]
-        assert check["State"] == "warning" and '"inet host forward"' in check["Text"]
-        (accept,) = re.findall(r"let it accept (.*)", check["Text"])
-        for rule in accept.split(" and "):
-            sh(f"nft add rule inet host forward {rule} accept")
-        assert eventually(lambda: one.ping("192.0.2.80"))
-    finally:
-        sh("nft delete table inet host")
-    assert doctor(netd)["firewall"]["State"] == "ok"
 
 
 @pytest.mark.parametrize(

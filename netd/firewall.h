@@ -1,0 +1,51 @@
+/*
+ * Firewall: the host owner's own tables of nftables. What one table accepts another still drops, so
+ * that netd's chains (host.h) alone do not get guests outside where such a table drops what is
+ * forwarded. In front of each chain at the forward hook that may drop, netd puts two rules of its
+ * own, marked by the comment "gureum": one accepts what comes from our links (by their group), one
+ * what goes to them. Nothing else of the owner's is touched, and what the owner puts in front of
+ * these two counts still.
+ *
+ * Where netd cannot or may not do so (a table with `flags owner` takes changes from its owner's
+ * process alone; [Network] HostFirewall=leave), the doctor names the chain and the rules.
+ */
+#pragma once
+
+#include "netns.h"
+
+/* A base chain of the forward hook that may drop: by its policy, by a rule, or by a chain that it
+ * may jump to. Chains of iptables-nft are not among them: see host.h. */
+struct firewall_chain {
+	int family; /* NFPROTO_INET, NFPROTO_IPV4 or NFPROTO_IPV6 */
+	char table[256], name[256];
+	int is_open[2];	       /* what comes from our links, what goes to them: accepted */
+	int is_owned;	       /* nobody but its owner's process may change its table */
+	struct firewall_mark { /* rules of ours in it */
+		uint64_t handle;
+		int is_out;
+	} * marks;
+	size_t n_marks;
+	/* while it is read */
+	int hook, is_dormant, is_closed, has_drop, has_jump;
+};
+
+struct firewall {
+	struct firewall_chain *at;
+	size_t n;
+	uint32_t generation; /* of nftables, when it was read */
+};
+void firewall_clear(struct firewall *w);
+static inline void own_firewall_clear(struct firewall *w)
+{
+	firewall_clear(w);
+}
+
+/* 0 or -errno. */
+int firewall_read(const struct netns *host, struct firewall *ret_firewall);
+/* "inet filter forward" */
+void firewall_name(const struct firewall_chain *c, char *ret_text, size_t n);
+
+/* With `is_passing` our two rules are once in each chain that may be changed, without they are in
+ * none; all of it is one transaction. When nftables has not changed since the last call, nothing is
+ * asked. How many rules came or went (logged for each chain), or -errno. */
+int firewall_apply(struct netns *host, int is_passing);
