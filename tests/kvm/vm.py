@@ -40,6 +40,16 @@ class VM:
              "-serial", f"file:{self.console}", "-device", "virtio-serial-pci",
              "-chardev", f"socket,id=c,server=on,wait=off,path={self.shell}", "-device", "virtconsole,chardev=c"],
             stdin=subprocess.DEVNULL)
+        self.wait_forward()
+
+    def wait_forward(self):
+        """QEMU listens on our port; it has ended if somebody took it meanwhile."""
+        while self.process.poll() is None:
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise ChildProcessError("QEMU ended at once")
 
     def sh(self, command, timeout=300):
         """Runs a shell command as root inside; returns (status, output). status 124: no answer in time."""
@@ -72,7 +82,7 @@ class VM:
             raise RuntimeError(f"{command!r} ended with {status}:\n{output}")
         return output
 
-    def wait_shell(self, timeout=180):
+    def wait_shell(self, timeout=900):  # for what hangs: an emulated machine beside other work is slow
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -91,7 +101,7 @@ class VM:
         except FileNotFoundError:
             return "(no console)"
 
-    def poweroff(self, timeout=60):
+    def poweroff(self, timeout=300):
         """Powers off as a user would; kills what does not end. Returns whether it ended by itself."""
         self.sh("systemctl poweroff", 3)
         try:
