@@ -49,6 +49,7 @@ struct http {
 	sd_event_source *io, *timer;
 	struct deadlines deadlines;
 	struct exchange *first;
+	int has_closed;	     /* a connection, since the last turn began */
 	size_t bodies_bytes; /* of all exchanges, held before anybody's signature is known */
 };
 
@@ -364,6 +365,7 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
 		deadline_free(*state);
 		*state = NULL;
+		h->has_closed = 1;
 		return;
 	}
 	const union MHD_ConnectionInfo *info =
@@ -376,10 +378,18 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
 
 /* ---- the loop ---- */
 
+/* At its limit of connections libmicrohttpd no longer listens, and it begins again when it is run
+ * after one has ended. If the last ones end in one run, nothing else would ever run it. */
 static void turn(struct http *h)
 {
 	MHD_UNSIGNED_LONG_LONG msec;
+	h->has_closed = 0;
 	(void)MHD_run(h->mhd);
+	if (h->has_closed) {
+		(void)sd_event_source_set_time_relative(h->timer, 0);
+		(void)sd_event_source_set_enabled(h->timer, SD_EVENT_ONESHOT);
+		return;
+	}
 	if (MHD_get_timeout(h->mhd, &msec) != MHD_YES) {
 		(void)sd_event_source_set_enabled(h->timer,
 						  SD_EVENT_OFF); /* fails on no living source */

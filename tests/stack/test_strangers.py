@@ -264,7 +264,8 @@ ENDS = [("VpcEndpoints", "VpcEndpointId", "delete_vpc_endpoints"), ("VpcPeeringC
         ("NatGateways", "NatGatewayId", "delete_nat_gateway"), ("FlowLogs", "FlowLogId", "delete_flow_logs"), ("Addresses", "AllocationId", "release_address"),
         ("NetworkInterfaces", "NetworkInterfaceId", "delete_network_interface"), ("Subnets", "SubnetId", "delete_subnet"),
         ("SecurityGroups", "GroupId", "delete_security_group"), ("NetworkAcls", "NetworkAclId", "delete_network_acl"), ("RouteTables", "RouteTableId", "delete_route_table"),
-        ("InternetGateways", "InternetGatewayId", "delete_internet_gateway"), ("Vpcs", "VpcId", "delete_vpc"), ("DhcpOptions", "DhcpOptionsId", "delete_dhcp_options"),
+        ("InternetGateways", "InternetGatewayId", "delete_internet_gateway"),
+        ("EgressOnlyInternetGateways", "EgressOnlyInternetGatewayId", "delete_egress_only_internet_gateway"), ("Vpcs", "VpcId", "delete_vpc"), ("DhcpOptions", "DhcpOptionsId", "delete_dhcp_options"),
         ("ManagedPrefixLists", "PrefixListId", "delete_managed_prefix_list"), ("Images", "ImageId", "deregister_image"), ("Snapshots", "SnapshotId", "delete_snapshot"),
         ("Volumes", "VolumeId", "delete_volume"), ("KeyPairs", "KeyPairId", "delete_key_pair")]
 
@@ -276,6 +277,7 @@ def what_is_there(ec2):
         reply = describe(**({"OwnerIds": ["self"]} if what == "Snapshots" else {"Owners": ["self"]} if what == "Images" else {}))
         rows = reply[what.removeprefix("Managed")]
         found[what] = {x[key]: x for x in rows if x.get("State") not in ("deleted", "deleting")}
+    found["Instances"] = {i["InstanceId"]: i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"] if i["State"]["Name"] != "terminated"}
     return found
 
 
@@ -288,6 +290,8 @@ def sweep(ec2, before):
 
     def gone():
         now = new()
+        for i in now["Instances"]:
+            code_of(ec2.terminate_instances, InstanceIds=[i["InstanceId"]])
         for a in now["Addresses"]:
             if "AssociationId" in a:
                 code_of(ec2.disassociate_address, AssociationId=a["AssociationId"])
@@ -306,7 +310,7 @@ def sweep(ec2, before):
                 code_of(getattr(ec2, end), **{name: [x[key]] if name not in (key,) else x[key]})
         left = new()
         vpcs = {v["VpcId"] for v in left["Vpcs"]}
-        return not vpcs and not any(left[w] for w in ("Subnets", "Volumes", "Addresses", "ManagedPrefixLists", "NetworkInterfaces"))
+        return not vpcs and not any(left[w] for w in ("Instances", "Subnets", "Volumes", "Addresses", "ManagedPrefixLists", "NetworkInterfaces"))
     until(gone, 30, 0.2, "all is as it was before the strangers")
 
 
@@ -316,6 +320,7 @@ def world(cloud):
     try:
         yield World(cloud)
     finally:
+        cloud.ec2.disable_ebs_encryption_by_default()
         sweep(cloud.ec2, before)
 
 

@@ -14,7 +14,8 @@
 #include "../../apid/listen.h"
 #include "../../lib/fiber.h"
 
-#define BODY_MAX 4096
+#define CONNECTIONS_MAX 100
+#define BODY_MAX	4096
 
 static uint16_t port;
 static int done_fd;
@@ -234,6 +235,25 @@ static void slow_clients_are_cut_off(void)
 	   "who drips a body");
 }
 
+/* More than there are places for: all that had one are given up in the same moment, and then the
+ * server listens again, with nothing left to wake it. */
+static void a_crowd_that_says_nothing_keeps_nobody_out(void)
+{
+	int fd[CONNECTIONS_MAX];
+	char answer[64];
+	size_t n = 0;
+
+	for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+		fd[i] = client();
+	for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+		n += read_all(fd[i], answer, sizeof answer) == 0;
+		close(fd[i]);
+	}
+	is_int(n, CONNECTIONS_MAX, "they are given up");
+	is_int(status_of(TEXT("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")), 200,
+	       "the next one is served");
+}
+
 static void *clients(void *arg)
 {
 	(void)arg;
@@ -245,6 +265,7 @@ static void *clients(void *arg)
 	RUN(two_lengths_are_no_request);
 	RUN(a_waiting_handler_holds_nobody_up);
 	RUN(slow_clients_are_cut_off);
+	RUN(a_crowd_that_says_nothing_keeps_nobody_out);
 	(void)eventfd_write(done_fd, 1);
 	return NULL;
 }
@@ -292,7 +313,7 @@ int main(void)
 	if (sd_event_default(&loop) < 0 || fiber_start(loop, 1) < 0)
 		return 1;
 	struct http_options options = {.listen_fd = listen_open("127.0.0.1:0"),
-				       .max_connections = 100,
+				       .max_connections = CONNECTIONS_MAX,
 				       .timeout_sec = 1,
 				       .body_max = BODY_MAX,
 				       .handler = handle};
