@@ -11,10 +11,13 @@
 #include "route.h"
 #include "store.h"
 
+#define ADDRESSES_MAX 4
+
 struct apid {
 	const struct config *config;
 	struct store *store;
 	struct routes *routes;
-	struct http *http;
-	char address[80]; /* where it listens */
+	struct http *http[ADDRESSES_MAX];
+	char address[ADDRESSES_MAX][80]; /* where they listen */
+	size_t n_http;
 };

@@ -19,15 +19,19 @@ static int check_account(const char *account)
 	return -EINVAL;
 }
 
-/* The socket that systemd holds, or our own. */
-static int open_listener(const struct config *c)
+/* The i-th socket that systemd holds, or else, as the first, our own. -ENOENT: no more. */
+static int open_listener(const struct config *c, size_t i)
 {
 	const char *text = config_string(c, "Api", "Listen");
-	int passed = daemon_listen_fd("http");
+	int passed = daemon_listen_fd("http", i);
+	if (passed < 0 && i > 0)
+		return -ENOENT;
 	/* Copied: the daemon frame owns what systemd passed. */
 	int fd = passed >= 0 ? fcntl(passed, F_DUPFD_CLOEXEC, 3) : listen_open(text);
+	if (passed >= 0 && fd < 0)
+		fd = -errno;
 	if (fd < 0)
-		log_error(passed >= 0 ? -errno : fd, "cannot listen", "ADDRESS", text);
+		log_error(fd, "cannot listen", "ADDRESS", text);
 	return fd;
 }
 
@@ -48,32 +52,43 @@ static int open_tls(const struct daemon *d, struct tls_files *ret_files)
 	return r;
 }
 
-static int open_http(struct daemon *d)
+/* Serves one address. 0, -ENOENT: there is none of this number, or -errno after logging. */
+static int open_http(struct daemon *d, const struct tls_files *tls, size_t i)
 {
-	OWN(tls_files_clear) struct tls_files tls = {0};
-	OWN(fd_close) int fd = open_listener(d->config);
-	int r = fd < 0 ? fd : open_tls(d, &tls);
-	if (r < 0)
-		return r;
+	OWN(fd_close) int fd = open_listener(d->config, i);
+	if (fd < 0)
+		return fd;
 	struct http_options options = {
 		.listen_fd = fd,
-		.tls_key = tls.key,
-		.tls_certificate = tls.certificate,
+		.tls_key = tls->key,
+		.tls_certificate = tls->certificate,
 		.max_connections = (unsigned)config_integer(d->config, "Api", "MaxConnections"),
 		.timeout_sec = (unsigned)config_integer(d->config, "Api", "TimeoutSec"),
 		.body_max = FRONT_BODY_MAX,
 		.handler = front_handle,
 		.userdata = &apid,
 	};
-	listen_name(fd, apid.address, sizeof(apid.address));
-	r = http_new(&options, &apid.http);
+	listen_name(fd, apid.address[i], sizeof(apid.address[i]));
+	int r = http_new(&options, &apid.http[i]);
 	if (r < 0) {
-		log_error(r, "cannot serve", "ADDRESS", apid.address);
+		log_error(r, "cannot serve", "ADDRESS", apid.address[i]);
 		return r;
 	}
 	(void)give(fd);
-	log_info("listening", "ADDRESS", apid.address, "TLS", tls.key ? "yes" : "no");
+	apid.n_http++;
+	log_info("listening", "ADDRESS", apid.address[i], "TLS", tls->key ? "yes" : "no");
 	return 0;
+}
+
+static int open_all(struct daemon *d)
+{
+	OWN(tls_files_clear) struct tls_files tls = {0};
+	int r = open_tls(d, &tls);
+	for (size_t i = 0; r == 0 && i < ADDRESSES_MAX; i++)
+		r = open_http(d, &tls, i);
+	if (r == 0 && daemon_listen_fd("http", ADDRESSES_MAX) >= 0)
+		log_warning(0, "more addresses are passed than are served");
+	return r == -ENOENT ? 0 : r;
 }
 
 static int apid_open(struct daemon *d)
@@ -93,22 +108,28 @@ static int apid_open(struct daemon *d)
 	apid.routes = routes_new(owners);
 	if (!apid.routes)
 		return -ENOMEM;
-	return open_http(d);
+	return open_all(d);
 }
 
 static void apid_close(struct daemon *d)
 {
 	(void)d;
-	http_free(apid.http);
+	for (size_t i = 0; i < apid.n_http; i++)
+		http_free(apid.http[i]);
 	routes_free(apid.routes);
 }
 
 /* For the operator's command: what the front door finds. */
 static int doctor(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
+	OWN(json_decref) json_t *checks = json_array();
 	(void)c, (void)parameters, (void)f;
-	*ret_reply = json_pack("{s:[{s:s, s:s, s:s+}]}", "Checks", "Name", "endpoint", "State",
-			       "ok", "Text", "listening on ", apid.address);
+	for (size_t i = 0; i < apid.n_http; i++)
+		if (json_array_append_new(checks, json_pack("{s:s, s:s, s:s+}", "Name", "endpoint",
+							    "State", "ok", "Text", "listening on ",
+							    apid.address[i])) < 0)
+			return -ENOMEM;
+	*ret_reply = json_pack("{s:O}", "Checks", checks);
 	return *ret_reply ? 0 : -ENOMEM;
 }
 

@@ -193,12 +193,18 @@ int text_limit(const json_t *parameters, const char *name, size_t n_max, struct 
 				   name, n_max);
 }
 
+/* What says nothing, also as a structure of such members: AWS's SDK for Go writes empty strings. */
 static int is_nothing(const json_t *value)
 {
-	return !value || json_is_null(value) || json_is_false(value) ||
+	const char *name;
+	json_t *member;
+
+	json_object_foreach ((json_t *)value, name, member)
+		if (!is_nothing(member))
+			return 0;
+	return !value || json_is_null(value) || json_is_false(value) || json_is_object(value) ||
 	       (json_is_integer(value) && json_integer_value(value) == 0) ||
 	       (json_is_string(value) && json_string_length(value) == 0) ||
-	       (json_is_object(value) && json_object_size(value) == 0) ||
 	       (json_is_array(value) && json_array_size(value) == 0);
 }
 

@@ -50,11 +50,11 @@ struct rpc_peer *daemon_peer(const char *name)
 	return peers[i].peer;
 }
 
-int daemon_listen_fd(const char *fd_name)
+int daemon_listen_fd(const char *fd_name, size_t i)
 {
-	for (size_t i = 0; i < LISTEN_MAX && listens[i].name; i++)
-		if (!strcmp(listens[i].name, fd_name))
-			return listens[i].fd;
+	for (size_t k = 0; k < LISTEN_MAX && listens[k].name; k++)
+		if (!strcmp(listens[k].name, fd_name) && i-- == 0)
+			return listens[k].fd;
 	return -1;
 }
 
@@ -171,7 +171,7 @@ static int open_store(struct daemon *d)
 static int open_socket(const struct daemon *d)
 {
 	char path[300];
-	int fd = daemon_listen_fd("rpc");
+	int fd = daemon_listen_fd("rpc", 0);
 
 	if (fd >= 0 || !d->spec->actions)
 		return fd;

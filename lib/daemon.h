@@ -44,5 +44,6 @@ int daemon_main(const struct daemon_spec *spec, int argc, char **argv);
 struct daemon *daemon_get(void);
 /* A peer by daemon name ("netd"), made once: <RuntimeDirectory>/netd.sock. */
 struct rpc_peer *daemon_peer(const char *name);
-/* A descriptor that systemd passed under this FDNAME, -1 if none. Owned by the daemon frame. */
-int daemon_listen_fd(const char *fd_name);
+/* The i-th descriptor that systemd passed under this FDNAME (a socket unit may listen on several
+ * addresses), -1 if there are no more. Owned by the daemon frame. */
+int daemon_listen_fd(const char *fd_name, size_t i);

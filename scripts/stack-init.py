@@ -227,15 +227,19 @@ class Service:
                 "seconds": round(time.monotonic() - self.started, 1) if self.pid else 0}
 
 
-def open_socket(listen, http):
-    """The socket of a ListenStream=: a path of the private host, or the endpoint, which the starter opened."""
+def open_sockets(listen, http):
+    """The sockets of a ListenStream=: a path of the private host, or the endpoint, which the starter opened; that one is opened in here,
+    too, for what has to reach both the API and the guests (ssh after launching, say)."""
     if not listen.startswith("/"):
-        return http
+        inside = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        inside.bind(http.getsockname())
+        inside.listen(512)
+        return [http, inside]
     s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     s.bind(listen)
     os.chmod(listen, 0o660)
     s.listen(128)
-    return s
+    return [s]
 
 
 def load_services(state, build, http):
@@ -259,8 +263,8 @@ def load_services(state, build, http):
             s.after += [w.removesuffix(".service").removeprefix("gureum-") for w in words.split() if w.endswith(".service")]
         for socket_unit in units.values():
             if unit_value(socket_unit, "Socket", "Service") == name:
-                s.sockets.append((unit_value(socket_unit, "Socket", "FileDescriptorName"),
-                                  open_socket(unit_value(socket_unit, "Socket", "ListenStream"), http)))
+                name_of = unit_value(socket_unit, "Socket", "FileDescriptorName")
+                s.sockets += [(name_of, each) for each in open_sockets(unit_value(socket_unit, "Socket", "ListenStream"), http)]
         services[program] = s
 
 

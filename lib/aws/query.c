@@ -137,6 +137,16 @@ static int decode_scalar(const struct decoder *d, const struct aws_where *w, str
 
 static int decode_value(struct decoder *d, const struct aws_where *w, struct range r, json_t **ret);
 
+/* An id that is written but empty: none, to EC2. AWS's SDK for Go writes such for what is not set. */
+static int is_empty_id(const struct decoder *d, const struct aws_member *m, const struct range *r)
+{
+	const char *name = aws_text(m->name);
+	size_t n = strlen(name);
+
+	return d->is_ec2 && n > 2 && strcmp(name + n - 2, "Id") == 0 && r->n == 1 &&
+	       !r->pairs[0].name[r->at] && !*r->pairs[0].value;
+}
+
 static int decode_structure(struct decoder *d, const struct aws_where *w, const struct aws_shape *s,
 			    struct range rest, json_t **ret)
 {
@@ -151,6 +161,8 @@ static int decode_structure(struct decoder *d, const struct aws_where *w, const 
 
 		if (!m)
 			return aws_refuse_unknown(w, name, n_bytes, d->f);
+		if (is_empty_id(d, m, &group))
+			continue;
 		struct aws_where at = aws_where_member(w, m);
 		int r = decode_value(d, &at, group, &value);
 

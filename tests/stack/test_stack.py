@@ -57,6 +57,12 @@ def test_two_clouds_do_not_see_each_other(cloud, state):
     assert cloud.ec2.describe_regions()["Regions"]
 
 
+def test_the_endpoint_is_there_inside_as_well(cloud):
+    """For what has to reach both the API and the guests: provisioners that go on by ssh."""
+    url = cloud.env["AWS_ENDPOINT_URL"] + "/healthz"
+    assert "ok" in cloud.out("/usr/bin/python3", "-c", f"import urllib.request; print(urllib.request.urlopen('{url}').read())")
+
+
 def test_the_machine_itself_is_not_touched(state):
     def machine():
         return [subprocess.run(w, capture_output=True, text=True).stdout

@@ -50,6 +50,17 @@ static void ec2_wire_names_become_member_names(void)
 	       "by the model");
 }
 
+static void an_empty_id_is_none(void)
+{
+	is_int(decode("ec2", "CreateSecurityGroup", "GroupName=a&GroupDescription=&VpcId="), 0,
+	       "decoded");
+	is_str(json(), "{\"Description\":\"\",\"GroupName\":\"a\"}", "other empty texts stay");
+	is_int(decode("ec2", "DescribeVpcs", "VpcId.1="), 0, "in a list");
+	is_str(json(), "{\"VpcIds\":[\"\"]}", "it is asked for");
+	ok(decode("ec2", "CreateSubnet", "VpcId=") < 0, "needed");
+	is_str(f.code, "MissingParameter", "is missing");
+}
+
 static void gaps_in_numbering_close_in_order(void)
 {
 	is_int(decode("ec2", "DescribeInstances",
@@ -262,6 +273,7 @@ static void counts_in_patterns_are_kept(void)
 int main(void)
 {
 	RUN(ec2_wire_names_become_member_names);
+	RUN(an_empty_id_is_none);
 	RUN(gaps_in_numbering_close_in_order);
 	RUN(types_are_converted);
 	RUN(query_lists_have_member_and_maps_entry);
