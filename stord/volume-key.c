@@ -284,7 +284,7 @@ static int make_work(void *arg)
 
 	if (r == 0)
 		r = qcow2_write_encrypted(fd, (uint64_t)m->bytes, m->backing, "qcow2", header);
-	step("a layer's flush");
+	step("a file's flush");
 	if (r == 0 && m->is_synced && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0)

@@ -31,6 +31,34 @@ def is_encrypted(path):
         return f.read(36)[35] != 0
 
 
+def io_encrypted(stord, v, *commands, mode=()):
+    """On an encrypted volume that no guest has: with the key and the chain that a guest's QEMU would get."""
+    reply = stord("ec2.AttachVolume", VolumeId=v, InstanceId=INSTANCES[0], Device="/dev/sdz")
+    stord("ec2.DetachVolume", VolumeId=v, InstanceId=INSTANCES[0])
+    image = None
+    for file in reversed([reply["_Path"]] + [layer["Path"] for layer in reply["_Chain"]]):
+        image = {"driver": "qcow2", "encrypt": {"format": "luks", "key-secret": "k"}, "backing": image, "file": {"driver": "file", "filename": file}}
+    with tempfile.NamedTemporaryFile("w") as f:
+        f.write(reply["_Passphrase"])
+        f.flush()
+        qemu_io("json:" + json.dumps(image), *commands, mode=(*mode, "--object", f"secret,id=k,file={f.name}"))
+
+
+def read_blocks(stord, snapshot, spots):
+    """A snapshot as EBS direct shows it: {spot: pattern} of so many bytes each."""
+    tokens = {b["BlockIndex"]: b["BlockToken"] for b in stord("ebs.ListSnapshotBlocks", SnapshotId=snapshot)["Blocks"]}
+    for (spot, n_bytes), pattern in spots.items():
+        data = b""
+        for index in range(spot // BLOCK, (spot + n_bytes - 1) // BLOCK + 1):
+            if index not in tokens:
+                data += bytes(BLOCK)
+                continue
+            _, fds = stord("ebs.GetSnapshotBlock", with_fds=True, SnapshotId=snapshot, BlockIndex=index, BlockToken=tokens[index])
+            data += os.pread(fds[0], BLOCK, 0)
+            os.close(fds[0])
+        assert data[spot % BLOCK:][:n_bytes] == bytes([pattern]) * n_bytes, (snapshot, spot, pattern)
+
+
 class World:
     """stord, its guests, and the model: for each id what is at each spot."""
 
@@ -158,7 +186,7 @@ class World:
         for s in self.stord("ec2.DescribeSnapshots")["Snapshots"]:
             reads = [f"read -P {p} {SPOTS[n]} {BYTES}" for n, p in enumerate(self.snapshots[s["SnapshotId"]])]
             if s["Encrypted"]:
-                self.read_blocks(s["SnapshotId"])
+                read_blocks(self.stord, s["SnapshotId"], {(SPOTS[n], BYTES): p for n, p in enumerate(self.snapshots[s["SnapshotId"]])})
                 continue
             self.read_layer(lambda s=s: self.stord("ec2.DescribeSnapshots", SnapshotIds=[s["SnapshotId"]])["Snapshots"][0], reads)
 
@@ -173,36 +201,14 @@ class World:
                     raise
 
     def read_encrypted(self, v, reads):
-        """With the key and the chain that a guest's QEMU would get; a merge may come in between."""
+        """A merge may come in between."""
         for n in range(100):
-            reply = self.stord("ec2.AttachVolume", VolumeId=v, InstanceId=INSTANCES[0], Device="/dev/sdz")
-            self.stord("ec2.DetachVolume", VolumeId=v, InstanceId=INSTANCES[0])
-            image = None
-            for file in reversed([reply["_Path"]] + [layer["Path"] for layer in reply["_Chain"]]):
-                image = {"driver": "qcow2", "encrypt": {"format": "luks", "key-secret": "k"}, "backing": image,
-                         "file": {"driver": "file", "filename": file}}
-            with tempfile.NamedTemporaryFile("w") as f:
-                f.write(reply["_Passphrase"])
-                f.flush()
-                try:
-                    return qemu_io("json:" + json.dumps(image), *reads, mode=("-r", "-U", "--object", f"secret,id=k,file={f.name}"))
-                except AssertionError as e:
-                    if n == 99 or "erification" in str(e) and self.stord("gureum.Fsck")["Idle"]:
-                        raise
-                    threading.Event().wait(0.05)
-
-    def read_blocks(self, snapshot):
-        tokens = {b["BlockIndex"]: b["BlockToken"] for b in self.stord("ebs.ListSnapshotBlocks", SnapshotId=snapshot)["Blocks"]}
-        for spot, pattern in zip(SPOTS, self.snapshots[snapshot]):
-            data = b""
-            for index in range(spot // BLOCK, (spot + BYTES - 1) // BLOCK + 1):
-                if index not in tokens:
-                    data += bytes(BLOCK)
-                    continue
-                _, fds = self.stord("ebs.GetSnapshotBlock", with_fds=True, SnapshotId=snapshot, BlockIndex=index, BlockToken=tokens[index])
-                data += os.pread(fds[0], BLOCK, 0)
-                os.close(fds[0])
-            assert data[spot % BLOCK:][:BYTES] == bytes([pattern]) * BYTES, (snapshot, spot, pattern)
+            try:
+                return io_encrypted(self.stord, v, *reads, mode=("-r", "-U"))
+            except AssertionError as e:
+                if n == 99 or "erification" in str(e) and self.stord("gureum.Fsck")["Idle"]:
+                    raise
+                threading.Event().wait(0.05)
 
     def fsck_finds_nothing(self):
         findings = [f for f in self.stord("gureum.Fsck")["Findings"] if f["What"] not in ("leaked", "header")]

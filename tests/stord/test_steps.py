@@ -15,7 +15,7 @@ import pytest
 from conftest import Fault, Gone, until
 from guests import Dead, Guests
 from test_direct import BLOCK, linear, put
-from test_model import qemu_io
+from test_model import io_encrypted, qemu_io, read_blocks
 
 INSTANCE = "i-0123456789abcdef0"
 MIB = 1 << 20
@@ -35,6 +35,7 @@ class World:
         self.stord, self.images, self.guests = stord, images, Guests(stord)
         self.steps = os.path.join(stord.root, "steps")
         self.guests.start(INSTANCE)
+        self.is_encrypted = False  # what volume() makes
         self.empty()
 
     def empty(self):
@@ -43,7 +44,7 @@ class World:
     # ---- what operations are made of ----
 
     def volume(self, *patterns, is_attached):
-        v = self.stord.create(Size=1)
+        v = self.stord.create(Size=1, Encrypted=self.is_encrypted)
         self.stord.available(v)
         self.volumes[v], self.sizes[v] = {}, {1}
         if is_attached:
@@ -56,6 +57,8 @@ class World:
         command = f"write -P {pattern} {spot * MIB} 128k"
         if v in self.attached:
             qemu_io(self.guests.instances[INSTANCE].url(v), command, "flush", mode=("-f", "raw"))
+        elif self.is_encrypted:
+            io_encrypted(self.stord, v, command, "flush")
         else:
             qemu_io(self.path(self.stord.volume(v)), command, "flush")
         self.volumes[v][spot] = pattern
@@ -135,6 +138,10 @@ class World:
                 reads = [f"read -P {contents.get(n, 0)} {n * MIB} 128k" for n in range(N_SPOTS)]
                 if name in self.attached:
                     qemu_io(self.guests.instances[INSTANCE].url(name), *reads, mode=("-f", "raw", "-r"))
+                elif row["Encrypted"] and "SnapshotId" in row and row.get("VolumeSize"):
+                    read_blocks(self.stord, name, {(n * MIB, 128 << 10): contents.get(n, 0) for n in range(N_SPOTS)})
+                elif row["Encrypted"]:
+                    io_encrypted(self.stord, name, *reads, mode=("-r", "-U"))
                 else:
                     qemu_io(self.path(row), *reads, mode=("-r", "-U"))
 
@@ -149,7 +156,7 @@ class World:
             self.delete(v)
         for s in sorted(self.rows()[1]):
             self.stord("ec2.DeleteSnapshot", SnapshotId=s)
-        until(lambda: self.stord.files() == set())
+        until(lambda: self.stord.files() <= {"keys/master"})
         self.guests.end(INSTANCE, "kill")
         self.guests.start(INSTANCE)
         self.empty()
@@ -169,7 +176,8 @@ class Operation:
     def is_done(self, w, it):
         return w.is_quiet()
 
-    is_attached = True
+    is_attached, is_encrypted = True, False
+    stride = 1  # every step; more: only each such
 
 
 class Snapshot(Operation):
@@ -337,7 +345,50 @@ class ByBlocks(Operation):
         return not any("_Direct" in s for s in w.rows()[1].values())
 
 
-OPERATIONS = [Snapshot, SnapshotAtRest, SnapshotsOfAllVolumes, Create, Attach, Detach, Copy, Merge, MergeAtRest, Pull, Delete, Grow, Import, ByBlocks]
+class CreateEncrypted(Create):
+    """A volume that is encrypted on its way from a plain snapshot."""
+    needs = TRANSACTION | LAYER | {"a block's bytes", "a block's entry", "a block's checksum"}
+
+    def act(self, w, s):
+        v = w.stord.create(SnapshotId=s, Encrypted=True)
+        w.volumes[v], w.sizes[v] = dict(w.snapshots[s]), {1}
+
+
+class Encrypted:
+    is_encrypted = True
+
+
+class MergeEncrypted(Encrypted, Merge):
+    pass
+
+
+class MergeEncryptedAtRest(Encrypted, MergeAtRest):
+    pass
+
+
+class ShortenEncrypted(Encrypted, Operation):
+    """A volume at rest has one layer more than a chain may have: all but the lowest become one, by hand."""
+    needs = {"a transaction"}
+    stride = 4  # it takes seconds each time
+    is_attached = False
+
+    def prepare(self, w):
+        v = w.volume(1, is_attached=False)
+        for n in range(15):
+            w.snapshot(v)
+        w.write(v, 1, 2)
+        return v
+
+    def act(self, w, v):
+        if len(w.snapshots) < 16:
+            w.snapshot(v)
+
+    def is_done(self, w, v):
+        return w.is_quiet() and w.stord("gureum.Fsck")["Idle"]
+
+
+OPERATIONS = [Snapshot, SnapshotAtRest, SnapshotsOfAllVolumes, Create, Attach, Detach, Copy, Merge, MergeAtRest, Pull, Delete, Grow, Import, ByBlocks, CreateEncrypted,
+              MergeEncrypted, MergeEncryptedAtRest, ShortenEncrypted]
 
 
 # ---- the walk ----
@@ -470,8 +521,8 @@ def is_done(w, operation, it):
 
 def walk(w, operation, killer):
     """Where it was cut off, in order."""
-    reached = []
-    for n in range(1, STEPS_MAX):
+    reached, w.is_encrypted = [], operation.is_encrypted
+    for n in range(1, STEPS_MAX, operation.stride):
         it = operation.prepare(w)
         w.settle()
         killer.arm(n)
