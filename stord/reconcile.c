@@ -136,21 +136,24 @@ static int find_lost(struct daemon *d, struct txn *t)
 	char path[FILE_PATH_MAX];
 	int r = 0;
 
-	store_each (d->store, "snapshot", s)
-		/* A copy's file is made when it begins; what failed has none. */
-		if (r == 0 && jstr(s->json, "_Layer") && !json_object_get(s->json, "_Copy") &&
-		    !chain_is_there(d, jstr(s->json, "_Layer"), path))
-			r = mark_lost(t, s, path);
-	store_each (d->store, "volume", v) {
-		if (r < 0 || !jbool(v->json, "_Ready", 0) ||
-		    chain_is_there(d, jstr_or(v->json, "_Layer", ""), path))
-			continue;
-		if (json_array_size(json_object_get(v->json, "Attachments")) > 0)
-			log_error(-ENOENT, "an attached volume's file is lost", "VOLUME_ID", v->id,
-				  "FILE", path);
-		else
-			r = mark_lost(t, v, path);
-	}
+	for (const char *const *kind = layer_snapshot_kinds; *kind; kind++)
+		store_each (d->store, *kind, s)
+			/* A copy's file is made when it begins; what failed has none. */
+			if (r == 0 && jstr(s->json, "_Layer") &&
+			    !json_object_get(s->json, "_Copy") &&
+			    !chain_is_there(d, jstr(s->json, "_Layer"), path))
+				r = mark_lost(t, s, path);
+	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
+		store_each (d->store, *kind, v) {
+			if (r < 0 || !jbool(v->json, "_Ready", 0) ||
+			    chain_is_there(d, jstr_or(v->json, "_Layer", ""), path))
+				continue;
+			if (json_array_size(json_object_get(v->json, "Attachments")) > 0)
+				log_error(-ENOENT, "an attached volume's file is lost", "VOLUME_ID",
+					  v->id, "FILE", path);
+			else
+				r = mark_lost(t, v, path);
+		}
 	return r;
 }
 

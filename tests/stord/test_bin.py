@@ -8,6 +8,7 @@ import pytest
 from conftest import Gone, until
 from guests import Guests
 from test_snapshots import INSTANCE, layer, qemu_io
+from test_steps import STEPS_MAX, TRANSACTION, Stord, world  # noqa: F401 (a fixture)
 
 ARN = "arn:aws:rbin:us-east-1:123456789012:rule/"
 DAYS = {"RetentionPeriodUnit": "DAYS"}
@@ -25,12 +26,19 @@ def rule(stord, days=7, kind="EBS_VOLUME", **more):
     return stord("rbin.CreateRule", RetentionPeriod={"RetentionPeriodValue": days, **DAYS}, ResourceType=kind, **more)
 
 
-def state_db(stord, statement, *values):
-    """Changes the state while the daemon is down: how time passes here."""
-    stord.stop()
+OVER = "UPDATE doc SET json = json_set(json, '$._BinExit', 1) WHERE kind LIKE '%-in-bin'"
+
+
+def change_state(stord, statement):
+    """While the daemon is down: how time passes here."""
     with sqlite3.connect(os.path.join(stord.state, "state.db")) as db:
-        db.execute(statement, values)
+        db.execute(statement)
     db.close()
+
+
+def state_db(stord, statement):
+    stord.stop()
+    change_state(stord, statement)
     stord.start()
 
 
@@ -39,7 +47,7 @@ def in_bin(stord):
 
 
 def expire(stord):
-    state_db(stord, "UPDATE doc SET json = json_set(json, '$._BinExit', 1) WHERE kind LIKE '%-in-bin'")
+    state_db(stord, OVER)
 
 
 def clean(stord):
@@ -127,6 +135,23 @@ def test_what_goes_with_its_instance_goes_through_the_bin(stord, guests):
     qemu_io(layer(stord, volume), "read -P 9 0 1M")
 
 
+def test_a_volume_whose_file_is_lost_in_the_bin_comes_back_as_an_error(stord):
+    rule(stord)
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    path = layer(stord, volume)
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    stord.stop()
+    os.unlink(path)
+    stord.start()
+    assert in_bin(stord)[0]["State"] == "error"
+    stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+    assert stord.volume(volume)["State"] == "error" and stord.files() == set(), "never made anew empty"
+    stord.refused("IncorrectState", "ec2.AttachVolume", VolumeId=volume, InstanceId=INSTANCE, Device="/dev/sdf")
+    stord("ec2.DeleteVolume", VolumeId=volume)
+    assert in_bin(stord) == []
+
+
 def test_which_rules_are_for_a_volume(stord):
     keep = rule(stord, 2, ResourceTags=[{"ResourceTagKey": "keep"}])["Identifier"]
     rule(stord, 300, "EBS_SNAPSHOT")
@@ -207,34 +232,78 @@ def test_a_rule_has_tags_of_its_own(stord):
         stord.refused("ResourceNotFoundException:RULE_NOT_FOUND", "rbin.ListTagsForResource", ResourceArn=wrong)
 
 
-@pytest.mark.parametrize("action", ["DeleteVolume", "RestoreVolumeFromRecycleBin"])
-def test_a_kill_leaves_a_volume_in_one_place(stord, action):
-    """Cut off at any moment, a volume is in the bin or is there, whole."""
-    rule(stord)
-    volume = stord.create(Size=1)
-    stord.available(volume)
-    qemu_io(layer(stord, volume), "write -P 3 0 1M")
-    for n in range(12):
-        if action == "RestoreVolumeFromRecycleBin":
-            stord("ec2.DeleteVolume", VolumeId=volume)
-        kill_during(stord, n, f"ec2.{action}", VolumeId=volume)
-        stord.start()
-        there = [v["VolumeId"] for v in stord("ec2.DescribeVolumes")["Volumes"]]
-        binned = [v["VolumeId"] for v in in_bin(stord)]
-        assert there + binned == [volume]
-        if binned:
+def where(stord, volume):
+    """In the bin, or there; never both, never neither."""
+    there = [v["VolumeId"] for v in stord("ec2.DescribeVolumes")["Volumes"]]
+    binned = [v["VolumeId"] for v in in_bin(stord)]
+    assert there + binned == [volume]
+    return "there" if there else "bin"
+
+
+def to_the_bin_and_back(world, volume, snapshot):
+    """While it is in the bin its layers are merged, because its snapshot goes."""
+    world.stord("ec2.DeleteVolume", VolumeId=volume)
+    world.forget(snapshot)
+    until(lambda: world.stord("gureum.Fsck")["Idle"])
+    world.stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+
+
+class AtTransactions(Stord):
+    """The steps of merges are walked in test_steps.py; here what they do to a volume in the bin counts."""
+
+    def arm(self, n):
+        super().arm(n)
+        with open(self.w.steps, "w") as f:
+            f.write(f"{n} {self.pid} a transaction\n")
+
+
+def test_a_volume_is_in_one_place_after_a_kill_at_any_transaction(world):
+    stord, killer, reached = world.stord, AtTransactions(world), 0
+    for n in range(1, STEPS_MAX):
+        kept = rule(stord)["Identifier"]
+        volume = world.volume(1, 2, is_attached=False)
+        snapshot = world.snapshot(volume)
+        world.write(volume, 0, 3)
+        world.settle()
+        killer.arm(n)
+        try:
+            to_the_bin_and_back(world, volume, snapshot)
+        except Gone:
+            pass
+        killer.revive()
+        if where(stord, volume) == "bin":
             stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
-        qemu_io(layer(stord, volume), "read -P 3 0 1M")
-    clean(stord)
+        world.settle()
+        world.adopt()
+        world.compare()
+        stord("rbin.DeleteRule", Identifier=kept)
+        world.all_goes()
+        if not killer.at:
+            break
+        reached += 1
+    assert reached >= 5, "deleted, its snapshot deleted, its layers merged, their file's mark, restored"
 
 
-def kill_during(stord, n, method, **parameters):
-    """Ends the daemon a little later each time, from before the request to after its answer."""
-    import threading
-    timer = threading.Timer(n * 0.0007, stord.kill)
-    timer.start()
-    try:
-        stord(method, **parameters)
-    except Gone:
-        pass
-    timer.join()
+def test_what_is_over_its_time_is_freed_after_a_kill_at_any_step(world):
+    stord, killer, reached = world.stord, Stord(world), []
+    for n in range(1, STEPS_MAX):
+        kept = rule(stord)["Identifier"]
+        volume = stord.create(Size=1)
+        stord.available(volume)
+        stord("ec2.DeleteVolume", VolumeId=volume)
+        stord("rbin.DeleteRule", Identifier=kept)
+        stord.stop()
+        change_state(stord, OVER)
+        killer.arm(n)
+        try:
+            stord.start()
+            until(lambda: not in_bin(stord) and stord.files() == set())
+        except (AssertionError, Gone):
+            assert stord.process.wait() == -9
+        killer.revive()
+        until(lambda: not in_bin(stord) and stord.files() == set())
+        clean(stord)
+        if not killer.at:
+            break
+        reached.append(killer.at)
+    assert TRANSACTION | {"a file's end"} <= set(reached), reached
