@@ -111,9 +111,12 @@ int action_keep_answer(struct call *c, struct txn *t, json_t *reply)
 		return 0;
 	if (!reply)
 		return txn_delete(t, TOKEN_KIND, c->token_id);
+	/* As text, a few times smaller than as a tree: few are ever asked for again. */
+	OWN(free) char *text = json_dumps(reply, JSON_COMPACT);
+
 	return txn_put(t, TOKEN_KIND, c->token_id, c->ctx->account, c->ctx->region,
-		       json_pack("{s:s, s:I, s:O}", "Parameters", c->token_hash, "Expires",
-				 (json_int_t)(now_usec() + TOKEN_LIFE_USEC), "Reply", reply));
+		       json_pack("{s:s, s:I, s:s}", "Parameters", c->token_hash, "Expires",
+				 (json_int_t)(now_usec() + TOKEN_LIFE_USEC), "Reply", text));
 }
 
 static int run_and_commit(struct call *c, const struct action *a, json_t *parameters,
@@ -153,8 +156,12 @@ static int token_answer(const struct call *c, const char *token_id, const char *
 				 "non-identical request. Do not "
 				 "reuse a client token with different requests, unless the "
 				 "requests are identical");
-	*ret_reply = json_incref(json_object_get(d->json, "Reply"));
-	return 1;
+	json_t *reply = json_object_get(d->json, "Reply");
+
+	/* A tree: stored by an older version. */
+	*ret_reply = json_is_string(reply) ? json_loads(json_string_value(reply), 0, NULL)
+					   : json_incref(reply);
+	return *ret_reply ? 1 : -ENOMEM;
 }
 
 static int run_once(struct call *c, const struct action *a, json_t *parameters, const char *token,

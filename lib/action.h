@@ -19,7 +19,7 @@
 
 struct daemon;
 
-enum { ACTION_TOKENS_MAX = 10000 };
+enum { ACTION_TOKENS_MAX = 5000 };
 
 /* One call under way. */
 struct call {
