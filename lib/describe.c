@@ -87,12 +87,30 @@ static int find_ids(struct call *c, const struct describe *d, const json_t *ids,
 	return 0;
 }
 
+/* 1, 0 or -ENOMEM. */
+static int passes(const struct call *c, const struct describe *d, const struct doc *doc,
+		  json_t *parameters)
+{
+	if (!d->is_filtered_as_shown)
+		return filter_match(d->filters, doc, parameters);
+	OWN(json_decref) json_t *json = d->present(c, doc);
+	struct doc shown = *doc;
+
+	shown.json = json;
+	return json ? filter_match(d->filters, &shown, parameters) : -ENOMEM;
+}
+
 static int find_page(struct call *c, const struct describe *d, json_t *parameters,
 		     const struct page *p, struct found *s)
 {
 	store_each (c->store, d->kind, doc) {
-		if (doc->sequence <= p->after || !may_see(c, d, doc) ||
-		    !filter_match(d->filters, doc, parameters))
+		int r = doc->sequence > p->after && may_see(c, d, doc)
+				? passes(c, d, doc, parameters)
+				: 0;
+
+		if (r < 0)
+			return r;
+		if (!r)
 			continue;
 		if (p->n_max && s->n == (size_t)p->n_max) {
 			s->continue_after = s->docs[s->n - 1]->sequence;
@@ -122,9 +140,13 @@ static int find(struct call *c, const struct describe *d, json_t *parameters, st
 		return r;
 	size_t n = 0;
 
-	for (size_t i = 0; i < s->n; i++)
-		if (filter_match(d->filters, s->docs[i], parameters))
+	for (size_t i = 0; i < s->n; i++) {
+		r = passes(c, d, s->docs[i], parameters);
+		if (r < 0)
+			return r;
+		if (r)
 			s->docs[n++] = s->docs[i];
+	}
 	s->n = n;
 	return 0;
 }

@@ -45,6 +45,7 @@ struct describe {
 	int (*is_visible)(const struct call *c, const struct doc *d);
 	/* What to show instead of the document itself (a new reference); NULL: the document. */
 	json_t *(*present)(const struct call *c, const struct doc *d);
+	int is_filtered_as_shown; /* filters look at what is shown, not at the document */
 };
 
 /* The whole action. */

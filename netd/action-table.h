@@ -41,6 +41,11 @@ ROW(ec2, DeleteSubnet, delete_subnet, 0)
 ROW(ec2, DescribeSubnets, describe_subnets, 0)
 ROW(ec2, ModifySubnetAttribute, modify_subnet_attribute, 0)
 
+/* reservation.c */
+ROW(ec2, CreateSubnetCidrReservation, create_subnet_cidr_reservation, 0)
+ROW(ec2, DeleteSubnetCidrReservation, delete_subnet_cidr_reservation, 0)
+ROW(ec2, GetSubnetCidrReservations, get_subnet_cidr_reservations, 0)
+
 /* route_table.c, route.c */
 ROW(ec2, AssociateRouteTable, associate_route_table, 0)
 ROW(ec2, CreateRoute, create_route, 0)

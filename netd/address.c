@@ -41,6 +41,45 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 	return 0;
 }
 
+/* ---- reservations ---- */
+
+static int is_reserved(const json_t *reservations, uint32_t address)
+{
+	struct cidr block;
+	json_t *v;
+	size_t i;
+
+	json_array_foreach ((json_t *)reservations, i, v)
+		if (cidr_parse(json_string_value(v), &block) == 0 && cidr_has(block, address))
+			return 1;
+	return 0;
+}
+
+/* How many addresses of reservations nobody has; they do not overlap. */
+static uint64_t count_reserved(const char *subnet_id, struct cidr whole)
+{
+	const json_t *reservations = taken_reservations(subnet_id);
+	char text[IP_TEXT_MAX];
+	struct cidr block;
+	uint64_t n = 0;
+	json_t *v;
+	size_t i;
+
+	json_array_foreach ((json_t *)reservations, i, v) {
+		if (cidr_parse(json_string_value(v), &block) < 0)
+			continue; /* of IPv6 */
+		for (uint64_t j = 0; j < cidr_size(block); j++) {
+			uint32_t address = cidr_first(block) + (uint32_t)j;
+			uint64_t at = address - cidr_first(whole);
+
+			ip_format(address, text);
+			n += at >= RESERVED_FIRST && at < cidr_size(whole) - RESERVED_LAST &&
+			     !taken_private(subnet_id, text);
+		}
+	}
+	return n;
+}
+
 int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken,
 		 char ret_text[static IP_TEXT_MAX])
 {
@@ -52,16 +91,22 @@ int address_take(const json_t *subnet, const char *wanted, const json_t *also_ta
 		return -EUCLEAN;
 	if (wanted)
 		return take_this(block, subnet_id, wanted, also_taken, ret_text);
-	if (address_count_free(subnet) <= json_array_size(also_taken))
+	const json_t *reservations = taken_reservations(subnet_id);
+
+	/* With reservations what the request has already may be one of them. */
+	if (!json_array_size(reservations) &&
+	    address_count_free(subnet) <= json_array_size(also_taken))
 		return -ENOSPC;
 	uint32_t n = (uint32_t)cidr_size(block) - RESERVED_FIRST - RESERVED_LAST,
 		 start = random_start();
 
 	for (uint32_t i = 0; i < n; i++) {
-		ip_format(cidr_first(block) + RESERVED_FIRST +
-				  (uint32_t)(((uint64_t)start + i) % n),
-			  text);
-		if (!taken_private(subnet_id, text) && !jarray_has(also_taken, text)) {
+		uint32_t address =
+			cidr_first(block) + RESERVED_FIRST + (uint32_t)(((uint64_t)start + i) % n);
+
+		ip_format(address, text);
+		if (!is_reserved(reservations, address) && !taken_private(subnet_id, text) &&
+		    !jarray_has(also_taken, text)) {
 			snprintf(ret_text, IP_TEXT_MAX, "%s", text);
 			return 0;
 		}
@@ -75,7 +120,10 @@ uint64_t address_count_free(const json_t *subnet)
 		taken_count(jstr_or(subnet, "SubnetId", "")) + RESERVED_FIRST + RESERVED_LAST;
 	struct cidr block;
 
-	if (cidr_parse(jstr(subnet, "CidrBlock"), &block) < 0 || cidr_size(block) <= n_taken)
+	if (cidr_parse(jstr(subnet, "CidrBlock"), &block) < 0)
+		return 0;
+	n_taken += count_reserved(jstr_or(subnet, "SubnetId", ""), block);
+	if (cidr_size(block) <= n_taken)
 		return 0;
 	return cidr_size(block) - n_taken;
 }

@@ -386,6 +386,9 @@ int release_public_address(struct call *c, json_t *parameters, json_t **ret_repl
 		interface_clear_public(json);
 	r = jset_new(json, "_IsReleased", json_true());
 	if (r == 0)
+		r = routes_follow_instance(c, jpath_str(json, "Attachment.InstanceId"),
+					   "blackhole");
+	if (r == 0)
 		r = reply_interface(json, ret_reply);
 	kernel_touch(jstr(d->json, "VpcId"));
 	return r < 0 ? r : txn_replace(c->txn, d, give(json));
@@ -410,6 +413,8 @@ int assign_public_address(struct call *c, json_t *parameters, json_t **ret_reply
 		if (r == 0)
 			r = interface_set_public(c, vpc->json, json, address);
 	}
+	if (r == 0)
+		r = routes_follow_instance(c, jpath_str(json, "Attachment.InstanceId"), "active");
 	if (r == 0)
 		r = reply_interface(json, ret_reply);
 	kernel_touch(jstr(d->json, "VpcId"));

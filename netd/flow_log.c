@@ -53,7 +53,7 @@ int describe_flow_logs(struct call *c, json_t *parameters, json_t **ret_reply, s
 /* What all the logs of one request have in common; borrowed from its parameters. */
 struct wanted {
 	const struct kind *kind;
-	const char *traffic, *group, *destination, *role, *format;
+	const char *traffic, *group, *destination, *role, *cross_role, *format;
 	int64_t interval;
 	json_t *tags;
 };
@@ -68,6 +68,24 @@ static const char *group_of_arn(const char *arn, char name[static 520])
 	at += strlen(":log-group:");
 	snprintf(name, 520, "%.*s", (int)strcspn(at, ":"), at);
 	return name[0] ? name : NULL;
+}
+
+/* The second role is the other account's, to write to a group there: it is kept and shown like the
+ * first, and there is no other place to write to. Source: VPC user guide, "Publish flow logs to
+ * CloudWatch Logs". */
+static int roles_check(json_t *parameters, struct wanted *w, struct fault *f)
+{
+	int r = text_limit(parameters, "DeliverLogsPermissionArn", ROLE_ARN_MAX, f);
+
+	w->cross_role = jstr(parameters, "DeliverCrossAccountRole");
+	if (r == 0)
+		r = text_limit(parameters, "DeliverCrossAccountRole", ROLE_ARN_MAX, f);
+	if (r == 0 && w->cross_role &&
+	    (strncmp(w->cross_role, "arn:", 4) != 0 || !strstr(w->cross_role, ":role/")))
+		return fault_set(f, FAULT_INVALID_PARAMETER,
+				 "DeliverCrossAccountRole: %.128s is not the ARN of a role",
+				 w->cross_role);
+	return r;
 }
 
 /* To CloudWatch Logs' words: where a group of that name would be, there is a file of ours. */
@@ -106,18 +124,15 @@ static int read_destination(json_t *parameters, struct wanted *w, char name[stat
 				      "0123456789_-/.#")])
 		return fault_set(f, FAULT_INVALID_PARAMETER, "LogGroupName: %.128s is not valid",
 				 w->group);
-	return text_limit(parameters, "DeliverLogsPermissionArn", ROLE_ARN_MAX, f);
+	return roles_check(parameters, w, f);
 }
 
 static int read_wanted(json_t *parameters, struct wanted *w, char name[static 520], struct fault *f)
 {
 	const char *type = jstr_or(parameters, "ResourceType", "");
-	static const char *const unsupported[] = {"DeliverCrossAccountRole", NULL};
 	struct flow_format format;
 	int r = read_destination(parameters, w, name, f);
 
-	if (r == 0)
-		r = unsupported_check(parameters, unsupported, f);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < sizeof resources / sizeof *resources; i++)
@@ -179,7 +194,8 @@ static int make(const struct call *c, const struct wanted *w, const struct doc *
 			"LogDestinationType", "cloud-watch-logs", "LogFormat", w->format,
 			"MaxAggregationInterval", (json_int_t)w->interval, "Tags", w->tags,
 			"_VpcId", vpc_of(resource), "_Account", c->ctx->account);
-	if (log && w->destination && jset(log, "LogDestination", w->destination) < 0) {
+	if (log && (jset(log, "LogDestination", w->destination) < 0 ||
+		    jset(log, "DeliverCrossAccountRole", w->cross_role) < 0)) {
 		json_decref(log);
 		return -ENOMEM;
 	}

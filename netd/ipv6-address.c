@@ -13,6 +13,7 @@
 
 /* As in IPv4, a subnet's first four addresses and its last one are AWS's. */
 #define RESERVED_FIRST 4
+#define TRIES	       10000 /* to find one outside of reservations */
 
 static int is_reserved(struct cidr6 subnet, struct in6_addr address)
 {
@@ -64,17 +65,36 @@ static int take_named(const json_t *subnet, struct cidr6 block, const char *text
 	return add(addresses, canonical);
 }
 
-/* Of 2^64 there is always one. */
-static int take_any(const json_t *subnet, struct cidr6 block, json_t *addresses)
+static int is_set_aside(const json_t *reservations, struct in6_addr address)
 {
+	struct cidr6 block;
+	json_t *v;
+	size_t i;
+
+	json_array_foreach ((json_t *)reservations, i, v)
+		if (cidr6_parse(json_string_value(v), &block) == 0 && cidr6_has(block, address))
+			return 1;
+	return 0;
+}
+
+/* Of 2^64 there is always one, unless reservations leave (nearly) nothing. */
+static int take_any(const json_t *subnet, struct cidr6 block, json_t *addresses, struct fault *f)
+{
+	const json_t *reservations = taken_reservations(jstr_or(subnet, "SubnetId", ""));
+	int n_tries = 0;
 	char text[INET6_ADDRSTRLEN];
 	struct in6_addr address;
 
 	do {
+		if (++n_tries > TRIES)
+			return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
+					 "There are not enough free addresses in subnet '%s' to "
+					 "satisfy the requested number of addresses.",
+					 jstr_or(subnet, "SubnetId", ""));
 		address = cidr6_first(block);
 		(void)!getrandom(address.s6_addr + 8, 8, 0); /* cannot fail for so few bytes */
 		inet_ntop(AF_INET6, &address, text, sizeof text);
-	} while (is_reserved(block, address) ||
+	} while (is_reserved(block, address) || is_set_aside(reservations, address) ||
 		 is_taken(jstr_or(subnet, "SubnetId", ""), text, addresses));
 	return add(addresses, text);
 }
@@ -110,7 +130,7 @@ int ipv6_addresses_take(const json_t *subnet, const json_t *parameters, const js
 							 : jstr(a, "Ipv6Address"),
 				       addresses, f);
 	for (; r == 0 && n > 0; n--)
-		r = take_any(subnet, block, addresses);
+		r = take_any(subnet, block, addresses, f);
 	if (r < 0)
 		return r;
 	*ret_addresses = give(addresses);

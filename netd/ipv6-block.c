@@ -1,6 +1,7 @@
 /* IPv6 blocks of VPCs and subnets. Source: VPC user guide, "IP addressing for your VPCs and
  * subnets"; EC2 API reference, AssociateVpcCidrBlock, AssociateSubnetCidrBlock. */
 #include "ipv6.h"
+#include "reservation.h"
 
 #include <errno.h>
 #include <string.h>
@@ -266,6 +267,7 @@ int disassociate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **
 {
 	const char *id = jstr_or(parameters, "AssociationId", "");
 	size_t at = 0;
+	int r;
 	const struct doc *subnet = association_find(c, "subnet", id, &at);
 
 	if (!id_is(id, "subnet-cidr-assoc"))
@@ -296,5 +298,6 @@ int disassociate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **
 	if (!*ret_reply)
 		return -ENOMEM;
 	kernel_touch(jstr(subnet->json, "VpcId"));
-	return associations_put(c, subnet, json_array());
+	r = reservations_drop(c, subnet->id, 1);
+	return r < 0 ? r : associations_put(c, subnet, json_array());
 }

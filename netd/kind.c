@@ -56,6 +56,11 @@ const struct kind kind_egress_only_gateway = {
 	"egress-only-internet-gateway", "eigw", "egress-only internet gateway ID",
 	FAULT_INVALID_EGRESS_ONLY_GATEWAY_ID_MALFORMED, FAULT_INVALID_GATEWAY_ID_NOT_FOUND};
 
+const struct kind kind_subnet_cidr_reservation = {
+	"subnet-cidr-reservation", "scr", "subnet CIDR reservation ID",
+	FAULT_INVALID_SUBNET_CIDR_RESERVATION_ID_MALFORMED,
+	FAULT_INVALID_SUBNET_CIDR_RESERVATION_ID_NOT_FOUND};
+
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,
 	     const struct doc **ret_doc, struct fault *f)
 {

@@ -17,7 +17,7 @@ static const struct action actions[] = {
 /* Of the ids that netd owns. */
 static const char *const prefixes[] = {"vpc", "subnet", "rtb", "igw",	   "acl",  "dopt",
 				       "sg",  "sgr",	"eni", "eipalloc", "eigw", "pl",
-				       "pcx", "vpce",	"nat", "fl",	   NULL};
+				       "pcx", "vpce",	"scr", "nat",	   "fl",   NULL};
 
 static int netd_open(struct daemon *d)
 {

@@ -47,6 +47,8 @@ enum {
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
 	LIMIT_DESCRIPTION = 255, /* of an interface, bytes; ours: AWS names none */
 	LIMIT_NAT_GATEWAYS_PER_ZONE = 5,
+	LIMIT_RESERVATIONS_PER_SUBNET = 100, /* ours: AWS names none */
+	LIMIT_ENDED_PEERINGS = 200,	     /* still shown, of a requester; ours */
 };
 
 /* A kind of document and how AWS speaks of it. */
@@ -59,7 +61,8 @@ struct kind {
 extern const struct kind kind_vpc, kind_subnet, kind_route_table, kind_internet_gateway,
 	kind_network_acl, kind_dhcp_options, kind_security_group, kind_security_group_rule,
 	kind_network_interface, kind_elastic_ip, kind_prefix_list, kind_vpc_endpoint,
-	kind_vpc_peering_connection, kind_nat_gateway, kind_flow_log, kind_egress_only_gateway;
+	kind_vpc_peering_connection, kind_nat_gateway, kind_flow_log, kind_egress_only_gateway,
+	kind_subnet_cidr_reservation;
 
 /* The caller's document of this kind; NULL id: MissingParameter in the name of `parameter`. */
 int kind_get(const struct call *c, const struct kind *k, const char *parameter, const char *id,

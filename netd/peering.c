@@ -65,6 +65,7 @@ static const struct describe peerings = {
 	.filters = filters,
 	.is_visible = is_accepters,
 	.present = present,
+	.is_filtered_as_shown = 1,
 };
 
 json_t *peering_info(const json_t *peering, enum peering_side side)
@@ -124,18 +125,23 @@ int peering_end(json_t *peering, const char *code, const char *message)
 	return r < 0 ? r : jset_new(peering, "_Until", json_integer(now() + SHOWN_AFTER));
 }
 
+static int forget(const struct call *c, const struct doc *d)
+{
+	int r = txn_delete(c->txn, d->kind, d->id);
+
+	if (r == 0 && store_find(c->store, "vpc-peering-accepter", d->id))
+		r = txn_delete(c->txn, "vpc-peering-accepter", d->id);
+	return r;
+}
+
 static int age(const struct call *c, const struct doc *d, int *is_changed)
 {
 	int64_t end = jtime_parse(jstr_or(d->json, "ExpirationTime", "")),
 		until = jint(d->json, "_Until", 0);
 
 	if (until && until < now()) {
-		int r = txn_delete(c->txn, d->kind, d->id);
-
 		*is_changed = 1;
-		if (r == 0 && store_find(c->store, "vpc-peering-accepter", d->id))
-			r = txn_delete(c->txn, "vpc-peering-accepter", d->id);
-		return r;
+		return forget(c, d);
 	}
 	if (!peering_is(d->json, "pending-acceptance") || end < 0 || end > now())
 		return 0;
@@ -146,6 +152,33 @@ static int age(const struct call *c, const struct doc *d, int *is_changed)
 	return r < 0 ? r : txn_replace(c->txn, d, give(json));
 }
 
+static int is_ended_callers(const struct call *c, const struct doc *d)
+{
+	int64_t until = jint(d->json, "_Until", 0);
+
+	return until && until >= now() && is_callers(c, d);
+}
+
+/* Who asks for connections and ends them again sees the newest of those that ended. */
+static int thin(const struct call *c, int *is_changed)
+{
+	size_t n = 0;
+	int r = 0;
+
+	store_each (c->store, "vpc-peering-connection", d)
+		n += (size_t)is_ended_callers(c, d);
+	store_each (c->store, "vpc-peering-connection", d) {
+		if (r < 0 || n <= LIMIT_ENDED_PEERINGS)
+			break;
+		if (!is_ended_callers(c, d))
+			continue;
+		*is_changed = 1;
+		r = forget(c, d);
+		n--;
+	}
+	return r;
+}
+
 int peerings_age(const struct call *c)
 {
 	int is_changed = 0, r = 0;
@@ -153,6 +186,8 @@ int peerings_age(const struct call *c)
 	store_each (c->store, "vpc-peering-connection", d)
 		if (r == 0)
 			r = age(c, d, &is_changed);
+	if (r == 0)
+		r = thin(c, &is_changed);
 	return r < 0 || !is_changed ? r : txn_commit(c->txn);
 }
 

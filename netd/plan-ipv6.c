@@ -146,7 +146,8 @@ static void plan_route6(const struct making *m, uint32_t table, struct cidr6 des
 		to_gateway(i, "igw");
 	else if (egress && m->egress && strcmp(egress, m->egress) == 0)
 		to_gateway(i, "eigw");
-	else if ((eni && route_to_interface(m, i, eni) == 0) ||
+	else if ((eni && strcmp(jstr_or(doc, "State", ""), "blackhole") != 0 &&
+		  route_to_interface(m, i, eni) == 0) ||
 		 (peering && plan_route_to_peer(m, i, peering) == 0))
 		i->type = RTN_UNICAST;
 }

@@ -54,13 +54,15 @@ static const json_t *interface_of_nat_gateway(const struct making *m, const char
 	return NULL;
 }
 
-/* The interface that the route leads to, NULL if to none, or it is gone. */
+/* The interface that the route leads to, NULL if to none, or it is gone, or its instance stopped. */
 static const json_t *interface_of_route(const struct making *m, const json_t *doc)
 {
 	const char *eni = jstr(doc, "NetworkInterfaceId"), *nat = jstr(doc, "NatGatewayId");
 
 	if (nat)
 		return interface_of_nat_gateway(m, nat);
+	if (strcmp(jstr_or(doc, "State", ""), "blackhole") == 0)
+		return NULL;
 	return plan_find(m->in->network_interfaces, "NetworkInterfaceId", eni);
 }
 

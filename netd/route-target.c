@@ -63,14 +63,33 @@ static int get_egress_only(const struct call *c, const char *id, const struct do
 	return 0;
 }
 
-static void take_interface(const struct doc *interface, struct route_target *t)
+/* Its first interface says so, for all of them. */
+static int is_stopped(const struct call *c, const char *instance_id)
+{
+	if (!instance_id)
+		return 0; /* a NAT gateway's */
+	store_each (c->store, "network-interface", d)
+		if (jbool(d->json, "_IsReleased", 0) &&
+		    jis(json_object_get(d->json, "Attachment"), "InstanceId", instance_id))
+			return 1;
+	return 0;
+}
+
+static const char *state_of(const struct call *c, const json_t *attachment)
+{
+	return attachment && !is_stopped(c, jstr(attachment, "InstanceId")) ? "active"
+									    : "blackhole";
+}
+
+static void take_interface(const struct call *c, const struct doc *interface,
+			   struct route_target *t)
 {
 	const json_t *attachment = json_object_get(interface->json, "Attachment");
 
 	snprintf(t->id, sizeof t->id, "%s", interface->id);
 	snprintf(t->instance_id, sizeof t->instance_id, "%s",
 		 jstr_or(attachment, "InstanceId", ""));
-	t->state = attachment ? "active" : "blackhole";
+	t->state = state_of(c, attachment);
 	t->is_local_allowed = 1;
 }
 
@@ -83,7 +102,7 @@ static int get_interface(const struct call *c, const char *id, const struct doc 
 	if (r == 0)
 		r = is_elsewhere(table, interface, f);
 	if (r == 0)
-		take_interface(interface, t);
+		take_interface(c, interface, t);
 	return r;
 }
 
@@ -99,7 +118,7 @@ static int get_instance(const struct call *c, const char *id, const struct doc *
 	if (r < 0)
 		return r;
 	t->member = "NetworkInterfaceId";
-	take_interface(interface, t);
+	take_interface(c, interface, t);
 	return 0;
 }
 
@@ -269,7 +288,25 @@ int routes_follow_interface(const struct call *c, const char *vpc_id, const char
 	return mark_tables(c, vpc_id,
 			   &(struct marking){.member = "NetworkInterfaceId",
 					     .id = interface_id,
-					     .state = attachment ? "active" : "blackhole",
+					     .state = state_of(c, attachment),
 					     .attachment = attachment,
 					     .is_interface = 1});
+}
+
+int routes_follow_instance(const struct call *c, const char *instance_id, const char *state)
+{
+	int r = 0;
+
+	store_each (c->store, "network-interface", d) {
+		const json_t *attachment = json_object_get(d->json, "Attachment");
+
+		if (r == 0 && jis(attachment, "InstanceId", instance_id))
+			r = mark_tables(c, jstr_or(d->json, "VpcId", ""),
+					&(struct marking){.member = "NetworkInterfaceId",
+							  .id = d->id,
+							  .state = state,
+							  .attachment = attachment,
+							  .is_interface = 1});
+	}
+	return r;
 }

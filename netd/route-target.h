@@ -28,3 +28,6 @@ int routes_mark_target(const struct call *c, const char *vpc_id, const char *mem
 /* In the transaction: routes to the interface follow its attachment (NULL: it has none). */
 int routes_follow_interface(const struct call *c, const char *vpc_id, const char *interface_id,
 			    const json_t *attachment);
+/* In the transaction: routes to any interface of the instance get this state: AWS shows a blackhole
+ * while an instance is stopped. */
+int routes_follow_instance(const struct call *c, const char *instance_id, const char *state);

@@ -8,6 +8,7 @@
 #include "address.h"
 #include "describe.h"
 #include "ipv6.h"
+#include "reservation.h"
 #include "vpc.h"
 #include "zones.h"
 
@@ -348,6 +349,8 @@ int delete_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = route_table_forget_subnet(c, subnet->id);
 	if (r == 0)
 		r = flow_logs_drop(c, subnet->id);
+	if (r == 0)
+		r = reservations_drop(c, subnet->id, 0);
 	if (r == 0)
 		r = txn_delete(c->txn, "subnet", subnet->id);
 	if (r < 0)

@@ -19,6 +19,8 @@ static const struct tags_kind kinds[] = {
 	{"security-group-rule", "security-group-rule", "sgr",
 	 FAULT_INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND},
 	{"subnet", "subnet", "subnet", FAULT_INVALID_SUBNET_ID_NOT_FOUND},
+	{"subnet-cidr-reservation", "subnet-cidr-reservation", "scr",
+	 FAULT_INVALID_SUBNET_CIDR_RESERVATION_ID_NOT_FOUND},
 	{"vpc", "vpc", "vpc", FAULT_INVALID_VPC_ID_NOT_FOUND},
 	{"vpc-endpoint", "vpc-endpoint", "vpce", FAULT_INVALID_VPC_ENDPOINT_ID_NOT_FOUND},
 	{"vpc-peering-connection", "vpc-peering-connection", "pcx",

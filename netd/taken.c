@@ -12,9 +12,10 @@
  * gone. */
 static struct {
 	struct store *store;
-	json_t *counts;	 /* text → how often */
-	json_t *devices; /* "i-…/0" → interface id */
-	int is_stale;	 /* memory ran out while following a commit: made anew when next asked */
+	json_t *counts;	      /* text → how often */
+	json_t *devices;      /* "i-…/0" → interface id */
+	json_t *reservations; /* subnet id → [block] */
+	int is_stale; /* memory ran out while following a commit: made anew when next asked */
 } t;
 
 #define KEY_MAX 200
@@ -99,18 +100,50 @@ static void on_elastic(void *userdata, const struct doc *before, const struct do
 		count_format(1, "p %s", jstr_or(after->json, "PublicIp", ""));
 }
 
+static void unreserve(const struct doc *d)
+{
+	json_t *list = json_object_get(t.reservations, jstr_or(d->json, "SubnetId", ""));
+
+	for (size_t i = json_array_size(list); i-- > 0;)
+		if (strcmp(json_string_value(json_array_get(list, i)),
+			   jstr_or(d->json, "Cidr", "")) == 0)
+			(void)json_array_remove(list, i); /* it is there */
+}
+
+static void on_reservation(void *userdata, const struct doc *before, const struct doc *after)
+{
+	const char *subnet_id;
+	json_t *list;
+
+	(void)userdata;
+	if (before)
+		unreserve(before);
+	if (!after)
+		return;
+	subnet_id = jstr_or(after->json, "SubnetId", "");
+	list = json_object_get(t.reservations, subnet_id);
+	if (!list && json_object_set_new(t.reservations, subnet_id, json_array()) < 0)
+		t.is_stale = 1;
+	list = json_object_get(t.reservations, subnet_id);
+	if (json_array_append_new(list, json_string(jstr_or(after->json, "Cidr", ""))) < 0)
+		t.is_stale = 1;
+}
+
 static int make(void)
 {
 	taken_close();
 	t.is_stale = 0;
 	t.counts = json_object();
 	t.devices = json_object();
-	if (!t.counts || !t.devices)
+	t.reservations = json_object();
+	if (!t.counts || !t.devices || !t.reservations)
 		return -ENOMEM;
 	store_each (t.store, "network-interface", d)
 		on_interface(NULL, NULL, d);
 	store_each (t.store, "elastic-ip", d)
 		on_elastic(NULL, NULL, d);
+	store_each (t.store, "subnet-cidr-reservation", d)
+		on_reservation(NULL, NULL, d);
 	return t.is_stale ? -ENOMEM : 0;
 }
 
@@ -121,14 +154,17 @@ int taken_open(struct store *s)
 
 	if (r == 0)
 		r = store_watch(s, "network-interface", on_interface, NULL);
-	return r < 0 ? r : store_watch(s, "elastic-ip", on_elastic, NULL);
+	if (r == 0)
+		r = store_watch(s, "elastic-ip", on_elastic, NULL);
+	return r < 0 ? r : store_watch(s, "subnet-cidr-reservation", on_reservation, NULL);
 }
 
 void taken_close(void)
 {
 	json_decref(t.counts);
 	json_decref(t.devices);
-	t.counts = t.devices = NULL;
+	json_decref(t.reservations);
+	t.counts = t.devices = t.reservations = NULL;
 }
 
 /* Without memory for the index everything is taken: an address refused is better than one given
@@ -156,6 +192,12 @@ uint64_t taken_count(const char *subnet_id)
 int taken_private(const char *subnet_id, const char *address)
 {
 	return counted("a %s %s", subnet_id, address) > 0;
+}
+
+const json_t *taken_reservations(const char *subnet_id)
+{
+	(void)taken_count(subnet_id); /* made anew, if it is to be */
+	return json_object_get(t.reservations, subnet_id);
 }
 
 int taken_public(const char *address)

@@ -15,6 +15,9 @@ void taken_close(void);
 /* Private addresses in the subnet, not counting those that AWS reserves. */
 uint64_t taken_count(const char *subnet_id);
 int taken_private(const char *subnet_id, const char *address);
+/* The blocks of its CIDR reservations, of both families: a list of texts, NULL: none; borrowed
+ * until the next commit. */
+const json_t *taken_reservations(const char *subnet_id);
 int taken_public(const char *address);
 int taken_mac(const char *mac);
 /* The id of the interface at this device index of the instance, NULL if none; borrowed until

@@ -265,3 +265,13 @@ def test_bad_requests_get_awss_codes_and_change_nothing(netd, guests, log):
     eni_log = log("NetworkInterface", guest.eni)
     guest.delete()
     assert netd.ec2("DescribeFlowLogs", Filter=[{"Name": "flow-log-id", "Values": [eni_log.id]}])["FlowLogs"] == []
+
+
+def test_a_role_of_another_account_is_kept_with_the_log(netd, vpc):
+    vpc_id, role = vpc("10.44.0.0/16"), "arn:aws:iam::210987654321:role/cross"
+    log = Log(netd, "VPC", vpc_id, DeliverCrossAccountRole=role)
+    (shown,) = netd.ec2("DescribeFlowLogs", FlowLogIds=[log.id])["FlowLogs"]
+    assert shown["DeliverCrossAccountRole"] == role
+    netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])
+    with pytest.raises(Refused, match="InvalidParameter.*not the ARN of a role"):
+        Log(netd, "VPC", vpc_id, DeliverCrossAccountRole="cross")

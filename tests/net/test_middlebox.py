@@ -81,6 +81,29 @@ def test_a_target_that_goes_leaves_a_blackhole(netd, guests, group, private_subn
     assert route_of(netd, table) is None
 
 
+def test_a_stopped_instance_is_a_blackhole_until_it_runs_again(netd, guests, group, private_subnet):
+    """What hvd says when an instance has stopped, and before it starts again."""
+    subnet, table = private_subnet
+    open_group = group(ALL)
+    box, inner = guests(groups=[open_group]), guests(groups=[open_group], SubnetId=subnet, public=False)
+    box.dhcp(), inner.dhcp()
+    forwards(box)
+    netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=box.eni, SourceDestCheck={"Value": False})
+    default = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    netd.ec2("CreateRoute", NetworkInterfaceId=box.eni, **default)
+    eventually(lambda: goes_out_as(inner))
+    netd.call("gureum.Release", NetworkInterfaceId=box.eni)
+    route = route_of(netd, table)
+    assert (route["State"], route["NetworkInterfaceId"], route["InstanceId"]) == ("blackhole", box.eni, box.instance)
+    eventually(lambda: "blackhole default" in sh(f"ip -n {router(inner.vpc)} route show table all"))
+    assert goes_out_as(inner) is None
+    netd.ec2("ReplaceRoute", InstanceId=box.instance, **default)
+    assert route_of(netd, table)["State"] == "blackhole"
+    again = netd.call("gureum.Assign", NetworkInterfaceId=box.eni)["NetworkInterfaces"][0]
+    assert route_of(netd, table)["State"] == "active"
+    eventually(lambda: goes_out_as(inner) == again["Association"]["PublicIp"])
+
+
 def test_an_interface_that_is_attached_later_brings_its_route_to_life(netd, guests, private_subnet):
     subnet, table = private_subnet
     eni = netd.ec2("CreateNetworkInterface", SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]

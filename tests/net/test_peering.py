@@ -217,6 +217,11 @@ def test_regions_can_be_peered(netd, side):
             tags = [{"Key": "in", "Value": where.region}]
             where.ec2("CreateTags", Resources=[pcx], Tags=tags)
             assert shown(where, pcx)["Tags"] == tags
+        for where in (netd, far):  # and looks for them by its own
+            for region in (netd.region, far.region):
+                filters = [{"Name": "tag:in", "Values": [region]}, {"Name": "vpc-peering-connection-id", "Values": [pcx]}]
+                found = where.ec2("DescribeVpcPeeringConnections", Filters=filters)["VpcPeeringConnections"]
+                assert len(found) == (where.region == region)
         assert [t["Value"] for t in far.ec2("DescribeTags", Filters=[{"Name": "resource-id", "Values": [pcx]}])["Tags"]] == [far.region]
         netd.ec2("CreateRoute", RouteTableId=one.table, DestinationCidrBlock="10.32.0.0/16", VpcPeeringConnectionId=pcx)
         far.ec2("CreateRoute", RouteTableId=table, DestinationCidrBlock="10.31.0.0/16", VpcPeeringConnectionId=pcx)
@@ -284,6 +289,16 @@ def test_time_ends_requests_and_forgets_what_ended(netd, side, peer):
         "VpcPeeringConnections"
     ]:
         netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=left["VpcPeeringConnectionId"])
+
+
+def test_of_many_that_ended_the_newest_are_shown(netd, vpc):
+    one = vpc("10.31.0.0/16")
+    ask = {"VpcId": one, "PeerVpcId": "vpc-00000000000000000"}
+    made = [netd.ec2("CreateVpcPeeringConnection", **ask)["VpcPeeringConnection"]["VpcPeeringConnectionId"] for _ in range(205)]
+    filters = [{"Name": "requester-vpc-info.vpc-id", "Values": [one]}]
+    seen = [p["VpcPeeringConnectionId"] for p in netd.ec2("DescribeVpcPeeringConnections", Filters=filters)["VpcPeeringConnections"]]
+    assert set(seen) == set(made[-200:]) and state(netd, made[-1]) == "failed"
+    refused("InvalidVpcPeeringConnectionID.NotFound", shown, netd, made[0])
 
 
 def test_ipv6_passes_a_peering(netd, vpc, guests, peer):

@@ -381,7 +381,7 @@ LONG = "x" * 65536
     ("ImportImage", {"DiskContainer.1.SnapshotId": "SnapshotId", "LicenseSpecifications.1.LicenseConfigurationArn": "arn:x"}, "UnsupportedOperation"),
     ("ModifySubnetAttribute", {"SubnetId": "SubnetId", "MapPublicIpOnLaunch.Value": "true", "EnableLniAtDeviceIndex": "1"}, "UnsupportedOperation"),
     ("CreateFlowLogs", {"ResourceId.1": "NetworkInterfaceId", "ResourceType": "NetworkInterface", "TrafficType": "ALL", "LogGroupName": "g", "DeliverLogsPermissionArn": "arn:x",
-                        "DeliverCrossAccountRole": "arn:x"}, "UnsupportedOperation"),
+                        "DeliverCrossAccountRole": "arn:x"}, "InvalidParameter"),
 ], ids=lambda x: x if isinstance(x, str) else "")
 def test_what_strangers_found(cloud, world, action, parameters, code):
     flat = {k: world.names.get(v, v) for k, v in parameters.items()}
