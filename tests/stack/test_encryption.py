@@ -3,6 +3,9 @@ import base64
 import json
 import re
 
+import pytest
+from botocore.exceptions import ClientError
+
 from conftest import until
 
 ASK = """import json, socket, sys
@@ -87,3 +90,24 @@ def test_an_encrypted_root_its_image_and_its_keys(cloud):
     cloud.terminate(instance, second)
     cloud.ec2.deregister_image(ImageId=image)
     cloud.ec2.delete_snapshot(SnapshotId=row["SnapshotId"])
+
+
+def test_an_images_copy_is_encrypted_and_its_kernel_is_not(cloud):
+    region = cloud.ec2.meta.region_name
+    copy = cloud.ec2.copy_image(Name="encrypted copy", SourceImageId=cloud.ami, SourceRegion=region, Encrypted=True)["ImageId"]
+    until(lambda: cloud.ec2.describe_images(ImageIds=[copy])["Images"][0]["State"] == "available", told="the copy is available")
+    image = cloud.ec2.describe_images(ImageIds=[copy])["Images"][0]
+    root = image["BlockDeviceMappings"][0]["Ebs"]
+    assert root["Encrypted"] is True
+    [snapshot] = cloud.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"]
+    assert snapshot["Encrypted"] is True and snapshot["KmsKeyId"].endswith("alias/aws/ebs")
+    [instance] = cloud.launch(ImageId=copy)
+    cloud.wait_state(instance, "running")
+    assert root_of(cloud, instance)["Encrypted"] is True
+    assert cloud.ssh(instance, "echo it starts", 120).strip() == "it starts"
+    cloud.terminate(instance)
+    with pytest.raises(ClientError) as caught:
+        cloud.ec2.copy_image(Name="never", SourceImageId=copy, SourceRegion=region, Encrypted=False)
+    assert caught.value.response["Error"]["Code"] == "InvalidParameterValue"
+    cloud.ec2.deregister_image(ImageId=copy)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
