@@ -166,11 +166,12 @@ int instance_credits_modify(struct call *c, json_t *parameters, json_t **ret_rep
 
 /* ---- tags of all that hvd owns ---- */
 
-/* One row for each prefix. */
+/* A row for each prefix of each kind; what is in the recycle bin keeps its tags. */
 static const struct tags_kind kinds[] = {
 	{INSTANCE_KIND, "instance", "i", FAULT_INVALID_INSTANCE_ID_NOT_FOUND},
 	{"key-pair", "key-pair", "key", FAULT_INVALID_KEY_PAIR_NOT_FOUND},
 	{"image", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
+	{"image-in-bin", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
 	{"image", "image", "aki", FAULT_INVALID_AMI_ID_NOT_FOUND},
 	{"image", "image", "ari", FAULT_INVALID_AMI_ID_NOT_FOUND},
 	{"import-image-task", "import-image-task", "import-ami", FAULT_INVALID_CONVERSION_TASK_ID},
@@ -181,6 +182,7 @@ static const struct tags_kind kinds_listed[] = {
 	{INSTANCE_KIND, "instance", "i", FAULT_INVALID_INSTANCE_ID_NOT_FOUND},
 	{"key-pair", "key-pair", "key", FAULT_INVALID_KEY_PAIR_NOT_FOUND},
 	{"image", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
+	{"image-in-bin", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
 	{"import-image-task", "import-image-task", "import-ami", FAULT_INVALID_CONVERSION_TASK_ID},
 	{NULL},
 };

@@ -168,6 +168,10 @@ def test_a_deregistered_image_is_restored_with_its_name_and_snapshots(cloud, vol
     assert row["Name"] == "of-a-test-of-the-bin" and (row["RecycleBinExitTime"] - row["RecycleBinEnterTime"]).days == 30
     assert cloud.ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["of-a-test*"]}])["Images"] == []
     assert code_of(cloud.ec2.run_instances, ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.nano") == "InvalidAMIID.NotFound"
+    cloud.ec2.create_tags(Resources=[image], Tags=[{"Key": "while", "Value": "in the bin"}])
+    tags = cloud.ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [image]}])["Tags"]
+    assert [(t["Key"], t["ResourceType"]) for t in tags] == [("keep", "image"), ("while", "image")]
+    cloud.ec2.delete_tags(Resources=[image], Tags=[{"Key": "while"}])
     cloud.kill("hvd")
     cloud.ec2.restore_image_from_recycle_bin(ImageId=image)
     assert cloud.ec2.describe_images(ImageIds=[image])["Images"] == before

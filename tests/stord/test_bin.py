@@ -65,7 +65,7 @@ def test_a_deleted_volume_comes_back_as_it_was(stord):
     before, files = stord.volume(volume), stord.files()
     stord("ec2.DeleteVolume", VolumeId=volume)
     # It is nowhere else, and nothing can be done with it.
-    assert stord("ec2.DescribeVolumes")["Volumes"] == [] and stord("ec2.DescribeTags")["Tags"] == []
+    assert stord("ec2.DescribeVolumes")["Volumes"] == []
     for action in ("AttachVolume", "DeleteVolume", "CreateSnapshot", "ModifyVolume"):
         stord.refused("InvalidVolume.NotFound", f"ec2.{action}", VolumeId=volume, InstanceId=INSTANCE, Device="/dev/sdf", Size=9)
     row, = in_bin(stord)
@@ -75,6 +75,10 @@ def test_a_deleted_volume_comes_back_as_it_was(stord):
         "VolumeId": volume, "Size": 10, "VolumeType": "gp3", "Iops": 4000, "Throughput": 200, "AvailabilityZone": "us-east-1a",
         "CreateTime": before["CreateTime"], "State": "available"}
     assert stord("ec2.ListVolumesInRecycleBin", context={"account": "210987654321"})["Volumes"] == []
+    # But for its tags.
+    stord("ec2.CreateTags", Resources=[volume], Tags=[{"Key": "while", "Value": "in the bin"}])
+    assert [t["Key"] for t in stord("ec2.DescribeTags", Filters=[{"Name": "resource-id", "Values": [volume]}])["Tags"]] == ["Name", "while"]
+    stord("ec2.DeleteTags", Resources=[volume], Tags=[{"Key": "while"}])
     stord.kill()
     stord.start()
     assert stord.files() == files
