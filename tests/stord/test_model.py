@@ -62,6 +62,8 @@ def read_blocks(stord, snapshot, spots):
 class World:
     """stord, its guests, and the model: for each id what is at each spot."""
 
+    encrypted = 0.5  # so many of the volumes
+
     def __init__(self, stord, seed):
         self.stord, self.random, self.guests = stord, random.Random(seed), Guests(stord)
         self.volumes, self.snapshots, self.attached, self.sizes = {}, {}, {}, {}
@@ -85,7 +87,7 @@ class World:
     def create(self):
         if len(self.volumes) > 8:
             return False
-        v = self.stord.create(Size=1, AvailabilityZone=self.random.choice(ZONES), Encrypted=self.random.random() < 0.5)
+        v = self.stord.create(Size=1, AvailabilityZone=self.random.choice(ZONES), Encrypted=self.random.random() < self.encrypted)
         self.volumes[v], self.sizes[v] = [0] * len(SPOTS), 1
 
     def restore(self):
@@ -94,7 +96,7 @@ class World:
             return False
         size = self.random.choice([self.sizes[s], self.sizes[s] + 1])
         v = self.stord.create(SnapshotId=s, AvailabilityZone=self.random.choice(ZONES), Size=size,
-                              **({"Encrypted": True} if self.random.random() < 0.3 else {}))
+                              **({"Encrypted": True} if self.random.random() < self.encrypted * 0.6 else {}))
         self.volumes[v], self.sizes[v] = list(self.snapshots[s]), size
 
     def write(self):

@@ -153,6 +153,8 @@ class House(World):
     which may be anything."""
     MORE = ["copy", "import_one", "by_blocks", "grow"]
 
+    encrypted = 0  # what it reads, it reads by paths
+
     def __init__(self, stord, seed, images):
         super().__init__(stord, seed)
         self.images, self.tasks, self.direct, self.growing = images, [], {}, {}
