@@ -15,6 +15,8 @@ int catalog_open(struct daemon *d)
 	int r = image_leave_start(d);
 
 	if (r == 0)
+		r = image_parts_start(d);
+	if (r == 0)
 		r = image_work_resume(d);
 	image_bin_start(d);
 	return r == 0 ? import_image_resume(d) : r;

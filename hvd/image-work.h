@@ -61,6 +61,8 @@ void image_bin_start(struct daemon *d);
 /* image.c: (fiber) what was copied for the image that left goes, unless another one uses it by now.
  */
 int image_leave_parts(struct call *c, const char *image_id, struct fault *f);
+/* At start: the same for images that had left when hvd ended. 0 or -errno. */
+int image_parts_start(struct daemon *d);
 /* image-public.c: the caller may make an image public. */
 int image_public_check(const struct call *c, struct fault *f);
 #define IMPORT_IMAGE_KIND "import-image-task"

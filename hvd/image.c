@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include "describe.h"
+#include "fiber.h"
 #include "id.h"
 #include "jsonx.h"
+#include "log.h"
 
 #define OWNER_FILTER	  "_owner"
 #define EXECUTABLE_FILTER "_executable-by"
@@ -285,6 +287,45 @@ int image_leave_parts(struct call *c, const char *image_id, struct fault *f)
 			image_delete_snapshots(c->ctx, json);
 	}
 	return r;
+}
+
+/* What was copied for an image that is gone: hvd ended between the two. NULL: nothing. */
+static const struct doc *orphan_of(const struct store *s)
+{
+	store_each (s, IMAGE_KIND, d) {
+		const char *whose = jstr(d->json, "_PartOf");
+
+		if (whose && !store_find(s, IMAGE_KIND, whose) &&
+		    !store_find(s, IMAGE_BIN_KIND, whose) && !user_of(s, d->id))
+			return d;
+	}
+	return NULL;
+}
+
+static void leave_orphans(void *arg)
+{
+	struct daemon *d = arg;
+	const struct doc *part;
+	int r = 0;
+
+	while (r == 0 && (part = orphan_of(d->store))) {
+		struct context ctx = image_context(part);
+		OWN(txn_free) struct txn *t = txn_new(d->store);
+		struct call c = {.daemon = d, .store = d->store, .ctx = &ctx, .txn = t};
+		struct fault f = {0};
+		char image_id[ID_MAX];
+
+		snprintf(image_id, sizeof image_id, "%s", jstr(part->json, "_PartOf"));
+		r = t ? image_leave_parts(&c, image_id, &f) : -ENOMEM;
+		if (r < 0)
+			log_warning(r, "what was copied for an image stays until the next start",
+				    "IMAGE", image_id);
+	}
+}
+
+int image_parts_start(struct daemon *d)
+{
+	return orphan_of(d->store) ? fiber_spawn(leave_orphans, d) : 0;
 }
 
 static int deregister_check(const struct call *c, const char *id, const struct doc **ret_doc,

@@ -226,6 +226,29 @@ static void what_was_arriving_at_a_crash_leaves(void)
 	       "forgotten");
 }
 
+static void what_was_copied_for_an_image_that_is_gone_leaves(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	static const char *const parts[] = {"aki-00000000000000001", "aki-00000000000000002"};
+
+	txn_put(t, "image-in-bin", "ami-00000000000000002", "123456789012", "us-east-1",
+		json_loads("{\"BlockDeviceMappings\":[],\"_BinExit\":9000000000000000}", 0, NULL));
+	for (int i = 0; i < 2; i++)
+		txn_put(t, "image", parts[i], "123456789012", "us-east-1",
+			json_pack("{s:s, s:s, s:[]}", "_PartOf",
+				  i ? "ami-00000000000000002" : "ami-00000000000000001", "State",
+				  "available", "BlockDeviceMappings"));
+	txn_commit(t);
+	is_int(catalog_open(d), 0, "start");
+	for (int i = 0; i < 200 && store_find(d->store, "image", parts[0]); i++)
+		fiber_sleep(10000);
+	ok(!store_find(d->store, "image", parts[0]), "of one that is gone");
+	ok(store_find(d->store, "image", parts[1]), "not of one in the recycle bin");
+	txn_delete(t, "image", parts[1]);
+	txn_delete(t, "image-in-bin", "ami-00000000000000002");
+	is_int(txn_commit(t), 0, "nothing is left");
+}
+
 static void kernels_are_roots_and_protected(void)
 {
 	caller_uid = 0;
@@ -353,6 +376,7 @@ static void tests(void)
 	RUN(bad_images_change_nothing);
 	RUN(a_name_taken_meanwhile_is_refused);
 	RUN(what_was_arriving_at_a_crash_leaves);
+	RUN(what_was_copied_for_an_image_that_is_gone_leaves);
 	RUN(kernels_are_roots_and_protected);
 	RUN(owners_and_users_choose);
 	RUN(attributes_change_one_at_a_time);
