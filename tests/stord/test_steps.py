@@ -485,19 +485,22 @@ class QemuAtQmp(Killed):
 class Hvd(Killed):
     def arm(self, n):
         super().arm(n)
+        self.is_down = False
         self.w.guests.step = self.step
 
     def step(self, what):
         if self.count(what):
             self.w.guests.hang_up()
+            self.is_down = True
             raise Dead()
 
     def is_over(self):
-        return self.at
+        return self.is_down  # and no longer going down
 
     def revive(self):
         self.w.guests.step = lambda what: None
         if self.at:
+            until(lambda: self.is_down)
             self.w.guests.listen()
 
 
