@@ -77,7 +77,8 @@ static int find_ids(struct call *c, const struct describe *d, const json_t *ids,
 		if (found_add(s, doc) < 0)
 			return -ENOMEM;
 	}
-	qsort(s->docs, s->n, sizeof *s->docs, by_sequence);
+	if (s->n > 0)
+		qsort(s->docs, s->n, sizeof *s->docs, by_sequence);
 	size_t n = 0;
 
 	for (i = 0; i < s->n; i++) /* asked for twice is shown once */
