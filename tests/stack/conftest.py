@@ -51,6 +51,11 @@ def code_of(call, *arguments, **parameters):
         return e.response["Error"]["Code"]
 
 
+def with_steps(state):
+    """The environment in which the cloud's daemons look for steps to die at (lib/step.h), also after it was down and up."""
+    return {**os.environ, "GUREUM_STEPS": os.path.join(state, "steps")}
+
+
 class Cloud:
     def __init__(self, state):
         self.state = os.path.realpath(state)
@@ -74,7 +79,7 @@ class Cloud:
 
     def command(self, verb, *words, check=True, timeout=120):
         return subprocess.run([STACK, verb, "--state", self.state, *words], check=check, capture_output=True, text=True,
-                              timeout=timeout, stdin=subprocess.DEVNULL)
+                              timeout=timeout, stdin=subprocess.DEVNULL, env=with_steps(self.state))
 
     def run(self, *words, timeout=60):
         """A command inside the private host."""
@@ -230,8 +235,7 @@ def cloud(request):
     state = tempfile.mkdtemp(prefix="gureum-tests.")
     try:
         os.mkdir(os.path.join(state, "steps"))
-        r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL,
-                           env={**os.environ, "GUREUM_STEPS": os.path.join(state, "steps")})
+        r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL, env=with_steps(state))
         assert r.returncode == 0, f"the cloud did not come up: see {state}/log"
         c = Cloud(state)
         prepare(c)
