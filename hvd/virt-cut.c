@@ -10,6 +10,7 @@
 #include "jsonx.h"
 #include "step.h"
 #include "virt-internal.h"
+#include "virt-xml.h"
 
 #define LAYERS_MAX 128
 
@@ -26,29 +27,13 @@ struct cut {
 
 /* ---- what libvirt says of the disk ---- */
 
-static xmlNode *child(const xmlNode *parent, const char *name)
-{
-	for (xmlNode *n = parent ? parent->children : NULL; n; n = n->next)
-		if (n->type == XML_ELEMENT_NODE && strcmp((const char *)n->name, name) == 0)
-			return n;
-	return NULL;
-}
-
-static void attribute(const xmlNode *node, const char *name, char *ret_value, size_t n_bytes)
-{
-	xmlChar *value = node ? xmlGetProp((xmlNode *)node, BAD_CAST name) : NULL;
-
-	snprintf(ret_value, n_bytes, "%s", value ? (const char *)value : "");
-	xmlFree(value);
-}
-
 /* The disk's own layer and those under it, each in the one before. */
 static void read_layers(struct cut *c, const xmlNode *layer)
 {
-	for (; layer && c->n_layers < LAYERS_MAX; layer = child(layer, "backingStore")) {
+	for (; layer && c->n_layers < LAYERS_MAX; layer = xml_child(layer, "backingStore")) {
 		char index[16];
 
-		attribute(child(layer, "source"), "index", index, sizeof(index));
+		xml_attribute(xml_child(layer, "source"), "index", index, sizeof(index));
 		if (index[0])
 			c->layers[c->n_layers++] = (unsigned)strtoul(index, NULL, 10);
 	}
@@ -61,17 +46,17 @@ static int read_disk(struct cut *c, virDomainPtr d)
 		return virt_errno(c->connection, c->error);
 	OWN(xmlFreeDoc)
 	xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET);
-	const xmlNode *devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
+	const xmlNode *devices = doc ? xml_child(xmlDocGetRootElement(doc), "devices") : NULL;
 
 	for (const xmlNode *n = devices ? devices->children : NULL; n; n = n->next) {
 		char target[16];
 
 		if (n->type != XML_ELEMENT_NODE || strcmp((const char *)n->name, "disk") != 0)
 			continue;
-		attribute(child(n, "target"), "dev", target, sizeof(target));
+		xml_attribute(xml_child(n, "target"), "dev", target, sizeof(target));
 		if (strcmp(target, c->target) != 0)
 			continue;
-		attribute(child(n, "alias"), "name", c->alias, sizeof(c->alias));
+		xml_attribute(xml_child(n, "alias"), "name", c->alias, sizeof(c->alias));
 		snprintf(c->node, sizeof(c->node), "cut-%.27s", c->alias);
 		read_layers(c, n);
 		return 0;

@@ -11,6 +11,7 @@
 #include "instance-rooms.h"
 #include "step.h"
 #include "virt-internal.h"
+#include "virt-xml.h"
 
 OWN_DEFINE(xmlDoc *, xmlFreeDoc);
 
@@ -40,41 +41,25 @@ const struct virt_device *virt_device_find(const struct virt_devices *d, enum vi
 
 /* ---- reading ---- */
 
-static xmlNode *child(const xmlNode *parent, const char *name)
-{
-	for (xmlNode *n = parent ? parent->children : NULL; n; n = n->next)
-		if (n->type == XML_ELEMENT_NODE && strcmp((const char *)n->name, name) == 0)
-			return n;
-	return NULL;
-}
-
-static void attribute(const xmlNode *node, const char *name, char *ret_value, size_t n_bytes)
-{
-	xmlChar *value = node ? xmlGetProp((xmlNode *)node, BAD_CAST name) : NULL;
-
-	snprintf(ret_value, n_bytes, "%s", value ? (const char *)value : "");
-	xmlFree(value);
-}
-
 static unsigned number(const xmlNode *node, const char *name)
 {
 	char value[16];
 
-	attribute(node, name, value, sizeof(value));
+	xml_attribute(node, name, value, sizeof(value));
 	return (unsigned)strtoul(value, NULL, 0);
 }
 
 static void read_device(const xmlNode *node, enum virt_device_kind kind, struct virt_device *ret)
 {
-	const xmlNode *address = child(node, "address"), *serial = child(node, "serial");
+	const xmlNode *address = xml_child(node, "address"), *serial = xml_child(node, "serial");
 	xmlChar *text = serial ? xmlNodeGetContent(serial) : NULL;
 
 	*ret = (struct virt_device){.kind = kind};
-	attribute(child(node, "target"), "dev", ret->target, sizeof(ret->target));
-	attribute(child(node, "alias"), "name", ret->alias, sizeof(ret->alias));
-	attribute(child(node, "source"), "file", ret->source, sizeof(ret->source));
-	attribute(child(node, "driver"), "type", ret->format, sizeof(ret->format));
-	attribute(child(node, "mac"), "address", ret->mac, sizeof(ret->mac));
+	xml_attribute(xml_child(node, "target"), "dev", ret->target, sizeof(ret->target));
+	xml_attribute(xml_child(node, "alias"), "name", ret->alias, sizeof(ret->alias));
+	xml_attribute(xml_child(node, "source"), "file", ret->source, sizeof(ret->source));
+	xml_attribute(xml_child(node, "driver"), "type", ret->format, sizeof(ret->format));
+	xml_attribute(xml_child(node, "mac"), "address", ret->mac, sizeof(ret->mac));
 	snprintf(ret->serial, sizeof(ret->serial), "%s", text ? (const char *)text : "");
 	ret->bus = number(address, "bus");
 	ret->slot = number(address, "slot");
@@ -118,7 +103,7 @@ static int has_plug_bus(const xmlNode *devices)
 		    strcmp((const char *)n->name, "controller") != 0 ||
 		    number(n, "index") != DOMAIN_PLUG_BUS)
 			continue;
-		attribute(n, "model", model, sizeof(model));
+		xml_attribute(n, "model", model, sizeof(model));
 		if (strcmp(model, "pcie-to-pci-bridge") == 0)
 			return 1;
 	}
@@ -146,7 +131,7 @@ static int read_live(virDomainPtr d, struct device_work *w)
 	xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET);
 	if (!doc)
 		return -EPROTO;
-	const xmlNode *devices = child(xmlDocGetRootElement(doc), "devices");
+	const xmlNode *devices = xml_child(xmlDocGetRootElement(doc), "devices");
 
 	virt_devices_clear(&w->devices);
 	w->has_bus = has_plug_bus(devices);

@@ -14,10 +14,9 @@
 #define TOKEN_KIND	"_token"
 #define TOKEN_LIFE_USEC (24 * 3600 * INT64_C(1000000))
 #define TOKEN_CHARS_MAX 64
-#define TOKENS_PURGED_MAX                                                                          \
-	32 /* per new token: more than one, so their number sinks, and bounded   \
-			      */
-#define TOKEN_ID_MAX 256
+/* Per new token: more than one, so their number sinks, and bounded. */
+#define TOKENS_PURGED_MAX 32
+#define TOKEN_ID_MAX	  256
 
 /* Requests with the same token queue here, first come first served. */
 struct flight {
