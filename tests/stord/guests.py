@@ -26,23 +26,18 @@ class Qemu:
     def __init__(self, directory, name, is_direct=False, step=lambda what: None):
         self.step = step
         self.is_direct = is_direct  # past the host's page cache, as libvirt's cache='none'
-        self.socket = os.path.join(directory, f"{name}.qmp")
         self.nbd = os.path.join(directory, f"{name}.nbd")
         self.disks, self.n_nodes, self.old, self.keys = {}, 0, set(), set()
         self.names = {}  # path: node, of encrypted layers: QEMU does not know them by their paths
-        self.process = subprocess.Popen(
-            ["qemu-storage-daemon", "--chardev", f"socket,path={self.socket},server=on,wait=off,id=q", "--monitor", "chardev=q",
-             "--nbd-server", f"addr.type=unix,addr.path={self.nbd},max-connections=0"], stderr=subprocess.DEVNULL)
-        self.connection = None
-        while self.connection is None:
-            assert self.process.poll() is None
-            try:
-                s = socket.socket(socket.AF_UNIX)
-                s.connect(self.socket)
-                self.connection = s.makefile("rw")
-            except OSError:
-                s.close()
-                time.sleep(0.005)
+        # A pair of sockets, not a listener: as the monitor goes to a thread of its own, a client that comes early is seen by both, and who is second waits for ever.
+        ours, its = socket.socketpair()
+        with its:
+            self.process = subprocess.Popen(
+                ["qemu-storage-daemon", "--chardev", f"socket,fd={its.fileno()},id=q", "--monitor", "chardev=q",
+                 "--nbd-server", f"addr.type=unix,addr.path={self.nbd},max-connections=0"], stderr=subprocess.DEVNULL, pass_fds=[its.fileno()])
+        ours.settimeout(60)
+        self.connection = ours.makefile("rw")
+        ours.close()  # the file has it
         self.connection.readline()
         self.lock = threading.Lock()
         self.qmp("qmp_capabilities")
