@@ -30,7 +30,10 @@ void firewall_clear(struct firewall *w)
 
 static const char *family_name(int family)
 {
-	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : "ip6";
+	return family == NFPROTO_INET	  ? "inet"
+	       : family == NFPROTO_IPV4	  ? "ip"
+	       : family == NFPROTO_BRIDGE ? "bridge"
+					  : "ip6";
 }
 
 void firewall_name(const struct firewall_chain *c, char *ret_text, size_t n)
@@ -49,10 +52,12 @@ static struct nl_msg *message(int type, int flags, int family)
 
 static int is_of_interest(int family)
 {
-	return family == NFPROTO_INET || family == NFPROTO_IPV4 || family == NFPROTO_IPV6;
+	return family == NFPROTO_INET || family == NFPROTO_IPV4 || family == NFPROTO_IPV6 ||
+	       family == NFPROTO_BRIDGE;
 }
 
-/* All base chains are noted: a drop in one of another hook is none of the forward hook's. */
+/* All base chains are noted: a drop in one of another hook is none of the forward hook's. The hooks
+ * of bridges have the same numbers. */
 static int on_chain(struct nlmsghdr *h, void *arg)
 {
 	const struct nfgenmsg *m = nlmsg_data(h);
@@ -348,7 +353,8 @@ static int read_rules(const struct netns *host, struct firewall *w, size_t i)
 	return e;
 }
 
-/* iptables-nft's, where netd has a jump to a chain of its own. */
+/* iptables-nft's, where netd has a jump to a chain of its own, or ebtables-nft's: a rule like ours
+ * in them, and these commands read nothing any more. */
 static int is_of_iptables(const struct firewall_chain *c)
 {
 	return c->family != NFPROTO_INET && strcmp(c->name, "FORWARD") == 0 &&
@@ -521,22 +527,27 @@ static void batch_add(struct batch *b, struct nl_msg *m)
 		b->error = -ENOMEM;
 }
 
-/* A mark that came twice (an owner who saves and loads the rules as they were) goes once. */
-static int plan_chain(const struct firewall_chain *c, int is_passing, struct batch *b)
+static int is_passing(const struct firewall_chain *c, int passing)
 {
-	int n = 0, seen[2] = {0};
+	return passing & (c->family == NFPROTO_BRIDGE ? FIREWALL_BRIDGED : FIREWALL_ROUTED);
+}
+
+/* A mark that came twice (an owner who saves and loads the rules as they were) goes once. */
+static int plan_chain(const struct firewall_chain *c, int passing, struct batch *b)
+{
+	int n = 0, seen[2] = {0}, is_open = is_passing(c, passing);
 
 	if (c->is_owned)
 		return 0;
 	for (size_t i = 0; i < c->n_marks; i++) {
 		const struct firewall_mark *m = &c->marks[i];
 
-		if (is_passing && !seen[m->is_out]++)
+		if (is_open && !seen[m->is_out]++)
 			continue;
 		batch_add(b, removal(c, m->handle));
 		n++;
 	}
-	for (int way = TO_US; is_passing && way >= FROM_US; way--)
+	for (int way = TO_US; is_open && way >= FROM_US; way--)
 		if (!c->is_open[way]) {
 			batch_add(b, insertion(c, (enum direction)way));
 			n++;
@@ -544,19 +555,19 @@ static int plan_chain(const struct firewall_chain *c, int is_passing, struct bat
 	return n;
 }
 
-static void tell(const struct firewall_chain *c, int is_passing)
+static void tell(const struct firewall_chain *c, int passing)
 {
 	char name[600];
 
 	firewall_name(c, name, sizeof name);
-	if (is_passing)
+	if (is_passing(c, passing))
 		log_info("guests' traffic was let through the host's firewall", "CHAIN", name);
 	else
 		log_info("the host's firewall is as its owner made it", "CHAIN", name);
 }
 
 /* Refused by the kernel (-ERESTART) if anything changed since it was read. */
-static int apply_once(struct netns *host, int is_passing)
+static int apply_once(struct netns *host, int passing)
 {
 	OWN(firewall_clear) struct firewall w = {0};
 	OWN(batch_clear) struct batch b = {0};
@@ -568,30 +579,30 @@ static int apply_once(struct netns *host, int is_passing)
 	if (!changes)
 		return -ENOMEM;
 	for (size_t i = 0; i < w.n; i++)
-		changes[i] = plan_chain(&w.at[i], is_passing, &b);
+		changes[i] = plan_chain(&w.at[i], passing, &b);
 	r = b.error;
 	if (r == 0 && b.n)
 		r = nftables_commit(host, w.generation, b.at, b.n);
 	for (size_t i = 0; r == 0 && i < w.n; i++)
 		if (changes[i])
-			tell(&w.at[i], is_passing);
+			tell(&w.at[i], passing);
 	free(changes);
 	if (r < 0)
 		return r;
 	host->firewall_generation = b.n ? w.generation + 1 : w.generation;
-	host->is_firewall_passed = is_passing;
+	host->firewall_passing = passing;
 	return (int)b.n;
 }
 
-int firewall_apply(struct netns *host, int is_passing)
+int firewall_apply(struct netns *host, int passing)
 {
 	uint32_t now = nftables_generation(host);
 	int r = -ERESTART;
 
-	if (now && now == host->firewall_generation && host->is_firewall_passed == is_passing)
+	if (now && now == host->firewall_generation && host->firewall_passing == passing)
 		return 0;
 	for (int i = 0; i < TRIES && r == -ERESTART; i++)
-		r = apply_once(host, is_passing);
+		r = apply_once(host, passing);
 	if (r < 0)
 		snprintf(host->reason, sizeof host->reason, "the host's firewall: %s",
 			 strerror(-r));

@@ -14,9 +14,10 @@
 #include "netns.h"
 
 /* A base chain of the forward hook that may drop: by its policy, by a rule, or by a chain that it
- * may jump to. Chains of iptables-nft are not among them: see host.h. */
+ * may jump to. Chains of iptables-nft and ebtables-nft are not among them, since these commands can
+ * read no rule like ours: see host.h and host-tables.c. */
 struct firewall_chain {
-	int family; /* NFPROTO_INET, NFPROTO_IPV4 or NFPROTO_IPV6 */
+	int family; /* NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 or NFPROTO_BRIDGE */
 	char table[256], name[256];
 	int is_open[2];	       /* what comes from our links, what goes to them: accepted */
 	int is_owned;	       /* nobody but its owner's process may change its table */
@@ -45,7 +46,11 @@ int firewall_read(const struct netns *host, struct firewall *ret_firewall);
 /* "inet filter forward" */
 void firewall_name(const struct firewall_chain *c, char *ret_text, size_t n);
 
-/* With `is_passing` our two rules are once in each chain that may be changed, without they are in
- * none; all of it is one transaction. When nftables has not changed since the last call, nothing is
+/* What passes: frames within a VPC, which tables of the family bridge see, and what is routed to
+ * and from gateways, which the others see. */
+enum { FIREWALL_BRIDGED = 1, FIREWALL_ROUTED = 2 };
+
+/* Our two rules are once in each chain that may be changed and sees what is to pass, and in no
+ * other; all of it is one transaction. When nftables has not changed since the last call, nothing is
  * asked. How many rules came or went (logged for each chain), or -errno. */
-int firewall_apply(struct netns *host, int is_passing);
+int firewall_apply(struct netns *host, int passing);

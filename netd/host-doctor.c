@@ -1,9 +1,10 @@
 /* Host, for the operator: what of this machine stands in the way of guests, and how to mend it. */
-#include "host.h"
+#include "host-doctor.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <linux/netfilter.h>
 #include <linux/rtnetlink.h>
 #include <stdarg.h>
 #include <string.h>
@@ -13,8 +14,7 @@
 #define TEXT_OF_(x) #x
 #define TEXT_OF(x)  TEXT_OF_(x)
 
-static void __attribute__((format(printf, 4, 5)))
-finding(json_t *list, const char *check, int is_ok, const char *format, ...)
+void host_finding(json_t *list, const char *check, int is_ok, const char *format, ...)
 {
 	char text[400];
 	va_list args;
@@ -39,18 +39,19 @@ static void check_uplink(json_t *list, const struct host_settings *s, const stru
 	else
 		snprintf(uplink, sizeof uplink, "%s", s->uplink);
 	is_there = uplink[0] && strcmp(uplink, "none") != 0;
-	finding(list, "uplink", is_there, "%s%s",
-		is_there ? "guests reach the outside through "
-			 : "guests do not reach the outside: there is no default route, or "
-			   "[Network] Uplink=none",
-		is_there ? uplink : "");
+	host_finding(list, "uplink", is_there, "%s%s",
+		     is_there ? "guests reach the outside through "
+			      : "guests do not reach the outside: there is no default route, or "
+				"[Network] Uplink=none",
+		     is_there ? uplink : "");
 }
 
 static void check_bridge_filter(json_t *list)
 {
 	int is_on = host_bridge_filter();
 
-	finding(list, "bridge-netfilter", !is_on, "%s",
+	host_finding(
+		list, "bridge-netfilter", !is_on, "%s",
 		is_on ? "net.bridge.bridge-nf-call-iptables is 1: the host's firewall sees and may "
 			"drop what guests send within a VPC; set it to 0 or unload br_netfilter"
 		      : "bridged frames do not pass the host's iptables");
@@ -63,7 +64,8 @@ static void check_rp_filter(json_t *list)
 	OWN(fclose) FILE *file = fopen("/proc/sys/net/ipv4/conf/all/rp_filter", "re");
 	int value = 0, is_loose = file && fscanf(file, "%d", &value) == 1 && value == 2;
 
-	finding(list, "rp-filter", !is_loose, "%s",
+	host_finding(
+		list, "rp-filter", !is_loose, "%s",
 		is_loose ? "net.ipv4.conf.all.rp_filter is 2: what guests send to their bridge's "
 			   "own address may reach this host; set it to 0 (each link then has its "
 			   "own) or 1"
@@ -77,7 +79,8 @@ static void check_ipv6(json_t *list)
 	int value = 0, is_forwarding = file && fscanf(file, "%d", &value) == 1 && value;
 
 	is_forwarding |= access("/proc/sys/net/ipv6/conf/all/force_forwarding", F_OK) == 0;
-	finding(list, "ipv6-forwarding", is_forwarding, "%s",
+	host_finding(
+		list, "ipv6-forwarding", is_forwarding, "%s",
 		is_forwarding
 			? "VPCs with IPv6 reach the outside"
 			: "VPCs with IPv6 do not reach the outside: this kernel (older than 6.17) "
@@ -103,27 +106,36 @@ static void check_chain(json_t *list, const struct host_settings *s, const struc
 
 	firewall_name(c, name, sizeof name);
 	if (is_through && c->n_marks)
-		finding(list, "firewall", 1,
-			"nftables' chain \"%.150s\" drops what is forwarded: netd has put two "
-			"rules "
-			"in front of it that let guests pass",
-			name);
+		host_finding(list, "firewall", 1,
+			     "nftables' chain \"%.150s\" drops what is forwarded: netd has put two "
+			     "rules "
+			     "in front of it that let guests pass",
+			     name);
 	else if (is_through)
-		finding(list, "firewall", 1, "nftables' chain \"%.150s\" lets guests pass", name);
+		host_finding(list, "firewall", 1, "nftables' chain \"%.150s\" lets guests pass",
+			     name);
 	else if (c->is_owned)
-		finding(list, "firewall", 0,
-			"nftables' chain \"%.150s\" may drop what guests send outside, and its "
-			"table "
-			"has an owner: nobody else can change it; %s",
-			name, owners_way(c));
+		host_finding(list, "firewall", 0,
+			     "nftables' chain \"%.150s\" may drop what guests send, and its table "
+			     "has an owner: nobody else can change it; %s",
+			     name, owners_way(c));
 	else if (s->is_firewall_passed)
-		finding(list, "firewall", 1,
-			"nftables' chain \"%.150s\" may drop what is forwarded: netd puts two "
-			"rules "
-			"in front of it while there is an internet gateway in use",
-			name);
+		host_finding(list, "firewall", 1,
+			     "nftables' chain \"%.150s\" may drop what is forwarded: netd puts two "
+			     "rules "
+			     "in front of it while %s in use",
+			     name,
+			     c->family == NFPROTO_BRIDGE ? "a subnet is"
+							 : "an internet gateway is");
+	else if (c->family == NFPROTO_BRIDGE)
+		host_finding(
+			list, "firewall", 0,
+			"nftables' chain \"%.150s\" may drop what guests send one another: set "
+			"[Network] HostFirewall=pass, or let it accept iifgroup %d and oifgroup %d",
+			name, PLAN_GROUP, PLAN_GROUP);
 	else
-		finding(list, "firewall", 0,
+		host_finding(
+			list, "firewall", 0,
 			"nftables' chain \"%.150s\" may drop what is forwarded: guests reach one "
 			"another, but not the outside; set [Network] HostFirewall=pass, or let it "
 			"accept iifgroup %d and oifgroup %d",
@@ -137,9 +149,9 @@ static void check_firewall(json_t *list, const struct host_settings *s, const st
 	int r = firewall_read(host, &w);
 
 	if (r < 0)
-		finding(list, "firewall", 0, "nftables cannot be read: %s", strerror(-r));
+		host_finding(list, "firewall", 0, "nftables cannot be read: %s", strerror(-r));
 	else if (!w.n)
-		finding(list, "firewall", 1, "no table of nftables drops what guests send outside");
+		host_finding(list, "firewall", 1, "no table of nftables drops what guests send");
 	for (size_t i = 0; r == 0 && i < w.n; i++)
 		check_chain(list, s, &w.at[i]);
 }
@@ -186,14 +198,15 @@ static void check_pool(json_t *list, const struct netns *host, const char *name,
 	cidr_format(pool, text);
 	snprintf(check, sizeof check, "pool-%s", name);
 	if (r < 0)
-		finding(list, check, 0, "routes cannot be read: %s", strerror(-r));
+		host_finding(list, check, 0, "routes cannot be read: %s", strerror(-r));
 	else if (c.text[0])
-		finding(list, check, 0,
+		host_finding(
+			list, check, 0,
 			"this host has a route to %s, which overlaps %s: choose another pool in "
 			"[Network]",
 			c.text, text);
 	else
-		finding(list, check, 1, "no other route leads to %s", text);
+		host_finding(list, check, 1, "no other route leads to %s", text);
 }
 
 /* ---- what runs beside us ---- */
@@ -249,10 +262,10 @@ static void check_manager(json_t *list, const struct netns *host, const struct m
 	(void)netlink_dump(host->route, netlink_message(RTM_GETLINK, 0, &h, sizeof h), on_link,
 			   NULL, &t); /* a link that is not seen is not complained of */
 	if (t.link[0])
-		finding(list, m->check, 0, "%s configures our link %s: %s", m->name, t.link,
-			m->cure);
+		host_finding(list, m->check, 0, "%s configures our link %s: %s", m->name, t.link,
+			     m->cure);
 	else
-		finding(list, m->check, 1, "%s leaves our links alone", m->name);
+		host_finding(list, m->check, 1, "%s leaves our links alone", m->name);
 }
 
 /* ---- programs and the kernel ---- */
@@ -266,8 +279,9 @@ static void check_programs(json_t *list, struct netns *probe)
 		const char *const argv[] = {programs[i], "--version", NULL};
 
 		if (netns_command(probe, argv, NULL, NULL) < 0)
-			finding(list, programs[i], 0,
-				"cannot be run (%s): install iptables and ipset", probe->reason);
+			host_finding(list, programs[i], 0,
+				     "cannot be run (%s): install iptables and ipset",
+				     probe->reason);
 	}
 }
 
@@ -308,27 +322,28 @@ static void check_features(json_t *list)
 	int r = netns_open(name, &probe);
 
 	if (r < 0) {
-		finding(list, "namespaces", 0, "network namespaces cannot be made: %s",
-			strerror(-r));
+		host_finding(list, "namespaces", 0, "network namespaces cannot be made: %s",
+			     strerror(-r));
 		return;
 	}
 	check_programs(list, probe);
 	for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
 		r = netns_command(probe, features[i].argv, NULL, NULL);
 		if (features[i].check)
-			finding(list, features[i].check, r == 0, r == 0 ? "%s" : "%s (%s)",
-				r == 0 ? features[i].good : features[i].bad, probe->reason);
+			host_finding(list, features[i].check, r == 0, r == 0 ? "%s" : "%s (%s)",
+				     r == 0 ? features[i].good : features[i].bad, probe->reason);
 	}
 	(void)netns_delete(name); /* the next one takes it over */
 }
 
-json_t *host_doctor(const struct host_settings *s, const struct netns *host, int has_ipv6)
+json_t *host_doctor(const struct host_settings *s, struct netns *host, int has_ipv6)
 {
 	json_t *list = json_array();
 	int is_tun = access("/dev/net/tun", R_OK | W_OK) == 0;
 
 	check_uplink(list, s, host);
 	check_firewall(list, s, host);
+	host_check_tables(list, s, host, has_ipv6);
 	check_bridge_filter(list);
 	check_rp_filter(list);
 	if (has_ipv6)
@@ -337,9 +352,9 @@ json_t *host_doctor(const struct host_settings *s, const struct netns *host, int
 	check_pool(list, host, "transit", s->transit_pool);
 	for (size_t i = 0; i < sizeof managers / sizeof *managers; i++)
 		check_manager(list, host, &managers[i]);
-	finding(list, "tun", is_tun, "%s",
-		is_tun ? "taps can be made"
-		       : "/dev/net/tun cannot be opened: guests get no network");
+	host_finding(list, "tun", is_tun, "%s",
+		     is_tun ? "taps can be made"
+			    : "/dev/net/tun cannot be opened: guests get no network");
 	check_features(list);
 	return list;
 }

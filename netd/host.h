@@ -36,4 +36,4 @@ int host_bridge_filter(void);
 /* (host-doctor.c) A list of {Name, State "ok" | "warning", Text}: what an operator should know;
  * `has_ipv6`: a VPC has. Of one name there may be several. Runs commands in a namespace of its own: blocks for some tenths of a
  * second. A new reference. */
-json_t *host_doctor(const struct host_settings *s, const struct netns *host, int has_ipv6);
+json_t *host_doctor(const struct host_settings *s, struct netns *host, int has_ipv6);

@@ -28,7 +28,7 @@ struct netns {
 	/* (firewall.h) The host's: at this generation the owner's tables let our links pass, or are
 	 * as they were without us; 0: not known */
 	uint32_t firewall_generation;
-	int is_firewall_passed;
+	int firewall_passing;
 	/* What a pass read or left here (pass-internal.h), and whether that is so still */
 	struct items sets, items;
 	int is_known;

@@ -33,9 +33,13 @@ static int want(struct pass *p, struct host_wants *w)
 			is_used[RULES_IPV4] |= items_has(&r->plan->router, ITEM_LEG, "igw");
 			is_used[RULES_IPV6] |= r->plan->has_ipv6;
 		}
+		if (!r->plan->is_idle && items_slice(&r->plan->host, ITEM_BRIDGE, ITEM_BRIDGE).n)
+			w->passing |= FIREWALL_BRIDGED;
 		for (size_t j = 0; j < r->plan->host.n; j++)
 			items_copy(&w->all, &r->plan->host.at[j]);
 	}
+	if (is_used[RULES_IPV4] || is_used[RULES_IPV6])
+		w->passing |= FIREWALL_ROUTED;
 	for (unsigned f = 0; e == 0 && f < RULES_FAMILIES; f++)
 		e = host_plan(&p->settings, p->host, f, is_used[f], &w->own, &w->rules[f]);
 	if (e == 0)
@@ -48,11 +52,8 @@ static int want(struct pass *p, struct host_wants *w)
 /* The owner's own tables, too: last, since a transaction of theirs may be going on. */
 static void apply_firewall(struct pass *p, const struct host_wants *w)
 {
-	int is_used = 0, n;
+	int n = firewall_apply(p->host, p->settings.is_firewall_passed ? w->passing : 0);
 
-	for (unsigned f = 0; f < RULES_FAMILIES; f++)
-		is_used |= ruleset_has(&w->rules[f], "filter", "gureum-forward");
-	n = firewall_apply(p->host, is_used && p->settings.is_firewall_passed);
 	if (n < 0)
 		host_failed(p, n, NULL);
 	else

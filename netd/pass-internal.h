@@ -34,6 +34,7 @@ void router_connect(struct pass *p, struct router *r);
 /* What the host's namespace should have: for itself, and for all plans together. */
 struct host_wants {
 	struct items own, all;
+	int passing; /* FIREWALL_… */
 	struct ruleset rules[RULES_FAMILIES];
 };
 

@@ -156,7 +156,7 @@ static void copy_word(const char *p, char *ret_word, size_t n_word)
 int ruleset_parse(const char *saved, struct ruleset *ret_set)
 {
 	OWN(ruleset_free) struct ruleset s = {0};
-	char table[8] = "", name[32], policy[8];
+	char table[sizeof((struct chain *)0)->table] = "", name[32], policy[8];
 
 	for (const char *line = saved, *end; *line; line = end) {
 		struct chain *c;
@@ -165,7 +165,7 @@ int ruleset_parse(const char *saved, struct ruleset *ret_set)
 		end = end ? end + 1 : line + strlen(line);
 		copy_word(*line ? line + 1 : line, name, sizeof name);
 		if (*line == '*') {
-			snprintf(table, sizeof table, "%.7s", name);
+			copy_word(line + 1, table, sizeof table);
 		} else if (*line == ':' && name[0] && line[1 + strlen(name)] == ' ') {
 			copy_word(line + 2 + strlen(name), policy, sizeof policy);
 			if (policy[0])

@@ -14,7 +14,7 @@
 enum rules_family { RULES_IPV4, RULES_IPV6, RULES_FAMILIES };
 
 struct chain {
-	char table[8];	/* "filter" */
+	char table[12]; /* "filter" */
 	char name[32];	/* at most 28 characters */
 	char policy[8]; /* "DROP", "ACCEPT" of a built-in chain; "-" for our own */
 	char *text;	/* its rules, each "-A NAME …\n" */

@@ -76,6 +76,53 @@ def test_doctor_finds_what_is_in_the_way(netd, guests, check, breakage, cure):
     assert doctor(netd)[check]["State"] == "ok"
 
 
+OTHER_TABLES = {
+    "a policy of mangle": ("iptables", "iptables-nft -t mangle -P FORWARD DROP"),
+    "a chain of security": ("iptables", "iptables-nft -t security -N SINK; iptables-nft -t security -A SINK -j DROP; iptables-nft -t security -A FORWARD -s 198.18.0.0/15 -g SINK"),
+    "Docker's policy, by the legacy command": ("iptables-legacy", "iptables-legacy -P FORWARD DROP"),
+    "a rule of legacy mangle": ("iptables-legacy", "iptables-legacy -t mangle -A FORWARD -j DROP"),
+    "ebtables": ("ebtables", "ebtables-nft -P FORWARD DROP"),
+}
+
+
+@pytest.fixture
+def other_tables():
+    yield
+    for command, tables in ("iptables-nft", "mangle security"), ("iptables-legacy", "filter mangle"), ("ebtables-nft", "filter"):
+        for table in tables.split():
+            sh(f"{command} -t {table} -F; {command} -t {table} -X; {command} -t {table} -P FORWARD ACCEPT")
+
+
+@pytest.mark.parametrize("check, breakage", OTHER_TABLES.values(), ids=OTHER_TABLES.keys())
+def test_doctor_names_tables_of_iptables_that_cut_guests_off_and_what_lets_them_pass(netd, guests, internet, other_tables, check, breakage):
+    guest = guests()
+    guest.dhcp()
+    assert eventually(lambda: guest.ping("192.0.2.80"))
+    assert doctor(netd)[check]["State"] == "ok"
+    sh(breakage)
+    assert guest.ping("192.0.2.80") == 0
+    found = doctor(netd)[check]
+    assert found["State"] == "warning"
+    sh(found["Text"].rpartition("pass: ")[2])
+    assert guest.ping("192.0.2.80") == 1
+    assert doctor(netd)[check]["State"] == "ok" and netd.reconcile() == 0
+
+
+def test_doctor_leaves_tables_alone_that_nobody_loaded_and_those_that_drop_nothing(netd, guests, other_tables):
+    guests().dhcp()
+    loaded = sh("cat /proc/net/ip_tables_names")
+    sh("iptables-nft -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu; iptables-nft -t mangle -A PREROUTING -s 192.0.2.99 -j DROP")
+    checks = doctor(netd)
+    assert all(checks[name]["State"] == "ok" for name in ("iptables", "iptables-legacy", "ebtables"))
+    assert sh("cat /proc/net/ip_tables_names") == loaded
+
+
+def test_doctor_says_why_iptables_tables_cannot_be_read(netd, other_tables):
+    sh("iptables-nft -t mangle -A FORWARD -j ACCEPT; nft insert rule ip mangle FORWARD iifgroup 7 accept")
+    found = doctor(netd)["iptables"]
+    assert found["State"] == "warning" and "table mangle" in found["Text"]
+
+
 def test_doctor_tries_the_kernel(netd):
     before = sorted(os.listdir("/run/netns"))
     checks = doctor(netd)

@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import pytest
-from lab import doctor, eventually, sh
+from lab import Guest, doctor, eventually, sh
 
 HOOK = "type filter hook forward priority filter"
 DROPPING = {
@@ -20,6 +20,7 @@ DROPPING = {
     "chains of all families, one late": f"table ip mine {{ chain forward {{ {HOOK}; policy drop; }} }}\n"
     "table ip6 mine { chain forward { type filter hook forward priority -5; policy drop; } }\n"
     "table inet host { chain late { type filter hook forward priority 300; policy drop; } }",
+    "a table of bridges": "table bridge host { chain forward { type filter hook forward priority 0; policy drop; } }",
     "the table filter, by hand": f"table ip filter {{ chain forward {{ {HOOK}; policy drop; }} }}",
 }
 MARK = r'(iif|oif)group 26485 accept comment "gureum"'
@@ -31,7 +32,7 @@ def load(rules):
 
 
 def tables():
-    return [t for t in ("inet host", "ip mine", "ip6 mine", "inet owned") if t in sh("nft list tables")]
+    return [t for t in ("inet host", "ip mine", "ip6 mine", "inet owned", "bridge host") if t in sh("nft list tables")]
 
 
 def marks():
@@ -187,6 +188,20 @@ def test_leave_touches_nothing_and_doctor_says_what_to_accept(netd, guests, gues
         assert doctor(netd)["firewall"]["State"] == "ok"
         sh("nft flush chain inet host forward")
     eventually(lambda: len(marks()) == 2)
+
+
+def test_frames_within_a_vpc_pass_a_table_of_bridges_without_a_gateway(netd, vpc):
+    vpc_id = vpc()
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc_id, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
+    load(DROPPING["a table of bridges"] + "\n" + DROPPING["a policy, as in Debian's nftables.conf"])
+    guest = Guest(netd, SubnetId=subnet, public=False)
+    try:
+        eventually(lambda: len(marks()) == 2)
+        assert "oifgroup" in sh("nft list table bridge host") and "oifgroup" not in sh("nft list table inet host")
+        assert guest.dhcp() and netd.reconcile() == 0
+    finally:
+        guest.delete()
+    eventually(lambda: marks() == [])
 
 
 def test_a_value_that_means_nothing_is_not_started_with(netd):
