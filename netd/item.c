@@ -116,6 +116,13 @@ struct item *items_find(const struct items *s, enum item_kind kind, const char *
 	return s->n ? bsearch(&key, s->at, s->n, sizeof *s->at, compare) : NULL;
 }
 
+int items_have(const struct items *s, const struct item *i)
+{
+	const struct item *found = s->n ? bsearch(i, s->at, s->n, sizeof *s->at, compare) : NULL;
+
+	return found && !differs(found, i);
+}
+
 void items_remove(struct items *s, struct item *i)
 {
 	size_t at = (size_t)(i - s->at);

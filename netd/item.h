@@ -96,6 +96,8 @@ static inline void own_changes_free(struct changes *c)
 }
 /* The link, or the set of IPv4, of this name in a sorted list, or NULL. */
 struct item *items_find(const struct items *s, enum item_kind kind, const char *name);
+/* The sorted list has this very item. */
+int items_have(const struct items *s, const struct item *i);
 /* Takes an item of the list out. */
 void items_remove(struct items *s, struct item *i);
 /* The part of a sorted list with kinds from..to; borrowed, not to be freed. */

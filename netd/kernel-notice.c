@@ -90,7 +90,7 @@ static int is_due_again(uint64_t *last_usec, uint64_t now)
 	return !is_first && is_due;
 }
 
-/* Notifications can be lost, and of sets only sizes are felt: now and then all is read, one
+/* Notifications can be lost, and of large sets only sizes are felt: now and then all is read, one
  * namespace at a time. */
 static void read_back(uint64_t now)
 {

@@ -31,6 +31,9 @@ from lab import PING, TCP_80, Guest, eventually, ours, router, sh
         "ip netns del {router}",
         "ip netns exec {router} ipset flush {group}",
         "ip netns exec {router} ipset del {subnet} {address}",
+        # One for another, so that the set's size is as it was.
+        "printf 'del {group} {address}\\nadd {group} 10.255.255.255\\n' | ip netns exec {router} ipset restore",
+        "ip netns exec {router} ipset -exist add {subnet} {address},02:00:00:00:00:01",
         "ip netns exec {router} sysctl -qw net.ipv4.conf.{leg}.proxy_arp_pvlan=0",
         "ip netns exec {router} sysctl -qw net.ipv4.ip_forward=0",
         "sysctl -qw net.ipv4.conf.{bridge}.arp_ignore=0",
