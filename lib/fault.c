@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "utf8.h"
 
 static const struct {
 	const char *code;
@@ -25,6 +26,7 @@ static void fill(struct fault *f, const char *code, int status, const char *form
 		return;
 	/* The arguments may point into the fault that is being replaced. */
 	(void)vsnprintf(message, sizeof message, format, arguments); /* cut at the end is fine */
+	utf8_mend(message);
 	(void)snprintf(f->code, sizeof f->code, "%s", code);
 	memcpy(f->message, message, sizeof message);
 	f->status = status;

@@ -21,7 +21,7 @@ enum fault_kind {
 struct fault {
 	char code[80];	   /* AWS error code, "" while unset */
 	int status;	   /* HTTP status */
-	char message[512]; /* a sentence for the customer */
+	char message[512]; /* a sentence for the customer, UTF-8 whatever it was made of */
 };
 
 /* Fills `f` and returns the row's -errno. A fault that is set already is overwritten. */

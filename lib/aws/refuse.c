@@ -86,8 +86,8 @@ static const char *shown(const struct aws_where *w, const char *value,
 	size_t n = strnlen(value, SHOWN);
 
 	memcpy(buffer, value, n);
-	while (n > 0 && n == SHOWN && ((unsigned char)value[n] & 0xc0) == 0x80)
-		n--;
+	while (n > 0 && ((unsigned char)value[n] & 0xc0) == 0x80)
+		n--; /* not within a character; a text that ends here has its NUL at n */
 	strcpy(buffer + n, value[n] ? "..." : "");
 	return buffer;
 }

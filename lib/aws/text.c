@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../utf8.h"
 
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
@@ -62,51 +63,31 @@ static const char *entity(unsigned char c)
 	}
 }
 
-/* How many bytes at `p` are one character, or are together none; and whether XML may hold it. */
-static size_t character_bytes(const unsigned char *p, size_t n_left, int *ret_is_fit)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : 2;
-	uint32_t code = *p & (0x7f >> n);
-
-	*ret_is_fit = 0;
-	if (*p < 0xc2 || *p > 0xf4 || n > n_left)
-		return 1;
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 1;
-		code = code << 6 | (p[i] & 0x3f);
-	}
-	if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-		return 1;
-	*ret_is_fit = code != 0xfffe && code != 0xffff;
-	return n;
-}
-
 void text_add_xml(struct text *t, const char *s, size_t n_bytes)
 {
-	const unsigned char *p = (const unsigned char *)s, *end = p + n_bytes, *plain = p;
+	const char *end = s + n_bytes, *plain = s;
 
-	while (p < end) {
+	while (s < end) {
 		const char *instead;
 		size_t n = 1;
 
-		if (*p >= 0x80) {
-			int is_fit;
-
-			n = character_bytes(p, end - p, &is_fit);
-			instead = is_fit ? NULL : REPLACEMENT;
+		if ((unsigned char)*s < 0x80) {
+			instead = entity((unsigned char)*s);
 		} else {
-			instead = entity(*p);
+			uint32_t code = 0;
+
+			n = utf8_take(s, (size_t)(end - s), &code);
+			instead = n == 0 || code == 0xfffe || code == 0xffff ? REPLACEMENT : NULL;
+			n = n ? n : 1;
 		}
 		if (instead) {
-			text_add_bytes(t, (const char *)plain, p - plain);
+			text_add_bytes(t, plain, (size_t)(s - plain));
 			text_add(t, instead);
-			plain = p + n;
+			plain = s + n;
 		}
-		p += n;
+		s += n;
 	}
-	text_add_bytes(t, (const char *)plain, end - plain);
+	text_add_bytes(t, plain, (size_t)(end - plain));
 }
 
 void text_open(struct text *t, const char *name)

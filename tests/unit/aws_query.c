@@ -161,6 +161,15 @@ static void wrong_values_are_refused(void)
 	       "Value (gp9) for parameter VolumeType is invalid. It must be one of: gp2, gp3, io1, "
 	       "io2, sc1, st1, standard.",
 	       "says what is");
+	is_int(decode("ec2", "CreateVolume",
+		      "AvailabilityZone=a&VolumeType=xx구구구구구구구구구구구구구구구구구구구구구"
+		      "구구구구구구구구구구구구구구"),
+	       -22, "a long one");
+	is_str(f.message,
+	       "Value (xx구구구구구구구구구구구구구구구구구구구구구구구구구구구구구구구구...) for "
+	       "parameter VolumeType is invalid. It must be one of: gp2, gp3, io1, io2, sc1, st1, "
+	       "standard.",
+	       "is shown up to a whole character");
 	is_int(decode("ec2", "ImportKeyPair", "KeyName=k&PublicKeyMaterial=***"), -22,
 	       "not base64");
 }

@@ -26,6 +26,8 @@ static int handler(void *userdata, struct rpc_request *r, json_t **ret_reply, st
 		return fds_add(&r->out, open("/dev/null", O_RDONLY | O_CLOEXEC));
 	if (!strcmp(r->method, "t.Sleep"))
 		return fiber_sleep(2000);
+	if (!strcmp(r->method, "t.Odd"))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE, "'%.4s' is odd", "구름");
 	if (!strcmp(r->method, "t.Big")) {
 		OWN(free) char *text = malloc(RPC_MESSAGE_MAX);
 
@@ -49,6 +51,18 @@ static void a_call_brings_the_reply(struct rpc_peer *p)
 	       "parameters arrive");
 	is_str(json_string_value(json_object_get(reply, "region")), "us-east-1",
 	       "so does the context");
+}
+
+/* JSON cannot hold what is not UTF-8: the connection would end, and the customer be told that the
+ * service is unavailable. */
+static void a_sentence_with_half_a_character_arrives(struct rpc_peer *p)
+{
+	OWN(json_decref) json_t *none = json_object(), *reply = NULL;
+	struct fault f = {0};
+
+	ok(rpc_call(p, &ctx, "t.Odd", none, NULL, &reply, NULL, &f) < 0, "refused");
+	is_str(f.code, "InvalidParameterValue", "as what it is");
+	is_str(f.message, "'구?' is odd", "with the sentence");
 }
 
 static void a_fault_keeps_code_and_status(struct rpc_peer *p)
@@ -175,6 +189,7 @@ static void everything(void *arg)
 
 	(void)arg;
 	a_call_brings_the_reply(p);
+	a_sentence_with_half_a_character_arrives(p);
 	a_fault_keeps_code_and_status(p);
 	descriptors_travel_both_ways(p);
 	a_reply_too_large_is_a_fault(p);
