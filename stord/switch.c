@@ -43,9 +43,9 @@ int switch_begin(struct txn *t, const struct doc *volume, json_t *json)
 
 /* ---- hvd ---- */
 
-/* (fiber) One disk as SwitchLayers wants it (a new reference). NULL: out of memory, or its key is
- * lost. The volume is held. */
-static json_t *disk_of(struct daemon *d, const char *volume_id)
+/* (fiber) Adds a disk as SwitchLayers wants it. -ENODATA and the like: its key cannot be had. The
+ * volume is held. */
+static int add_disk(struct daemon *d, const char *volume_id, json_t *disks)
 {
 	const struct doc *volume = volume_find(d, volume_id);
 	const struct doc *layer =
@@ -62,12 +62,13 @@ static json_t *disk_of(struct daemon *d, const char *volume_id)
 
 	if (next)
 		file_path(d, next, path);
-	json_t *disk = r < 0 ? NULL
-			     : json_pack("{s:s, s:s*, s:s*}", "VolumeId", volume_id, "Path",
-					 next ? path : NULL, "_Passphrase", has_key ? key : NULL);
-
+	if (r == 0 &&
+	    json_array_append_new(disks, json_pack("{s:s, s:s*, s:s*}", "VolumeId", volume_id,
+						   "Path", next ? path : NULL, "_Passphrase",
+						   has_key ? key : NULL)) < 0)
+		r = -ENOMEM;
 	OPENSSL_cleanse(key, sizeof key);
-	return disk;
+	return r;
 }
 
 static void context_of(const struct doc *volume, struct context *ret_ctx)
@@ -102,8 +103,9 @@ static int ask_switch(const struct context *ctx, const char *instance, json_t *d
 /* All disks of one instance in one call: those of `ids` that are attached to it. */
 static int switch_instance(struct daemon *d, const json_t *ids, const char *instance)
 {
-	json_t *disks = json_array(), *id;
+	OWN(json_decref) json_t *disks = json_array();
 	struct context ctx = {0};
+	json_t *id;
 	size_t i;
 
 	json_array_foreach (ids, i, id) {
@@ -113,12 +115,12 @@ static int switch_instance(struct daemon *d, const json_t *ids, const char *inst
 		if (!its || strcmp(its, instance) != 0)
 			continue;
 		context_of(v, &ctx);
-		if (json_array_append_new(disks, disk_of(d, json_string_value(id))) < 0) {
-			json_decref(disks);
-			return -ENOMEM;
-		}
+		int r = add_disk(d, json_string_value(id), disks);
+
+		if (r < 0)
+			return r;
 	}
-	return ask_switch(&ctx, instance, disks);
+	return ask_switch(&ctx, instance, give(disks));
 }
 
 int switch_is_live(const struct doc *volume)
@@ -249,10 +251,16 @@ static int switch_instances(struct daemon *d, const json_t *ids)
 
 int switch_finish(struct daemon *d, const json_t *volume_ids)
 {
-	int r = make_layers(d, volume_ids);
+	int r = make_layers(d, volume_ids), is_made = r == 0;
 
-	if (r == 0)
+	if (is_made)
 		r = switch_instances(d, volume_ids);
+	/* Once the layers are there, hvd may have been asked before us: whatever keeps us from asking
+	 * is not its no. */
+	if (is_made && r < 0 && r != -EBUSY && r != -EAGAIN) {
+		log_warning(r, "hvd cannot be asked to switch a guest yet");
+		r = -EAGAIN;
+	}
 	if (r == -EAGAIN)
 		return r;
 	if (r < 0) {
@@ -285,7 +293,8 @@ static void settle_run(void *arg)
 {
 	OWN(free) struct later *l = arg;
 
-	for (uint64_t wait = RETRY_FIRST_USEC;; wait *= 2) {
+	for (uint64_t wait = RETRY_FIRST_USEC;;
+	     wait = wait * 2 < RETRY_LAST_USEC ? wait * 2 : RETRY_LAST_USEC) {
 		(void)fiber_sleep(0); /* what it is about is committed by then */
 		OWN(hold_leave) struct hold *h = hold_enter(l->id);
 		int r = h ? switch_settle(l->daemon, l->id) : -ENOMEM;
@@ -293,7 +302,7 @@ static void settle_run(void *arg)
 		if (r == 0 || r == -EBUSY || r == -ENOENT)
 			return;
 		hold_leave(give(h));
-		(void)fiber_sleep(wait < RETRY_LAST_USEC ? wait : RETRY_LAST_USEC);
+		(void)fiber_sleep(wait); /* a shorter one is no harm */
 	}
 }
 

@@ -17,8 +17,8 @@ int switch_begin(struct txn *t, const struct doc *volume, json_t *json);
 
 /* (fiber) Carries out what was begun for these volumes (an array of ids): all at the same instant
  * for a guest that has several. 0: committed. -EBUSY: the guest goes on with the old layers, and
- * the intent is taken back. -EAGAIN: not known, hvd is away; the intent stays. -ENOSPC and the
- * like: the layer cannot be made, the intent is taken back. */
+ * the intent is taken back. -EAGAIN: not known, hvd is away or cannot be asked; the intent stays.
+ * -ENOSPC and the like: the layer cannot be made, the intent is taken back. */
 int switch_finish(struct daemon *d, const json_t *volume_ids);
 
 /* (fiber) The volume (held) has no switch under way when it returns 0. */

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from conftest import Fault, until
-from guests import Guests
+from conftest import Fault, Gone, until
+from guests import Dead, Guests
 from test_modify import completed, modification  # noqa: F401
 
 INSTANCE = "i-0123456789abcdef0"
@@ -464,3 +464,33 @@ def test_killed_while_it_merges_an_encrypted_chain_is_whole(stord, guests):
     guests.end(INSTANCE)
     stord("gureum.Fsck", Repair=True)
     assert stord("gureum.Fsck")["Findings"] == []
+
+
+def test_a_key_that_cannot_be_read_takes_no_switch_back(stord, guests):
+    """The guest may write the next layer already: whatever keeps stord from asking, that layer is not let go."""
+    volume = stord.create(Size=1, Encrypted=True)
+    stord.available(volume)
+    guests.start(INSTANCE)
+    guests.plug(INSTANCE, volume)
+    nbd(guests, volume, "write -P 1 0 1M")
+
+    def die(what):
+        if what == "the answer to gureum.SwitchLayers":
+            stord.kill()
+            raise Dead()
+
+    guests.step = die
+    with pytest.raises(Gone):
+        stord("ec2.CreateSnapshot", VolumeId=volume)
+    guests.step = lambda what: None
+    nbd(guests, volume, "write -P 2 0 64k")
+    written = guests.instances[INSTANCE].disks[volume][1]
+    key = os.path.join(stord.state, "keys", f"{volume}.key")
+    os.rename(key, key + ".away")
+    stord.start()
+    stord.refused("ServiceUnavailable", "ec2.CreateSnapshot", VolumeId=volume)
+    assert os.path.exists(written)
+    os.rename(key + ".away", key)
+    until(lambda: [s["State"] for s in stord("ec2.DescribeSnapshots")["Snapshots"]] == ["completed"])
+    nbd(guests, volume, "read -P 2 0 64k", "read -P 1 64k 960k")
+    assert stord("ec2.AttachVolume", VolumeId=volume, InstanceId=INSTANCE, Device="/dev/sdf")["_Path"] == written
