@@ -43,41 +43,52 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 
 /* ---- reservations ---- */
 
-static int is_reserved(const json_t *reservations, uint32_t address)
+/* The reservation that has the address. */
+static int find_reserved(const json_t *reservations, uint32_t address, struct cidr *ret_block)
 {
-	struct cidr block;
 	json_t *v;
 	size_t i;
 
 	json_array_foreach ((json_t *)reservations, i, v)
-		if (cidr_parse(json_string_value(v), &block) == 0 && cidr_has(block, address))
+		if (cidr_parse(json_string_value(v), ret_block) == 0 &&
+		    cidr_has(*ret_block, address))
 			return 1;
 	return 0;
 }
 
-/* How many addresses of reservations nobody has; they do not overlap. */
+/* Addresses of the block that can be given at all, as a range. */
+static void usable(struct cidr whole, uint32_t *ret_first, uint32_t *ret_last)
+{
+	*ret_first = cidr_first(whole) + RESERVED_FIRST;
+	*ret_last = cidr_last(whole) - RESERVED_LAST;
+}
+
+/* How many addresses of reservations nobody has: all there are in these blocks, which do not
+ * overlap, without what AWS keeps and what is taken. */
 static uint64_t count_reserved(const char *subnet_id, struct cidr whole)
 {
-	const json_t *reservations = taken_reservations(subnet_id);
-	char text[IP_TEXT_MAX];
+	json_t *reservations = (json_t *)taken_reservations(subnet_id), *v;
+	uint32_t usable_first, usable_last, address;
+	uint64_t n = 0, n_taken = 0;
+	const char *text;
 	struct cidr block;
-	uint64_t n = 0;
-	json_t *v;
 	size_t i;
 
-	json_array_foreach ((json_t *)reservations, i, v) {
+	usable(whole, &usable_first, &usable_last);
+	json_array_foreach (reservations, i, v) {
 		if (cidr_parse(json_string_value(v), &block) < 0)
 			continue; /* of IPv6 */
-		for (uint64_t j = 0; j < cidr_size(block); j++) {
-			uint32_t address = cidr_first(block) + (uint32_t)j;
-			uint64_t at = address - cidr_first(whole);
+		uint32_t first = cidr_first(block), last = cidr_last(block);
 
-			ip_format(address, text);
-			n += at >= RESERVED_FIRST && at < cidr_size(whole) - RESERVED_LAST &&
-			     !taken_private(subnet_id, text);
-		}
+		first = first < usable_first ? usable_first : first;
+		last = last > usable_last ? usable_last : last;
+		n += first <= last ? (uint64_t)last - first + 1 : 0;
 	}
-	return n;
+	if (n)
+		json_object_foreach ((json_t *)taken_addresses(subnet_id), text, v)
+			n_taken += ip_parse(text, &address) == 0 &&
+				   find_reserved(reservations, address, &block);
+	return n - n_taken;
 }
 
 int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken,
@@ -97,16 +108,23 @@ int address_take(const json_t *subnet, const char *wanted, const json_t *also_ta
 	if (!json_array_size(reservations) &&
 	    address_count_free(subnet) <= json_array_size(also_taken))
 		return -ENOSPC;
-	uint32_t n = (uint32_t)cidr_size(block) - RESERVED_FIRST - RESERVED_LAST,
-		 start = random_start();
+	uint32_t first, last, start = random_start();
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t address =
-			cidr_first(block) + RESERVED_FIRST + (uint32_t)(((uint64_t)start + i) % n);
+	usable(block, &first, &last);
+	uint64_t n = (uint64_t)last - first + 1;
 
+	for (uint64_t i = 0; i < n; i++) {
+		uint32_t address = first + (uint32_t)((start + i) % n);
+		struct cidr reserved;
+
+		if (find_reserved(reservations, address, &reserved)) {
+			uint32_t end = cidr_last(reserved);
+
+			i += (end > last ? last : end) - address; /* all of it at once */
+			continue;
+		}
 		ip_format(address, text);
-		if (!is_reserved(reservations, address) && !taken_private(subnet_id, text) &&
-		    !jarray_has(also_taken, text)) {
+		if (!taken_private(subnet_id, text) && !jarray_has(also_taken, text)) {
 			snprintf(ret_text, IP_TEXT_MAX, "%s", text);
 			return 0;
 		}

@@ -13,6 +13,7 @@
 static struct {
 	struct store *store;
 	json_t *counts;	      /* text → how often */
+	json_t *addresses;    /* subnet id → address → how often */
 	json_t *devices;      /* "i-…/0" → interface id */
 	json_t *reservations; /* subnet id → [block] */
 	int is_stale; /* memory ran out while following a commit: made anew when next asked */
@@ -20,14 +21,26 @@ static struct {
 
 #define KEY_MAX 200
 
-static void count(const char *key, int by)
+static void count(json_t *counts, const char *key, int by)
 {
-	json_int_t n = json_integer_value(json_object_get(t.counts, key)) + by;
+	json_int_t n = json_integer_value(json_object_get(counts, key)) + by;
 
 	if (n <= 0)
-		(void)json_object_del(t.counts, key); /* fails only when it is not there */
-	else if (json_object_set_new(t.counts, key, json_integer(n)) < 0)
+		(void)json_object_del(counts, key); /* fails only when it is not there */
+	else if (json_object_set_new(counts, key, json_integer(n)) < 0)
 		t.is_stale = 1;
+}
+
+static void count_address(const char *subnet_id, const char *address, int by)
+{
+	json_t *of_subnet = json_object_get(t.addresses, subnet_id);
+
+	if (!of_subnet && json_object_set_new(t.addresses, subnet_id, json_object()) < 0)
+		t.is_stale = 1;
+	of_subnet = json_object_get(t.addresses, subnet_id);
+	count(of_subnet, address, by);
+	if (!json_object_size(of_subnet))
+		(void)json_object_del(t.addresses, subnet_id);
 }
 
 __attribute__((format(printf, 2, 3))) static void count_format(int by, const char *format, ...)
@@ -38,7 +51,7 @@ __attribute__((format(printf, 2, 3))) static void count_format(int by, const cha
 	va_start(args, format);
 	vsnprintf(key, sizeof key, format, args);
 	va_end(args);
-	count(key, by);
+	count(t.counts, key, by);
 }
 
 static void device_key(const char *instance_id, int device_index, char ret_key[static KEY_MAX])
@@ -70,13 +83,13 @@ static void count_interface(const struct doc *d, int by)
 	json_array_foreach (list, i, a) {
 		const char *public = jpath_str(a, "Association.PublicIp");
 
-		count_format(by, "a %s %s", subnet_id, jstr_or(a, "PrivateIpAddress", ""));
+		count_address(subnet_id, jstr_or(a, "PrivateIpAddress", ""), by);
 		count_format(by, "s %s", subnet_id);
 		if (public)
 			count_format(by, "p %s", public);
 	}
 	json_array_foreach (json_object_get(d->json, "Ipv6Addresses"), i, a)
-		count_format(by, "a %s %s", subnet_id, jstr_or(a, "Ipv6Address", ""));
+		count_address(subnet_id, jstr_or(a, "Ipv6Address", ""), by);
 	count_format(by, "m %s", jstr_or(d->json, "MacAddress", ""));
 	count_format(by, "n %s %s", d->account, d->region);
 	count_device(d, by);
@@ -134,9 +147,10 @@ static int make(void)
 	taken_close();
 	t.is_stale = 0;
 	t.counts = json_object();
+	t.addresses = json_object();
 	t.devices = json_object();
 	t.reservations = json_object();
-	if (!t.counts || !t.devices || !t.reservations)
+	if (!t.counts || !t.addresses || !t.devices || !t.reservations)
 		return -ENOMEM;
 	store_each (t.store, "network-interface", d)
 		on_interface(NULL, NULL, d);
@@ -162,22 +176,28 @@ int taken_open(struct store *s)
 void taken_close(void)
 {
 	json_decref(t.counts);
+	json_decref(t.addresses);
 	json_decref(t.devices);
 	json_decref(t.reservations);
-	t.counts = t.devices = t.reservations = NULL;
+	t.counts = t.addresses = t.devices = t.reservations = NULL;
 }
 
 /* Without memory for the index everything is taken: an address refused is better than one given
  * twice. */
+static int is_there(void)
+{
+	if (t.is_stale && make() < 0)
+		t.is_stale = 1;
+	return !t.is_stale;
+}
+
 __attribute__((format(printf, 1, 2))) static uint64_t counted(const char *format, ...)
 {
 	char key[KEY_MAX];
 	va_list args;
 
-	if (t.is_stale && make() < 0) {
-		t.is_stale = 1;
+	if (!is_there())
 		return UINT32_MAX;
-	}
 	va_start(args, format);
 	vsnprintf(key, sizeof key, format, args);
 	va_end(args);
@@ -191,13 +211,18 @@ uint64_t taken_count(const char *subnet_id)
 
 int taken_private(const char *subnet_id, const char *address)
 {
-	return counted("a %s %s", subnet_id, address) > 0;
+	return !is_there() ||
+	       json_object_get(json_object_get(t.addresses, subnet_id), address) != NULL;
+}
+
+const json_t *taken_addresses(const char *subnet_id)
+{
+	return is_there() ? json_object_get(t.addresses, subnet_id) : NULL;
 }
 
 const json_t *taken_reservations(const char *subnet_id)
 {
-	(void)taken_count(subnet_id); /* made anew, if it is to be */
-	return json_object_get(t.reservations, subnet_id);
+	return is_there() ? json_object_get(t.reservations, subnet_id) : NULL;
 }
 
 int taken_public(const char *address)

@@ -15,6 +15,9 @@ void taken_close(void);
 /* Private addresses in the subnet, not counting those that AWS reserves. */
 uint64_t taken_count(const char *subnet_id);
 int taken_private(const char *subnet_id, const char *address);
+/* Those addresses of both families, as keys of an object, NULL: none; borrowed until
+ * the next commit. */
+const json_t *taken_addresses(const char *subnet_id);
 /* The blocks of its CIDR reservations, of both families: a list of texts, NULL: none; borrowed
  * until the next commit. */
 const json_t *taken_reservations(const char *subnet_id);

@@ -146,6 +146,41 @@ static void the_pool_gives_each_once(void)
 	is_int(address_take_from_pool(pool, got), -ENOSPC, "then there is none");
 }
 
+static void reserve(struct txn *t, const char *id, const char *block)
+{
+	txn_put(t, "subnet-cidr-reservation", id, "123456789012", "us-east-1",
+		json_pack("{s:s s:s}", "SubnetId", SUBNET, "Cidr", block));
+}
+
+/* .23 and .25 are in use. */
+static void reservations_are_not_free(void)
+{
+	OWN(json_decref) json_t *also = json_array();
+	OWN(txn_free) struct txn *t = txn_new(store);
+	char got[IP_TEXT_MAX];
+
+	is_int(address_count_free(subnet), 9, "before");
+	reserve(t, "scr-1", "10.0.0.16/30");
+	reserve(t, "scr-2", "fd00::/80");
+	txn_commit(t);
+	is_int(address_count_free(subnet), 9, "what nobody gets anyway, and IPv6, change nothing");
+	reserve(t, "scr-3", "10.0.0.22/31");
+	reserve(t, "scr-4", "10.0.0.28/30");
+	txn_commit(t);
+	is_int(address_count_free(subnet), 9 - 1 - 3, "one is in use, and one the last of all");
+	while (address_take(subnet, NULL, also, got) == 0) {
+		ok(strcmp(got, "10.0.0.22") != 0 && strcmp(got, "10.0.0.28") < 0, "of the rest");
+		json_array_append_new(also, json_string(got));
+	}
+	is_int(json_array_size(also), 5, "all that are free are found");
+	put_interface(t, 7, SUBNET, "10.0.0.29", NULL, 7);
+	txn_commit(t);
+	is_int(address_count_free(subnet), 5, "one taken by name was not free");
+	txn_delete(t, "subnet-cidr-reservation", "scr-4");
+	txn_commit(t);
+	is_int(address_count_free(subnet), 7, "the others are again when the reservation goes");
+}
+
 static void names_follow_the_region(void)
 {
 	char name[ADDRESS_NAME_MAX];
@@ -177,6 +212,7 @@ int main(void)
 	RUN(the_order_within_a_commit_does_not_matter);
 	RUN(a_start_finds_what_was_taken);
 	RUN(the_pool_gives_each_once);
+	RUN(reservations_are_not_free);
 	RUN(names_follow_the_region);
 	taken_close();
 	store_free(store);
