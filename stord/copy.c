@@ -280,9 +280,11 @@ static void run_copy(struct copy *w)
 		 r == -ENODATA ? "the source is gone" : strerror(-r));
 	if (r != -ECANCELED)
 		r = record_end(w, r < 0 ? why : NULL);
-	if (r == -ECANCELED) /* deleted meanwhile: what was made since then goes too */
+	if (r == -ECANCELED) { /* deleted meanwhile: what was made since then goes too */
 		(void)file_remove(w->path, 0);
-	else if (r < 0)
+		if (w->owner[0])
+			volume_key_drop(w->daemon, w->owner);
+	} else if (r < 0)
 		log_warning(r, "a copy's end is not recorded; it begins again at the next start",
 			    "SNAPSHOT_ID", w->id);
 	else

@@ -83,7 +83,7 @@ static int is_active(const struct doc *task)
 		      "active") == 0;
 }
 
-/* Done with `made`, or failed (NULL) with this message. */
+/* (fiber) Done with `made`, or failed (NULL) with this message. */
 static int record_end(struct daemon *d, const char *task_id, const struct import *made,
 		      const char *message)
 {
@@ -107,7 +107,13 @@ static int record_end(struct daemon *d, const char *task_id, const struct import
 			r = txn_put(t, "snapshot", jstr(task->json, "_SnapshotId"), task->account,
 				    task->region, snapshot_new(task, made, name));
 	}
-	return r == 0 ? txn_commit(t) : r;
+	if (r == 0 && !made && encryption_of(task->json).is_on)
+		r = layer_release_key(t, jstr_or(task->json, "_SnapshotId", ""));
+	if (r == 0)
+		r = txn_commit(t);
+	if (r == 0 && !made)
+		unlink_marked(d);
+	return r;
 }
 
 /* What the customer is shown on the way. */
@@ -214,6 +220,8 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 	r = record_end(d, task_id, r < 0 ? NULL : &i, r < 0 ? message : NULL);
 	if (r == -ECANCELED) {
 		(void)file_remove(path, 0); /* a leftover goes at the next start */
+		if (is_encrypted)
+			volume_key_drop(d, jstr_or(json, "_SnapshotId", ""));
 		log_info("an import was canceled", "TASK_ID", task_id);
 	} else if (r < 0)
 		log_warning(r,

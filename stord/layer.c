@@ -102,8 +102,7 @@ void layer_needs(const struct txn *t, const char *name, struct layer_needs *ret_
 	*ret_needs = n;
 }
 
-/* A key that opens no layer any more goes, too. */
-static int release_key(struct txn *t, const char *key)
+int layer_release_key(struct txn *t, const char *key)
 {
 	char name[FILE_NAME_MAX];
 
@@ -137,7 +136,7 @@ int layer_release(struct txn *t, const char *name)
 		if (r == 0)
 			r = txn_delete(t, LAYER_KIND, name);
 		if (r == 0 && key)
-			r = release_key(t, key);
+			r = layer_release_key(t, key);
 		name = under;
 	}
 	return r;

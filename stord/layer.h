@@ -54,6 +54,9 @@ void layer_needs(const struct txn *t, const char *name, struct layer_needs *ret_
 /* Whoever needed this layer does not any more: if nobody else does, its document goes, its file is
  * marked, and the layer under it is released likewise. */
 int layer_release(struct txn *t, const char *name);
+/* The key of this volume or snapshot opens no layer any more, or was made for none: its file is
+ * marked. If it opens one, nothing happens. */
+int layer_release_key(struct txn *t, const char *owner_id);
 
 /* (fiber) The layer's file is there when it returns 0: made empty over its backing if it was not.
  * -ENODATA: it may not be made anew (is_lost), and is not there. */

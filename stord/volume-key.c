@@ -21,6 +21,7 @@
 #include "qcow2.h"
 #include "run.h"
 #include "step.h"
+#include "stord.h"
 
 #define KEY_BYTES   32
 #define NONCE_BYTES 12
@@ -188,6 +189,18 @@ int volume_key_of_layer(struct daemon *d, const char *layer, int may_make,
 		return 0;
 	snprintf(owner, sizeof owner, "%s", jstr(l->json, "Key"));
 	return volume_key_get(d, owner, may_make, ret_key);
+}
+
+void volume_key_drop(struct daemon *d, const char *volume_id)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	int r = t ? layer_release_key(t, volume_id) : -ENOMEM;
+
+	if (r == 0)
+		r = txn_commit(t);
+	if (r < 0)
+		log_warning(r, "a key of nothing stays", "OWNER", volume_id);
+	unlink_marked(d);
 }
 
 /* ---- lending ---- */

@@ -24,6 +24,10 @@ int volume_key_get(struct daemon *d, const char *volume_id, int may_make,
 int volume_key_of_layer(struct daemon *d, const char *layer, int may_make,
 			char ret_key[static VOLUME_KEY_BYTES]);
 
+/* (fiber) The key of what was given up before it had a layer: its file goes, if there is one. A
+ * failure is logged; fsck finds what is left. */
+void volume_key_drop(struct daemon *d, const char *volume_id);
+
 /* A passphrase for a tool: in memory alone, read by the tool from a descriptor that it inherits, so
  * that it is on no disk and in no process's arguments. The arguments name it as "key". */
 struct volume_key_lent {

@@ -494,3 +494,26 @@ def test_a_key_that_cannot_be_read_takes_no_switch_back(stord, guests):
     until(lambda: [s["State"] for s in stord("ec2.DescribeSnapshots")["Snapshots"]] == ["completed"])
     nbd(guests, volume, "read -P 2 0 64k", "read -P 1 64k 960k")
     assert stord("ec2.AttachVolume", VolumeId=volume, InstanceId=INSTANCE, Device="/dev/sdf")["_Path"] == written
+
+
+def test_an_encrypted_import_that_fails_leaves_no_key(stord, images):
+    with open(os.path.join(stord.root, "steps"), "w") as f:
+        f.write("1 0 a block's bytes\n")
+    with open(images["disk"], "rb") as f, pytest.raises((Gone, AssertionError)):
+        stord.ended(stord("ec2.ImportSnapshot", fds=[f.fileno()], Encrypted=True, DiskContainer={"Format": "QCOW2"})["ImportTaskId"])
+    assert [f for f in stord.files() if f.startswith("keys/snap-")], "it had a key"
+    stord.process.wait()
+    stord.start()
+    assert [t["SnapshotTaskDetail"]["Status"] for t in stord("ec2.DescribeImportSnapshotTasks")["ImportSnapshotTasks"]] == ["error"]
+    assert stord.files() == {"keys/master"} and stord("gureum.Fsck")["Findings"] == []
+
+
+def test_a_canceled_encrypted_import_leaves_no_key(stord, tmp_path):
+    disk = tmp_path / "disk"
+    disk.write_bytes(os.urandom(64 << 20))
+    with open(disk, "rb") as f:
+        task = stord("ec2.ImportSnapshot", fds=[f.fileno()], Encrypted=True, DiskContainer={"Format": "RAW"})["ImportTaskId"]
+    until(lambda: [f for f in stord.files() if f.startswith("keys/snap-")])
+    stord("ec2.CancelImportTask", ImportTaskId=task)
+    until(lambda: stord.files() == {"keys/master"})
+    assert stord("gureum.Fsck")["Findings"] == []
