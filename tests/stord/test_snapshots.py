@@ -117,7 +117,8 @@ def test_without_hvd_no_snapshot_is_promised_and_the_volume_goes_on(stord, guest
 
 
 def test_a_snapshot_is_shared_by_name_and_with_all(stord, volume):
-    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    tags = [{"Key": "who", "Value": "mine"}]
+    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": tags}])["SnapshotId"]
 
     def seen(**parameters):
         return [s["SnapshotId"] for s in stord("ec2.DescribeSnapshots", context=OTHER, **parameters)["Snapshots"]]
@@ -131,6 +132,13 @@ def test_a_snapshot_is_shared_by_name_and_with_all(stord, volume):
     assert shown() == [{"UserId": "210987654321"}] and seen() == [snapshot]
     assert seen(RestorableByUserIds=["self"]) == [snapshot] and seen(RestorableByUserIds=["all"]) == []
     assert seen(OwnerIds=["self"]) == [] and seen(OwnerIds=["123456789012"]) == [snapshot]
+    rows = [stord("ec2.DescribeSnapshots", context=who, SnapshotIds=[snapshot])["Snapshots"][0].get("Tags", []) for who in (OTHER, {})]
+    assert rows == [[], tags], "tags are their owner's"
+    assert seen(Filters=[{"Name": "tag:who", "Values": ["mine"]}]) == []
+    far = {**OTHER, "region": "ap-northeast-2"}
+    assert stord("ec2.DescribeSnapshots", context=far)["Snapshots"] == [], "it is its region's"
+    with pytest.raises(Fault, match="InvalidSnapshot.NotFound"):
+        stord("ec2.DescribeSnapshots", context=far, SnapshotIds=[snapshot])
     made = stord("ec2.CreateVolume", context=OTHER, **make)
     assert made["Size"] == 2
     stord.refused("InvalidSnapshot.NotFound", "ec2.DeleteSnapshot", context=OTHER, SnapshotId=snapshot)
