@@ -75,6 +75,12 @@ int volume_prepare_later(struct daemon *d, const char *volume_id);
 /* After the volume's deletion in this transaction: the layers that nobody else needs go too. */
 int volume_release(struct txn *t, const struct doc *volume);
 
+/* What a customer may have of provisioned IOPS, if this volume (NULL: a new one) is of this shape.
+ * Source: EBS service quotas. */
+struct volume_shape;
+int volume_check_iops(const struct call *c, const struct volume_shape *s, const char *volume_id,
+		      struct fault *f);
+
 /* The configuration has volumes' limits kept (Storage.EnforceLimits). */
 int volume_is_limited(const struct daemon *d);
 /* volume-modify.c: modifications that were under way when the daemon ended go on. */

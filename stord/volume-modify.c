@@ -130,7 +130,7 @@ static int modify_check(const struct call *c, const struct doc *volume, const js
 	if (r == 0 && is_shared && strncmp(ret_shape->type, "io", 2) != 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "Multi-Attach is supported for io1 and io2 volumes only.");
-	return r;
+	return r == 0 ? volume_check_iops(c, ret_shape, volume->id, f) : r;
 }
 
 static json_t *modification_new(const struct doc *volume, const struct volume_shape *s)

@@ -182,8 +182,23 @@ static json_t *volume_new(const json_t *parameters, const char *id, const struct
 	return r == 0 ? give(v) : NULL;
 }
 
-/* What a customer may have of provisioned IOPS. Source: EBS service quotas. */
-static int iops_check(const struct call *c, const struct volume_shape *s, struct fault *f)
+/* What it has of this type, or is about to have. */
+static int64_t iops_of(const struct store *s, const struct doc *volume, const char *type)
+{
+	const struct doc *m = store_find(s, "volume-modification", volume->id);
+	int is_changing = m && strcmp(jstr_or(m->json, "ModificationState", ""), "modifying") == 0;
+	int64_t now = strcmp(jstr_or(volume->json, "VolumeType", ""), type) == 0
+			      ? jint(volume->json, "Iops", 0)
+			      : 0,
+		then = is_changing && strcmp(jstr_or(m->json, "TargetVolumeType", ""), type) == 0
+			       ? jint(m->json, "TargetIops", 0)
+			       : 0;
+
+	return now > then ? now : then;
+}
+
+int volume_check_iops(const struct call *c, const struct volume_shape *s, const char *volume_id,
+		      struct fault *f)
 {
 	int64_t n = s->iops;
 
@@ -191,9 +206,8 @@ static int iops_check(const struct call *c, const struct volume_shape *s, struct
 		return 0;
 	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
 		store_each (c->store, *kind, v)
-			if (is_callers(c, v) &&
-			    strcmp(jstr_or(v->json, "VolumeType", ""), s->type) == 0)
-				n += jint(v->json, "Iops", 0);
+			if (is_callers(c, v) && (!volume_id || strcmp(v->id, volume_id) != 0))
+				n += iops_of(c->store, v, s->type);
 	return n <= LIMIT_PROVISIONED_IOPS
 		       ? 0
 		       : fault_set(f, FAULT_MAX_IOPS_LIMIT_EXCEEDED,
@@ -249,7 +263,7 @@ int volume_create(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = tags_from_specifications(parameters, "volume", taggable, &tags, f);
 	if (r < 0)
 		return r;
-	if ((r = iops_check(c, &shape, f)) < 0)
+	if ((r = volume_check_iops(c, &shape, NULL, f)) < 0)
 		return r;
 	id_new("vol", id);
 	volume = volume_new(parameters, id, &origin, &shape, tags);

@@ -176,5 +176,11 @@ def test_provisioned_iops_have_a_limit_in_all(stord):
     for _ in range(4):
         stord.create(Size=2000, VolumeType="io1", Iops=64000)
     stord.refused("MaxIOPSLimitExceeded", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=2000, VolumeType="io1", Iops=64000)
-    stord.create(Size=2000, VolumeType="io1", Iops=44000)
-    stord.create(Size=2000, VolumeType="io2", Iops=64000)
+    last = stord.create(Size=2000, VolumeType="io1", Iops=43000)
+    other = stord.create(Size=2000, VolumeType="io2", Iops=64000)
+    stord.available(last)
+    stord.available(other)
+    stord.refused("MaxIOPSLimitExceeded", "ec2.ModifyVolume", VolumeId=last, Iops=44001)
+    stord.refused("MaxIOPSLimitExceeded", "ec2.ModifyVolume", VolumeId=other, VolumeType="io1", Iops=1001)
+    stord("ec2.ModifyVolume", VolumeId=last, Iops=44000)
+    stord.refused("MaxIOPSLimitExceeded", "ec2.ModifyVolume", VolumeId=other, VolumeType="io1", Iops=1000)
