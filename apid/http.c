@@ -478,6 +478,7 @@ int http_new(const struct http_options *options, struct http **ret_http)
 	 * of the loop. */
 	if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
+	errno = 0; /* what is wrong with a certificate is no errno */
 	h->mhd = start_mhd(h);
 	if (!h->mhd)
 		return errno ? -errno : -EINVAL;

@@ -19,13 +19,16 @@ static int check_account(const char *account)
 	return -EINVAL;
 }
 
-/* The i-th socket that systemd holds, or else, as the first, our own. -ENOENT: no more. */
+/* There are as many addresses as systemd holds sockets for us, or else our own. */
+static int has_listener(size_t i)
+{
+	return i == 0 || daemon_listen_fd("http", i) >= 0;
+}
+
 static int open_listener(const struct config *c, size_t i)
 {
 	const char *text = config_string(c, "Api", "Listen");
 	int passed = daemon_listen_fd("http", i);
-	if (passed < 0 && i > 0)
-		return -ENOENT;
 	/* Copied: the daemon frame owns what systemd passed. */
 	int fd = passed >= 0 ? fcntl(passed, F_DUPFD_CLOEXEC, 3) : listen_open(text);
 	if (passed >= 0 && fd < 0)
@@ -52,7 +55,7 @@ static int open_tls(const struct daemon *d, struct tls_files *ret_files)
 	return r;
 }
 
-/* Serves one address. 0, -ENOENT: there is none of this number, or -errno after logging. */
+/* Serves one address. 0, or -errno after logging. */
 static int open_http(struct daemon *d, const struct tls_files *tls, size_t i)
 {
 	OWN(fd_close) int fd = open_listener(d->config, i);
@@ -84,11 +87,11 @@ static int open_all(struct daemon *d)
 {
 	OWN(tls_files_clear) struct tls_files tls = {0};
 	int r = open_tls(d, &tls);
-	for (size_t i = 0; r == 0 && i < ADDRESSES_MAX; i++)
+	for (size_t i = 0; r == 0 && i < ADDRESSES_MAX && has_listener(i); i++)
 		r = open_http(d, &tls, i);
-	if (r == 0 && daemon_listen_fd("http", ADDRESSES_MAX) >= 0)
+	if (r == 0 && has_listener(ADDRESSES_MAX))
 		log_warning(0, "more addresses are passed than are served");
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 static int apid_open(struct daemon *d)

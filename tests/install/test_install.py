@@ -49,6 +49,13 @@ def test_the_daemons_understand_the_installed_configuration(root, daemon):
     assert "StateDirectory=/var/lib/gureum" in r.stdout
 
 
+def test_an_endpoint_whose_certificate_is_not_there_is_not_ready(root, tmp_path):
+    (tmp_path / "conf").write_text(f"[Paths]\nStateDirectory={tmp_path}/state\nRuntimeDirectory={tmp_path}/run\n"
+                                   f"[Api]\nListen=127.0.0.1:0\nTls=yes\nTlsCertificate={tmp_path}/none\nTlsKey={tmp_path}/none\n")
+    r = subprocess.run([f"{root}/usr/lib/gureum/apid", "-c", f"{tmp_path}/conf"], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 1 and "no TLS certificate" in r.stderr and "ready" not in r.stderr, r.stderr
+
+
 def test_systemd_accepts_the_units(root, tmp_path):
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not here")
