@@ -167,12 +167,20 @@ static int is_fresh(X509 *certificate, EVP_PKEY *key)
 	       X509_cmp_time(X509_get0_notAfter(certificate), &later) > 0;
 }
 
+/* "": this host has none. */
+static void own_name(char ret_name[static 256])
+{
+	memset(ret_name, 0, 256);
+	if (gethostname(ret_name, 255) < 0)
+		ret_name[0] = '\0';
+}
+
 /* "DNS:localhost,IP:127.0.0.1,…" */
 static void alternative_names(const char *host, char *ret_names, size_t n)
 {
-	char hostname[256] = "";
+	char hostname[256];
 	unsigned char address[16];
-	(void)gethostname(hostname, sizeof(hostname) - 1); /* without one the name is left out */
+	own_name(hostname);
 	size_t at =
 		(size_t)snprintf(ret_names, n, "DNS:localhost,DNS:*.localhost,IP:127.0.0.1,IP:::1");
 	if (hostname[0])
@@ -184,10 +192,17 @@ static void alternative_names(const char *host, char *ret_names, size_t n)
 	(void)snprintf(ret_names + at, n - at, ",%s:%s", is_address ? "IP" : "DNS", host);
 }
 
-static int has_host(X509 *certificate, const char *host)
+static int has_name(X509 *certificate, const char *host)
 {
 	return !host[0] || X509_check_ip_asc(certificate, host, 0) == 1 ||
 	       X509_check_host(certificate, host, 0, 0, NULL) == 1;
+}
+
+static int has_names(X509 *certificate, const char *host)
+{
+	char hostname[256];
+	own_name(hostname);
+	return has_name(certificate, host) && has_name(certificate, hostname);
 }
 
 struct pair {
@@ -245,7 +260,7 @@ int tls_make(const char *state_dir, const char *host, struct tls_files *ret_file
 	if (r < 0)
 		return r;
 	if (!is_fresh(server.certificate, server.key) ||
-	    X509_verify(server.certificate, ca.key) != 1 || !has_host(server.certificate, host)) {
+	    X509_verify(server.certificate, ca.key) != 1 || !has_names(server.certificate, host)) {
 		alternative_names(host, names, sizeof(names));
 		r = pair_make(&server, &ca, names);
 		if (r < 0)
