@@ -135,7 +135,9 @@ static int send_signed(const struct sent *s)
 				     {"X-Amz-Checksum", "c3Vt"},
 				     {"X-Amz-Checksum-Algorithm", "SHA256"},
 				     {"Authorization", authorization}};
-	struct sigv4 claim = {.signed_headers = "host;x-amz-date", .region = "us-east-1"};
+	struct sigv4 claim = {.signed_headers = "host;x-amz-checksum;x-amz-checksum-algorithm;"
+						"x-amz-data-length;x-amz-date",
+			      .region = "us-east-1"};
 	struct sigv4_request r = {.method = s->method ? s->method : "GET",
 				  .path = s->path ? s->path : "/",
 				  .query = &form,
