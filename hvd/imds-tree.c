@@ -1,6 +1,7 @@
 /* The metadata tree as tables: each directory is a table of nodes, each node one function. */
 #include "imds-node.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -464,25 +465,37 @@ static int walk(struct imds_place *p, const struct imds_node *table, const char 
 	}
 }
 
+/* Without its white space, which counts for nothing: many encoders wrap their lines. NULL out of
+ * memory. */
+static char *unwrapped(const char *base64, size_t *ret_n)
+{
+	char *text = malloc(strlen(base64) + 1);
+	size_t n = 0;
+
+	for (; text && *base64; base64++)
+		if (!isspace((unsigned char)*base64))
+			text[n++] = *base64;
+	*ret_n = n;
+	return text;
+}
+
 static int user_data(const struct imds_view *view, struct imds_leaf *ret_leaf)
 {
-	const char *text = jstr(view->instance, "_UserData");
-	size_t n = text ? strlen(text) : 0;
+	size_t n;
+	OWN(free) char *text = unwrapped(jstr_or(view->instance, "_UserData", ""), &n);
+	OWN(free) char *body = text ? calloc(1, n / 4 * 3 + 1) : NULL;
 	int got;
 
+	if (!text || !body)
+		return -ENOMEM;
 	if (n == 0 || n % 4 != 0)
 		return -ENOENT;
-	ret_leaf->body = calloc(1, n / 4 * 3 + 1);
-	if (!ret_leaf->body)
-		return -ENOMEM;
-	got = EVP_DecodeBlock((unsigned char *)ret_leaf->body, (const unsigned char *)text, (int)n);
-	if (got < 0) {
-		free(ret_leaf->body);
-		ret_leaf->body = NULL;
+	got = EVP_DecodeBlock((unsigned char *)body, (const unsigned char *)text, (int)n);
+	if (got < 0)
 		return -ENOENT;
-	}
 	got -= (text[n - 1] == '=') + (text[n - 2] == '=');
-	ret_leaf->body[got] = '\0';
+	body[got] = '\0';
+	ret_leaf->body = give(body);
 	ret_leaf->n_body = (size_t)got;
 	ret_leaf->kind = IMDS_BYTES;
 	return 0;

@@ -181,6 +181,11 @@ static void user_data_is_bytes(void)
 	ok(leaf.kind == IMDS_BYTES && leaf.n_body == 5 && memcmp(leaf.body, "\0\1\2hi", 5) == 0,
 	   "with zeros in it");
 	free(leaf.body);
+	jset(instance, "_UserData", "AAEC\naGk=\r\n");
+	shows("/latest/", "dynamic\nmeta-data\nuser-data");
+	is_int(imds_resolve(&view, "/latest/user-data", &leaf), 0, "wrapped, as encoders do");
+	ok(leaf.n_body == 5 && memcmp(leaf.body, "\0\1\2hi", 5) == 0, "the same");
+	free(leaf.body);
 	json_object_del(instance, "_UserData");
 	shows("/latest/user-data", "404");
 	shows("/latest/", "dynamic\nmeta-data");
@@ -490,7 +495,10 @@ static void ipv6_is_served_where_it_is_enabled(void)
 {
 	static const char ask[] = "GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n",
 			  put[] = "PUT /latest/api/token HTTP/1.0\r\n"
-				  "X-aws-ec2-metadata-token-ttl-seconds: 100\r\n\r\n";
+				  "X-aws-ec2-metadata-token-ttl-seconds: 100\r\n\r\n",
+			  put_and_get[] = "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\n"
+					  "X-aws-ec2-metadata-token-ttl-seconds: 100\r\n\r\n"
+					  "GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n";
 
 	json_t *eni = json_array_get(json_object_get(instance, "NetworkInterfaces"), 0);
 
@@ -502,6 +510,9 @@ static void ipv6_is_served_where_it_is_enabled(void)
 	ok(strstr(http_from("::1", put, 0), "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 100\r\n"),
 	   "a token, too");
 	is_int(c.hop_limit, 2, "which travels no further than it may");
+	ok(strstr(http_from("::1", put_and_get, 0), "i-00000000000000001"),
+	   "and an answer after it");
+	is_int(c.hop_limit, 2, "does not take it along when it is sent again");
 	set_option("HttpEndpoint", "disabled");
 	ok(strstr(http_from("::1", ask, 0), " 403 "), "without an endpoint it is forbidden");
 	set_option("HttpEndpoint", "enabled");
