@@ -21,7 +21,6 @@
 #define IDLE_SEC	10
 #define REQUEST_USEC	(20 * 1000000ull) /* to send a request, however slowly */
 #define SWEEP_USEC	(5 * 1000000ull)
-#define TTL_DEFAULT	64
 
 struct connection {
 	struct connection *next;
@@ -29,7 +28,6 @@ struct connection {
 	char vpc_id[ID_MAX], address[INET6_ADDRSTRLEN];
 	struct imds_guest *guest;
 	uint64_t deadline_usec;
-	int has_hop_limit;
 };
 
 /* One request. The engine holds it until the request is completed, a fiber while it refreshes. */
@@ -162,20 +160,16 @@ static enum MHD_Result suspend(struct exchange *x)
 	return MHD_YES;
 }
 
-/* The hop limit is for the token's answer alone: a forwarded packet dies, an ordinary one does not.
- */
+/* A token's answer dies on its way to where it would have to be forwarded. The limit then stays
+ * for the connection: what of a token was not acknowledged is sent once more, and would travel as
+ * far as a later answer may. */
 static void set_hop_limit(struct connection *c, int hops)
 {
-	int ttl = hops > 0 ? hops : TTL_DEFAULT;
-
-	if (hops == 0 && !c->has_hop_limit)
-		return;
-	c->has_hop_limit = hops > 0;
 	int r = strchr(c->address, ':')
-			? setsockopt(c->fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof ttl)
-			: setsockopt(c->fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+			? setsockopt(c->fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hops, sizeof hops)
+			: setsockopt(c->fd, IPPROTO_IP, IP_TTL, &hops, sizeof hops);
 
-	if (r < 0 && hops > 0)
+	if (r < 0)
 		(void)shutdown(c->fd, SHUT_RDWR); /* better no token than one that travels */
 }
 
@@ -198,7 +192,8 @@ static enum MHD_Result send_reply(struct exchange *x, struct imds_reply *reply)
 	if (ok == MHD_YES && reply->status == 405)
 		ok = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
 					     "OPTIONS, GET, HEAD, PUT");
-	set_hop_limit(x->connection, reply->hop_limit);
+	if (reply->hop_limit > 0)
+		set_hop_limit(x->connection, reply->hop_limit);
 	if (ok == MHD_YES)
 		ok = MHD_queue_response(x->mhd, (unsigned)reply->status, response);
 	MHD_destroy_response(response);
