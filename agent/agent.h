@@ -31,7 +31,8 @@ struct http_reply {
  * HTTP, -EINVAL a path or header with control characters. */
 int http_request(const char *address, uint16_t port, const char *method, const char *path,
 		 const char *header, unsigned timeout_msec, struct http_reply *ret_reply);
-/* Splits a raw answer of n bytes into status and body. 0 or -EPROTO, -EMSGSIZE. */
+/* Splits a raw answer of n bytes into status and body. 0 or -EPROTO (not HTTP, or not the whole of
+ * it), -EMSGSIZE. */
 int http_parse(const char *raw, size_t n, struct http_reply *ret_reply);
 
 /* ---- metadata.c: the instance metadata service, version 2 first, version 1 where there is no
@@ -47,8 +48,8 @@ struct metadata {
 int metadata_open(struct metadata *m);
 /* metadata_open() again and again until it answers or `seconds` are over. */
 int metadata_wait(struct metadata *m, unsigned seconds);
-/* What stands at "/latest/<path>". 0; -ENOENT for 404; -EACCES for 401 and 403; -EPROTO for other
- * statuses; -errno. */
+/* What stands at "/latest/<path>", asked for again for some seconds while nobody answers to the end.
+ * 0; -ENOENT for 404; -EACCES for 401 and 403; -EPROTO for other statuses; -errno. */
 int metadata_get(struct metadata *m, const char *path, struct http_reply *ret_reply);
 
 /* ---- files.c ---- */

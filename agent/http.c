@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -103,11 +104,30 @@ static long receive_until(int fd, char *buffer, size_t size, int64_t deadline)
 	}
 }
 
+/* How long the head says that the body is; -1: it says nothing. */
+static long length_told(const char *head, const char *end)
+{
+	static const char name[] = "\r\nContent-Length:";
+	size_t n = sizeof(name) - 1;
+	long length = 0;
+
+	while ((size_t)(end - head) > n && strncasecmp(head, name, n) != 0)
+		head++;
+	if ((size_t)(end - head) <= n)
+		return -1;
+	for (head += n; *head == ' ';)
+		head++;
+	for (; *head >= '0' && *head <= '9' && length <= (long)AGENT_BODY_MAX; head++)
+		length = length * 10 + (*head - '0');
+	return length;
+}
+
 int http_parse(const char *raw, size_t n, struct http_reply *ret_reply)
 {
 	const char *end = memmem(raw, n, "\r\n\r\n", 4);
 	size_t head, body;
 	int status = 0;
+	long told;
 
 	if (!end || n < 12 || memcmp(raw, "HTTP/1.", 7) != 0 || raw[8] != ' ')
 		return -EPROTO;
@@ -120,6 +140,10 @@ int http_parse(const char *raw, size_t n, struct http_reply *ret_reply)
 	body = n - head;
 	if (head > HEAD_MAX || body > AGENT_BODY_MAX)
 		return -EMSGSIZE;
+	/* Whoever served it may have died in the middle of it: half a script is no script. */
+	told = length_told(raw, end);
+	if (told >= 0 && (size_t)told != body)
+		return -EPROTO;
 	ret_reply->status = status;
 	ret_reply->n = body;
 	memcpy(ret_reply->body, raw + head, body);

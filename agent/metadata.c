@@ -14,6 +14,7 @@
 #define RETRY_USEC_ROUTE 50000u
 #define RETRY_USEC_MIN	 100000u
 #define RETRY_USEC_MAX	 2000000u
+#define GET_SECONDS	 10
 
 /* An answer is 68 KiB: one for all, we have one thread. */
 static struct http_reply token_reply;
@@ -78,6 +79,23 @@ int metadata_wait(struct metadata *m, unsigned seconds)
 	}
 }
 
+/* Who serves may be started anew just now: an answer that was cut off is asked for once more. */
+static int get(const struct metadata *m, const char *path, const char *header,
+	       struct http_reply *ret_reply)
+{
+	double until = uptime_seconds() + GET_SECONDS;
+
+	for (;;) {
+		int r = http_request(m->address, m->port, "GET", path, header, TIMEOUT_MSEC,
+				     ret_reply);
+
+		if (r == 0 || r == -EINVAL || r == -E2BIG || r == -EMSGSIZE ||
+		    uptime_seconds() >= until)
+			return r;
+		usleep(RETRY_USEC_MIN);
+	}
+}
+
 int metadata_get(struct metadata *m, const char *path, struct http_reply *ret_reply)
 {
 	char full[512], header[AGENT_TOKEN_MAX + sizeof(TOKEN_HEADER)];
@@ -87,8 +105,7 @@ int metadata_get(struct metadata *m, const char *path, struct http_reply *ret_re
 		return -ENAMETOOLONG;
 	(void)snprintf(header, sizeof(header), TOKEN_HEADER "%s",
 		       m->token); /* the sizes fit by their definition */
-	r = http_request(m->address, m->port, "GET", full, m->has_token ? header : NULL,
-			 TIMEOUT_MSEC, ret_reply);
+	r = get(m, full, m->has_token ? header : NULL, ret_reply);
 	if (r < 0)
 		return r;
 	switch (ret_reply->status) {

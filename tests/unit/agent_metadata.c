@@ -15,6 +15,8 @@ struct server {
 	int has_tokens;
 };
 
+static int n_cut = 2; /* answers that end too early */
+
 static void answer(int fd, int has_tokens)
 {
 	char request[2048] = "";
@@ -33,6 +35,10 @@ static void answer(int fd, int has_tokens)
 		reply = "HTTP/1.1 401 Unauthorized\r\n\r\n";
 	else if (strncmp(request, "GET /latest/meta-data/instance-id ", 34) == 0)
 		reply = "HTTP/1.1 200 OK\r\n\r\ni-0123";
+	else if (strncmp(request, "GET /latest/user-data ", 22) == 0 && n_cut-- > 0)
+		reply = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n#!/bin";
+	else if (strncmp(request, "GET /latest/user-data ", 22) == 0)
+		reply = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n#!/bin/true\n";
 	if (write(fd, reply, strlen(reply)) < 0)
 		_exit(1);
 	close(fd);
@@ -93,6 +99,17 @@ static void version_one_is_the_fallback(void)
 	stop(s);
 }
 
+static void half_a_script_is_asked_for_again(void)
+{
+	struct server s = start(0);
+	struct metadata m;
+
+	is_int(metadata_open(&m), 0, "opened");
+	is_int(metadata_get(&m, "user-data", &reply), 0, "answered at last");
+	is_str(reply.body, "#!/bin/true\n", "all of it");
+	stop(s);
+}
+
 static void nobody_there_is_an_error_in_bounded_time(void)
 {
 	struct server s = start(0);
@@ -107,6 +124,7 @@ int main(void)
 {
 	RUN(version_two_is_used_where_it_is);
 	RUN(version_one_is_the_fallback);
+	RUN(half_a_script_is_asked_for_again);
 	RUN(nobody_there_is_an_error_in_bounded_time);
 	return tests_done();
 }

@@ -115,6 +115,16 @@ static void an_answer_has_a_status_and_a_body(void)
 	is_int(reply.n, 0, "no bytes");
 }
 
+static void an_answer_that_was_cut_off_is_none(void)
+{
+	is_int(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi"), -EPROTO, "in its body");
+	is_int(parse("HTTP/1.1 200 OK\r\ncontent-length:9999999999999999999\r\n\r\n"), -EPROTO,
+	       "before it");
+	is_int(parse("HTTP/1.1 200 OK\r\nX-Content-Length: 9\r\n\r\nhi"), 0,
+	       "another header says nothing");
+	is_int(parse("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), 0, "nothing is whole");
+}
+
 static void what_is_not_http_is_refused(void)
 {
 	is_int(parse(""), -EPROTO, "nothing");
@@ -192,6 +202,7 @@ int main(void)
 	RUN(any_cut_of_a_line_is_harmless);
 	RUN(a_quoted_name_is_json);
 	RUN(an_answer_has_a_status_and_a_body);
+	RUN(an_answer_that_was_cut_off_is_none);
 	RUN(what_is_not_http_is_refused);
 	RUN(an_answer_is_bounded);
 	RUN(a_request_cannot_be_split);
