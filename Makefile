@@ -234,8 +234,10 @@ install: all ## put everything in place below DESTDIR
 	install -m755 scripts/build-debian-image $(DESTDIR)$(datadir)/
 	install -m644 $(wildcard scripts/debian-image/*) $(DESTDIR)$(datadir)/debian-image/
 	awk -f scripts/config-man lib/config-table.h > $(DESTDIR)$(mandir)/man5/gureum.conf.5
+	chmod 644 $(DESTDIR)$(mandir)/man5/gureum.conf.5
 	for m in $(MAN); do install -D -m644 $$m $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/} || exit 1; done
-	test -e $(DESTDIR)/etc/gureum/gureum.conf || $(B)/cli/gureum config > $(DESTDIR)/etc/gureum/gureum.conf
+	test -e $(DESTDIR)/etc/gureum/gureum.conf || { $(B)/cli/gureum config > $(DESTDIR)/etc/gureum/gureum.conf && \
+		chmod 644 $(DESTDIR)/etc/gureum/gureum.conf; }
 
 uninstall: ## take away what install put in place; configuration and state stay
 	rm -rf $(DESTDIR)$(libexecdir) $(DESTDIR)$(datadir) $(DESTDIR)$(prefix)/bin/gureum
