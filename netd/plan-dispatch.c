@@ -17,8 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FEW	   16
-#define DIGITS_MAX 4
+#define FEW 16
 
 struct level {
 	struct plan *p;
@@ -38,7 +37,7 @@ static int by_digits(const void *one, const void *two)
 {
 	const char *a = *(const char *const *)one, *b = *(const char *const *)two;
 
-	for (size_t place = 0; place < DIGITS_MAX; place++)
+	for (size_t place = 0; place < PLAN_DEPTH_MAX; place++)
 		if (digit_of(a, place) != digit_of(b, place))
 			return digit_of(a, place) < digit_of(b, place) ? -1 : 1;
 	return strcmp(a, b);
@@ -52,7 +51,7 @@ static const char *suffix_of(enum rules_family family)
 void plan_set_of_branch(enum rules_family family, const char *id, size_t n_digits,
 			char ret_name[static 32])
 {
-	char digits[DIGITS_MAX + 1] = "";
+	char digits[PLAN_DEPTH_MAX + 1] = "";
 
 	for (size_t i = 0; i < n_digits; i++)
 		digits[i] = digit_of(id, i);
@@ -98,7 +97,7 @@ static int plan_branch(const struct level *l, const char *branch, size_t n_digit
 	struct ruleset *s = plan_chains(l->p, l->family);
 	int r = 0;
 
-	if (n <= FEW || n_digits == DIGITS_MAX)
+	if (n <= FEW || n_digits == PLAN_DEPTH_MAX)
 		return ask_groups(l, branch, n_digits, ids, n);
 	for (size_t i = 0, next; r == 0 && i < n; i = next) {
 		char set[32], child[32], out[40], in[40];

@@ -67,8 +67,7 @@ static int members_add(struct flow_rules *s, const struct plan_input *in, const 
 
 	json_array_foreach (in->network_interfaces, i, eni)
 		json_array_foreach (json_object_get(eni, "Groups"), g, group)
-			if (r == 0 && plan_is_active(eni) &&
-			    strcmp(jstr_or(group, "GroupId", ""), group_id) == 0 &&
+			if (r == 0 && strcmp(jstr_or(group, "GroupId", ""), group_id) == 0 &&
 			    (r = addresses_add(s, eni, "PrivateIpAddresses", "PrivateIpAddress")) ==
 				    0)
 				r = addresses_add(s, eni, "Ipv6Addresses", "Ipv6Address");

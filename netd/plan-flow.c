@@ -194,7 +194,7 @@ static int plan_setup(const struct plan_input *in, struct plan *p)
 	json_array_foreach (in->flow_logs, i, log)
 		log_read(log, &s->logs[s->n_logs++]);
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni) && interface_add(s, in, eni) < 0)
+		if (interface_add(s, in, eni) < 0)
 			return -ENOMEM;
 	services_add(s, in, p);
 	flow_setup_sort(s);

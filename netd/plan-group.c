@@ -11,9 +11,9 @@ static const json_t *addresses_of(const json_t *eni, enum rules_family family)
 	return json_object_get(eni, family == RULES_IPV6 ? "Ipv6Addresses" : "PrivateIpAddresses");
 }
 
-static const char *text_of(const json_t *address, enum rules_family family)
+static json_t *text_of(const json_t *address, enum rules_family family)
 {
-	return jstr(address, family == RULES_IPV6 ? "Ipv6Address" : "PrivateIpAddress");
+	return json_object_get(address, family == RULES_IPV6 ? "Ipv6Address" : "PrivateIpAddress");
 }
 
 static int family_of(enum rules_family family)
@@ -29,7 +29,7 @@ static void set_name(enum rules_family family, const char *group_id, char ret_na
 
 /* What is asked for every rule. */
 struct index {
-	json_t *members; /* by a group's id: whether it has any */
+	json_t *members; /* by a group's id: [addresses], none of a peer's; no group has none */
 	json_t *peers;	 /* of the group under way: what its rules name, and whether it is there */
 	json_t *depths;	 /* by a group's id: see plan_dispatch() */
 };
@@ -41,9 +41,25 @@ static void own_index_clear(struct index *x)
 	json_decref(x->depths);
 }
 
+static int index_addresses(struct index *x, enum rules_family family, const char *group_id,
+			   const json_t *addresses)
+{
+	json_t *list = json_object_get(x->members, group_id), *address;
+	size_t i;
+	int r = 0;
+
+	if (!list) {
+		r = json_object_set_new(x->members, group_id, json_array());
+		list = json_object_get(x->members, group_id);
+	}
+	json_array_foreach (addresses, i, address)
+		r |= json_array_append(list, text_of(address, family));
+	return r;
+}
+
 static int index_members(const struct plan_input *in, enum rules_family family, struct index *x)
 {
-	const json_t *eni, *group;
+	const json_t *eni, *group, *addresses;
 	const char *id;
 	json_t *list;
 	size_t i, g;
@@ -51,12 +67,14 @@ static int index_members(const struct plan_input *in, enum rules_family family, 
 
 	json_object_foreach (in->peer_groups, id, list)
 		if (plan_peer_group(in, NULL, family_of(family), id, NULL) > 0)
-			r |= json_object_set_new(x->members, id, json_true());
-	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni) && json_array_size(addresses_of(eni, family)))
+			r |= json_object_set_new(x->members, id, json_array());
+	json_array_foreach (in->network_interfaces, i, eni) {
+		addresses = addresses_of(eni, family);
+		if (json_array_size(addresses))
 			json_array_foreach (json_object_get(eni, "Groups"), g, group)
-				r |= json_object_set_new(x->members, jstr_or(group, "GroupId", ""),
-							 json_true());
+				r |= index_addresses(x, family, jstr_or(group, "GroupId", ""),
+						     addresses);
+	}
 	return r < 0 ? -ENOMEM : 0;
 }
 
@@ -186,37 +204,33 @@ static int plan_group(const struct plan_input *in, struct plan *p, enum rules_fa
 
 /* Of the group, and of all branches on the way to it. */
 static int memberships_add(struct plan *p, enum rules_family family, const struct index *x,
-			   const char *group_id, const char *text)
+			   const char *group_id, const json_t *members)
 {
-	size_t depth = (size_t)json_integer_value(json_object_get(x->depths, group_id));
+	size_t depth = (size_t)json_integer_value(json_object_get(x->depths, group_id)), i;
+	char names[PLAN_DEPTH_MAX + 1][32];
 	struct address address;
-	char name[32];
+	const json_t *text;
 
-	if (ip_any_parse(text, &address) < 0)
-		return -EINVAL;
-	set_name(family, group_id, name);
-	items_add(&p->router, ITEM_MEMBER, name)->address = address;
-	for (size_t n = 1; n <= depth; n++) {
-		plan_set_of_branch(family, group_id, n, name);
-		items_add(&p->router, ITEM_MEMBER, name)->address = address;
+	set_name(family, group_id, names[0]);
+	for (size_t n = 1; n <= depth; n++)
+		plan_set_of_branch(family, group_id, n, names[n]);
+	json_array_foreach (members, i, text) {
+		if (ip_any_parse(json_string_value(text), &address) < 0)
+			return -EINVAL;
+		for (size_t n = 0; n <= depth; n++)
+			items_add(&p->router, ITEM_MEMBER, names[n])->address = address;
 	}
 	return 0;
 }
 
-static int plan_members(const struct plan_input *in, struct plan *p, enum rules_family family,
-			const struct index *x)
+static int plan_members(struct plan *p, enum rules_family family, const struct index *x)
 {
-	const json_t *group, *eni, *address;
-	size_t i, g, a;
+	const char *id;
+	json_t *members;
 
-	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni))
-			json_array_foreach (json_object_get(eni, "Groups"), g, group)
-				json_array_foreach (addresses_of(eni, family), a, address)
-					if (memberships_add(p, family, x,
-							    jstr_or(group, "GroupId", ""),
-							    text_of(address, family)) < 0)
-						return -EINVAL;
+	json_object_foreach (x->members, id, members)
+		if (memberships_add(p, family, x, id, members) < 0)
+			return -EINVAL;
 	return 0;
 }
 
@@ -271,5 +285,5 @@ int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family f
 	plan_memo_sweep(in->memo, family);
 	if ((r = plan_peer_sets(in, p, family)) < 0)
 		return r;
-	return plan_members(in, p, family, &x);
+	return plan_members(p, family, &x);
 }

@@ -145,6 +145,7 @@ int plan_prefix_set(const struct plan_input *in, struct plan *p, enum rules_fami
 const json_t *plan_prefix_entries(const struct plan_input *in, const char *id);
 /* The way from "egress" and "ingress" to the chains of these groups, whose order is changed
  * (plan-dispatch.c). `depths` gets {id: n}: members of the group belong to n more sets. 0 or -ENOMEM. */
+#define PLAN_DEPTH_MAX 4
 int plan_dispatch(struct plan *p, enum rules_family family, const char **ids, size_t n,
 		  json_t *depths);
 /* The name of the set of the branch that the group's last n digits lead to. */

@@ -118,7 +118,7 @@ static int route_to_interface(const struct making *m, struct item *i, const char
 	const json_t *eni = plan_find(m->in->network_interfaces, "NetworkInterfaceId", id);
 	const json_t *first = json_array_get(json_object_get(eni, "Ipv6Addresses"), 0);
 
-	if (!eni || !plan_is_active(eni) || ip_any_parse(jstr(first, "Ipv6Address"), &i->via) < 0 ||
+	if (!eni || ip_any_parse(jstr(first, "Ipv6Address"), &i->via) < 0 ||
 	    i->via.family != AF_INET6)
 		return -ENOENT;
 	id_link_name('l', jstr_or(eni, "SubnetId", ""), i->link);

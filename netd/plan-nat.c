@@ -11,21 +11,18 @@ int plan_nat(const struct plan_input *in, struct plan *p)
 	if (!items_has(&p->router, ITEM_LEG, "igw"))
 		return 0;
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni))
-			json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a,
-					    address) {
-				const char *private = jstr_or(address, "PrivateIpAddress", ""),
-					   *public = jpath_str(address, "Association.PublicIp");
+		json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, address) {
+			const char *private = jstr_or(address, "PrivateIpAddress", ""),
+				   *public = jpath_str(address, "Association.PublicIp");
 
-				if (!public)
-					continue;
-				ruleset_rule(&p->rules, "nat", "PREROUTING",
-					     "-d %s/32 -i igw -j DNAT --to-destination %s", public,
-					     private);
-				ruleset_rule(&p->rules, "nat", "POSTROUTING",
-					     "-s %s/32 -o igw -j SNAT --to-source %s", private,
-					     public);
-			}
+			if (!public)
+				continue;
+			ruleset_rule(&p->rules, "nat", "PREROUTING",
+				     "-d %s/32 -i igw -j DNAT --to-destination %s", public,
+				     private);
+			ruleset_rule(&p->rules, "nat", "POSTROUTING",
+				     "-s %s/32 -o igw -j SNAT --to-source %s", private, public);
+		}
 	return 0;
 }
 
@@ -62,7 +59,7 @@ void plan_ungrouped(const struct plan_input *in, struct plan *p)
 	size_t i, a;
 
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni) && json_array_size(json_object_get(eni, "Groups")) == 0)
+		if (json_array_size(json_object_get(eni, "Groups")) == 0)
 			json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, address)
 				ruleset_rule(&p->rules, "filter", "egress", "-s %s/32 -g ingress",
 					     jstr_or(address, "PrivateIpAddress", ""));

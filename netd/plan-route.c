@@ -36,8 +36,7 @@ struct item *plan_route_add(struct items *s, uint32_t table, struct cidr to, uin
 /* Through an interface: to its address on its subnet's leg (a middlebox, a NAT instance). */
 static int route_to_interface(struct item *i, const json_t *eni)
 {
-	if (!eni || !plan_is_active(eni) ||
-	    ip_any_parse(jstr(eni, "PrivateIpAddress"), &i->via) < 0)
+	if (!eni || ip_any_parse(jstr(eni, "PrivateIpAddress"), &i->via) < 0)
 		return -ENOENT;
 	id_link_name('l', jstr_or(eni, "SubnetId", ""), i->link);
 	return 0;

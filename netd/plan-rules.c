@@ -141,7 +141,7 @@ static void plan_spoof_chain(const struct plan_input *in, struct plan *p)
 		ruleset_rule(&p->rules, "raw", "PREROUTING",
 			     "-i %c+ -m set --match-set local src -j DROP", PLAN_PEERING_LETTER);
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni) && !jbool(eni, "SourceDestCheck", 1)) {
+		if (!jbool(eni, "SourceDestCheck", 1)) {
 			id_link_name('l', jstr_or(eni, "SubnetId", ""), leg);
 			snprintf(mac, sizeof mac, "%s", jstr_or(eni, "MacAddress", ""));
 			ruleset_rule(&p->rules, "raw", "PREROUTING",

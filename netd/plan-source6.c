@@ -134,7 +134,7 @@ int plan_sources6(const struct plan_input *in, struct plan *p)
 			     "-i %c+ -m set --match-set local-6 src -j DROP", PLAN_PEERING_LETTER);
 	ruleset_rule(s, "raw", "PREROUTING", "-s ::/128 -j DROP");
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (plan_is_active(eni) && !jbool(eni, "SourceDestCheck", 1)) {
+		if (!jbool(eni, "SourceDestCheck", 1)) {
 			id_link_name('l', jstr_or(eni, "SubnetId", ""), leg);
 			ruleset_rule(s, "raw", "PREROUTING",
 				     "-i %s -m mac --mac-source %s -j ACCEPT", leg,

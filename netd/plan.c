@@ -138,7 +138,7 @@ static int plan_subnets(struct making *m)
 	int r = used ? 0 : -ENOMEM;
 
 	json_array_foreach (m->in->network_interfaces, i, eni)
-		if (r == 0 && plan_is_active(eni) &&
+		if (r == 0 &&
 		    json_object_set_new(used, jstr_or(eni, "SubnetId", ""), json_true()) < 0)
 			r = -ENOMEM;
 	json_array_foreach (m->in->subnets, i, subnet)
@@ -174,14 +174,31 @@ static int plan_parts(struct making *m)
 	    items_reserve(&m->p->host, n_room * HOST_ITEMS) < 0)
 		return -ENOMEM;
 	json_array_foreach (m->in->network_interfaces, j, eni)
-		if (plan_is_active(eni) && (r = plan_interface(m, eni)) < 0)
+		if ((r = plan_interface(m, eni)) < 0)
 			return r;
 	m->p->is_idle = m->p->n_guests == 0 && json_array_size(m->in->peers) == 0;
 	return 0;
 }
 
-int plan_make(const struct plan_settings *settings, const struct plan_input *in,
-	      struct plan **ret_plan, char ret_what[static ID_MAX])
+/* The documents with those interfaces alone that are in use: no room of the plan asks again. */
+static int choose(const struct plan_input *in, struct plan_input *ret_used)
+{
+	OWN(json_decref) json_t *chosen = json_array();
+	json_t *eni;
+	size_t i;
+
+	json_array_foreach (in->network_interfaces, i, eni)
+		if (plan_is_active(eni) && json_array_append(chosen, eni) < 0)
+			return -ENOMEM;
+	if (!chosen)
+		return -ENOMEM;
+	*ret_used = *in;
+	ret_used->network_interfaces = give(chosen);
+	return 0;
+}
+
+static int make(const struct plan_settings *settings, const struct plan_input *in,
+		struct plan **ret_plan, char ret_what[static ID_MAX])
 {
 	OWN(plan_free) struct plan *p = calloc(1, sizeof *p);
 	struct making m = {.settings = settings, .in = in, .p = p, .what = ret_what};
@@ -215,6 +232,19 @@ int plan_make(const struct plan_settings *settings, const struct plan_input *in,
 		return r;
 	*ret_plan = give(p);
 	return 0;
+}
+
+int plan_make(const struct plan_settings *settings, const struct plan_input *in,
+	      struct plan **ret_plan, char ret_what[static ID_MAX])
+{
+	struct plan_input used;
+	int r = choose(in, &used);
+
+	if (r < 0)
+		return r;
+	r = make(settings, &used, ret_plan, ret_what);
+	json_decref(used.network_interfaces);
+	return r;
 }
 
 void plan_free(struct plan *p)

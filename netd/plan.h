@@ -47,9 +47,9 @@ struct plan_input {
 	json_t *vpc;
 	json_t *dhcp_options; /* NULL: guests are told of no domain and no resolver */
 	json_t *subnets, *route_tables, *internet_gateways, *network_acls, *security_groups,
-		*group_rules; /* {group's id: [its rules]} */
-	json_t *named;	      /* what rules name, groups and prefix lists: {id: true} */
-	json_t *network_interfaces;
+		*group_rules;	    /* {group's id: [its rules]} */
+	json_t *named;		    /* what rules name, groups and prefix lists: {id: true} */
+	json_t *network_interfaces; /* plan_make() chooses those in use */
 	json_t *egress_only_gateways;
 	json_t *prefix_lists; /* [{PrefixListId, AddressFamily, Entries[{Cidr}]}]: those referred to
 			       */
