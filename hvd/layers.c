@@ -234,7 +234,6 @@ int layers_switch(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	const char *id;
 	int r = need(parameters, "InstanceId", &id, f);
 
-	(void)c;
 	if (r < 0)
 		return r;
 	OWN(paths_end) struct paths *p = paths_begin(id);
@@ -242,7 +241,9 @@ int layers_switch(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (!p)
 		return -ENOMEM;
 	fiber_lock(&p->of->lock);
-	r = do_switch(id, disks, &s, f);
+	r = call_check_waited(c, f);
+	if (r == 0)
+		r = do_switch(id, disks, &s, f);
 	/* Whoever was told a path for a disk that the guest has not got must not use it any more.
 	 */
 	if (r == 0 && s.n_absent > 0)
@@ -293,25 +294,30 @@ static int find_target(const json_t *parameters, const char **ret_id, char ret_t
 }
 
 /* (fiber) The job begins; not while the disks are being switched, which a job would hinder. */
-static int start_job(const char *id, const char *target, const char *top, const char *base,
-		     char *ret_error)
+static int start_job(const struct call *c, const char *id, const char *target, const char *top,
+		     const char *base, struct fault *f)
 {
 	OWN(paths_end) struct paths *p = paths_begin(id);
+	char error[VIRT_ERROR_BYTES] = "";
 
 	if (!p)
 		return -ENOMEM;
 	fiber_lock(&p->of->lock);
-	int r = top ? virt_layer_commit(hvd_get()->virt, id, target, top, base, ret_error)
-		    : virt_layer_pull(hvd_get()->virt, id, target, base, ret_error);
+	int r = call_check_waited(c, f);
 
+	if (r == 0)
+		r = top ? virt_layer_commit(hvd_get()->virt, id, target, top, base, error)
+			: virt_layer_pull(hvd_get()->virt, id, target, base, error);
 	fiber_unlock(&p->of->lock);
+	if (r < 0 && !fault_is_set(f))
+		return fault_set(f, FAULT_INCORRECT_STATE, "%s", error);
 	return r;
 }
 
-static int merge(json_t *parameters, int is_commit, struct fault *f)
+static int merge(const struct call *c, json_t *parameters, int is_commit, struct fault *f)
 {
 	const char *id = NULL, *top = jstr(parameters, "Top"), *base = jstr(parameters, "Base");
-	char target[16], error[VIRT_ERROR_BYTES] = "";
+	char target[16];
 	int r = find_target(parameters, &id, target, f);
 
 	if (r < 0)
@@ -321,22 +327,20 @@ static int merge(json_t *parameters, int is_commit, struct fault *f)
 	/* One that an earlier hvd or stord began goes first. */
 	if ((r = wait_job(id, target, f)) < 0)
 		return r;
-	r = start_job(id, target, is_commit ? top : NULL, base, error);
-	if (r < 0)
-		return fault_set(f, FAULT_INCORRECT_STATE, "%s", error);
-	return wait_job(id, target, f);
+	r = start_job(c, id, target, is_commit ? top : NULL, base, f);
+	return r == 0 ? wait_job(id, target, f) : r;
 }
 
 int layer_commit(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	(void)c, (void)ret_reply;
-	return merge(parameters, 1, f);
+	(void)ret_reply;
+	return merge(c, parameters, 1, f);
 }
 
 int layers_pull(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	(void)c, (void)ret_reply;
-	return merge(parameters, 0, f);
+	(void)ret_reply;
+	return merge(c, parameters, 0, f);
 }
 
 /* Once more with the device's own name: the monitor knows no targets. */

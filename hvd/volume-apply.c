@@ -59,7 +59,6 @@ int volume_apply(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	const char *instance_id = jstr(parameters, "InstanceId"),
 		   *volume_id = jstr(parameters, "VolumeId");
 
-	(void)c;
 	if (!instance_id || !volume_id)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameters instanceId and volumeId");
@@ -67,7 +66,11 @@ int volume_apply(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 	if (!p)
 		return -ENOMEM;
 	paths_hold(p);
-	int r = apply(instance_id, volume_id, parameters, f);
+	/* A size that comes late would make the disk smaller again. */
+	int r = call_check_waited(c, f);
+	if (r < 0)
+		return r;
+	r = apply(instance_id, volume_id, parameters, f);
 	/* Whoever was told of the volume before must ask again: stord is about to change it. */
 	if (r == 0)
 		paths_expire(p);

@@ -223,6 +223,13 @@ int unsupported_check(const json_t *parameters, const char *const *paths, struct
 	return 0;
 }
 
+int call_check_waited(const struct call *c, struct fault *f)
+{
+	return c->request && rpc_request_is_abandoned(c->request)
+		       ? fault_set(f, FAULT_SERVICE_UNAVAILABLE, "nobody waits for this any more")
+		       : 0;
+}
+
 static json_t *describe_daemon(const struct daemon_spec *spec)
 {
 	OWN(json_decref) json_t *actions = json_array();
@@ -258,6 +265,7 @@ static int run_action(struct daemon *d, struct rpc_request *r, json_t **ret_repl
 			 .txn = txn,
 			 .in = &r->in,
 			 .out = &r->out,
+			 .request = r,
 			 .uid = r->uid};
 	const char *token =
 		a->flags & ACTION_CLIENT_TOKEN && txn ? jstr(r->parameters, "ClientToken") : NULL;

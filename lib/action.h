@@ -30,6 +30,7 @@ struct call {
 	struct txn *txn; /* committed when the handler returns 0, dropped otherwise; NULL if the
 			    daemon has no store */
 	struct fds *in, *out;
+	const struct rpc_request *request;
 	uid_t uid;			   /* of the calling process */
 	const char *token_id, *token_hash; /* action.c's own; NULL: the request has no token */
 };
@@ -56,6 +57,10 @@ struct action {
  * into c->txn now, so that whoever asks again after the daemon died in between gets it. NULL: takes
  * it out again, in `t`. */
 int action_keep_answer(struct call *c, struct txn *t, json_t *reply);
+
+/* For a handler that waited and now does what must not happen late: ServiceUnavailable (which nobody
+ * hears) if its caller does not wait for the answer any more (rpc_request_is_abandoned). */
+int call_check_waited(const struct call *c, struct fault *f);
 
 /* The text `name` of the parameters (or of a structure in them) is absent or has at most n_max
  * bytes; else InvalidParameterValue. For what documents keep: without a bound a customer fills our

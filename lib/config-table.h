@@ -27,6 +27,7 @@ SETTING(Network, TransitPool, STRING, "100.127.0.0/16", "Link addresses between 
 SETTING(Network, DnsUpstream, STRING, "", "Where names outside the cloud are asked: an address. Empty: the host's resolv.conf.")
 SETTING(Network, Uplink, STRING, "auto", "Guests' traffic to the outside is masqueraded: auto by the default route, an interface's name, or none.")
 SETTING(Storage, EnforceLimits, BOOL, "yes", "Volumes do what their type promises at AWS and no more (IOPS, throughput, bursts). no: what the disk can do.")
+SETTING(Storage, GuestTimeoutSec, INTEGER, "20", "A snapshot or a change of a volume that a guest has is given up for now when its host does not answer for so long.")
 SETTING(Storage, MaxImportGiB, INTEGER, "64", "Largest virtual size of an imported image.")
 SETTING(Storage, ModificationCooldownSec, INTEGER, "21600", "A volume may be modified again after so long: 6 hours, as at AWS. 0: at once.")
 SETTING(Storage, SnapshotRetentionDays, INTEGER, "0", "Deleted snapshots stay in the recycle bin for so many days, 0: they are gone at once.")

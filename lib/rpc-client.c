@@ -152,8 +152,9 @@ static const char *daemon_word(const struct rpc_peer *p)
 	return slash ? slash + 1 : p->path;
 }
 
-int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, json_t *parameters,
-	     const struct fds *fds_out, json_t **ret_reply, struct fds *ret_fds, struct fault *f)
+int rpc_call_within(struct rpc_peer *p, uint64_t answer_usec, const struct context *ctx,
+		    const char *method, json_t *parameters, const struct fds *fds_out,
+		    json_t **ret_reply, struct fds *ret_fds, struct fault *f)
 {
 	OWN(json_decref) json_t *request = request_new(ctx, method, parameters);
 	OWN(json_decref) json_t *reply = NULL;
@@ -168,7 +169,7 @@ int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, 
 	if (r == 0)
 		r = frame_write(&c, request, fds_out);
 	if (r == 0)
-		r = frame_read(&c, UINT64_MAX, &reply, &fds);
+		r = frame_read(&c, answer_usec, &reply, &fds);
 	if (r < 0) {
 		frames_clear(&c);
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s does not answer (%s)",
@@ -182,4 +183,11 @@ int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, 
 		fds.n = 0;
 	}
 	return r;
+}
+
+int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, json_t *parameters,
+	     const struct fds *fds_out, json_t **ret_reply, struct fds *ret_fds, struct fault *f)
+{
+	return rpc_call_within(p, RPC_ANSWER_USEC, ctx, method, parameters, fds_out, ret_reply,
+			       ret_fds, f);
 }

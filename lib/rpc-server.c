@@ -1,6 +1,7 @@
 /* RPC, the answering side: a fiber per connection reads calls, runs the handler, writes replies. */
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -107,6 +108,14 @@ static json_t *wrong_member(const char *name)
 			 "status", 400, "message", "not of the right type");
 }
 
+/* Closed, not merely done with sending. */
+int rpc_request_is_abandoned(const struct rpc_request *r)
+{
+	struct pollfd p = {.fd = r->fd};
+
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR);
+}
+
 static json_t *answer(struct connection *c, struct rpc_request *q)
 {
 	OWN(json_decref) json_t *reply = NULL;
@@ -133,12 +142,14 @@ static json_t *answer(struct connection *c, struct rpc_request *q)
 static int serve_one(struct connection *c)
 {
 	OWN(json_decref) json_t *message = NULL, *reply = NULL;
-	struct rpc_request q = {.uid = c->peer.uid, .pid = c->peer.pid};
+	struct rpc_request q = {.uid = c->peer.uid, .pid = c->peer.pid, .fd = c->frames.fd};
 	const char *wrong = "message";
 	int r = frame_read(&c->frames, UINT64_MAX, &message, &q.in), w;
 
 	if (r == 0)
 		r = parse(message, &q, &wrong);
+	if (r == 0 && rpc_request_is_abandoned(&q))
+		r = -ECONNRESET;
 	if (r == 0)
 		reply = answer(c, &q);
 	else if (r == -EBADMSG || r == -EMSGSIZE || r == -EINVAL)

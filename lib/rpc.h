@@ -19,6 +19,10 @@
 
 #define RPC_FDS_MAX	16
 #define RPC_MESSAGE_MAX (16u << 20)
+/* A peer that took the call and is silent for so long is as good as away; AWS's clients wait for a
+ * minute. */
+#define RPC_ANSWER_USEC 50000000ull
+#define RPC_FOREVER	UINT64_MAX
 
 /* Who asks, and for what: comes with each call and is handed on to further calls unchanged. */
 struct context {
@@ -55,11 +59,17 @@ OWN_DEFINE(struct rpc_peer *, rpc_peer_free);
 /* (fiber) Calls `method` ("ec2.CreateSubnet"). `parameters` stays the caller's. `fds_out` (may be
  * NULL) is sent and stays the caller's; `ret_fds` (may be NULL) gets what came back. While nobody
  * listens it retries for wait_usec (see rpc_peer_set_wait, 5 s unless told), then fault
- * ServiceUnavailable; also when the peer dies before its answer: the caller knows whether asking
- * again is safe. 0 with *ret_reply (a new reference, always an object), or -errno with `f` filled.
+ * ServiceUnavailable; also when the peer dies before its answer, or is silent for RPC_ANSWER_USEC: the
+ * caller knows whether asking again is safe. 0 with *ret_reply (a new reference, always an object), or -errno with `f` filled.
  */
 int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, json_t *parameters,
 	     const struct fds *fds_out, json_t **ret_reply, struct fds *ret_fds, struct fault *f);
+/* The same for a call whose answer may take longer than RPC_ANSWER_USEC, or must not take as long:
+ * RPC_FOREVER is for as long as the peer lives. Where the time is over the connection is closed:
+ * the peer does not begin what it has not begun (rpc_request_is_abandoned). */
+int rpc_call_within(struct rpc_peer *p, uint64_t answer_usec, const struct context *ctx,
+		    const char *method, json_t *parameters, const struct fds *fds_out,
+		    json_t **ret_reply, struct fds *ret_fds, struct fault *f);
 /* How long a call waits for an absent peer. */
 void rpc_peer_set_wait(struct rpc_peer *p, uint64_t usec);
 
@@ -75,7 +85,13 @@ struct rpc_request {
 	pid_t pid;
 	struct fds in;	/* what came with the call; what is left is closed */
 	struct fds out; /* goes with the reply */
+	int fd;		/* rpc-server's own */
 };
+
+/* Who asked has hung up: it died, or its time was over, and it may be about to ask again or to go
+ * another way. Looked at before a handler begins; a handler that waited and is about to do what
+ * must not happen late looks again. */
+int rpc_request_is_abandoned(const struct rpc_request *r);
 
 /* Runs in a fiber of its own per call. 0 with *ret_reply (an object; NULL is the empty object), or
  * -errno with `f` filled (an unset `f` is InternalError). */

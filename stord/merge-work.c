@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include "fiber.h"
 #include "header.h"
+#include "host.h"
 #include "layer.h"
 #include "log.h"
 #include "merge-offline.h"
@@ -161,7 +162,7 @@ static int pull_documents(struct daemon *d, const struct merge *m)
 
 /* ---- by the guest's QEMU ---- */
 
-static int ask(const struct daemon *d, const struct merge *m, const char *method,
+static int ask(const struct daemon *d, const struct merge *m, int is_job, const char *method,
 	       json_t *parameters)
 {
 	const struct doc *v = store_find(d->store, "volume", m->volume_id);
@@ -173,7 +174,7 @@ static int ask(const struct daemon *d, const struct merge *m, const char *method
 		return v ? -ENOMEM : -ECANCELED;
 	snprintf(ctx.account, sizeof ctx.account, "%s", v->account);
 	snprintf(ctx.region, sizeof ctx.region, "%s", v->region);
-	int r = rpc_call(daemon_peer("hvd"), &ctx, method, given, NULL, &reply, NULL, &f);
+	int r = (is_job ? host_ask_job : host_ask)(&ctx, method, given, &reply, &f);
 
 	if (r < 0)
 		log_warning(r, "a guest's layers were not merged", "INSTANCE", m->instance_id,
@@ -189,7 +190,7 @@ static int end_live(struct daemon *d, const struct merge *m, struct ways *w)
 	if (r == 0)
 		return -ECANCELED;
 	if (r > 0)
-		r = ask(d, m, "gureum.FlushVolume",
+		r = ask(d, m, 1, "gureum.FlushVolume",
 			json_pack("{s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
 				  m->volume_id));
 	if (r == 0)
@@ -213,13 +214,13 @@ static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
 	if (r != -ECANCELED)
 		return r;
 	if (!m->is_commit) {
-		r = ask(d, m, "gureum.PullLayers",
+		r = ask(d, m, 1, "gureum.PullLayers",
 			json_pack("{s:s, s:s, s:s*}", "InstanceId", m->instance_id, "VolumeId",
 				  m->volume_id, "Base", w->base[0] ? w->base : NULL));
 	} else {
 		r = fiber_work(open_up_work, w->under);
 		if (r == 0)
-			r = ask(d, m, "gureum.CommitLayer",
+			r = ask(d, m, 1, "gureum.CommitLayer",
 				json_pack("{s:s, s:s, s:s, s:s}", "InstanceId", m->instance_id,
 					  "VolumeId", m->volume_id, "Top", w->over, "Base",
 					  w->under));
@@ -232,7 +233,7 @@ void merge_stop(struct daemon *d, const struct merge *m)
 {
 	if (m->instance_id[0])
 		/* when it fails, the merge ends by itself */
-		(void)ask(d, m, "gureum.StopMerge",
+		(void)ask(d, m, 0, "gureum.StopMerge",
 			  json_pack("{s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
 				    m->volume_id));
 }

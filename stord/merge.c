@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "fiber.h"
 #include "hold.h"
+#include "host.h"
 #include "layer.h"
 #include "log.h"
 #include "merge-work.h"
@@ -15,6 +16,7 @@
 #define LEAVES_MAX	 8
 #define RETRY_FIRST_USEC 500000ull
 #define RETRY_LAST_USEC	 30000000ull
+#define YIELD_LOOK_USEC	 20000ull
 /* So much is pulled into a running guest's active layer even if that layer has less. */
 #define CHEAP_BYTES (INT64_C(256) << 20)
 /* More is not merged without its guest while an instance that is stopped may be started: it would
@@ -397,10 +399,16 @@ static int is_in_the_way(const struct daemon *d, const char *volume_id)
 	       stands_on(d->store, jstr(v->json, "_Layer"), self.current.under);
 }
 
-void merge_yield(struct daemon *d, const char *volume_id)
+int merge_yield(struct daemon *d, const char *volume_id)
 {
+	uint64_t waited = 0;
+
 	if (is_in_the_way(d, volume_id))
 		merge_stop(d, &self.current);
-	while (is_in_the_way(d, volume_id))
-		(void)fiber_sleep(20000);
+	for (; is_in_the_way(d, volume_id); waited += YIELD_LOOK_USEC) {
+		if (waited >= host_timeout_usec())
+			return -EAGAIN;
+		(void)fiber_sleep(YIELD_LOOK_USEC);
+	}
+	return 0;
 }

@@ -12,7 +12,7 @@
  * loop's thread. */
 void merge_kick(struct daemon *d);
 /* (fiber) A guest is about to open this volume's chain: a merge that has part of it open for
- * writing is ended first. */
-void merge_yield(struct daemon *d, const char *volume_id);
+ * writing is ended first. 0; -EAGAIN: it does not end, for the guest's host is silent. */
+int merge_yield(struct daemon *d, const char *volume_id);
 /* Nothing is under way and nothing is left to do that could be done now. */
 int merge_is_idle(void);

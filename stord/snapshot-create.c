@@ -5,6 +5,7 @@
 #include <string.h>
 #include "encryption.h"
 #include "hold.h"
+#include "host.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
@@ -348,8 +349,7 @@ static int find_instance(const struct call *c, const char *id, json_t **ret_inst
 {
 	OWN(json_decref) json_t *parameters = json_pack("{s:[s]}", "InstanceIds", id);
 	OWN(json_decref) json_t *reply = NULL;
-	int r = parameters ? rpc_call(daemon_peer("hvd"), c->ctx, "ec2.DescribeInstances",
-				      parameters, NULL, &reply, NULL, f)
+	int r = parameters ? host_ask(c->ctx, "ec2.DescribeInstances", parameters, &reply, f)
 			   : -ENOMEM;
 	json_t *reservation = json_array_get(json_object_get(reply, "Reservations"), 0);
 	json_t *instance = json_array_get(json_object_get(reservation, "Instances"), 0);

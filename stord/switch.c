@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include "fiber.h"
 #include "hold.h"
+#include "host.h"
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
@@ -90,8 +91,7 @@ static int ask_switch(const struct context *ctx, const char *instance, json_t *d
 
 	if (!parameters)
 		return -ENOMEM;
-	int r = rpc_call(daemon_peer("hvd"), ctx, "gureum.SwitchLayers", parameters, NULL, &reply,
-			 NULL, &f);
+	int r = host_ask(ctx, "gureum.SwitchLayers", parameters, &reply, &f);
 
 	if (r == 0)
 		return jbool(reply, "Live", 0);

@@ -11,6 +11,10 @@
 #include "merge.h"
 #include "switch.h"
 
+/* What is in the way of a volume's file is in a guest whose host is silent. */
+#define AGAIN_FIRST_USEC 500000ull
+#define AGAIN_LAST_USEC	 30000000ull
+
 /* A guest that died with a merge on its disk may have left headers that the documents do not agree
  * with; while it runs, they are its own affair. */
 static int restore_chain(struct daemon *d, const char *volume_id)
@@ -41,10 +45,10 @@ int volume_prepare(struct daemon *d, const char *volume_id)
 	doc = store_find(d->store, "volume", volume_id);
 	if (r < 0 || !doc)
 		return r < 0 ? r : -ENOENT;
-	merge_yield(d, volume_id);
+	r = merge_yield(d, volume_id);
 	doc = store_find(d->store, "volume", volume_id);
-	if (!doc)
-		return -ENOENT;
+	if (r < 0 || !doc)
+		return r < 0 ? r : -ENOENT;
 	r = layer_make(d, jstr_or(doc->json, "_Layer", ""), jbool(doc->json, "_Ready", 0));
 	return r == 0 ? restore_chain(d, volume_id) : r;
 }
@@ -84,11 +88,16 @@ static void make_later(void *arg)
 	OWN(free) struct later *l = arg;
 
 	/* The document is committed after its handler has returned: let it. */
-	(void)fiber_sleep(0);
-	OWN(hold_leave) struct hold *h = hold_enter(l->id);
-	int r = h ? volume_prepare(l->daemon, l->id) : -ENOMEM;
+	for (uint64_t wait = 0;; wait = wait ? wait * 2 : AGAIN_FIRST_USEC) {
+		(void)fiber_sleep(wait < AGAIN_LAST_USEC ? wait : AGAIN_LAST_USEC);
+		OWN(hold_leave) struct hold *h = hold_enter(l->id);
+		int r = h ? volume_prepare(l->daemon, l->id) : -ENOMEM;
 
-	creation_ends(l->daemon, l->id, r);
+		if (r != -EAGAIN) {
+			creation_ends(l->daemon, l->id, r);
+			return;
+		}
+	}
 }
 
 int volume_prepare_later(struct daemon *d, const char *volume_id)

@@ -23,6 +23,7 @@
 #include "fiber.h"
 #include "files.h"
 #include "hold.h"
+#include "host.h"
 #include "layer.h"
 #include "log.h"
 #include "run.h"
@@ -187,8 +188,7 @@ static int ask_guests(const struct doc *volume, json_t *more)
 			r = jset(ask, "InstanceId", jstr(attachment, "InstanceId"));
 		if (r < 0)
 			return r;
-		r = rpc_call(daemon_peer("hvd"), &ctx, "gureum.ApplyVolume", ask, NULL, &reply,
-			     NULL, &f);
+		r = host_ask(&ctx, "gureum.ApplyVolume", ask, &reply, &f);
 		if (r < 0)
 			log_warning(r, "a guest's volume was not changed", "VOLUME_ID", id, "CODE",
 				    f.code, "REASON", f.message);

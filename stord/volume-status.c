@@ -11,6 +11,7 @@
 #include <string.h>
 #include "describe.h"
 #include "hold.h"
+#include "host.h"
 
 #define ENABLE_ACTION	   "enable-volume-io"
 #define ENABLE_DESCRIPTION "Enable volume I/O: there was no room on the host for a write"
@@ -215,8 +216,7 @@ int volume_enable_io(struct call *c, json_t *parameters, json_t **ret_reply, str
 
 		if (!ask || jset(ask, "InstanceId", jstr(attachment, "InstanceId")) < 0)
 			return -ENOMEM;
-		r = rpc_call(daemon_peer("hvd"), c->ctx, "gureum.ApplyVolume", ask, NULL, &reply,
-			     NULL, f);
+		r = host_ask(c->ctx, "gureum.ApplyVolume", ask, &reply, f);
 		if (r < 0)
 			return r;
 	}

@@ -5,6 +5,7 @@ about paths (hvd/layers.h) as well.
 """
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -18,6 +19,13 @@ class Refused(Exception):
 
 class Dead(Exception):
     """A step killed hvd: no answer."""
+
+
+def is_abandoned(s):
+    """Who asked has hung up: as hvd, we do not begin what nobody waits for."""
+    p = select.poll()
+    p.register(s, 0)
+    return any(events & (select.POLLHUP | select.POLLERR) for _, events in p.poll(0))
 
 
 class Qemu:
@@ -79,16 +87,29 @@ class Qemu:
                 node = self.names[layer["Path"]] = self.node(layer["Path"], key, node, is_under=True)
                 under.add(node)
         node = self.names[path] = self.node(path, key, node)
-        self.qmp("block-export-add", **{"type": "nbd", "id": f"e-{volume}", "node-name": node, "name": volume, "writable": True})
+        self.export(volume, node)
         self.disks[volume] = [node, path]
         self.old |= under  # only now: whatever is in it and in no chain is closed
+
+    def export(self, volume, node):
+        self.qmp("block-export-add", **{"type": "nbd", "id": f"e-{volume}", "node-name": node, "name": volume, "writable": True})
+
+    def hide(self, volume):
+        self.qmp("block-export-del", id=f"e-{volume}", mode="hard")
+        while any(e["id"] == f"e-{volume}" for e in self.qmp("query-block-exports")):
+            time.sleep(0.005)
+
+    def grow(self, volume, size):
+        """A device of a guest's lets its disk grow, an export of NBD does not: it goes for a moment."""
+        node = self.disks[volume][0]
+        self.hide(volume)
+        self.qmp("block_resize", **{"node-name": node, "size": size})
+        self.export(volume, node)
 
     def unplug(self, volume):
         self.stop_job(volume)
         node, _ = self.disks.pop(volume)
-        self.qmp("block-export-del", id=f"e-{volume}", mode="hard")
-        while any(e["id"] == f"e-{volume}" for e in self.qmp("query-block-exports")):
-            time.sleep(0.005)
+        self.hide(volume)
         self.old.add(node)
         self.wait_job(volume)
 
@@ -260,6 +281,8 @@ class Guests:
                     call = json.loads(message)
                     try:
                         self.step(call["method"])
+                        if is_abandoned(s):
+                            return
                         reply = {"parameters": self.answer(call["method"], call["parameters"])}
                         self.step("the answer to " + call["method"])
                     except Dead:
@@ -300,7 +323,7 @@ class Guests:
         with self.lock:
             is_live = bool(qemu and volume in qemu.disks)
             if is_live and "Bytes" in p:
-                qemu.qmp("block_resize", **{"node-name": qemu.disks[volume][0], "size": p["Bytes"]})
+                qemu.grow(volume, p["Bytes"])
             if not is_live:
                 self.epoch[p["InstanceId"]] = self.epoch.get(p["InstanceId"], 0) + 1
             return {"Live": is_live}

@@ -11,7 +11,7 @@
 #include "tap.h"
 
 static char path[] = "/tmp/gureum-rpc-XXXXXX/s";
-static int is_over;
+static int is_over, n_begun, is_abandoned = -1;
 static struct context ctx = {"123456789012", "us-east-1", "arn:x", "r-1"};
 
 static int handler(void *userdata, struct rpc_request *r, json_t **ret_reply, struct fault *f)
@@ -24,6 +24,14 @@ static int handler(void *userdata, struct rpc_request *r, json_t **ret_reply, st
 	}
 	if (!strcmp(r->method, "t.Open"))
 		return fds_add(&r->out, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	if (!strcmp(r->method, "t.Count"))
+		return n_begun++, 0;
+	if (!strcmp(r->method, "t.Silent")) {
+		is_abandoned = rpc_request_is_abandoned(r);
+		while (!rpc_request_is_abandoned(r))
+			(void)fiber_sleep(2000);
+		return is_abandoned = 1, 0;
+	}
 	if (!strcmp(r->method, "t.Sleep"))
 		return fiber_sleep(2000);
 	if (!strcmp(r->method, "t.Odd"))
@@ -113,6 +121,49 @@ static void nobody_there_is_service_unavailable(void)
 	is_str(f.code, "ServiceUnavailable", "by code");
 }
 
+static void a_silent_peer_is_service_unavailable(struct rpc_peer *p)
+{
+	OWN(json_decref) json_t *none = json_object(), *reply = NULL;
+	struct fault f = {0};
+
+	ok(rpc_call_within(p, 50000, &ctx, "t.Silent", none, NULL, &reply, NULL, &f) < 0,
+	   "refused");
+	is_str(f.code, "ServiceUnavailable", "by code");
+	is_int(is_abandoned, 0, "the handler was waited for when it began");
+	for (int i = 0; !is_abandoned && i < 5000; i++)
+		(void)fiber_sleep(1000);
+	is_int(is_abandoned, 1, "and knows that it is not any more");
+	is_int(rpc_call_within(p, RPC_FOREVER, &ctx, "t.Sleep", none, NULL, &reply, NULL, &f), 0,
+	       "the next call is fine");
+}
+
+/* Raw: sent, and closed before the server has looked. */
+static void what_nobody_waits_for_is_not_begun(struct rpc_peer *p)
+{
+	static const char call[] = "{\"method\":\"t.Count\"}";
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	OWN(json_decref) json_t *none = json_object(), *reply = NULL;
+	struct fault f = {0};
+
+	(void)snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	for (int is_closed = 1; is_closed >= 0; is_closed--) {
+		OWN(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		ok(connect(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+			   send(fd, call, sizeof call, 0) == sizeof call,
+		   "sent");
+		if (is_closed)
+			own_fd_close(&fd);
+		else
+			(void)shutdown(fd, SHUT_WR);
+		is_int(rpc_call(p, &ctx, "t.Sleep", none, NULL, &reply, NULL, &f), 0, "looked");
+		(void)fiber_sleep(20000);
+		is_int(n_begun, !is_closed,
+		       is_closed ? "the caller has gone: not begun"
+				 : "it only has no more to say: begun");
+	}
+}
+
 /* Sends raw bytes and returns what comes back until the server closes (or answers once). */
 static void raw(const char *bytes, size_t n, char *answer, size_t room)
 {
@@ -194,6 +245,8 @@ static void everything(void *arg)
 	descriptors_travel_both_ways(p);
 	a_reply_too_large_is_a_fault(p);
 	nobody_there_is_service_unavailable();
+	a_silent_peer_is_service_unavailable(p);
+	what_nobody_waits_for_is_not_begun(p);
 	what_is_not_a_call_is_refused();
 	rpc_peer_free(p);
 	is_over = 1;

@@ -1,0 +1,155 @@
+"""hvd takes a call and is silent: a customer is answered all the same, nothing that was half done is lost, and when hvd speaks again it is completed.
+
+The stand-in for hvd (guests.py) waits before or after it acts; a call that its caller gave up meanwhile it does not begin, as hvd.
+"""
+import threading
+
+import pytest
+
+from conftest import Fault, until
+from guests import Guests
+from test_model import qemu_io
+
+INSTANCE = "i-0123456789abcdef0"
+RAW = ("-f", "raw")
+
+
+class Silence:
+    """Calls of one method are not answered while it lasts. `where`: what hvd is about to do."""
+
+    def __init__(self, guests, method, where="{}"):
+        self.over, self.asked, self.what = threading.Event(), threading.Event(), where.format(method)
+        guests.step = self.step
+
+    def step(self, what):
+        if what == self.what and not self.over.is_set():
+            self.asked.set()
+            assert self.over.wait(240)
+
+    def end(self):
+        self.over.set()
+
+
+BEFORE, AFTER = "{}", "the answer to {}"
+
+
+@pytest.fixture
+def world(stord):
+    stord.stop()
+    with open(stord.root + "/gureum.conf", "a") as f:
+        f.write("GuestTimeoutSec=1\nModificationCooldownSec=0\n")
+    stord.start()
+    guests = Guests(stord)
+    guests.start(INSTANCE)
+    yield stord, guests
+    guests.step = lambda what: None
+    guests.close()
+
+
+def attached(stord, guests, pattern):
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    guests.plug(INSTANCE, volume)
+    write(guests, volume, 0, pattern)
+    return volume
+
+
+def write(guests, volume, mib, pattern):
+    qemu_io(guests.instances[INSTANCE].url(volume), f"write -P {pattern} {mib}M 64k", "flush", mode=RAW)
+
+
+def holds(guests, volume, *patterns):
+    """What the guest reads, MiB by MiB."""
+    for mib, pattern in enumerate(patterns):
+        qemu_io(guests.instances[INSTANCE].url(volume), f"read -P {pattern} {mib}M 64k", mode=RAW)
+
+
+def snapshots(stord):
+    return stord("ec2.DescribeSnapshots", OwnerIds=["self"])["Snapshots"]
+
+
+def settled(stord, volume):
+    return until(lambda: "_NextLayer" not in (row := stord.volume(volume)) and row)
+
+
+@pytest.mark.parametrize("where", [BEFORE, AFTER])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_snapshot_of_a_silent_host_is_refused_and_its_volume_goes_on(world, where, is_killed):
+    stord, guests = world
+    volume = attached(stord, guests, 1)
+    silence = Silence(guests, "gureum.SwitchLayers", where)
+    stord.refused("ServiceUnavailable", "ec2.CreateSnapshot", VolumeId=volume)
+    assert silence.asked.is_set() and not snapshots(stord)
+    # Not begun or already done, nobody here knows: the guest writes on, and what it writes stays.
+    write(guests, volume, 1, 2)
+    stord.refused("ServiceUnavailable", "ec2.CreateSnapshot", VolumeId=volume)
+    stord.refused("ServiceUnavailable", "ec2.CreateSnapshots", InstanceSpecification={"InstanceId": INSTANCE})
+    if is_killed:
+        stord.kill()
+        stord.start()
+        assert not snapshots(stord)
+    silence.end()
+    row = settled(stord, volume)
+    assert guests.instances[INSTANCE].disks[volume][1].endswith(row["_Layer"])
+    assert not snapshots(stord)
+    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    write(guests, volume, 0, 3)
+    holds(guests, volume, 3, 2)
+    copy = stord.create(SnapshotId=snapshot)
+    stord.available(copy)
+    guests.plug(INSTANCE, copy)
+    holds(guests, copy, 1, 2)
+    findings = until(lambda: (r := stord("gureum.Fsck"))["Idle"] and r)["Findings"]
+    assert not findings, findings
+
+
+def test_who_does_not_need_the_silent_host_does_not_wait_for_it(world):
+    stord, guests = world
+    volume = attached(stord, guests, 1)
+    silence = Silence(guests, "gureum.SwitchLayers")
+    asking = threading.Thread(target=lambda: pytest.raises(Fault, stord, "ec2.CreateSnapshot", VolumeId=volume))
+    asking.start()
+    assert silence.asked.wait(60)
+    other = stord.create(Size=1)
+    stord.available(other)
+    stord("ec2.CreateSnapshot", VolumeId=other)
+    stord("ec2.DeleteVolume", VolumeId=other)
+    asking.join()
+    silence.end()
+    settled(stord, volume)
+
+
+@pytest.mark.parametrize("where", [BEFORE, AFTER])
+def test_a_volume_grows_when_its_silent_host_speaks_again(world, where):
+    stord, guests = world
+    volume = attached(stord, guests, 1)
+    silence = Silence(guests, "gureum.ApplyVolume", where)
+    stord("ec2.ModifyVolume", VolumeId=volume, Size=2)
+    assert silence.asked.wait(60)
+    stord("ec2.DescribeVolumes", VolumeIds=[volume])
+    assert stord.volume(volume)["Size"] == 1
+    stord.refused("IncorrectModificationState", "ec2.ModifyVolume", VolumeId=volume, Size=3)
+    silence.end()
+    until(lambda: stord.volume(volume)["Size"] == 2)
+    write(guests, volume, 2040, 5)
+    holds(guests, volume, 1)
+
+
+def test_a_merge_of_a_silent_host_is_in_nobodys_way_for_ever(world):
+    stord, guests = world
+    volume = attached(stord, guests, 1)
+    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    write(guests, volume, 1, 2)
+    second = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    silence = Silence(guests, "gureum.CommitLayer")
+    stord("ec2.DeleteSnapshot", SnapshotId=first)  # its layer is spare, and merged by the guest
+    assert silence.asked.wait(60)
+    copy = stord.create(SnapshotId=second)  # stands on what is being merged
+    for _ in range(3):  # each comes after a try to make its file, which holds the volume
+        stord.refused("IncorrectState", "ec2.AttachVolume", VolumeId=copy, InstanceId=INSTANCE, Device="/dev/sdg")
+    assert stord.volume(copy)["State"] == "creating"
+    silence.end()
+    stord.available(copy)
+    guests.plug(INSTANCE, copy)
+    holds(guests, copy, 1, 2)
+    holds(guests, volume, 1, 2)
