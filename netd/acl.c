@@ -165,17 +165,11 @@ int acl_associate(const struct call *c, const char *acl_id, const char *subnet_i
 	return association_add(c, acl_id, subnet_id, id);
 }
 
-/* The caller's ACL with this association, and where in it. */
-static const struct doc *association_find(const struct call *c, const char *member,
-					  const char *value, size_t *ret_at)
-{
-	return kind_find_row(c, "network-acl", "Associations", member, value, ret_at);
-}
-
 int acl_dissociate(const struct call *c, const char *subnet_id)
 {
 	size_t at;
-	const struct doc *acl = association_find(c, "SubnetId", subnet_id, &at);
+	const struct doc *acl =
+		kind_find_row(c, "network-acl", "Associations", "SubnetId", subnet_id, &at);
 
 	return acl ? kind_drop_row(c, acl, "Associations", at) : 0;
 }
@@ -187,14 +181,13 @@ int describe_network_acls(struct call *c, json_t *parameters, json_t **ret_reply
 
 int create_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"network-acl", NULL};
 	const struct doc *vpc;
 	OWN(json_decref) json_t *tags = NULL;
 	char id[ID_MAX];
 	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "network-acl", allowed, &tags, f);
+		r = kind_tags(&kind_network_acl, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	if (kind_count_in_vpc(c, &kind_network_acl, vpc->id) >= LIMIT_ACLS_PER_VPC)
@@ -230,18 +223,16 @@ int delete_network_acl(struct call *c, json_t *parameters, json_t **ret_reply, s
 int replace_network_acl_association(struct call *c, json_t *parameters, json_t **ret_reply,
 				    struct fault *f)
 {
-	const char *association_id = jstr_or(parameters, "AssociationId", "");
-	const struct doc *acl = NULL, *old;
+	const struct doc *acl = NULL, *old = NULL;
 	char vpc_id[ID_MAX], id[ID_MAX];
 	size_t at;
 	int r = kind_get_parameter(c, &kind_network_acl, parameters, "NetworkAclId", &acl, f);
 
+	if (r == 0)
+		r = kind_find_association(c, &kind_network_acl, parameters,
+					  "NetworkAclAssociationId", &old, &at, f);
 	if (r < 0)
 		return r;
-	old = association_find(c, "NetworkAclAssociationId", association_id, &at);
-	if (!old)
-		return fault_set(f, FAULT_INVALID_ASSOCIATION_ID_NOT_FOUND,
-				 "The association ID '%.64s' does not exist", association_id);
 	const json_t *association = json_array_get(json_object_get(old->json, "Associations"), at);
 
 	if (!jis(acl->json, "VpcId", jstr(old->json, "VpcId")))

@@ -149,7 +149,6 @@ static int configuration_add(const json_t *given, json_t *configurations, struct
 
 int create_dhcp_options(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"dhcp-options", NULL};
 	json_t *list = json_object_get(parameters, "DhcpConfigurations"), *given;
 	OWN(json_decref) json_t *configurations = json_array(), *tags = NULL;
 	char id[ID_MAX];
@@ -163,7 +162,7 @@ int create_dhcp_options(struct call *c, json_t *parameters, json_t **ret_reply, 
 		if (r == 0)
 			r = configuration_add(given, configurations, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "dhcp-options", allowed, &tags, f);
+		r = kind_tags(&kind_dhcp_options, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	if (kind_count(c, &kind_dhcp_options) >= LIMIT_DHCP_OPTIONS_PER_REGION)

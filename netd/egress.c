@@ -43,15 +43,13 @@ int describe_egress_only_internet_gateways(struct call *c, json_t *parameters, j
 int create_egress_only_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply,
 					struct fault *f)
 {
-	static const char *const allowed[] = {"egress-only-internet-gateway", NULL};
 	OWN(json_decref) json_t *tags = NULL;
 	const struct doc *vpc;
 	char id[ID_MAX];
 	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "egress-only-internet-gateway", allowed,
-					     &tags, f);
+		r = kind_tags(&kind_egress_only_gateway, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	/* One is all that a VPC can use: every route to one leads the same way. */

@@ -152,14 +152,13 @@ static int address_wanted(const struct call *c, const char *wanted,
 
 int allocate_address(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"elastic-ip", NULL};
 	const char *wanted = jstr(parameters, "Address"), *region = c->ctx->region;
 	OWN(json_decref) json_t *tags = NULL;
 	char id[ID_MAX], address[IP_TEXT_MAX];
 	int r = allocation_check(c, parameters, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "elastic-ip", allowed, &tags, f);
+		r = kind_tags(&kind_elastic_ip, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	if (kind_count(c, &kind_elastic_ip) >= LIMIT_ADDRESSES_PER_REGION)

@@ -346,14 +346,13 @@ static int tables_change(const struct call *c, json_t *endpoint, const json_t *a
 
 int create_vpc_endpoint(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"vpc-endpoint", NULL};
 	OWN(json_decref) json_t *tags = NULL;
 	const struct doc *vpc;
 	char id[ID_MAX];
 	int r = create_check(c, parameters, &vpc, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "vpc-endpoint", allowed, &tags, f);
+		r = kind_tags(&kind_vpc_endpoint, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	id_new("vpce", id);

@@ -65,10 +65,9 @@ int describe_internet_gateways(struct call *c, json_t *parameters, json_t **ret_
 
 int create_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"internet-gateway", NULL};
 	OWN(json_decref) json_t *tags = NULL;
 	char id[ID_MAX];
-	int r = tags_from_specifications(parameters, "internet-gateway", allowed, &tags, f);
+	int r = kind_tags(&kind_internet_gateway, parameters, &tags, f);
 
 	if (r < 0)
 		return r;
@@ -83,23 +82,38 @@ int create_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
-static int attachments_set(const struct call *c, const struct doc *gateway, const char *vpc_id)
+static int get_both(const struct call *c, json_t *parameters, const struct doc **ret_gateway,
+		    const struct doc **ret_vpc, struct fault *f)
+{
+	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId",
+				   ret_gateway, f);
+
+	return r < 0 ? r : kind_get_parameter(c, &kind_vpc, parameters, "VpcId", ret_vpc, f);
+}
+
+/* What both ends of an attachment feel: the gateway's document, the VPC's routes to it. */
+static int attach(const struct call *c, const struct doc *gateway, const struct doc *vpc,
+		  int is_attached, json_t **ret_reply)
 {
 	OWN(json_decref) json_t *json = doc_edit(gateway);
+	int r = jset_new(json, "Attachments", attachments_json(is_attached ? vpc->id : NULL));
 
-	if (jset_new(json, "Attachments", attachments_json(vpc_id)) < 0)
-		return -ENOMEM;
-	return txn_replace(c->txn, gateway, give(json));
+	if (r == 0)
+		r = txn_replace(c->txn, gateway, give(json));
+	if (r == 0)
+		r = routes_mark(c, vpc->id, gateway->id, is_attached ? "active" : "blackhole");
+	if (r < 0)
+		return r;
+	kernel_touch(vpc->id);
+	*ret_reply = reply_true();
+	return 0;
 }
 
 int attach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *gateway, *vpc;
-	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId",
-				   &gateway, f);
+	int r = get_both(c, parameters, &gateway, &vpc, f);
 
-	if (r == 0)
-		r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 	if (r < 0)
 		return r;
 	if (gateway_vpc(gateway))
@@ -109,14 +123,7 @@ int attach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 	if (gateway_of(c, vpc->id))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Network %s already has an internet gateway attached", vpc->id);
-	r = attachments_set(c, gateway, vpc->id);
-	if (r == 0)
-		r = routes_mark(c, vpc->id, gateway->id, "active");
-	if (r < 0)
-		return r;
-	kernel_touch(vpc->id);
-	*ret_reply = reply_true();
-	return 0;
+	return attach(c, gateway, vpc, 1, ret_reply);
 }
 
 /* Interfaces of the VPC that have a public address keep the gateway there. */
@@ -138,11 +145,8 @@ static int has_public_addresses(const struct call *c, const char *vpc_id)
 int detach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	const struct doc *gateway, *vpc;
-	int r = kind_get_parameter(c, &kind_internet_gateway, parameters, "InternetGatewayId",
-				   &gateway, f);
+	int r = get_both(c, parameters, &gateway, &vpc, f);
 
-	if (r == 0)
-		r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 	if (r < 0)
 		return r;
 	if (!gateway_vpc(gateway) || strcmp(gateway_vpc(gateway), vpc->id) != 0)
@@ -154,14 +158,7 @@ int detach_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 				 "those public address(es) "
 				 "before detaching the gateway.",
 				 vpc->id);
-	r = attachments_set(c, gateway, NULL);
-	if (r == 0)
-		r = routes_mark(c, vpc->id, gateway->id, "blackhole");
-	if (r < 0)
-		return r;
-	kernel_touch(vpc->id);
-	*ret_reply = reply_true();
-	return 0;
+	return attach(c, gateway, vpc, 0, ret_reply);
 }
 
 int delete_internet_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

@@ -301,7 +301,6 @@ static int name_check(const struct call *c, const char *vpc_id, const char *name
 
 int create_security_group(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"security-group", NULL};
 	const char *description = jstr_or(parameters, "Description", "");
 	char name[260], id[ID_MAX];
 	const struct doc *vpc;
@@ -315,7 +314,7 @@ int create_security_group(struct call *c, json_t *parameters, json_t **ret_reply
 		name[--n] = '\0'; /* AWS trims trailing spaces */
 	r = name_check(c, vpc->id, name, description, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "security-group", allowed, &tags, f);
+		r = kind_tags(&kind_security_group, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	if (kind_count(c, &kind_security_group) >= LIMIT_GROUPS_PER_REGION)

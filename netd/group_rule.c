@@ -155,7 +155,6 @@ static int duplicate_check(const json_t *existing, const json_t *drafts, struct 
 static int authorize(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply,
 		     struct fault *f)
 {
-	static const char *const allowed[] = {"security-group-rule", NULL};
 	OWN(json_decref) json_t *permissions = NULL;
 	OWN(json_decref) json_t *drafts = NULL;
 	OWN(json_decref) json_t *tags = NULL;
@@ -168,7 +167,7 @@ static int authorize(struct call *c, json_t *parameters, int is_egress, json_t *
 	if (r == 0)
 		r = permissions_read(c, d, permissions, is_egress, NULL, &drafts, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "security-group-rule", allowed, &tags, f);
+		r = kind_tags(&kind_security_group_rule, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *existing = group_rules(c->store, d->json, is_egress);

@@ -326,7 +326,6 @@ static int place_find(const struct call *c, json_t *parameters, struct birth *b,
 
 static int birth_read(const struct call *c, json_t *parameters, struct birth *b, struct fault *f)
 {
-	static const char *const allowed[] = {"network-interface", NULL};
 	int r = kind_check(parameters, f);
 
 	if (r == 0)
@@ -339,7 +338,7 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 		r = interface_groups(c, b->vpc->json, json_object_get(parameters, "Groups"),
 				     !!b->instance_id, &b->groups, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "network-interface", allowed, &b->tags, f);
+		r = kind_tags(&kind_network_interface, parameters, &b->tags, f);
 	if (r < 0)
 		return r;
 	if (taken_interfaces(c->ctx->account, c->ctx->region) >= LIMIT_INTERFACES_PER_REGION)

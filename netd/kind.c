@@ -84,6 +84,13 @@ int kind_get_parameter(const struct call *c, const struct kind *k, json_t *param
 	return kind_get(c, k, parameter, jstr(parameters, parameter), ret_doc, f);
 }
 
+int kind_tags(const struct kind *k, json_t *parameters, json_t **ret_tags, struct fault *f)
+{
+	const char *const allowed[] = {k->name, NULL};
+
+	return tags_from_specifications(parameters, k->name, allowed, ret_tags, f);
+}
+
 int is_callers(const struct call *c, const struct doc *d)
 {
 	return strcmp(d->account, c->ctx->account) == 0 && strcmp(d->region, c->ctx->region) == 0;
@@ -112,6 +119,20 @@ const struct doc *kind_find_row(const struct call *c, const char *kind, const ch
 			}
 	}
 	return NULL;
+}
+
+int kind_find_association(const struct call *c, const struct kind *k, json_t *parameters,
+			  const char *member, const struct doc **ret_doc, size_t *ret_at,
+			  struct fault *f)
+{
+	const char *id = jstr_or(parameters, "AssociationId", "");
+	const struct doc *d = kind_find_row(c, k->name, "Associations", member, id, ret_at);
+
+	if (!d)
+		return fault_set(f, FAULT_INVALID_ASSOCIATION_ID_NOT_FOUND,
+				 "The association ID '%.64s' does not exist", id);
+	*ret_doc = d;
+	return 0;
 }
 
 int kind_drop_row(const struct call *c, const struct doc *d, const char *list, size_t at)

@@ -273,7 +273,6 @@ static int elastic_check(const struct call *c, json_t *parameters, struct nat_bi
 static int birth_read(const struct call *c, json_t *parameters, struct nat_birth *b,
 		      struct fault *f)
 {
-	static const char *const allowed[] = {"natgateway", NULL};
 	int r = kind_get_parameter(c, &kind_subnet, parameters, "SubnetId", &b->subnet, f);
 
 	b->is_private = strcmp(jstr_or(parameters, "ConnectivityType", "public"), "private") == 0;
@@ -282,7 +281,7 @@ static int birth_read(const struct call *c, json_t *parameters, struct nat_birth
 	if (r == 0)
 		r = elastic_check(c, parameters, b, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "natgateway", allowed, &b->tags, f);
+		r = kind_tags(&kind_nat_gateway, parameters, &b->tags, f);
 	if (r < 0)
 		return r;
 	if (count_in_zone(c, jstr_or(b->subnet->json, "AvailabilityZone", "")) >=

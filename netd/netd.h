@@ -70,6 +70,9 @@ int kind_get(const struct call *c, const struct kind *k, const char *parameter, 
 /* The same by a parameter that holds the id. */
 int kind_get_parameter(const struct call *c, const struct kind *k, json_t *parameters,
 		       const char *parameter, const struct doc **ret_doc, struct fault *f);
+/* The tags that a new thing of the kind is to get; those of another kind are refused. A new
+ * reference. */
+int kind_tags(const struct kind *k, json_t *parameters, json_t **ret_tags, struct fault *f);
 /* How many documents of the kind the caller has in the region. */
 size_t kind_count(const struct call *c, const struct kind *k);
 /* How many a VPC has. */
@@ -78,6 +81,10 @@ size_t kind_count_in_vpc(const struct call *c, const struct kind *k, const char 
  * where; NULL: none has. */
 const struct doc *kind_find_row(const struct call *c, const char *kind, const char *list,
 				const char *member, const char *value, size_t *ret_at);
+/* The same of the parameter AssociationId in a list "Associations": `member` holds it. */
+int kind_find_association(const struct call *c, const struct kind *k, json_t *parameters,
+			  const char *member, const struct doc **ret_doc, size_t *ret_at,
+			  struct fault *f);
 /* Replaces the document by one without this row. */
 int kind_drop_row(const struct call *c, const struct doc *d, const char *list, size_t at);
 /* The document belongs to the caller's account and region. */

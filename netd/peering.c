@@ -423,7 +423,6 @@ static int accepter_put(const struct call *c, const json_t *peering)
 int create_vpc_peering_connection(struct call *c, json_t *parameters, json_t **ret_reply,
 				  struct fault *f)
 {
-	static const char *const allowed[] = {"vpc-peering-connection", NULL};
 	OWN(json_decref) json_t *tags = NULL;
 	const struct doc *vpc;
 	const char *obstacle;
@@ -431,8 +430,7 @@ int create_vpc_peering_connection(struct call *c, json_t *parameters, json_t **r
 	int r = request_check(c, parameters, &vpc, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "vpc-peering-connection", allowed, &tags,
-					     f);
+		r = kind_tags(&kind_vpc_peering_connection, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	id_new("pcx", id);

@@ -340,14 +340,13 @@ static int make_check(const struct call *c, json_t *parameters, struct fault *f)
 int create_managed_prefix_list(struct call *c, json_t *parameters, json_t **ret_reply,
 			       struct fault *f)
 {
-	static const char *const allowed[] = {"prefix-list", NULL};
 	OWN(json_decref) json_t *tags = NULL;
 	OWN(json_decref) json_t *entries = NULL;
 	char id[ID_MAX];
 	int r = make_check(c, parameters, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "prefix-list", allowed, &tags, f);
+		r = kind_tags(&kind_prefix_list, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	id_new("pl", id);

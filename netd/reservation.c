@@ -117,7 +117,6 @@ static int room_check(const struct call *c, const struct doc *subnet, const char
 int create_subnet_cidr_reservation(struct call *c, json_t *parameters, json_t **ret_reply,
 				   struct fault *f)
 {
-	static const char *const allowed[] = {"subnet-cidr-reservation", NULL};
 	const char *text = jstr_or(parameters, "Cidr", ""),
 		   *description = jstr(parameters, "Description");
 	OWN(json_decref) json_t *tags = NULL;
@@ -136,7 +135,7 @@ int create_subnet_cidr_reservation(struct call *c, json_t *parameters, json_t **
 	if (r == 0)
 		r = room_check(c, subnet, cidr, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, allowed[0], allowed, &tags, f);
+		r = kind_tags(&kind_subnet_cidr_reservation, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	id_new("scr", id);

@@ -17,6 +17,17 @@ static int is_elsewhere(const struct doc *table, const struct doc *target, struc
 			 target->kind, target->id);
 }
 
+/* The gateway is not the one of the table's VPC. */
+static int is_not_its(const struct doc *table, const struct doc *gateway, const struct doc *its,
+		      struct fault *f)
+{
+	if (gateway == its)
+		return 0;
+	return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+			 "route table %s and network gateway %s belong to different networks",
+			 table->id, gateway->id);
+}
+
 static int get_gateway(const struct call *c, const char *id, const struct doc *table,
 		       struct route_target *t, struct fault *f)
 {
@@ -25,13 +36,8 @@ static int get_gateway(const struct call *c, const char *id, const struct doc *t
 	if (!gateway)
 		return fault_set(f, FAULT_INVALID_GATEWAY_ID_NOT_FOUND,
 				 "The gateway ID '%.64s' does not exist", id);
-	if (gateway_of(c, jstr(table->json, "VpcId")) != gateway)
-		return fault_set(
-			f, FAULT_INVALID_PARAMETER_VALUE,
-			"route table %s and network gateway %s belong to different networks",
-			table->id, gateway->id);
 	t->state = "active";
-	return 0;
+	return is_not_its(table, gateway, gateway_of(c, jstr(table->json, "VpcId")), f);
 }
 
 /* Only ReplaceRoute has it. */
@@ -54,13 +60,8 @@ static int get_egress_only(const struct call *c, const char *id, const struct do
 
 	if (r < 0)
 		return r;
-	if (egress_gateway_of(c, jstr(table->json, "VpcId")) != gateway)
-		return fault_set(
-			f, FAULT_INVALID_PARAMETER_VALUE,
-			"route table %s and network gateway %s belong to different networks",
-			table->id, gateway->id);
 	t->state = "active";
-	return 0;
+	return is_not_its(table, gateway, egress_gateway_of(c, jstr(table->json, "VpcId")), f);
 }
 
 /* Its first interface says so, for all of them. */

@@ -250,6 +250,15 @@ static int append_target(const struct call *c, const struct route_call *rc,
 	return r < 0 ? -ENOMEM : route_target_set(c, route, target);
 }
 
+/* The call's target, which is of the route's family. */
+static int target_get(struct call *c, json_t *parameters, const struct route_call *rc,
+		      struct route_target *ret_target, struct fault *f)
+{
+	int r = route_target_get(c, parameters, rc->table, ret_target, f);
+
+	return r < 0 ? r : family_check(c, rc, ret_target, f);
+}
+
 int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	struct route_target target;
@@ -261,9 +270,7 @@ int create_route(struct call *c, json_t *parameters, json_t **ret_reply, struct 
 		return r;
 	OWN(json_decref) json_t *json = rc.json;
 
-	r = route_target_get(c, parameters, rc.table, &target, f);
-	if (r == 0)
-		r = family_check(c, &rc, &target, f);
+	r = target_get(c, parameters, &rc, &target, f);
 	if (r < 0)
 		return r;
 	if (route_find(&rc, &at))
@@ -369,9 +376,7 @@ int replace_route(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return r;
 	OWN(json_decref) json_t *json = rc.json;
 
-	r = route_target_get(c, parameters, rc.table, &target, f);
-	if (r == 0)
-		r = family_check(c, &rc, &target, f);
+	r = target_get(c, parameters, &rc, &target, f);
 	if (r == 0)
 		r = route_get(&rc, &at, f);
 	if (r == 0)

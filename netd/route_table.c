@@ -103,14 +103,13 @@ int describe_route_tables(struct call *c, json_t *parameters, json_t **ret_reply
 
 int create_route_table(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"route-table", NULL};
 	const struct doc *vpc;
 	OWN(json_decref) json_t *tags = NULL;
 	char id[ID_MAX];
 	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
 
 	if (r == 0)
-		r = tags_from_specifications(parameters, "route-table", allowed, &tags, f);
+		r = kind_tags(&kind_route_table, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	if (kind_count_in_vpc(c, &kind_route_table, vpc->id) >= LIMIT_ROUTE_TABLES_PER_VPC)
@@ -148,24 +147,17 @@ int delete_route_table(struct call *c, json_t *parameters, json_t **ret_reply, s
 	return txn_delete(c->txn, "route-table", table->id);
 }
 
-/* The caller's table with this association, and where in it. */
-static const struct doc *association_find(const struct call *c, const char *member,
-					  const char *value, size_t *ret_at)
-{
-	return kind_find_row(c, "route-table", "Associations", member, value, ret_at);
-}
-
 static int association_get(const struct call *c, json_t *parameters, const struct doc **ret_table,
 			   size_t *ret_at, struct fault *f)
 {
-	const char *id = jstr_or(parameters, "AssociationId", "");
-	const struct doc *d = association_find(c, "RouteTableAssociationId", id, ret_at);
+	return kind_find_association(c, &kind_route_table, parameters, "RouteTableAssociationId",
+				     ret_table, ret_at, f);
+}
 
-	if (!d)
-		return fault_set(f, FAULT_INVALID_ASSOCIATION_ID_NOT_FOUND,
-				 "The association ID '%.64s' does not exist", id);
-	*ret_table = d;
-	return 0;
+static const struct doc *table_of_subnet(const struct call *c, const char *subnet_id,
+					 size_t *ret_at)
+{
+	return kind_find_row(c, "route-table", "Associations", "SubnetId", subnet_id, ret_at);
 }
 
 /* Appends to the table as the transaction would leave it, and replies with the new association. */
@@ -201,7 +193,7 @@ int associate_route_table(struct call *c, json_t *parameters, json_t **ret_reply
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Route table %s and subnet %s belong to different networks",
 				 table->id, subnet->id);
-	if (association_find(c, "SubnetId", subnet->id, &at))
+	if (table_of_subnet(c, subnet->id, &at))
 		return fault_set(f, FAULT_RESOURCE_ALREADY_ASSOCIATED,
 				 "the specified association for route table %s conflicts with an "
 				 "existing association",
@@ -256,7 +248,7 @@ int replace_route_table_association(struct call *c, json_t *parameters, json_t *
 int route_table_forget_subnet(const struct call *c, const char *subnet_id)
 {
 	size_t at;
-	const struct doc *table = association_find(c, "SubnetId", subnet_id, &at);
+	const struct doc *table = table_of_subnet(c, subnet_id, &at);
 
 	return table ? kind_drop_row(c, table, "Associations", at) : 0;
 }

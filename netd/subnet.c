@@ -245,7 +245,6 @@ static int reply_subnet(const struct call *c, const char *id, json_t **ret_reply
 
 int create_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"subnet", NULL};
 	char zone[ZONE_NAME_MAX];
 	const struct doc *vpc;
 	OWN(json_decref) json_t *tags = NULL;
@@ -265,7 +264,7 @@ int create_subnet(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		r = ipv6_subnet_block_check(c, vpc->json, jstr(parameters, "Ipv6CidrBlock"),
 					    b.ipv6_block, f);
 	if (r == 0)
-		r = tags_from_specifications(parameters, "subnet", allowed, &tags, f);
+		r = kind_tags(&kind_subnet, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	if (count_in_vpc(c, vpc->id) >= LIMIT_SUBNETS_PER_VPC)

@@ -145,7 +145,6 @@ static int limit_check(const struct call *c, struct fault *f)
 
 int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	static const char *const allowed[] = {"vpc", NULL};
 	static const char *const unsupported[] = {"Ipv6Pool",
 						  "Ipv6CidrBlock",
 						  "Ipv4IpamPoolId",
@@ -170,7 +169,7 @@ int create_vpc(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	r = unsupported_check(parameters, unsupported, f);
 	if (r < 0)
 		return r;
-	r = tags_from_specifications(parameters, "vpc", allowed, &tags, f);
+	r = kind_tags(&kind_vpc, parameters, &tags, f);
 	if (r < 0)
 		return r;
 	r = limit_check(c, f);
