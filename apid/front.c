@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "deadline.h"
+#include "envelope.h"
 #include "jsonx.h"
 #include "local.h"
 #include "log.h"
@@ -70,6 +71,21 @@ static struct aws_rest rest_of(const struct visit *v)
 				 .n_body = q->n_body};
 }
 
+/* Nothing in it claims to be somebody's. */
+static int refuse_unsigned(const struct visit *v, struct fault *f)
+{
+	const struct aws_service *s = envelope_service(v->request);
+	if (v->request->is_too_large)
+		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE,
+				 "The request is larger than %u bytes", FRONT_BODY_MAX);
+	if (envelope_is_signed_before_v4(v->request) && (!s || aws_service_protocol(s) == AWS_EC2))
+		return fault_set(f, FAULT_AUTH_FAILURE,
+				 "AWS was not able to validate the provided access credentials: "
+				 "they must be used by Signature Version 4");
+	return fault_set(f, FAULT_MISSING_AUTHENTICATION_TOKEN,
+			 "Request is missing Authentication Token");
+}
+
 /* Reads the claim, and by its scope finds the service in whose words everything else is said. */
 static int find_service(struct visit *v, struct fault *f)
 {
@@ -83,12 +99,8 @@ static int find_service(struct visit *v, struct fault *f)
 					     .headers = q->headers,
 					     .n_headers = q->n_headers};
 	r = sigv4_parse(&v->to_check, &v->claim, f);
-	if (r == -ENODATA && q->is_too_large)
-		return fault_set(f, FAULT_REQUEST_ENTITY_TOO_LARGE,
-				 "The request is larger than %u bytes", FRONT_BODY_MAX);
 	if (r == -ENODATA)
-		return fault_set(f, FAULT_MISSING_AUTHENTICATION_TOKEN,
-				 "The request must be signed");
+		return refuse_unsigned(v, f);
 	if (r == 0)
 		v->service = aws_service_find(v->claim.service);
 	return r;
@@ -357,20 +369,21 @@ static int put_reply(struct visit *v, const json_t *reply, struct http_reply *re
 
 static void put_fault(const struct visit *v, struct fault *f, struct http_reply *ret_reply)
 {
+	const struct aws_service *s = v->service ? v->service : envelope_service(v->request);
 	if (!fault_is_set(f))
 		(void)fault_set(f, FAULT_INTERNAL_ERROR,
 				"An internal error has occurred"); /* it is told, not returned */
 	http_reply_clear(ret_reply);
-	if (v->service && aws_service_protocol(v->service) == AWS_REST_JSON) {
-		char type[80];
+	char type[80] = "";
+	if (s && aws_service_protocol(s) == AWS_REST_JSON)
 		aws_error_type(f, type);
-		ret_reply->headers = json_pack("{s:s}", "x-amzn-ErrorType", type);
-	}
+	ret_reply->headers =
+		json_pack("{s:s*, s:s*}", "x-amzn-ErrorType", *type ? type : NULL, "Allow",
+			  fault_is(f, FAULT_METHOD_NOT_ALLOWED) ? "GET, POST" : NULL);
 	ret_reply->status = f->status;
-	ret_reply->content_type =
-		v->service ? aws_content_type(v->service) : "text/xml;charset=UTF-8";
+	ret_reply->content_type = aws_content_type(s);
 	/* Without memory for a body the status still says it. */
-	(void)aws_encode_error(v->service, f, v->request->id, &ret_reply->body, &ret_reply->n_body);
+	(void)aws_encode_error(s, f, v->request->id, &ret_reply->body, &ret_reply->n_body);
 }
 
 static void log_visit(const struct visit *v, const struct fault *f, int status)

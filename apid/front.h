@@ -1,6 +1,6 @@
 /*
  * Front: a request's way from bytes to an answer. Its order is a promise: nothing of the body is
- * looked at before the signature holds, nothing is done before the parameters fit the model, and
+ * read before the signature holds, nothing is done before the parameters fit the model, and
  * every refusal leaves in the envelope of the service that was asked.
  */
 #pragma once

@@ -141,6 +141,17 @@ static int run_and_commit(struct call *c, const struct action *a, json_t *parame
 	return 0;
 }
 
+/* EBS direct has a word of its own for it. */
+static int refuse_other_parameters(const struct call *c, struct fault *f)
+{
+	int is_ebs = strncmp(c->method, "ebs.", 4) == 0;
+
+	return fault_set(f, is_ebs ? FAULT_EBS_CONFLICT : FAULT_IDEMPOTENT_PARAMETER_MISMATCH,
+			 "The request uses the same client token as a previous, but non-identical "
+			 "request. Do not reuse a client token with different requests, unless the "
+			 "requests are identical");
+}
+
 /* The answer that this token got before: 1 with *ret_reply, 0 none, or -errno. */
 static int token_answer(const struct call *c, const char *token_id, const char *hash,
 			json_t **ret_reply, struct fault *f)
@@ -150,11 +161,7 @@ static int token_answer(const struct call *c, const char *token_id, const char *
 	if (!d || jint(d->json, "Expires", 0) <= now_usec())
 		return 0;
 	if (strcmp(jstr_or(d->json, "Parameters", ""), hash) != 0)
-		return fault_set(f, FAULT_IDEMPOTENT_PARAMETER_MISMATCH,
-				 "The request uses the same client token as a previous, but "
-				 "non-identical request. Do not "
-				 "reuse a client token with different requests, unless the "
-				 "requests are identical");
+		return refuse_other_parameters(c, f);
 	json_t *reply = json_object_get(d->json, "Reply");
 
 	/* A tree: stored by an older version. */

@@ -27,6 +27,8 @@ struct aws_pair {
 /* By endpoint prefix ("ec2", "sts", "iam", "elasticloadbalancing", "autoscaling", "monitoring",
  * "s3"): what SigV4's scope names. NULL: unknown. */
 const struct aws_service *aws_service_find(const char *endpoint_prefix);
+/* All of them, one after the other, beginning with that after NULL; NULL: that was the last. */
+const struct aws_service *aws_service_next(const struct aws_service *s);
 enum aws_protocol aws_service_protocol(const struct aws_service *s);
 const char *aws_service_prefix(const struct aws_service *s);
 /* "2016-11-15" */
@@ -98,7 +100,8 @@ const char *aws_encode_where(void);
  * ("ValidationException:INVALID_BLOCK"): it becomes the member Reason. */
 int aws_encode_error(const struct aws_service *s, const struct fault *f, const char *request_id,
 		     char **ret_body, size_t *ret_bytes);
-/* The code as the header x-amzn-ErrorType has it (rest-json: a client reads it there). */
+/* The code in the words of the JSON services ("IncompleteSignatureException"), as the header
+ * x-amzn-ErrorType has it too (rest-json: a client reads it there). */
 void aws_error_type(const struct fault *f, char ret_type[static 80]);
 /* The Content-Type that goes with both. */
 const char *aws_content_type(const struct aws_service *s);

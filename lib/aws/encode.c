@@ -181,8 +181,30 @@ static void error_s3(struct text *t, const struct fault *f, const char *request_
 	text_close(t, "Error");
 }
 
+/* What any service may say, in EC2's and the Query services' words and in those of the JSON ones.
+ * Source: the models' shapes of errors, and what their services answer to a request that is not
+ * signed well. */
+static const struct {
+	const char *query, *json;
+} common[] = {
+	{"IncompleteSignature", "IncompleteSignatureException"},
+	{"InternalError", "InternalServerException"},
+	{"InvalidAction", "UnknownOperationException"},
+	{"MissingAction", "UnknownOperationException"},
+	{"MissingAuthenticationToken", "MissingAuthenticationTokenException"},
+	{"RequestEntityTooLarge", "RequestEntityTooLargeException"},
+	{"ServiceUnavailable", "ServiceUnavailableException"},
+	{"SignatureDoesNotMatch", "InvalidSignatureException"},
+	{"Throttling", "ThrottlingException"},
+};
+
 void aws_error_type(const struct fault *f, char ret_type[static 80])
 {
+	for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+		if (strcmp(f->code, common[i].query) == 0) {
+			strcpy(ret_type, common[i].json);
+			return;
+		}
 	snprintf(ret_type, 80, "%.*s", (int)strcspn(f->code, ":"), f->code);
 }
 

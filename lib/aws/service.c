@@ -11,6 +11,12 @@ const struct aws_service *aws_service_find(const char *endpoint_prefix)
 	return NULL;
 }
 
+const struct aws_service *aws_service_next(const struct aws_service *s)
+{
+	s = s ? s + 1 : aws_services;
+	return s < aws_services + AWS_N_SERVICES ? s : NULL;
+}
+
 enum aws_protocol aws_service_protocol(const struct aws_service *s)
 {
 	return s->protocol;

@@ -244,6 +244,7 @@ def test_a_pending_snapshot_can_be_deleted_and_leaves_nothing(stord):
 def test_a_client_token_starts_one_snapshot(stord):
     first = stord("ebs.StartSnapshot", VolumeSize=1, ClientToken="t")["SnapshotId"]
     assert stord("ebs.StartSnapshot", VolumeSize=1, ClientToken="t")["SnapshotId"] == first
+    stord.refused("ConflictException", "ebs.StartSnapshot", VolumeSize=2, ClientToken="t")
 
 
 def test_what_was_put_outlives_the_daemon(stord):

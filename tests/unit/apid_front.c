@@ -334,8 +334,50 @@ static void refusals_come_in_the_envelope_of_the_service(void)
 	       501, "not even for large ones");
 	is_int(send_signed(&(struct sent){.method = "DELETE", .query = "Action=DescribeVpcs"}), 405,
 	       "a method that means nothing here");
+	ok(strstr(sent_headers, "\"GET, POST\""), "and which ones do");
 	is_int(get("Action=%zz"), 400, "a broken query");
 	has("<Code>MalformedQueryString</Code>", "its code");
+}
+
+static void what_cannot_be_believed_is_refused_in_the_words_of_its_service(void)
+{
+	static const char path[] = "/snapshots/snap-0a/blocks", sts[] = "Version=2011-06-15&A=b",
+			  old[] = "Action=DescribeVpcs&SignatureVersion=2&Signature=x";
+	static const struct {
+		struct sent sent;
+		int status;
+		const char *begins;
+	} rows[] = {
+		{{.service = "ebs", .path = path, .query = "a=%zz"},
+		 400,
+		 "{\"__type\":\"MalformedQueryString\""},
+		{{.service = "sts", .query = "a=%zz"}, 400, "<ErrorResponse xmlns=\"https://sts."},
+		{{.is_unsigned = 1, .path = path},
+		 403,
+		 "{\"__type\":\"MissingAuthenticationTokenException\""},
+		{{.is_unsigned = 1, .path = path, .is_too_large = 1},
+		 413,
+		 "{\"__type\":\"RequestEntityTooLargeException\""},
+		{{.is_unsigned = 1, .query = "X-Amz-Credential=A%2F20200101%2Fr%2Frbin%2Faws4"},
+		 403,
+		 "{\"__type\":\"MissingAuthenticationTokenException\""},
+		{{.is_unsigned = 1, .query = sts}, 403, "<ErrorResponse xmlns=\"https://sts."},
+		{{.is_unsigned = 1, .body = sts}, 403, "<ErrorResponse xmlns=\"https://sts."},
+		{{.is_unsigned = 1, .body = "MyVersion=2011-06-15"}, 403, "<?xml"},
+		{{.service = "kms", .type = "application/x-amz-json-1.1"},
+		 403,
+		 "{\"__type\":\"InvalidSignatureException\""},
+		{{.service = "kms"}, 403, "<?xml"},
+		{{.is_unsigned = 1, .query = old}, 401, "<?xml"},
+		{{.is_unsigned = 1, .body = old}, 401, "<?xml"},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		is_int(send_signed(&rows[i].sent), rows[i].status, rows[i].begins);
+		is_int(strncmp(answer, rows[i].begins, strlen(rows[i].begins)), 0, answer);
+		ok(!strchr("{", *answer) == !strstr(sent_headers, "x-amzn-ErrorType"),
+		   "the header says it too, where it is read");
+	}
 }
 
 static void a_path_is_an_action_and_a_stream_is_a_descriptor(void)
@@ -437,6 +479,7 @@ static void run_all(void *arg)
 	RUN(tags_go_to_the_owners_of_the_ids);
 	RUN(tags_of_all_owners_are_one_list);
 	RUN(refusals_come_in_the_envelope_of_the_service);
+	RUN(what_cannot_be_believed_is_refused_in_the_words_of_its_service);
 	RUN(a_path_is_an_action_and_a_stream_is_a_descriptor);
 	RUN(who_am_i);
 	RUN(health_needs_no_signature_and_tells_no_secret);
