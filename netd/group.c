@@ -86,12 +86,18 @@ static const struct filter group_filters[] = {
 	{NULL},
 };
 
+static json_t *group_arn(const struct call *c, const char *account, const char *id)
+{
+	return arn_new(c, account, "security-group", id);
+}
+
 static json_t *present(const struct call *c, const struct doc *d)
 {
 	OWN(json_decref) json_t *shown = json_copy(d->json);
 	OWN(json_decref) json_t *rules = group_rules(c->store, d->json, -1);
 
-	if (jset_new(shown, "IpPermissions", permissions_show(c->store, rules, 0)) < 0 ||
+	if (jset_new(shown, "SecurityGroupArn", group_arn(c, d->account, d->id)) < 0 ||
+	    jset_new(shown, "IpPermissions", permissions_show(c->store, rules, 0)) < 0 ||
 	    jset_new(shown, "IpPermissionsEgress", permissions_show(c->store, rules, 1)) < 0)
 		return NULL;
 	return give(shown);
@@ -329,7 +335,8 @@ int create_security_group(struct call *c, json_t *parameters, json_t **ret_reply
 		  : -ENOMEM;
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:s s:O}", "GroupId", id, "Tags", tags);
+	*ret_reply = json_pack("{s:s s:o s:O}", "GroupId", id, "SecurityGroupArn",
+			       group_arn(c, c->ctx->account, id), "Tags", tags);
 	return *ret_reply ? 0 : -ENOMEM;
 }
 

@@ -18,18 +18,23 @@ static const struct filter rule_filters[] = {
 	{NULL},
 };
 
+static int add_arn(const struct call *c, json_t *rule)
+{
+	return jset_new(rule, "SecurityGroupRuleArn",
+			arn_new(c, jstr_or(rule, "GroupOwnerId", ""), "security-group-rule",
+				jstr_or(rule, "SecurityGroupRuleId", "")));
+}
+
 /* What is known of a peering connection changes without its rules. */
 static json_t *present(const struct call *c, const struct doc *d)
 {
 	const json_t *reference = json_object_get(d->json, "ReferencedGroupInfo");
 	const char *status = group_peering_status(c->store, reference);
-	OWN(json_decref) json_t *shown = NULL;
+	OWN(json_decref) json_t *shown = doc_edit(d);
 
-	if (!status)
-		return json_incref(d->json);
-	shown = doc_edit(d);
-	if (!shown ||
-	    jset(json_object_get(shown, "ReferencedGroupInfo"), "PeeringStatus", status) < 0)
+	if (!shown || add_arn(c, shown) < 0 ||
+	    (status &&
+	     jset(json_object_get(shown, "ReferencedGroupInfo"), "PeeringStatus", status) < 0))
 		return NULL;
 	return give(shown);
 }
@@ -152,6 +157,21 @@ static int duplicate_check(const json_t *existing, const json_t *drafts, struct 
 	return 0;
 }
 
+static json_t *added_show(const struct call *c, const json_t *added)
+{
+	OWN(json_decref) json_t *shown = json_array();
+	json_t *rule;
+	size_t i;
+
+	json_array_foreach ((json_t *)added, i, rule) {
+		json_t *copy = json_copy(rule);
+
+		if (json_array_append_new(shown, copy) < 0 || add_arn(c, copy) < 0)
+			return NULL;
+	}
+	return give(shown);
+}
+
 static int authorize(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply,
 		     struct fault *f)
 {
@@ -184,7 +204,8 @@ static int authorize(struct call *c, json_t *parameters, int is_egress, json_t *
 		r = call_apply(c, jstr_or(group, "VpcId", ""));
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:b s:O}", "Return", 1, "SecurityGroupRules", added);
+	*ret_reply =
+		json_pack("{s:b s:o}", "Return", 1, "SecurityGroupRules", added_show(c, added));
 	return *ret_reply ? 0 : -ENOMEM;
 }
 
@@ -286,6 +307,24 @@ static int unknown_check(const struct call *c, const struct doc *group, const js
 			 "The specified rule does not exist in this security group.");
 }
 
+/* The rules that are gone; AWS shows the group that one named as a member of its own here. */
+static json_t *revoked_show(const json_t *gone)
+{
+	OWN(json_decref) json_t *shown = json_array();
+	json_t *rule;
+	size_t i;
+
+	json_array_foreach ((json_t *)gone, i, rule) {
+		const char *group = jpath_str(rule, "ReferencedGroupInfo.GroupId");
+		json_t *copy = json_copy(rule);
+
+		if (json_array_append_new(shown, copy) < 0 ||
+		    (group && jset(copy, "ReferencedGroupId", group) < 0))
+			return NULL;
+	}
+	return give(shown);
+}
+
 static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_t **ret_reply,
 			struct fault *f)
 {
@@ -309,8 +348,9 @@ static int revoke_rules(struct call *c, json_t *parameters, int is_egress, json_
 		r = call_apply(c, jstr_or(group, "VpcId", ""));
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:b}", "Return", 1);
-	if (json_array_size(unknown) > 0)
+	*ret_reply = json_pack("{s:b s:o}", "Return", 1, "RevokedSecurityGroupRules",
+			       revoked_show(meant));
+	if (*ret_reply && json_array_size(unknown) > 0)
 		r = jset_new(*ret_reply, "UnknownIpPermissions",
 			     permissions_show(c->store, unknown, is_egress));
 	return *ret_reply ? r : -ENOMEM;

@@ -165,6 +165,11 @@ int put_new(const struct call *c, const struct kind *k, const char *id, json_t *
 	return txn_put(c->txn, k->name, id, c->ctx->account, c->ctx->region, json);
 }
 
+json_t *arn_new(const struct call *c, const char *account, const char *type, const char *id)
+{
+	return json_sprintf("arn:aws:ec2:%s:%s:%s/%s", c->ctx->region, account, type, id);
+}
+
 json_t *reply_true(void)
 {
 	return json_pack("{s:b}", "Return", 1);

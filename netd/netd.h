@@ -93,6 +93,9 @@ int is_callers(const struct call *c, const struct doc *d);
 int jis(const json_t *object, const char *name, const char *text);
 /* Puts a new document of the caller's. `json` is taken over. */
 int put_new(const struct call *c, const struct kind *k, const char *id, json_t *json);
+/* "arn:aws:ec2:us-east-1:123456789012:subnet/subnet-…" in the request's region (a new reference);
+ * `account` is the owner's. */
+json_t *arn_new(const struct call *c, const char *account, const char *type, const char *id);
 /* A new reference to the tags, or an empty list: for json_pack's "o". */
 json_t *tags_or_none(json_t *tags);
 /* Makes what was written durable, then waits until packets of the VPC feel it. */

@@ -294,14 +294,12 @@ int prefix_list_version_put(const struct call *c, const json_t *list, json_t *en
 static json_t *list_json(const struct call *c, const char *id, const char *name, const char *family,
 			 const char *owner, json_t *tags)
 {
-	char arn[128];
-	int is_aws = strcmp(owner, "AWS") == 0;
+	const char *account = strcmp(owner, "AWS") == 0 ? "aws" : owner;
 
-	snprintf(arn, sizeof arn, "arn:aws:ec2:%s:%s:prefix-list/%s", c->ctx->region,
-		 is_aws ? "aws" : owner, id);
-	return json_pack("{s:s s:s s:s s:s s:s s:s s:o}", "PrefixListId", id, "AddressFamily",
-			 family, "State", "create-complete", "PrefixListArn", arn, "PrefixListName",
-			 name, "OwnerId", owner, "Tags", tags_or_none(tags));
+	return json_pack("{s:s s:s s:s s:o s:s s:s s:o}", "PrefixListId", id, "AddressFamily",
+			 family, "State", "create-complete", "PrefixListArn",
+			 arn_new(c, account, "prefix-list", id), "PrefixListName", name, "OwnerId",
+			 owner, "Tags", tags_or_none(tags));
 }
 
 static int make_check(const struct call *c, json_t *parameters, struct fault *f)

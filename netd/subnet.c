@@ -128,25 +128,23 @@ int subnet_default(const struct call *c, const char *zone, const struct doc **re
 
 static json_t *subnet_json(const struct call *c, const struct subnet_birth *b)
 {
-	char cidr[CIDR_TEXT_MAX], az_id[ZONE_ID_MAX], arn[160];
+	char cidr[CIDR_TEXT_MAX], az_id[ZONE_ID_MAX];
 	int zone = zone_index(c->daemon->config, c->ctx->region, b->zone);
 
 	cidr_format(b->cidr, cidr);
 	zone_id(c->ctx->region, zone, az_id);
-	snprintf(arn, sizeof arn, "arn:aws:ec2:%s:%s:subnet/%s", c->ctx->region, c->ctx->account,
-		 b->subnet_id);
-	return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:o s:b s:b s:{s:s s:b "
-			 "s:b} s:o s:i}",
-			 "SubnetId", b->subnet_id, "VpcId", b->vpc_id, "AvailabilityZone", b->zone,
-			 "AvailabilityZoneId", az_id, "CidrBlock", cidr, "State", "available",
-			 "OwnerId", c->ctx->account, "SubnetArn", arn, "DefaultForAz",
-			 b->is_default, "MapPublicIpOnLaunch", b->is_default,
-			 "MapCustomerOwnedIpOnLaunch", 0, "AssignIpv6AddressOnCreation", 0,
-			 "Ipv6CidrBlockAssociationSet", ipv6_subnet_associations(b->ipv6_block),
-			 "EnableDns64", 0, "Ipv6Native", 0, "PrivateDnsNameOptionsOnLaunch",
-			 "HostnameType", "ip-name", "EnableResourceNameDnsARecord", 0,
-			 "EnableResourceNameDnsAAAARecord", 0, "Tags", tags_or_none(b->tags),
-			 "_Index", b->index);
+	return json_pack(
+		"{s:s s:s s:s s:s s:s s:s s:s s:o s:b s:b s:b s:b s:o s:b s:b s:{s:s s:b "
+		"s:b} s:o s:i}",
+		"SubnetId", b->subnet_id, "VpcId", b->vpc_id, "AvailabilityZone", b->zone,
+		"AvailabilityZoneId", az_id, "CidrBlock", cidr, "State", "available", "OwnerId",
+		c->ctx->account, "SubnetArn", arn_new(c, c->ctx->account, "subnet", b->subnet_id),
+		"DefaultForAz", b->is_default, "MapPublicIpOnLaunch", b->is_default,
+		"MapCustomerOwnedIpOnLaunch", 0, "AssignIpv6AddressOnCreation", 0,
+		"Ipv6CidrBlockAssociationSet", ipv6_subnet_associations(b->ipv6_block),
+		"EnableDns64", 0, "Ipv6Native", 0, "PrivateDnsNameOptionsOnLaunch", "HostnameType",
+		"ip-name", "EnableResourceNameDnsARecord", 0, "EnableResourceNameDnsAAAARecord", 0,
+		"Tags", tags_or_none(b->tags), "_Index", b->index);
 }
 
 int subnet_make(const struct call *c, struct subnet_birth *b, struct fault *f)

@@ -34,7 +34,9 @@ def test_rules_stand_in_the_kernel_as_they_were_changed(guests, group, netd):
         rules = rules_of(netd, changing)
         some = chance.sample(rules, chance.choice((1, 1, 2, 5)))
         if n % 3 == 0:
-            netd.ec2("RevokeSecurityGroupIngress", GroupId=changing, SecurityGroupRuleIds=[r["SecurityGroupRuleId"] for r in some])
+            ids = [r["SecurityGroupRuleId"] for r in some]
+            gone = netd.ec2("RevokeSecurityGroupIngress", GroupId=changing, SecurityGroupRuleIds=ids)["RevokedSecurityGroupRules"]
+            assert [(r["SecurityGroupRuleId"], r["CidrIpv4"]) for r in gone] == [(i, "10.0.0.0/8") for i in ids]
         elif n % 3 == 1:
             netd.ec2("AuthorizeSecurityGroupIngress", GroupId=changing, IpPermissions=[tcp(2000 + 10 * n + i) for i in range(len(some))])
         else:
