@@ -29,7 +29,7 @@ def json_driver(tmp_path_factory):
     options = [x for s, v in SERVICES.items() for x in ("--service", f"{s}:{v}")]
     assert generate(folder, *options).returncode == 0
     sources = glob.glob(os.path.join(ROOT, "lib", "aws", "*.c")) + [os.path.join(ROOT, "tests", "codec", "codec-driver.c")]
-    sources += [os.path.join(ROOT, "lib", x) for x in ("fault.c", "jsonx.c")] + [str(folder / "aws-tables.c")]
+    sources += [os.path.join(ROOT, "lib", x) for x in ("fault.c", "jsonx.c", "utf8.c")] + [str(folder / "aws-tables.c")]
     command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-g", "-fsanitize=address,undefined", f"-I{folder}", f"-I{ROOT}/lib", f"-I{ROOT}/lib/aws"]
     subprocess.run(command + sources + ["-o", str(folder / "driver"), "-ljansson", "-lexpat"], check=True)
     d = Driver(str(folder / "driver"))

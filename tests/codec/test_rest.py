@@ -30,7 +30,7 @@ def rest_driver(tmp_path_factory):
     generator = os.path.join(ROOT, "scripts", "aws-models.py")
     subprocess.run([sys.executable, generator, *options, str(folder)], check=True)
     sources = glob.glob(os.path.join(ROOT, "lib", "aws", "*.c")) + [os.path.join(ROOT, "tests", "codec", "codec-driver.c")]
-    sources += [os.path.join(ROOT, "lib", x) for x in ("fault.c", "jsonx.c")] + [str(folder / "aws-tables.c")]
+    sources += [os.path.join(ROOT, "lib", x) for x in ("fault.c", "jsonx.c", "utf8.c")] + [str(folder / "aws-tables.c")]
     command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-g", "-fsanitize=address,undefined", f"-I{folder}", f"-I{ROOT}/lib", f"-I{ROOT}/lib/aws"]
     subprocess.run(command + sources + ["-o", str(folder / "driver"), "-ljansson", "-lexpat"], check=True)
     d = Driver(str(folder / "driver"))
