@@ -49,8 +49,6 @@ static void match_icmp(enum rules_family family, int64_t type, int64_t code, cha
 		snprintf(out, n_out, "-p %s %d/%d ", match, (int)type, (int)code);
 }
 
-/* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in the family fits
- * it. */
 int plan_match_protocol(enum rules_family family, const char *protocol, int64_t from, int64_t to,
 			char *out, size_t n_out)
 {
@@ -65,6 +63,8 @@ int plan_match_protocol(enum rules_family family, const char *protocol, int64_t 
 	out[0] = '\0';
 	if (strcmp(name, "-1") == 0 || strcmp(name, "all") == 0)
 		return 0;
+	if (strcmp(name, "0") == 0)
+		return -ENOENT; /* HOPOPT; to iptables the number 0 is every protocol */
 	if (strcmp(name, family == RULES_IPV6 ? "icmp" : "icmpv6") == 0)
 		return -ENOENT;
 	if (strncmp(name, "icmp", 4) == 0) {

@@ -56,6 +56,15 @@ def test_rules_stand_in_the_kernel_as_they_were_changed(guests, group, netd):
     assert netd.changes() == before
 
 
+def test_a_rule_of_protocol_0_is_not_one_of_all_protocols(guests, group, netd):
+    """Which is what the number means to iptables."""
+    hopopt = group({"IpProtocol": "0", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]})
+    one, two = guests(groups=[hopopt]), guests()
+    one.dhcp(), two.dhcp()
+    assert two.ping(one.address) == 0
+    assert netd.reconcile() == 0
+
+
 def test_a_rule_deleted_by_hand_comes_back(guests, group, netd):
     web = group(tcp(80), tcp(81))
     guest = guests(groups=[web])
