@@ -69,11 +69,18 @@ static void plan_input(const char *pool, struct ruleset *rules)
 	ruleset_rule(rules, "filter", "gureum-input", "-s %s -j DROP", pool);
 }
 
-static void plan_chains(const char *pool, const char *uplink, struct ruleset *rules)
+/* By the pool alone, anyone outside who claims an address of it would pass the owner's firewall to
+ * what else is behind this host: so by how the names of gateways' links begin, too. */
+static void plan_chains(enum rules_family family, const char *pool, const char *uplink,
+			struct ruleset *rules)
 {
+	const char *gateways = family == RULES_IPV6 ? "gx" : "g";
+
 	ruleset_chain(rules, "filter", "gureum-forward", "-");
-	ruleset_rule(rules, "filter", "gureum-forward", "-s %s -j ACCEPT", pool);
-	ruleset_rule(rules, "filter", "gureum-forward", "-d %s -j ACCEPT", pool);
+	for (const char *g = gateways; *g; g++) {
+		ruleset_rule(rules, "filter", "gureum-forward", "-s %s -i %c+ -j ACCEPT", pool, *g);
+		ruleset_rule(rules, "filter", "gureum-forward", "-d %s -o %c+ -j ACCEPT", pool, *g);
+	}
 	if (!uplink[0])
 		return;
 	ruleset_chain(rules, "nat", "gureum-postrouting", "-");
@@ -129,7 +136,7 @@ int host_plan(const struct host_settings *s, const struct netns *host, enum rule
 	else
 		cidr_format(s->public_pool, pool);
 	if (is_used) {
-		plan_chains(pool, uplink, &rules);
+		plan_chains(family, pool, uplink, &rules);
 		if (!s->is_host_reachable)
 			plan_input(pool, &rules);
 		plan_pool_route(s, family, items);

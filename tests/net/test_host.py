@@ -41,6 +41,35 @@ def test_a_firewall_that_drops_forwarding_does_not_stop_guests(guests, internet)
     sh("iptables-nft -P FORWARD ACCEPT; iptables-nft -F; iptables-nft -X")
 
 
+def test_who_claims_a_guests_address_outside_passes_no_firewall(guests, internet):
+    """What netd lets pass is its guests', not all that says it is: the owner's containers stay behind their policy."""
+    sh("iptables-nft -P FORWARD DROP")
+    sh("ip netns add container && ip link add c0 type veth peer name eth0 netns container")
+    sh("ip addr add 10.99.0.1/24 dev c0 && ip link set c0 up && ip -n container addr add 10.99.0.2/24 dev eth0 && ip -n container link set eth0 up")
+    sh("sysctl -qw net.ipv4.conf.up0.rp_filter=0 net.ipv4.conf.all.rp_filter=0")
+    guest = guests()
+    guest.dhcp()
+    assert eventually(lambda: guest.ping("192.0.2.80"))
+    sh(f"ip -n {internet} addr add {guest.public}/32 dev lo && ip -n {internet} route add 10.99.0.0/24 via 198.51.100.1")
+    with inside("container"):
+        ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with inside(internet):
+        liar = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        with ear, liar:
+            ear.bind(("10.99.0.2", 7777))
+            ear.settimeout(0.5)
+            liar.bind((guest.public, 7777))
+            liar.sendto(b"hello", ("10.99.0.2", 7777))
+            with pytest.raises(TimeoutError):
+                ear.recv(9)
+            sh("iptables-nft -P FORWARD ACCEPT")
+            liar.sendto(b"hello", ("10.99.0.2", 7777))
+            assert ear.recv(9) == b"hello"
+    finally:
+        sh("iptables-nft -P FORWARD ACCEPT; ip link del c0; ip netns del container")
+
+
 def test_without_bridge_netfilter_of_its_own(netd):
     assert sh("cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || echo 0").strip() == "0"
     names = {check["Name"]: check["State"] for check in netd.call("gureum.Doctor")["Checks"]}
