@@ -61,6 +61,12 @@ def nat_gateways(p):
     return 5, lambda i: p.nat(ConnectivityType="private"), "NatGatewayLimitExceeded"
 
 
+def reservations_of_a_subnet(p):
+    which = dict(SubnetId=p.subnet, ReservationType="explicit")
+    one = lambda i: p.made("DeleteSubnetCidrReservation", "SubnetCidrReservationId", "CreateSubnetCidrReservation", "SubnetCidrReservation", Cidr=f"10.61.1.{i + 10}/32", **which)
+    return 100, one, "SubnetLimitExceeded"
+
+
 def groups_of_an_interface(p):
     groups = [p.group() for _ in range(6)]
     p.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=(eni := p.interface()), Groups=groups[:5])
@@ -82,7 +88,7 @@ def rules_by_changing_one(p):
     return 0, lambda i: p.ec2("ModifySecurityGroupRules", GroupId=group, SecurityGroupRules=change), "RulesPerSecurityGroupLimitExceeded"
 
 
-QUOTAS = [vpcs, subnets, route_tables, acls, internet_gateways, addresses, prefix_lists, nat_gateways, groups_of_an_interface, groups_of_a_new_interface, rules_by_changing_one]
+QUOTAS = [vpcs, subnets, route_tables, acls, internet_gateways, addresses, prefix_lists, nat_gateways, reservations_of_a_subnet, groups_of_an_interface, groups_of_a_new_interface, rules_by_changing_one]
 
 
 @pytest.mark.parametrize("quota", QUOTAS, ids=lambda f: f.__name__)
@@ -134,6 +140,37 @@ def on_record(netd, kind, n, prefix, **members):
         yield
     finally:
         write("DELETE FROM doc WHERE kind = :kind AND id = :id", rows)
+
+
+def peerings(vpc, state):
+    sides = {"RequesterVpcInfo": {"VpcId": vpc}, "AccepterVpcInfo": {"VpcId": "vpc-00000000000000000"}}
+    whose = {"OwnerId": OTHER_ACCOUNT, "Region": ELSEWHERE}
+    times = {"ExpirationTime": "2099-01-01T00:00:00.000Z"} if state == "pending-acceptance" else {}
+    return dict({k: v | whose for k, v in sides.items()}, Status={"Code": state, "Message": state}, Tags=[], **times)
+
+
+@pytest.mark.parametrize("state, n, code", [
+    ("pending-acceptance", 25, "OutstandingVpcPeeringConnectionLimitExceeded"),
+    ("active", 50, "ActiveVpcPeeringConnectionPerVpcLimitExceeded"),
+])  # fmt: skip
+def test_peerings_of_a_vpc_are_limited(netd, state, n, code):
+    far = netd.elsewhere(ELSEWHERE).by(OTHER_ACCOUNT)
+    place = Place(far)
+    try:
+        peer, ask = place.new_vpc(), lambda: far.ec2("DescribeVpcPeeringConnections")["VpcPeeringConnections"]
+        with on_record(netd, "vpc-peering-connection", n - 1, "pcx", **peerings(place.vpc, state)):
+            pcx = place.made("DeleteVpcPeeringConnection", "VpcPeeringConnectionId", "CreateVpcPeeringConnection", "VpcPeeringConnection", VpcId=place.vpc, PeerVpcId=peer)
+            if state == "active":
+                far.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
+            before, other = ask(), place.new_vpc("10.63.0.0/16")
+            refused(code, far.ec2, "CreateVpcPeeringConnection", VpcId=place.vpc, PeerVpcId=other)
+            if state == "active":  # nor by another's request
+                asked = place.made("DeleteVpcPeeringConnection", "VpcPeeringConnectionId", "CreateVpcPeeringConnection", "VpcPeeringConnection", VpcId=other, PeerVpcId=place.vpc)
+                refused(code, far.ec2, "AcceptVpcPeeringConnection", VpcPeeringConnectionId=asked)
+                assert [p["Status"]["Code"] for p in ask() if p.get("VpcPeeringConnectionId") == asked] == ["pending-acceptance"]
+            assert [p for p in ask() if p in before] == before
+    finally:
+        place.leave()
 
 
 @pytest.mark.parametrize("kind, prefix, n, action, more, code", [
