@@ -11,7 +11,8 @@
 #include "layer.h"
 #include "log.h"
 
-#define LOOK_USEC (10 * UINT64_C(1000000))
+#define LOOK_USEC  (10 * UINT64_C(1000000))
+#define AGAIN_USEC (60 * UINT64_C(1000000))
 
 /* A pending snapshot whose client is waited for. Its layer is pinned: nothing may be merged into a
  * file that is no image yet. */
@@ -51,22 +52,21 @@ void direct_wait_more(const char *id)
 			w->until_usec = now_usec() + w->minutes * UINT64_C(60000000);
 }
 
-/* The snapshot fails, and its layer goes. */
-static int give_up(struct daemon *d, const char *id, const char *why)
+static struct wait *wait_find(const char *id)
 {
-	OWN(hold_leave) struct hold *h = hold_enter(id);
-	const struct doc *s = store_find(d->store, "snapshot", id);
+	struct wait *w = waits;
+
+	while (w && strcmp(w->id, id) != 0)
+		w = w->next;
+	return w;
+}
+
+/* The snapshot fails, and its layer goes. */
+static int fail(struct daemon *d, const struct doc *s, const char *why)
+{
 	OWN(txn_free) struct txn *t = txn_new(d->store);
-
-	if (!h || !t)
-		return -ENOMEM;
-	if (!s || strcmp(jstr_or(s->json, "State", ""), "pending") != 0)
-		return 0;
 	OWN(json_decref) json_t *json = doc_edit(s);
-	char layer[FILE_NAME_MAX];
-
-	snprintf(layer, sizeof layer, "%s", jstr_or(s->json, "_Layer", ""));
-	int r = jset(json, "State", "error");
+	int r = t && json ? jset(json, "State", "error") : -ENOMEM;
 
 	if (r == 0)
 		r = jset(json, "StateMessage", why);
@@ -77,15 +77,33 @@ static int give_up(struct daemon *d, const char *id, const char *why)
 	if (r == 0)
 		r = txn_replace(t, s, give(json));
 	if (r == 0)
-		r = layer_release(t, layer);
-	if (r == 0)
-		r = txn_commit(t);
-	if (r == 0) {
+		r = layer_release(t, jstr_or(s->json, "_Layer", ""));
+	return r == 0 ? txn_commit(t) : r;
+}
+
+/* Its time was over when we looked. Whoever put a block or completed it meanwhile had it held. */
+static int give_up(struct daemon *d, const char *id, uint64_t now)
+{
+	static const char why[] = "The snapshot was not completed in time";
+	OWN(hold_leave) struct hold *h = hold_enter(id);
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	const struct wait *w = wait_find(id);
+
+	if (!h)
+		return -ENOMEM;
+	if (!w || w->until_usec > now)
+		return 0;
+	if (s && strcmp(jstr_or(s->json, "State", ""), "pending") == 0) {
+		int r = fail(d, s, why);
+
+		if (r < 0)
+			return r;
 		log_warning(0, "a snapshot written by blocks was given up", "SNAPSHOT_ID", id,
 			    "REASON", why);
 		unlink_marked(d);
 	}
-	return r;
+	direct_wait_end(id);
+	return 0;
 }
 
 void direct_expire(struct daemon *d, uint64_t now)
@@ -98,14 +116,13 @@ void direct_expire(struct daemon *d, uint64_t now)
 			continue;
 		}
 		snprintf(id, sizeof id, "%s", w->id);
-		direct_wait_end(id);
-		int r = give_up(d, id, "The snapshot was not completed in time");
+		int r = give_up(d, id, now);
 
 		if (r < 0)
-			log_warning(r,
-				    "cannot give up a snapshot; after the next start it is tried "
-				    "again",
-				    "SNAPSHOT_ID", id);
+			log_warning(r, "cannot give up a snapshot yet", "SNAPSHOT_ID", id);
+		w = wait_find(id);
+		if (r < 0 && w)
+			w->until_usec = now + AGAIN_USEC;
 		w = waits; /* the list may have changed meanwhile */
 	}
 }

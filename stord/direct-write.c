@@ -44,7 +44,7 @@ static int make_file(void *arg)
 }
 
 /* (fiber) The layer's empty file, then the document says that it was made. */
-static int make_layer(struct daemon *d, const char *id)
+static int make_pinned(struct daemon *d, const char *id)
 {
 	const struct doc *s = store_find(d->store, "snapshot", id);
 	const struct doc *layer = s ? layer_find(d->store, jstr(s->json, "_Layer")) : NULL;
@@ -78,6 +78,24 @@ static int make_layer(struct daemon *d, const char *id)
 	if (r == 0)
 		r = t ? txn_replace(t, s, json) : -ENOMEM;
 	return r == 0 ? txn_commit(t) : r;
+}
+
+/* (fiber) The same. If the parent goes meanwhile its layer is a spare one under ours, and a file that
+ * is no image yet would be merged: it is pinned, and the caller's direct_wait_begin() goes on from
+ * there. */
+static int make_layer(struct daemon *d, const char *id)
+{
+	const struct doc *s = store_find(d->store, "snapshot", id);
+	char layer[FILE_NAME_MAX];
+
+	snprintf(layer, sizeof layer, "%s", s ? jstr_or(s->json, "_Layer", "") : "");
+	int r = layer_pin(layer);
+
+	if (r < 0)
+		return r;
+	r = make_pinned(d, id);
+	layer_unpin(layer);
+	return r;
 }
 
 static int parent_get(const struct call *c, const char *id, int64_t gib,
@@ -551,12 +569,12 @@ static int resume(struct daemon *d, const char *id)
 			       .bytes = (uint64_t)jint(json, "_Bytes", 0)};
 
 	file_path(d, jstr_or(json, "_Layer", ""), w.path);
-	if (jbool(direct, "IsCounted", 0))
-		return complete(d, id, &w);
 	int r = jbool(direct, "IsMade", 0) ? 0 : make_layer(d, id);
 
-	return r == 0 ? direct_wait_begin(d, id, (unsigned)jint(direct, "Timeout", TIMEOUT_DEFAULT))
-		      : r;
+	/* Also for one that is counted: if it cannot be completed now, it is still no image. */
+	if (r == 0)
+		r = direct_wait_begin(d, id, (unsigned)jint(direct, "Timeout", TIMEOUT_DEFAULT));
+	return r == 0 && jbool(direct, "IsCounted", 0) ? complete(d, id, &w) : r;
 }
 
 int direct_resume(struct daemon *d)

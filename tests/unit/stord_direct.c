@@ -8,6 +8,7 @@
 #include "../../stord/direct.h"
 #include "../../stord/files.h"
 #include "fiber.h"
+#include "hold.h"
 
 #define MINUTE UINT64_C(60000000)
 
@@ -125,6 +126,32 @@ static void a_block_is_a_sign_of_life(void)
 	is_str(state(id), "error", "none came");
 }
 
+static uint64_t looked_at;
+
+static void look(void *arg)
+{
+	(void)arg;
+	direct_expire(d, looked_at);
+}
+
+static void a_block_that_is_being_put_as_time_ends_counts(void)
+{
+	char id[40];
+
+	start(",\"Timeout\":10", id);
+	looked_at = now() + 10 * MINUTE;
+	struct hold *h = hold_enter(id); /* as who puts a block has it */
+
+	is_int(fiber_spawn(look, NULL), 0, "its time is over");
+	direct_wait_more(id);
+	hold_leave(h);
+	(void)fiber_sleep(1000);
+	is_str(state(id), "pending", "it goes on");
+	put(id);
+	direct_expire(d, now() + 11 * MINUTE);
+	is_str(state(id), "error", "until no more come");
+}
+
 static void what_is_completed_is_not_waited_for(void)
 {
 	char id[40], json[128];
@@ -145,6 +172,7 @@ static void run_all(void *arg)
 		exit(1);
 	RUN(an_hour_unless_told_otherwise);
 	RUN(a_block_is_a_sign_of_life);
+	RUN(a_block_that_is_being_put_as_time_ends_counts);
 	RUN(what_is_completed_is_not_waited_for);
 	sd_event_exit(d->loop, 0);
 }
