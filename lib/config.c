@@ -128,12 +128,17 @@ static int read_file(struct config *c, const char *path, char error[static 512])
 		(void)snprintf(error, 512, "%s: %s", path, strerror(-r));
 		return r;
 	}
-	for (unsigned number = 1; getline(&line, &n_line, file) >= 0; number++) {
+	for (unsigned number = 1; errno = 0, getline(&line, &n_line, file) >= 0; number++) {
 		r = take_line(c, line, section, reason);
 		if (r < 0) {
 			(void)snprintf(error, 512, "%.200s:%u: %s", path, number, reason);
 			return r;
 		}
+	}
+	if (ferror(file)) { /* a directory, a disk's error: not the end of the file */
+		r = errno ? -errno : -EIO;
+		(void)snprintf(error, 512, "%.200s: %s", path, strerror(-r));
+		return r;
 	}
 	return 0;
 }
@@ -153,6 +158,11 @@ static int read_drop_ins(struct config *c, const char *path, char error[static 5
 
 	(void)snprintf(directory, sizeof directory, "%s.d", path);
 	n = scandir(directory, &names, is_conf, alphasort);
+	if (n < 0 && errno != ENOENT) {
+		r = -errno;
+		(void)snprintf(error, 512, "%.200s: %s", directory, strerror(-r));
+		return r;
+	}
 	for (int i = 0; i < n; i++) {
 		(void)snprintf(file, sizeof file, "%s/%s", directory, names[i]->d_name);
 		if (r == 0)

@@ -1,9 +1,9 @@
 /*
  * Configuration: one INI file in the systemd manner for all daemons, /etc/gureum/gureum.conf, then
  * the drop-ins gureum.conf.d/<any>.conf beside it in the order of their names. Every setting is a
- * row of the table in config.c: section, name, type, default and one sentence (from which the
- * manual page is made). An unknown section or name, or a value of a wrong type, is an error with
- * file and line: a typo must not be a silent default.
+ * row of config-table.h: section, name, type, default and one sentence (from which the manual page
+ * is made). An unknown section or name, or a value of a wrong type, is an error with file and line:
+ * a typo must not be a silent default.
  */
 #pragma once
 
@@ -13,8 +13,9 @@
 
 struct config;
 
-/* Reads `path` and its drop-ins; a missing file is all defaults. On failure 0 < strlen(ret_error)
- * tells file, line and reason. -EINVAL, -ENOMEM or the errno of reading. */
+/* Reads `path` and its drop-ins; a missing file is all defaults, one that cannot be read is not. On
+ * failure 0 < strlen(ret_error) tells file, line and reason. -EINVAL, -ENOMEM or the errno of
+ * reading. */
 int config_load(const char *path, struct config **ret_config, char ret_error[static 512]);
 void config_free(struct config *c);
 OWN_DEFINE(struct config *, config_free);

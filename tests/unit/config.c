@@ -66,6 +66,22 @@ static void a_typo_is_an_error_with_its_line(void)
 	}
 }
 
+static void what_cannot_be_read_is_no_default(void)
+{
+	OWN(config_free) struct config *c = NULL;
+	char error[512], drop_in[96];
+
+	is_int(config_load(directory, &c, error), -EISDIR, "a directory in the file's place");
+	ok(strstr(error, directory) != NULL, error);
+	write_file("g.conf", "");
+	(void)snprintf(drop_in, sizeof drop_in, "%s.d/20-y.conf", path);
+	(void)mkdir(drop_in, 0700);
+	is_int(config_load(path, &c, error), -EISDIR, "among the drop-ins");
+	ok(strstr(error, "20-y.conf") != NULL, error);
+	(void)rmdir(drop_in);
+	is_int(config_load(path, &c, error), 0, "loaded");
+}
+
 static void a_command_gives_back_status_and_output(void)
 {
 	const char *const argv[] = {"sh", "-c", "cat; echo oops >&2; exit 3", NULL};
@@ -116,6 +132,7 @@ int main(void)
 	RUN(no_file_is_all_defaults);
 	RUN(a_drop_in_wins);
 	RUN(a_typo_is_an_error_with_its_line);
+	RUN(what_cannot_be_read_is_no_default);
 	RUN(a_command_gives_back_status_and_output);
 	RUN(a_late_command_is_killed);
 	RUN(no_such_program_is_enoent);
