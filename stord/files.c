@@ -49,27 +49,6 @@ static int make_directory(const struct daemon *d, const char *name)
 	return 0;
 }
 
-int files_open(const struct daemon *d)
-{
-	static const char *const top[] = {".", "snapshots", "tmp", "zones"};
-	char zone[ZONE_NAME_MAX], name[FILE_NAME_MAX];
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < sizeof top / sizeof *top; i++)
-		r = make_directory(d, top[i]);
-	for (const char *const *region = config_list(d->config, "Cloud", "Regions"); *region;
-	     region++)
-		for (int i = 0; r == 0 && i < zone_count(d->config); i++) {
-			zone_name(*region, i, zone);
-			snprintf(name, sizeof name, "zones/%s", zone);
-			r = make_directory(d, name);
-			snprintf(name, sizeof name, "zones/%s/volumes", zone);
-			if (r == 0)
-				r = make_directory(d, name);
-		}
-	return r;
-}
-
 int files_are_synced(const struct daemon *d)
 {
 	return config_bool(d->config, "Storage", "Sync");
@@ -80,6 +59,13 @@ int file_exists(const char *path)
 	return faccessat(AT_FDCWD, path, F_OK, 0) == 0;
 }
 
+static int sync_directory(const char *path)
+{
+	OWN(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
 static int sync_directory_of(const char *path)
 {
 	char parent[FILE_PATH_MAX];
@@ -87,9 +73,43 @@ static int sync_directory_of(const char *path)
 
 	snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 1,
 		 slash ? path : ".");
-	OWN(fd_close) int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return sync_directory(parent);
+}
 
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+static int sync_named(const struct daemon *d, const char *name)
+{
+	char path[FILE_PATH_MAX];
+
+	file_path(d, name, path);
+	return sync_directory(path);
+}
+
+static int each_directory(const struct daemon *d, int (*what)(const struct daemon *, const char *))
+{
+	static const char *const top[] = {".", "snapshots", "tmp", "zones"};
+	char zone[ZONE_NAME_MAX], name[FILE_NAME_MAX];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < sizeof top / sizeof *top; i++)
+		r = what(d, top[i]);
+	for (const char *const *region = config_list(d->config, "Cloud", "Regions"); *region;
+	     region++)
+		for (int i = 0; r == 0 && i < zone_count(d->config); i++) {
+			zone_name(*region, i, zone);
+			snprintf(name, sizeof name, "zones/%s", zone);
+			r = what(d, name);
+			snprintf(name, sizeof name, "zones/%s/volumes", zone);
+			if (r == 0)
+				r = what(d, name);
+		}
+	return r;
+}
+
+int files_open(const struct daemon *d)
+{
+	int r = each_directory(d, make_directory);
+
+	return r == 0 && files_are_synced(d) ? each_directory(d, sync_named) : r;
 }
 
 int file_place(const char *from, const char *to, int is_synced)

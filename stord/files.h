@@ -30,7 +30,9 @@ void file_snapshot_name(const char *snapshot_id, const char *format,
 /* The absolute path of a name. */
 void file_path(const struct daemon *d, const char *name, char ret_path[static FILE_PATH_MAX]);
 
-/* Makes the directories of all configured zones. 0 or -errno. */
+/* Makes the directories of all configured zones, and flushes them: who was killed between a file's
+ * place and its directory's flush left a name that is there, and would be gone after a power cut. 0
+ * or -errno. */
 int files_open(const struct daemon *d);
 int file_exists(const char *path);
 /* Renames `from`, whose bytes are flushed, to `to`; both stay on one file system. With is_synced
