@@ -212,13 +212,34 @@ def prepare(cloud):
         assert code_of(cloud.ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[rule]) in ("", "InvalidPermission.Duplicate")
 
 
-def tell_logs(state):
-    for name in DAEMONS + ["stack"]:
-        try:
-            with open(os.path.join(state, "log", name + ".log"), errors="replace") as f:
-                print(f"---- {name}\n" + "".join(f.readlines()[-60:]))
-        except FileNotFoundError:
-            continue  # it never started
+def log_paths(state):
+    return {name: os.path.join(state, "log", name + ".log") for name in DAEMONS + ["libvirtd", "stack"]}
+
+
+def log_sizes(state):
+    return {name: os.path.getsize(path) for name, path in log_paths(state).items() if os.path.exists(path)}
+
+
+def logs_since(state, sizes):
+    """(daemon, the last it said) of each that said something since its log had this size."""
+    for name, path in log_paths(state).items():
+        if os.path.exists(path):
+            with open(path, errors="replace") as f:
+                f.seek(sizes.get(name, 0))
+                said = f.readlines()[-60:]
+            if said:
+                yield name, "".join(said)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure comes with what the daemons said during the test."""
+    report = (yield).get_result()
+    cloud = item.funcargs.get("cloud") if hasattr(item, "funcargs") else None
+    if cloud and call.when == "setup":
+        item.log_sizes = log_sizes(cloud.state)
+    if cloud and report.failed:
+        report.sections += [(f"{name} said", said) for name, said in logs_since(cloud.state, getattr(item, "log_sizes", {}))]
 
 
 @pytest.fixture(scope="session")
@@ -236,13 +257,11 @@ def cloud(request):
     try:
         os.mkdir(os.path.join(state, "steps"))
         r = subprocess.run([STACK, "up", "--state", state, *SETTINGS], stdin=subprocess.DEVNULL, env=with_steps(state))
-        assert r.returncode == 0, f"the cloud did not come up: see {state}/log"
+        assert r.returncode == 0, "the cloud did not come up:\n" + "\n".join(f"---- {n}\n{said}" for n, said in logs_since(state, {}))
         c = Cloud(state)
         prepare(c)
         yield c
     finally:
-        if request.session.testsfailed:
-            tell_logs(state)
         if request.config.getoption("--keep"):
             print(f"the cloud in {state} stays up")
         else:
