@@ -63,6 +63,7 @@ ROW(ec2, CreateInternetGateway, create_internet_gateway, 0)
 ROW(ec2, DeleteInternetGateway, delete_internet_gateway, 0)
 ROW(ec2, DescribeInternetGateways, describe_internet_gateways, 0)
 ROW(ec2, DetachInternetGateway, detach_internet_gateway, 0)
+ROW(ec2, DescribeVpcBlockPublicAccessOptions, describe_vpc_block_public_access_options, 0)
 
 /* egress.c */
 ROW(ec2, CreateEgressOnlyInternetGateway, create_egress_only_internet_gateway, ACTION_CLIENT_TOKEN)
@@ -106,6 +107,7 @@ ROW(ec2, DescribeSecurityGroups, describe_security_groups, 0)
 /* group-peer.c */
 ROW(ec2, DescribeSecurityGroupReferences, describe_security_group_references, 0)
 ROW(ec2, DescribeStaleSecurityGroups, describe_stale_security_groups, 0)
+ROW(ec2, GetSecurityGroupsForVpc, get_security_groups_for_vpc, 0)
 
 /* group_rule.c */
 ROW(ec2, AuthorizeSecurityGroupEgress, authorize_egress, 0)

@@ -176,3 +176,16 @@ int delete_internet_gateway(struct call *c, json_t *parameters, json_t **ret_rep
 	*ret_reply = reply_true();
 	return txn_delete(c->txn, "internet-gateway", gateway->id);
 }
+
+/* What blocks internet gateways is not there (no ModifyVpcBlockPublicAccessOptions): so it says as
+ * in an account that never asked for it. */
+int describe_vpc_block_public_access_options(struct call *c, json_t *parameters, json_t **ret_reply,
+					     struct fault *f)
+{
+	(void)parameters, (void)f;
+	*ret_reply = json_pack("{s:{s:s s:s s:s s:s s:s}}", "VpcBlockPublicAccessOptions",
+			       "AwsAccountId", c->ctx->account, "AwsRegion", c->ctx->region,
+			       "State", "default-state", "InternetGatewayBlockMode", "off",
+			       "ManagedBy", "account");
+	return *ret_reply ? 0 : -ENOMEM;
+}

@@ -1,5 +1,5 @@
 /* Security groups over VPC peering: who refers to a group from the other side, and rules that refer
- * to what is there no more. */
+ * to what is there no more; and which groups a VPC can use. */
 #include "group-peer.h"
 
 #include <errno.h>
@@ -18,6 +18,20 @@ static const struct describe stale_pages = {
 	.filters = no_filters,
 	.n_max_low = 5,
 	.n_max_high = 255,
+};
+
+static const struct filter usable_filters[] = {
+	{"description", "Description"},	    {"group-id", "GroupId"},
+	{"group-name", "GroupName"},	    {"owner-id", "OwnerId"},
+	{"primary-vpc-id", "PrimaryVpcId"}, {NULL},
+};
+
+static const struct describe usable_pages = {
+	.kind = "security-group",
+	.result = "SecurityGroupForVpcs",
+	.filters = usable_filters,
+	.n_max_low = 5,
+	.n_max_high = 1000,
 };
 
 const struct doc *group_peering(const struct store *s, const char *vpc_id, const char *other_id)
@@ -144,4 +158,31 @@ int describe_stale_security_groups(struct call *c, json_t *parameters, json_t **
 			r = -ENOMEM;
 	}
 	return r < 0 ? r : describe_list(c, &stale_pages, items, parameters, ret_reply, f);
+}
+
+/* ---- GetSecurityGroupsForVpc ---- */
+
+/* Those that interfaces of the VPC may have: its own, since none is associated with another's. */
+int get_security_groups_for_vpc(struct call *c, json_t *parameters, json_t **ret_reply,
+				struct fault *f)
+{
+	OWN(json_decref) json_t *items = json_array();
+	const struct doc *vpc = NULL;
+	int r = kind_get_parameter(c, &kind_vpc, parameters, "VpcId", &vpc, f);
+
+	if (r < 0)
+		return r;
+	store_each (c->store, "security-group", group) {
+		const json_t *g = group->json;
+
+		if (r == 0 && jis(g, "VpcId", vpc->id) &&
+		    json_array_append_new(
+			    items, json_pack("{s:s s:s s:s s:s s:s s:O}", "GroupId", group->id,
+					     "GroupName", jstr_or(g, "GroupName", ""),
+					     "Description", jstr_or(g, "Description", ""),
+					     "OwnerId", group->account, "PrimaryVpcId", vpc->id,
+					     "Tags", json_object_get(g, "Tags"))) < 0)
+			r = -ENOMEM;
+	}
+	return r < 0 ? r : describe_list(c, &usable_pages, items, parameters, ret_reply, f);
 }

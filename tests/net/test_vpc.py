@@ -262,3 +262,35 @@ def test_a_default_vpc_can_be_made_again(netd):
     far.ec2("DeleteSubnet", SubnetId=made[0]["SubnetId"])
     again = far.ec2("CreateDefaultSubnet", AvailabilityZone=made[0]["AvailabilityZone"])["Subnet"]
     assert again["CidrBlock"] == made[0]["CidrBlock"] and again["AvailableIpAddressCount"] == 4091
+
+
+def test_a_vpc_says_which_groups_its_interfaces_may_have(netd, vpc):
+    one, other = vpc("10.26.0.0/16"), vpc("10.27.0.0/16")
+    make = lambda name, of: netd.ec2("CreateSecurityGroup", GroupName=name, Description=f"for {name}", VpcId=of)["GroupId"]
+    made = [make(f"usable-{i}", one) for i in range(6)]
+    theirs = make("usable-0", other)
+    try:
+
+        def usable(**more):
+            return netd.ec2("GetSecurityGroupsForVpc", VpcId=one, **more)
+
+        shown = usable()["SecurityGroupForVpcs"]
+        default = {g["GroupName"]: g["GroupId"] for g in shown}["default"]
+        assert {g["GroupId"] for g in shown} == {default, *made} and {g["PrimaryVpcId"] for g in shown} == {one} and theirs not in made
+        (first,) = [g for g in shown if g["GroupId"] == made[0]]
+        assert first == {"GroupId": made[0], "GroupName": "usable-0", "Description": "for usable-0", "OwnerId": netd.account, "PrimaryVpcId": one, "Tags": []}
+        for name, values, n in ("group-id", made[:2], 2), ("group-name", ["usable-*"], 6), ("description", ["for usable-3"], 1), ("owner-id", [netd.account], 7), ("primary-vpc-id", [other], 0):
+            assert len(usable(Filters=[{"Name": name, "Values": values}])["SecurityGroupForVpcs"]) == n
+        page = usable(MaxResults=5)
+        rest = usable(MaxResults=5, NextToken=page["NextToken"])
+        assert page["SecurityGroupForVpcs"] + rest["SecurityGroupForVpcs"] == shown and "NextToken" not in rest
+        refused("InvalidParameterValue", usable, Filters=[{"Name": "vpc-id", "Values": [one]}])
+        refused("InvalidVpcID.NotFound", netd.ec2, "GetSecurityGroupsForVpc", VpcId="vpc-00000000000000000")
+    finally:
+        for group in [*made, theirs]:
+            netd.ec2("DeleteSecurityGroup", GroupId=group)
+
+
+def test_nothing_blocks_public_access(netd):
+    options = netd.ec2("DescribeVpcBlockPublicAccessOptions")["VpcBlockPublicAccessOptions"]
+    assert options["InternetGatewayBlockMode"] == "off" and options["State"] == "default-state" and options["AwsAccountId"] == netd.account
