@@ -63,14 +63,6 @@ static inline struct rpc_server *hvd_peer_start(const char *name, rpc_handler ha
 	return server;
 }
 
-/* (fiber) At the end: connections are served by fibers, which end when the caller hangs up. */
-static inline void hvd_peer_stop(const char *name, struct rpc_server *server)
-{
-	rpc_peer_free(daemon_peer(name));
-	fiber_sleep(20000);
-	rpc_server_free(server);
-}
-
 static void (*hvd_tests)(void);
 
 static void hvd_fiber(void *arg)

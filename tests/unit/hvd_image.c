@@ -380,7 +380,7 @@ static void tests(void)
 	RUN(kernels_are_roots_and_protected);
 	RUN(owners_and_users_choose);
 	RUN(attributes_change_one_at_a_time);
-	hvd_peer_stop("stord", server);
+	rpc_server_free(server);
 	json_decref(in_use);
 }
 

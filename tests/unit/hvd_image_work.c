@@ -441,7 +441,7 @@ static void tests(void)
 	RUN(a_request_changes_what_the_image_gets);
 	RUN(bad_images_of_instances_are_refused);
 	RUN(an_owner_ends_and_protects_an_image);
-	hvd_peer_stop("stord", server);
+	rpc_server_free(server);
 	json_decref(snapshots);
 	json_decref(asked);
 }

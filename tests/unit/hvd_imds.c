@@ -678,7 +678,7 @@ static void tests(void)
 	RUN(hostile_guests_meet_limits);
 	RUN(an_absent_netd_is_waited_for);
 	RUN(a_restart_keeps_tokens);
-	hvd_peer_stop("netd", server);
+	rpc_server_free(server);
 	json_decref(instance);
 	json_decref(vpc);
 	json_decref(subnets);

@@ -171,8 +171,8 @@ static void tests(void)
 	RUN(instances_are_limited);
 	RUN(imports_under_way_are_limited);
 	RUN(images_are_limited);
-	hvd_peer_stop("netd", netd);
-	hvd_peer_stop("stord", stord);
+	rpc_server_free(netd);
+	rpc_server_free(stord);
 }
 
 int main(void)

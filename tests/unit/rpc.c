@@ -142,18 +142,19 @@ static void what_nobody_waits_for_is_not_begun(struct rpc_peer *p)
 {
 	static const char call[] = "{\"method\":\"t.Count\"}";
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	OWN(json_decref) json_t *none = json_object(), *reply = NULL;
+	OWN(json_decref) json_t *none = json_object();
 	struct fault f = {0};
 
 	(void)snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
 	for (int is_closed = 1; is_closed >= 0; is_closed--) {
 		OWN(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		OWN(json_decref) json_t *reply = NULL;
 
 		ok(connect(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
 			   send(fd, call, sizeof call, 0) == sizeof call,
 		   "sent");
 		if (is_closed)
-			own_fd_close(&fd);
+			(void)close(give(fd));
 		else
 			(void)shutdown(fd, SHUT_WR);
 		is_int(rpc_call(p, &ctx, "t.Sleep", none, NULL, &reply, NULL, &f), 0, "looked");
