@@ -34,35 +34,46 @@ struct asked {
 	char what[128]; /* only these steps count, "": all */
 };
 
-static int read_asked(struct asked *ret)
+static int read_asked(FILE *file, struct asked *ret)
 {
-	OWN(fclose) FILE *file = fopen(path, "re");
 	long pid = 0;
 
 	*ret = (struct asked){0};
-	if (!file || fscanf(file, "%ld %ld %127[^\n]", &ret->n, &pid, ret->what) < 1)
+	if (fscanf(file, "%ld %ld %127[^\n]", &ret->n, &pid, ret->what) < 1)
 		return 0;
 	ret->pid = (pid_t)pid;
 	return 1;
 }
 
-static void put(const struct asked *a)
+/* Into the file that was read, never one of that name: who tests may have taken it away meanwhile,
+ * and made anew it would kill a later life. The line only gets shorter. */
+static void put(FILE *file, const struct asked *a)
 {
-	OWN(fclose) FILE *file = fopen(path, "we");
+	rewind(file);
+	fprintf(file, "%ld %ld %s\n", a->n, (long)a->pid, a->what);
+	if (fflush(file) != 0 || ftruncate(fileno(file), ftell(file)) < 0)
+		perror(path);
+}
 
-	if (file)
-		fprintf(file, "%ld %ld %s\n", a->n, (long)a->pid, a->what);
+/* It is still asked: the file is there, under its name. */
+static int is_there(FILE *file)
+{
+	struct stat ours, its;
+
+	return fstat(fileno(file), &ours) == 0 && stat(path, &its) == 0 &&
+	       ours.st_ino == its.st_ino && ours.st_dev == its.st_dev;
 }
 
 static void count(const char *what)
 {
+	OWN(fclose) FILE *file = fopen(path, "r+e");
 	struct asked a;
 
-	if (!read_asked(&a) || (a.what[0] && strcmp(a.what, what) != 0))
+	if (!file || !read_asked(file, &a) || (a.what[0] && strcmp(a.what, what) != 0))
 		return;
 	if (--a.n > 0) {
-		put(&a);
-	} else if (a.n == 0) {
+		put(file, &a);
+	} else if (a.n == 0 && is_there(file)) {
 		(void)unlink(path); /* the next life must not die of it, too */
 		fprintf(stderr, "killed before: %s\n", what);
 		(void)kill(a.pid ? a.pid : getpid(), SIGKILL);

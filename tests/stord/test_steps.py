@@ -416,8 +416,9 @@ class Stord(Killed):
 
     def arm(self, n):
         super().arm(n)
-        with open(self.w.steps, "w") as f:
+        with open(self.w.steps + ".new", "w") as f:
             f.write(f"{n} {self.pid}\n")
+        os.rename(f.name, self.w.steps)  # in one piece, and a step that is under way counts in the old one
         self.log_before = len(self.w.stord.log())
 
     def is_over(self):
