@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "fiber.h"
 #include "id.h"
 #include "qcow2.h"
@@ -233,6 +234,44 @@ int layer_make(struct daemon *d, const char *name, int is_lost)
 					     backing ? m.backing_path : NULL);
 	}
 	return fiber_work(make_file, &m);
+}
+
+struct measuring {
+	char path[FILE_PATH_MAX];
+	int is_raw;
+	uint64_t bytes;
+};
+
+static int measure_work(void *arg)
+{
+	struct measuring *m = arg;
+	OWN(fd_close) int fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (!m->is_raw)
+		return qcow2_read_bytes(fd, &m->bytes);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	m->bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+int layer_file_bytes(struct daemon *d, const char *name, int64_t *ret_bytes)
+{
+	const struct doc *layer = layer_find(d->store, name);
+	struct measuring m = {.bytes = 0};
+
+	if (!layer)
+		return -ENOENT;
+	file_path(d, name, m.path);
+	m.is_raw = strcmp(jstr_or(layer->json, "Format", ""), "raw") == 0;
+	int r = fiber_work(measure_work, &m);
+
+	if (r == 0)
+		*ret_bytes = (int64_t)m.bytes;
+	return r;
 }
 
 /* ---- pins ---- */

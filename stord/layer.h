@@ -62,6 +62,9 @@ int layer_release_key(struct txn *t, const char *owner_id);
  * -ENODATA: it may not be made anew (is_lost), and is not there. */
 int layer_make(struct daemon *d, const char *name, int is_lost);
 
+/* (fiber) How much a guest sees of the layer, as its file says. 0 or -errno. */
+int layer_file_bytes(struct daemon *d, const char *name, int64_t *ret_bytes);
+
 /* layer-copy.c: (fiber) a layer with Copy: its file is whole and its document says so when it returns
  * 0. */
 int layer_copy(struct daemon *d, const char *name);

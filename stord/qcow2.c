@@ -305,6 +305,19 @@ int qcow2_read_backing(int fd, char ret_path[static QCOW2_BACKING_MAX + 1])
 	return 0;
 }
 
+int qcow2_read_bytes(int fd, uint64_t *ret_bytes)
+{
+	struct header h = {0};
+	ssize_t n = pread(fd, &h, sizeof h, 0);
+
+	if (n < 0)
+		return -errno;
+	if (n < V2_BYTES || be32toh(h.magic) != MAGIC)
+		return -EINVAL;
+	*ret_bytes = be64toh(h.size);
+	return 0;
+}
+
 int qcow2_is(int fd)
 {
 	uint32_t magic = 0;

@@ -31,5 +31,8 @@ int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes,
  * that; -errno. */
 int qcow2_read_backing(int fd, char ret_path[static QCOW2_BACKING_MAX + 1]);
 
+/* The size a guest sees, as the header says. 0; -EINVAL: no qcow2; -errno. */
+int qcow2_read_bytes(int fd, uint64_t *ret_bytes);
+
 /* The file begins as a qcow2 does. */
 int qcow2_is(int fd);

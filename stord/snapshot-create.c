@@ -99,6 +99,12 @@ static int take_hold(struct call *c, struct taking *t, struct fault *f)
 			return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
 					 "An earlier snapshot of '%s' is still under way.",
 					 volume_id);
+		/* A guest may write already where its disk has grown: a layer of the size before
+		 * would hide it. */
+		r = volume_modify_settle(c->daemon, volume_id);
+		if (r == -EAGAIN)
+			return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+					 "A modification of '%s' is still under way.", volume_id);
 		r = volume_prepare(c->daemon, volume_id);
 		if (r == -EAGAIN)
 			return fault_set(f, FAULT_SERVICE_UNAVAILABLE,

@@ -312,6 +312,11 @@ int volume_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	if (switch_settle(c->daemon, d->id) == -EAGAIN)
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
 				 "A snapshot of the volume is still under way.");
+	/* Its file may be larger already than its document says, and it may be restored. */
+	r = volume_modify_settle(c->daemon, jstr(parameters, "VolumeId"));
+	if (r == -EAGAIN || r == -EIO)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+				 "A modification of the volume is still under way.");
 	r = volume_get(c, parameters, &d, f);
 	int is_kept = r == 0 ? put_in_bin(c, d) : r;
 

@@ -101,10 +101,17 @@ class Qemu:
 
     def grow(self, volume, size):
         """A device of a guest's lets its disk grow, an export of NBD does not: it goes for a moment."""
-        node = self.disks[volume][0]
+        node, path = self.disks[volume]
+        if self.sizes().get(node) == size:
+            return
         self.hide(volume)
+        if node not in self.sizes():  # what a switch made is held by the export alone
+            node = self.disks[volume][0] = self.node(path)
         self.qmp("block_resize", **{"node-name": node, "size": size})
         self.export(volume, node)
+
+    def sizes(self):
+        return {n["node-name"]: n["image"]["virtual-size"] for n in self.qmp("query-named-block-nodes", flat=True)}
 
     def unplug(self, volume):
         self.stop_job(volume)

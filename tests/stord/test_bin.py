@@ -7,6 +7,7 @@ import pytest
 
 from conftest import Gone, until
 from guests import Guests
+from test_modify import virtual_size
 from test_snapshots import INSTANCE, layer, qemu_io
 from test_steps import STEPS_MAX, TRANSACTION, Stord, world  # noqa: F401 (a fixture)
 
@@ -286,6 +287,37 @@ def test_a_volume_is_in_one_place_after_a_kill_at_any_transaction(world):
             break
         reached += 1
     assert reached >= 5, "deleted, its snapshot deleted, its layers merged, their file's mark, restored"
+
+
+def test_a_volume_that_grew_says_so_after_a_kill_at_any_step_and_the_bin(world):
+    """It goes to the bin before the growth that was cut off is taken up again, or after."""
+    stord, killer, reached = world.stord, Stord(world), []
+    for n in range(1, STEPS_MAX):
+        kept = rule(stord)["Identifier"]
+        volume = world.volume(1, 2, is_attached=False)
+        world.settle()
+        killer.arm(n)
+        try:
+            stord("ec2.ModifyVolume", VolumeId=volume, Size=3)
+            until(lambda: killer.is_over() or stord("ec2.DescribeVolumesModifications")["VolumesModifications"][0]["ModificationState"] == "completed")
+        except Gone:
+            pass
+        killer.revive()
+        stord("ec2.DeleteVolume", VolumeId=volume)
+        stord.kill()
+        stord.start()
+        stord("ec2.RestoreVolumeFromRecycleBin", VolumeId=volume)
+        size = stord.volume(volume)["Size"]
+        path = os.path.join(stord.state, stord.volume(volume)["_Layer"])
+        assert virtual_size(stord, volume) == size << 30, f"{path} after {killer.at}"
+        world.sizes[volume] = {size}
+        world.compare()
+        stord("rbin.DeleteRule", Identifier=kept)
+        world.all_goes()
+        if not killer.at:
+            break
+        reached.append(killer.at)
+    assert TRANSACTION | {"a confined command"} <= set(reached), reached
 
 
 def test_what_is_over_its_time_is_freed_after_a_kill_at_any_step(world):

@@ -135,6 +135,37 @@ def test_a_volume_grows_when_its_silent_host_speaks_again(world, where):
     holds(guests, volume, 1)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_a_guest_wrote_into_its_grown_disk_is_kept_by_a_snapshot(world, is_killed):
+    """The guest's QEMU has grown the disk, nobody has said so, and the guest writes at once where there was nothing before."""
+    stord, guests = world
+    volume = attached(stord, guests, 1)
+    silence = Silence(guests, "gureum.ApplyVolume", AFTER)
+    stord("ec2.ModifyVolume", VolumeId=volume, Size=2)
+    assert silence.asked.wait(60)
+    write(guests, volume, 2040, 5)
+    if is_killed:
+        stord.kill()
+        stord.start()
+    stord.refused("ServiceUnavailable", "ec2.CreateSnapshot", VolumeId=volume)
+    qemu_io(guests.instances[INSTANCE].url(volume), "read -P 5 2040M 64k", mode=RAW)
+    silence.end()
+    snapshot = until(lambda: taken(stord, volume))
+    assert snapshot["VolumeSize"] == stord.volume(volume)["Size"] == 2
+    qemu_io(guests.instances[INSTANCE].url(volume), "read -P 5 2040M 64k", "write -P 6 2041M 64k", "flush", mode=RAW)
+    copy = stord.create(SnapshotId=snapshot["SnapshotId"])
+    stord.available(copy)
+    guests.plug(INSTANCE, copy)
+    qemu_io(guests.instances[INSTANCE].url(copy), "read -P 5 2040M 64k", "read -P 0 2041M 64k", mode=RAW)
+
+
+def taken(stord, volume):
+    try:
+        return stord("ec2.CreateSnapshot", VolumeId=volume)
+    except Fault as e:
+        assert e.code == "ServiceUnavailable", e
+
+
 def test_a_merge_of_a_silent_host_is_in_nobodys_way_for_ever(world):
     stord, guests = world
     volume = attached(stord, guests, 1)
