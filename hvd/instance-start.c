@@ -258,6 +258,8 @@ static int started(struct live *l, const json_t *gathered)
 	if (r < 0)
 		return r;
 	l->stop_since_usec = l->asked_usec = 0;
+	if (gathered) /* what was asked of its former life */
+		l->reset_at_usec = 0;
 	hvd_watch_consoles();
 	log_info("instance runs", "INSTANCE", l->id);
 	return 1;

@@ -130,8 +130,8 @@ static int guest_set_cpuid(struct guest_vm *g, struct probe *p)
 {
 	struct {
 		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[128];
-	} cpuid = {.head.nent = 128};
+		struct kvm_cpuid_entry2 entries[256]; /* as many as the kernel ever tells */
+	} cpuid = {.head.nent = 256};
 
 	if (ioctl(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0 ||
 	    ioctl(g->cpu, KVM_SET_CPUID2, &cpuid) < 0)

@@ -14,6 +14,9 @@
 
 #define RETRY_FIRST_USEC 200000ull
 #define RETRY_LAST_USEC	 5000000ull
+/* On a crowded host libvirtd may be late; guests do not need it meanwhile. */
+#define KEEPALIVE_SEC	  10
+#define KEEPALIVES_MISSED 6
 
 struct virt {
 	const char *uri;
@@ -30,10 +33,19 @@ struct virt {
 
 /* What a worker does for one call. */
 struct virt_work {
-	struct virt *virt;
 	virConnectPtr connection;
 	const char *name, *xml;
 	int (*run)(virDomainPtr d);
+	char error[VIRT_ERROR_BYTES];
+};
+
+/* What a worker does to connect. It touches nothing of `virt`, which may be gone when libvirt
+ * answers: only passes it on. */
+struct opening {
+	struct virt *virt;
+	const char *uri;
+	virConnectPtr connection;
+	char driver[16], version[24];
 	char error[VIRT_ERROR_BYTES];
 };
 
@@ -128,9 +140,9 @@ static void on_error(void *userdata, virErrorPtr error)
 /* (worker) */
 static int open_work(void *arg)
 {
-	struct virt_work *w = arg;
+	struct opening *w = arg;
 	unsigned long version = 0;
-	OWN(virt_connection_unref) virConnectPtr c = virConnectOpen(w->virt->uri);
+	OWN(virt_connection_unref) virConnectPtr c = virConnectOpen(w->uri);
 
 	if (!c) {
 		virErrorPtr e = virGetLastError();
@@ -152,11 +164,13 @@ static int open_work(void *arg)
 	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_REBOOT,
 					       VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
 	(void)virConnectRegisterCloseCallback(c, on_close, w->virt, NULL);
+	/* A libvirtd that hangs would hold every worker for ever. */
+	(void)virConnectSetKeepAlive(c, KEEPALIVE_SEC, KEEPALIVES_MISSED);
 	(void)virConnectGetLibVersion(c, &version); /* stays 0 */
-	snprintf(w->virt->version, sizeof(w->virt->version), "%lu.%lu.%lu", version / 1000000,
+	snprintf(w->version, sizeof(w->version), "%lu.%lu.%lu", version / 1000000,
 		 version / 1000 % 1000, version % 1000);
 	const char *type = virConnectGetType(c);
-	snprintf(w->virt->driver, sizeof(w->virt->driver), "%s", type ? type : "");
+	snprintf(w->driver, sizeof(w->driver), "%s", type ? type : "");
 	w->connection = give(c);
 	return 0;
 }
@@ -178,10 +192,12 @@ static void connect_run(void *arg)
 	int is_told = 0;
 
 	while (!v->is_closing) {
-		struct virt_work w = {.virt = v};
+		struct opening w = {.virt = v, .uri = v->uri};
 		int r = fiber_work(open_work, &w);
 		if (r == 0) {
 			v->connection = w.connection;
+			memcpy(v->driver, w.driver, sizeof(v->driver));
+			memcpy(v->version, w.version, sizeof(v->version));
 			log_info("connected to libvirt", "URI", v->uri, "LIBVIRT", v->version);
 			v->hooks->connected(v->userdata);
 			/* Lost before it was ours: on_lost() found nothing to close then. */
@@ -202,7 +218,8 @@ static void lost_run(void *arg)
 	struct virt *v = arg;
 	virConnectPtr c = v->connection;
 
-	if (!c)
+	/* Its end may be told twice, and by then the next one be there. */
+	if (!c || virConnectIsAlive(c) == 1)
 		return;
 	v->connection = NULL;
 	log_warning(0, "the connection to libvirt is lost; guests run on", "URI", v->uri);
@@ -313,7 +330,6 @@ static int virt_do(struct virt *v, int (*work)(void *), struct virt_work *w)
 
 	if (!c)
 		return -ENOTCONN;
-	w->virt = v;
 	w->connection = c;
 	return fiber_work(work, w);
 }
