@@ -58,10 +58,11 @@ int image_gone_put(struct call *c, const struct doc *image);
 #define IMAGE_BIN_KIND "image-in-bin"
 int image_bin_put(struct call *c, const char *image_id, struct fault *f);
 void image_bin_start(struct daemon *d);
-/* image.c: (fiber) what was copied for the image that left goes, unless another one uses it by now.
- */
+/* image.c: (fiber) what was copied for the image that left goes, unless another one, or an instance,
+ * uses it. */
 int image_leave_parts(struct call *c, const char *image_id, struct fault *f);
-/* At start: the same for images that had left when hvd ended. 0 or -errno. */
+/* At start, and when an instance is gone: the same, in the background, for images that left before.
+ * 0 or -errno. */
 int image_parts_start(struct daemon *d);
 /* image-public.c: the caller may make an image public. */
 int image_public_check(const struct call *c, struct fault *f);

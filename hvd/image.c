@@ -7,6 +7,7 @@
 #include "describe.h"
 #include "fiber.h"
 #include "id.h"
+#include "instance.h"
 #include "jsonx.h"
 #include "log.h"
 
@@ -252,16 +253,21 @@ int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struc
 	return r == 0 ? describe_run(c, &d, copy, ret_reply, f) : r;
 }
 
-/* Another image boots with this kernel or ramdisk, or would if it were restored. */
+/* Another image boots with this kernel or ramdisk, or would if it were restored; or an instance
+ * does, which its image may leave long before its next start. */
 static const struct doc *user_of(const struct store *s, const char *id)
 {
-	static const char *const kinds[] = {IMAGE_KIND, IMAGE_BIN_KIND};
+	static const char *const kinds[] = {IMAGE_KIND, IMAGE_BIN_KIND, INSTANCE_KIND};
 
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		store_each (s, kinds[i], other)
-			if (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
-			    strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0)
+		store_each (s, kinds[i], other) {
+			int is_over = strcmp(kinds[i], INSTANCE_KIND) == 0 &&
+				      instance_state_of(other->json) == INSTANCE_TERMINATED;
+
+			if (!is_over && (strcmp(jstr_or(other->json, "KernelId", ""), id) == 0 ||
+					 strcmp(jstr_or(other->json, "RamdiskId", ""), id) == 0))
 				return other;
+		}
 	return NULL;
 }
 
@@ -340,8 +346,8 @@ static int deregister_check(const struct call *c, const char *id, const struct d
 		return r;
 	user = user_of(c->store, id);
 	return !user ? 0
-		     : fault_set(f, FAULT_DEPENDENCY_VIOLATION,
-				 "The image %s is used by the image %s", id, user->id);
+		     : fault_set(f, FAULT_DEPENDENCY_VIOLATION, "The image %s is used by %s", id,
+				 user->id);
 }
 
 int image_deregister(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

@@ -14,6 +14,7 @@
 #include "config.h"
 #include "console.h"
 #include "guest.h"
+#include "image-work.h"
 #include "imds.h"
 #include "instance-rooms.h"
 #include "interface.h"
@@ -248,6 +249,7 @@ static int terminated(struct live *l, const struct doc *d)
 		return r;
 	log_info("instance terminated", "INSTANCE", l->id);
 	leave_vpc(vpc_id);
+	(void)image_parts_start(daemon_get()); /* at the next start */
 	instance_purge(daemon_get()->store);
 	return 0;
 }

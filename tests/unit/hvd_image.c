@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <unistd.h>
+#include "../../hvd/image-work.h"
 
 /* stord's part, as far as images go. */
 static json_t *in_use; /* {"snap-…": {"ami-…": true}} */
@@ -249,6 +250,42 @@ static void what_was_copied_for_an_image_that_is_gone_leaves(void)
 	is_int(txn_commit(t), 0, "nothing is left");
 }
 
+/* An instance that boots with the kernel is in this state. */
+static void boots_with(const char *kernel, const char *state)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+
+	txn_put(t, "instance", "i-00000000000000001", "123456789012", "us-east-1",
+		json_pack("{s:s, s:{s:s}}", "KernelId", kernel, "State", "Name", state));
+	is_int(txn_commit(t), 0, state);
+}
+
+static void an_instance_keeps_the_kernel_of_an_image_that_is_gone(void)
+{
+	static const char aki[] = "aki-00000000000000003";
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+
+	txn_put(t, "image", aki, "123456789012", "us-east-1",
+		json_pack("{s:s, s:s, s:s, s:[]}", "ImageId", aki, "_PartOf",
+			  "ami-00000000000000003", "State", "available", "BlockDeviceMappings"));
+	txn_commit(t);
+	boots_with(aki, "stopped");
+	is_int(image_parts_start(d), 0, "looked for");
+	fiber_sleep(50000);
+	ok(store_find(d->store, "image", aki), "it will be started again");
+	caller_uid = 0;
+	is_str(call("ec2.DeregisterImage", "{\"ImageId\":\"aki-00000000000000003\"}", NULL),
+	       "DependencyViolation", "nor does root take it away");
+	caller_uid = 1000;
+	boots_with(aki, "terminated");
+	is_int(image_parts_start(d), 0, "looked for again");
+	for (int i = 0; i < 200 && store_find(d->store, "image", aki); i++)
+		fiber_sleep(10000);
+	ok(!store_find(d->store, "image", aki), "nobody needs it any more");
+	txn_delete(t, "instance", "i-00000000000000001");
+	txn_commit(t);
+}
+
 static void kernels_are_roots_and_protected(void)
 {
 	caller_uid = 0;
@@ -377,6 +414,7 @@ static void tests(void)
 	RUN(a_name_taken_meanwhile_is_refused);
 	RUN(what_was_arriving_at_a_crash_leaves);
 	RUN(what_was_copied_for_an_image_that_is_gone_leaves);
+	RUN(an_instance_keeps_the_kernel_of_an_image_that_is_gone);
 	RUN(kernels_are_roots_and_protected);
 	RUN(owners_and_users_choose);
 	RUN(attributes_change_one_at_a_time);
