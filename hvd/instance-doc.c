@@ -184,10 +184,12 @@ int instance_has_address(const struct doc *d, const char *vpc_id, const char *ad
 {
 	const char *list = strchr(address, ':') ? "Ipv6Addresses" : "PrivateIpAddresses",
 		   *member = strchr(address, ':') ? "Ipv6Address" : "PrivateIpAddress";
+	enum instance_state state = instance_state_of(d->json);
 	json_t *interface, *a;
 	size_t i, k;
 
-	if (instance_state_of(d->json) == INSTANCE_TERMINATED)
+	/* What is shutting down loses its addresses before it says so, and another may have them. */
+	if (state == INSTANCE_TERMINATED || state == INSTANCE_SHUTTING_DOWN)
 		return 0;
 	json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface)
 		json_array_foreach (json_object_get(interface, list), k, a)

@@ -655,6 +655,24 @@ static void a_restart_keeps_tokens(void)
 	imds_close(d);
 }
 
+/* While the first instance's volumes are still being deleted. */
+static void an_address_is_of_who_has_it_now(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	json_t *next = json_deep_copy(instance);
+
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000001", "the first");
+	json_object_set_new(next, "InstanceId", json_string("i-00000000000000002"));
+	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", "shutting-down"));
+	txn_put(t, "instance", "i-00000000000000002", "123456789012", "us-east-1", next);
+	is_int(txn_commit(t), 0, "the next has its address");
+	is_str(body(get("/latest/meta-data/instance-id")), "i-00000000000000002",
+	       "and does not see the first one's secrets");
+	json_object_set_new(instance, "State", json_pack("{s:s}", "Name", "running"));
+	txn_delete(t, "instance", "i-00000000000000002");
+	is_int(txn_commit(t), 0, "gone");
+}
+
 static void tests(void)
 {
 	struct rpc_server *server = hvd_peer_start("netd", netd);
@@ -674,6 +692,7 @@ static void tests(void)
 	add_instance();
 	RUN(guests_are_served);
 	RUN(tokens_work_over_the_wire);
+	RUN(an_address_is_of_who_has_it_now);
 	RUN(ipv6_is_served_where_it_is_enabled);
 	RUN(hostile_guests_meet_limits);
 	RUN(an_absent_netd_is_waited_for);
