@@ -91,13 +91,16 @@ const struct aws_service *envelope_service(const struct http_request *q)
 	static const char credential[] = "Credential=";
 	const char *authorization = header(q, "authorization");
 	const char *claim = authorization ? strstr(authorization, credential) : NULL;
-	const struct aws_service *s =
-		claim ? by_scope(claim + strlen(credential))
-		      : by_scope(behind(q->query, strlen(q->query), "X-Amz-Credential"));
+	const char *scope = claim ? claim + strlen(credential)
+				  : behind(q->query, strlen(q->query), "X-Amz-Credential");
+	const struct aws_service *s = by_scope(scope);
 	if (!s)
 		s = by_json(q);
 	if (!s)
 		s = by_path(q);
+	/* Most services that have paths and that this cloud lacks speak JSON. */
+	if (!s && scope && strcmp(q->path, "/") != 0)
+		s = by_protocol(AWS_REST_JSON);
 	return s ? s : by_version(parameter(q, "Version"));
 }
 

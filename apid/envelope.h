@@ -10,8 +10,9 @@
 #include "form.h"
 #include "http.h"
 
-/* By, in this order: the scope wherever one stands, X-Amz-Target or a JSON Content-Type, a path
- * that only one service has, the API version. NULL: nothing tells; EC2's words then. */
+/* By, in this order: the scope wherever one stands, X-Amz-Target or a JSON Content-Type, a path that
+ * only one service has, a path at all with a scope that this cloud lacks, the API version. NULL:
+ * nothing tells; EC2's words then. */
 const struct aws_service *envelope_service(const struct http_request *q);
 /* It is signed as it was done before Signature Version 4. */
 int envelope_is_signed_before_v4(const struct http_request *q);

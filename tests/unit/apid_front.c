@@ -368,6 +368,9 @@ static void what_cannot_be_believed_is_refused_in_the_words_of_its_service(void)
 		 403,
 		 "{\"__type\":\"InvalidSignatureException\""},
 		{{.service = "kms"}, 403, "<?xml"},
+		{{.service = "lambda", .path = "/2015-03-31/functions/"},
+		 403,
+		 "{\"__type\":\"InvalidSignatureException\""},
 		{{.is_unsigned = 1, .query = old}, 401, "<?xml"},
 		{{.is_unsigned = 1, .body = old}, 401, "<?xml"},
 	};
