@@ -14,6 +14,9 @@
 
 #define DAY_USEC  INT64_C(86400000000)
 #define LOOK_USEC (INT64_C(60) * 1000000) /* at least so seldom: nobody counts on the second */
+/* So many go in one transaction: each asks all documents who needs its layers, and between two
+ * transactions the loop has a look. */
+#define AT_ONCE 16
 
 static const struct bin {
 	const char *live, *kind;
@@ -208,7 +211,7 @@ static int let_go_of(struct daemon *d, struct txn *t, const struct bin *b, int64
 	int r = 0;
 
 	store_each (d->store, b->kind, s) {
-		if (r < 0 || jint(s->json, "_BinExit", 0) > now)
+		if (r < 0 || *ret_n == AT_ONCE || jint(s->json, "_BinExit", 0) > now)
 			continue;
 		r = txn_delete(t, b->kind, s->id);
 		if (r == 0)
@@ -232,14 +235,17 @@ static void look(void *arg)
 {
 	struct daemon *d = arg;
 	size_t n_left = 0;
-	int n = 0, r = let_go(d, jtime_now_usec(), &n);
+	int n, r;
 
-	if (r < 0)
-		log_warning(r, "the recycle bin is not emptied");
-	if (n) {
-		unlink_marked(d);
-		merge_kick(d);
-	}
+	do {
+		n = 0;
+		r = let_go(d, jtime_now_usec(), &n);
+		if (r < 0)
+			log_warning(r, "the recycle bin is not emptied");
+		if (n)
+			unlink_marked(d);
+	} while (r == 0 && n == AT_ONCE);
+	merge_kick(d);
 	for (size_t i = 0; i < N_BINS; i++)
 		n_left += store_count(d->store, bins[i].kind);
 	if (n_left)

@@ -1,4 +1,5 @@
 """The recycle bin: what is deleted comes back as it was, or goes for good; and its rules."""
+import json
 import os
 import sqlite3
 from datetime import datetime, timedelta
@@ -343,3 +344,21 @@ def test_what_is_over_its_time_is_freed_after_a_kill_at_any_step(world):
             break
         reached.append(killer.at)
     assert TRANSACTION | {"a file's end"} <= set(reached), reached
+
+
+def test_however_many_are_over_their_time_they_go(stord):
+    stord.stop()
+    with sqlite3.connect(os.path.join(stord.state, "state.db")) as db:
+        for i in range(100):
+            name = f"snapshots/snap-{i:017x}.qcow2"
+            snapshot = {"SnapshotId": f"snap-{i:017x}", "State": "completed", "_Layer": name, "_BinEnter": 1, "_BinExit": 2}
+            db.execute("INSERT INTO doc (kind, id, account, region, json) VALUES ('snapshot-in-bin', ?, '123456789012', 'us-east-1', ?)",
+                       (snapshot["SnapshotId"], json.dumps(snapshot)))
+            db.execute("INSERT INTO doc (kind, id, account, region, json) VALUES ('_layer', ?, '', '', ?)",
+                       (name, json.dumps({"Format": "qcow2", "Bytes": 1 << 30})))
+            open(os.path.join(stord.state, name), "w").close()
+    db.close()
+    stord.start()
+    until(lambda: not stord("ec2.ListSnapshotsInRecycleBin")["Snapshots"])
+    until(lambda: not stord.files())
+    assert stord("gureum.Fsck")["Findings"] == []
