@@ -25,6 +25,7 @@
 #include "layer.h"
 #include "log.h"
 #include "merge.h"
+#include "utf8.h"
 #include "volume-key.h"
 
 struct fsck {
@@ -37,9 +38,15 @@ struct fsck {
 static int found(struct fsck *k, const char *what, const char *name, const char *text,
 		 int is_repaired)
 {
+	char shown[FILE_NAME_MAX];
+
+	snprintf(shown, sizeof shown, "%s", name);
+	utf8_mend(shown); /* somebody's file may have any name */
 	return json_array_append_new(k->findings,
-				     json_pack("{s:s, s:s, s:s, s:b}", "What", what, "Name", name,
-					       "Text", text, "Repaired", is_repaired));
+				     json_pack("{s:s, s:s, s:s, s:b}", "What", what, "Name", shown,
+					       "Text", text, "Repaired", is_repaired)) < 0
+		       ? -ENOMEM
+		       : 0;
 }
 
 /* ---- documents ---- */

@@ -301,3 +301,8 @@ def test_fsck_finds_what_is_wrong_and_mends_what_it_may(stord, volume):
         f.seek(3 * 65536)
         f.write(b"\x80\0\0\0\0\x7f\0\0")
     assert "corrupt" in [f["What"] for f in stord("gureum.Fsck", Repair=True)["Findings"]]
+
+
+def test_fsck_tells_of_a_file_whatever_its_name(stord):
+    open(os.path.join(stord.state.encode(), b"snapshots", b"odd\xff.qcow2"), "w").close()
+    assert [(f["What"], f["Name"]) for f in stord("gureum.Fsck")["Findings"]] == [("orphan", "snapshots/odd?.qcow2")]
