@@ -499,6 +499,8 @@ void fiber_stop(void)
 	self.n_kept = 0;
 	self.ready = NULL;
 	self.ready_last = &self.ready;
+	self.jobs = self.done = NULL; /* nobody's any more: they lay on the fibers' stacks */
+	self.n_waiting = 0;
 	self.loop = sd_event_unref(self.loop);
 }
 

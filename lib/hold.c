@@ -3,13 +3,12 @@
 
 #include <string.h>
 #include "fiber.h"
-#include "id.h"
 
 struct hold {
 	struct hold *next;
 	struct fiber_lock lock;
 	unsigned n_users; /* who holds it and who waits */
-	char id[ID_MAX];
+	char id[];
 };
 static struct hold *holds;
 
@@ -20,10 +19,10 @@ struct hold *hold_enter(const char *id)
 	while (h && strcmp(h->id, id) != 0)
 		h = h->next;
 	if (!h) {
-		h = calloc(1, sizeof *h);
+		h = calloc(1, sizeof *h + strlen(id) + 1);
 		if (!h)
 			return NULL;
-		snprintf(h->id, sizeof h->id, "%s", id);
+		strcpy(h->id, id);
 		h->next = holds;
 		holds = h;
 	}

@@ -474,10 +474,11 @@ static int make_ready(struct txn *t)
 
 		if (!c->json)
 			continue;
-		if (!c->entry) /* else left over from a commit that failed */
-			c->entry = entry_new(s, c->kind, c->id, c->account, c->region, c->json);
-		if (!c->dump)
-			c->dump = json_dumps(c->json, JSON_COMPACT);
+		/* What a commit that failed left may be of older JSON. */
+		entry_free(c->entry);
+		c->entry = entry_new(s, c->kind, c->id, c->account, c->region, c->json);
+		free(c->dump);
+		c->dump = json_dumps(c->json, JSON_COMPACT);
 		if (!c->entry || !c->dump)
 			return -ENOMEM;
 	}
