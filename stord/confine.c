@@ -276,8 +276,6 @@ static int fail(const char *what, int error)
 	return 126;
 }
 
-/* Gives up everything but the files, in the order in which each step is still allowed. Returns what
- * failed, or NULL. */
 /* A number of ours, ":" and the process that started us. */
 static int parent_of(const char *number)
 {
@@ -286,6 +284,8 @@ static int parent_of(const char *number)
 	return colon ? atoi(colon + 1) : 0;
 }
 
+/* Gives up everything but the files, in the order in which each step is still allowed. Returns what
+ * failed, or NULL. */
 static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *ret_error)
 {
 	struct rlimit file = {max_file_bytes, max_file_bytes}, core = {0, 0};

@@ -383,11 +383,11 @@ static int copy_check(const struct call *c, const json_t *p, struct fault *f)
 	size_t n = 0;
 
 	/* Clients of some age put it into the request; it is where the request is sent to. */
-	if (to && strcmp(to, c->ctx->region) != 0)
+	if (to && *to && strcmp(to, c->ctx->region) != 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "DestinationRegion must be the region that is asked: %s",
 				 c->ctx->region);
-	if (jstr(p, "DestinationOutpostArn"))
+	if (*jstr_or(p, "DestinationOutpostArn", ""))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION, "There are no Outposts here.");
 	if (snapshot_count(c) >= LIMIT_SNAPSHOTS)
 		return fault_set(f, FAULT_SNAPSHOT_LIMIT_EXCEEDED,

@@ -46,10 +46,10 @@ static int each_file(struct daemon *d, const char *directory, visit what)
 
 	if (!dir)
 		return errno == ENOENT ? 0 : -errno;
-	for (struct dirent *e; (e = readdir(dir));)
+	for (struct dirent *e; errno = 0, (e = readdir(dir));)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			what(d, directory, e->d_name);
-	return 0;
+	return -errno; /* 0 at the end */
 }
 
 static void path_in(const struct daemon *d, const char *directory, const char *file,
@@ -138,8 +138,9 @@ static int find_lost(struct daemon *d, struct txn *t)
 
 	for (const char *const *kind = layer_snapshot_kinds; *kind; kind++)
 		store_each (d->store, *kind, s)
-			/* A copy's file is made when it begins; what failed has none. */
-			if (r == 0 && jstr(s->json, "_Layer") &&
+			/* A copy's file is made when it begins; what failed has none. What this
+			 * transaction takes back is not to come back as lost. */
+			if (r == 0 && jstr(s->json, "_Layer") && txn_look(t, s->kind, s->id) &&
 			    !json_object_get(s->json, "_Copy") &&
 			    !chain_is_there(d, jstr(s->json, "_Layer"), path))
 				r = mark_lost(t, s, path);

@@ -194,12 +194,11 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		return fault_set(f, FAULT_INCORRECT_STATE, "The key of volume '%s' is lost.",
 				 jstr(parameters, "VolumeId"));
 	r = volume_get(c, parameters, &d, f);
-	if (r < 0)
-		return r;
-	volume = attached_new(d, parameters);
-	r = volume ? attach_reply(c, volume, jstr(parameters, "InstanceId"),
-				  is_encrypted ? key : NULL, ret_reply)
-		   : -ENOMEM;
+	volume = r == 0 ? attached_new(d, parameters) : NULL;
+	if (r == 0)
+		r = volume ? attach_reply(c, volume, jstr(parameters, "InstanceId"),
+					  is_encrypted ? key : NULL, ret_reply)
+			   : -ENOMEM;
 	OPENSSL_cleanse(key, sizeof key);
 	return r < 0 || json_equal(volume, d->json) ? r : txn_replace(c->txn, d, give(volume));
 }

@@ -128,7 +128,7 @@ static int create_check(const struct call *c, json_t *parameters, struct fault *
 	if (jbool(parameters, "MultiAttachEnabled", 0) && *jstr_or(parameters, "SnapshotId", ""))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "A Multi-Attach volume from a snapshot is not supported here.");
-	if (jstr(parameters, "OutpostArn"))
+	if (*jstr_or(parameters, "OutpostArn", ""))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Outposts are not supported here.");
 	/* One in the recycle bin has its place, so that it can be restored. */
