@@ -89,8 +89,9 @@ static json_t *copied_json(const struct doc *source, const char *account, const 
 			   const char *name)
 {
 	static const char *const not_copied[] = {
-		"ImageOwnerAlias", "_LaunchAccounts",	       "DeprecationTime", "StateReason",
-		"_PartOf",	   "DeregistrationProtection", "SourceInstanceId"};
+		"ImageOwnerAlias",  "_LaunchAccounts", "DeprecationTime",
+		"StateReason",	    "_PartOf",	       "DeregistrationProtection",
+		"SourceInstanceId", "_ProtectedUntil", "LastLaunchedTime"};
 	OWN(json_decref) json_t *j = json_deep_copy(source->json);
 	size_t i;
 	json_t *m;

@@ -108,6 +108,7 @@ static void put_image(const char *id, const char *type, const char *kernel, cons
 			      "/dev/xvda", "Ebs", "SnapshotId", SNAP, "VolumeSize", 8, "VolumeType",
 			      "gp2", "Tags", "Key", "color", "Value", "red");
 
+	json_object_set_new(j, "LastLaunchedTime", json_string("2026-01-02T03:04:05.000Z"));
 	txn_put(t, IMAGE_KIND, id, "123456789012", "ap-northeast-2", j);
 	txn_commit(t);
 }
@@ -167,6 +168,7 @@ static void a_copy_has_snapshots_and_kernel_of_its_own(void)
 	is_str(jstr(image(kernel), "SourceImageId"), KERNEL, "copied");
 	is_str(jstr(image(kernel), "State"), "available", "and there");
 	ok(!jbool(image(id), "Public", 1), "private");
+	ok(!jstr(image(id), "LastLaunchedTime"), "and never launched");
 	is_str(jstr(image(id), "SourceImageRegion"), "ap-northeast-2", "from there");
 	is_int(json_array_size(json_object_get(image(id), "Tags")), 1, "with its tags");
 	is_str(jstr(image(id), "Description"), "[Copied " SOURCE " from ap-northeast-2] the source",
