@@ -134,7 +134,7 @@ int guest_ask(struct guest *g, const char *what)
 
 static struct guest *guest_of(const char *instance_id)
 {
-	struct live *l = live_get(instance_id);
+	const struct live *l = live_find(instance_id);
 
 	return l ? l->guest : NULL;
 }

@@ -91,6 +91,12 @@ int virt_channel_open(struct virt *v, const char *name, const char *port,
 		return r;
 	*c = (struct virt_channel){
 		.stream = w.stream, .hooks = hooks, .userdata = userdata, .is_watched = 1};
+	/* Who closes all channels when the connection is lost did not know of this one yet. */
+	OWN(virt_connection_unref) virConnectPtr now = virt_connection(v);
+	if (now != connection) {
+		stream_end(c->stream);
+		return -ENOTCONN;
+	}
 	if (virStreamEventAddCallback(c->stream,
 				      VIR_STREAM_EVENT_READABLE | VIR_STREAM_EVENT_HANGUP |
 					      VIR_STREAM_EVENT_ERROR,
