@@ -310,19 +310,29 @@ enum dns_verdict dns_answer(const struct plan *plan, const uint8_t *message, siz
 	return DNS_ANSWER;
 }
 
-/* Only for what dns_answer() gave back as DNS_FORWARD: it has one question, at the start and
- * without compression. */
-size_t dns_fail(uint8_t *message, size_t n_message)
+/* Leaves header and question of a message whose question is one, at the start and without
+ * compression. Its length. */
+static size_t keep_question(uint8_t *message, size_t n_message)
 {
 	size_t n = HEADER_SIZE;
 
 	while (n < n_message && message[n])
 		n += 1u + message[n];
 	n += 5; /* the root, type, class */
-	if (n > n_message)
-		n = n_message;
+	memset(message + 6, 0, 6);
+	return n < n_message ? n : n_message;
+}
+
+/* Only for what dns_answer() gave back as DNS_FORWARD. */
+size_t dns_fail(uint8_t *message, size_t n_message)
+{
 	message[2] |= 0x80;
 	message[3] = 0x80 | LDNS_RCODE_SERVFAIL;
-	memset(message + 6, 0, 6);
-	return n;
+	return keep_question(message, n_message);
+}
+
+size_t dns_truncate(uint8_t *message, size_t n_message)
+{
+	message[2] |= 2; /* TC */
+	return keep_question(message, n_message);
 }

@@ -11,11 +11,13 @@
 #include "cidr.h"
 #include "fiber.h"
 
-#define PORT	      53
-#define BATCH	      64  /* datagrams per turn of the loop */
-#define FORWARDS_MAX  128 /* questions under way per VPC; more are answered SERVFAIL */
-#define STREAMS_MAX   32  /* TCP connections per VPC */
-#define CLIENT_MAX    4	  /* of them, per client address: one guest must not hold them all */
+#define PORT  53
+#define BATCH 64 /* datagrams per turn of the loop */
+/* Places of one VPC, and how many of them one address may hold: one guest must not have them all. */
+#define FORWARDS_MAX  128 /* questions under way over UDP; more are answered SERVFAIL */
+#define FORWARDS_EACH 32
+#define STREAMS_MAX   32 /* TCP connections; more are closed */
+#define STREAMS_EACH  4
 #define UPSTREAMS_MAX 3
 #define UPSTREAM_USEC 2000000
 #define STREAM_USEC   10000000 /* for a whole message, its first byte included */
@@ -35,8 +37,8 @@ enum { PORT_OWN, PORT_ALL, PORT_IPV6, PORTS };
 struct dns {
 	const struct plan *plan; /* NULL: closed */
 	char upstream[64];
-	unsigned n_refs, n_forwards;
-	struct address streams[STREAMS_MAX]; /* whose; none: free */
+	unsigned n_refs;
+	struct address forwards[FORWARDS_MAX], streams[STREAMS_MAX]; /* whose; none: free */
 	struct port {
 		struct dns *dns;
 		int udp, tcp;
@@ -55,6 +57,39 @@ static struct dns *ref(struct dns *d)
 {
 	d->n_refs++;
 	return d;
+}
+
+/* ---- places ---- */
+
+static struct address address_of(const struct sockaddr_storage *a)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)a;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)a;
+
+	return a->ss_family == AF_INET6 ? ip6(v6->sin6_addr) : ip4(ntohl(v4->sin_addr.s_addr));
+}
+
+/* Takes one of the `n` places for this client; `n`: there is none for it. */
+static size_t place_take(struct address *places, size_t n, size_t n_each,
+			 const struct sockaddr_storage *client)
+{
+	struct address whose = address_of(client);
+	size_t place = n, n_its = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		n_its += (size_t)ip_is(&places[i], &whose);
+		if (!places[i].family && place == n)
+			place = i;
+	}
+	if (n_its >= n_each || place == n)
+		return n;
+	places[place] = whose;
+	return place;
+}
+
+static void place_leave(struct address *place)
+{
+	*place = (struct address){0};
 }
 
 /* ---- the upstream ---- */
@@ -124,14 +159,15 @@ static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *questio
 		return -errno;
 	for (int tries = 0; tries < 8; tries++) { /* forged ones are passed over, a few */
 		int r = fiber_wait_fd(fd, EPOLLIN, UPSTREAM_USEC);
-		ssize_t got = r < 0 ? r : recv(fd, answer, UDP_MAX, 0);
+		ssize_t got = r < 0 ? r : recv(fd, answer, UDP_MAX, MSG_TRUNC);
+		size_t kept = got > UDP_MAX ? UDP_MAX : (size_t)got;
 
 		if (r < 0)
 			return r;
 		if (got < 0)
 			return -errno;
-		if (is_answer_to(answer, (size_t)got, question, n))
-			return got;
+		if (is_answer_to(answer, kept, question, n))
+			return got > UDP_MAX ? (ssize_t)dns_truncate(answer, kept) : got;
 	}
 	return -EBADMSG;
 }
@@ -228,7 +264,7 @@ struct forward {
 	struct dns *dns;
 	struct port *port;
 	struct sockaddr_storage client;
-	size_t n;
+	size_t place, n;
 	uint8_t question[];
 };
 
@@ -246,7 +282,7 @@ static void forward(void *arg)
 		memcpy(f->question, ours, 2);
 	for (size_t i = 0; i < u.n && n < 0; i++)
 		n = ask_udp(&u.at[i], f->question, f->n, answer);
-	d->n_forwards--;
+	place_leave(&d->forwards[f->place]);
 	if (n < 0) {
 		memcpy(answer, f->question, f->n);
 		n = (ssize_t)dns_fail(answer, f->n);
@@ -257,21 +293,27 @@ static void forward(void *arg)
 			     length_of(&f->client)); /* lost: asked again */
 }
 
-static void forward_start(struct port *p, const struct sockaddr_storage *client,
-			  const uint8_t *question, size_t n)
+/* 0, or -EBUSY: there is no place for it. */
+static int forward_start(struct port *p, const struct sockaddr_storage *client,
+			 const uint8_t *question, size_t n)
 {
-	struct forward *f = p->dns->n_forwards < FORWARDS_MAX ? malloc(sizeof *f + n) : NULL;
+	struct dns *d = p->dns;
+	size_t place = place_take(d->forwards, FORWARDS_MAX, FORWARDS_EACH, client);
+	struct forward *f = place < FORWARDS_MAX ? malloc(sizeof *f + n) : NULL;
 
-	if (!f)
-		return; /* as if it were lost on the way */
-	*f = (struct forward){.dns = ref(p->dns), .port = p, .client = *client, .n = n};
-	memcpy(f->question, question, n);
-	p->dns->n_forwards++;
-	if (fiber_spawn(forward, f) < 0) {
-		p->dns->n_forwards--;
-		unref(p->dns);
-		free(f);
+	if (place == FORWARDS_MAX)
+		return -EBUSY;
+	if (f) {
+		*f = (struct forward){
+			.dns = ref(d), .port = p, .client = *client, .place = place, .n = n};
+		memcpy(f->question, question, n);
+		if (fiber_spawn(forward, f) == 0)
+			return 0;
+		unref(d);
 	}
+	free(f);
+	place_leave(&d->forwards[place]);
+	return -EBUSY;
 }
 
 static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *arg)
@@ -295,8 +337,10 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *a
 		if (verdict == DNS_ANSWER)
 			(void)sendto(fd, answer, n_answer, 0, (struct sockaddr *)&client,
 				     n_client); /* lost: asked again */
-		else if (verdict == DNS_FORWARD)
-			forward_start(p, &client, message, (size_t)n);
+		else if (verdict == DNS_FORWARD &&
+			 forward_start(p, &client, message, (size_t)n) < 0)
+			(void)sendto(fd, message, dns_fail(message, (size_t)n), 0,
+				     (struct sockaddr *)&client, n_client); /* likewise */
 	}
 	return 0;
 }
@@ -308,28 +352,6 @@ struct stream {
 	int fd;
 	size_t place;
 };
-
-static struct address address_of(const struct sockaddr_storage *a)
-{
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)a;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)a;
-
-	return a->ss_family == AF_INET6 ? ip6(v6->sin6_addr) : ip4(ntohl(v4->sin_addr.s_addr));
-}
-
-/* A free place for a stream of this client, STREAMS_MAX: there is none for it. */
-static size_t stream_place(const struct dns *d, const struct address *client)
-{
-	size_t place = STREAMS_MAX, n = 0;
-
-	for (size_t i = 0; i < STREAMS_MAX; i++) {
-		if (ip_is(&d->streams[i], client))
-			n++;
-		if (!d->streams[i].family && place == STREAMS_MAX)
-			place = i;
-	}
-	return n < CLIENT_MAX ? place : STREAMS_MAX;
-}
 
 static int answer_stream(struct dns *d, int fd, uint8_t *question, size_t n)
 {
@@ -370,7 +392,7 @@ static void serve_stream(void *arg)
 		if (r == 0)
 			r = answer_stream(d, fd, question, n);
 	} while (r == 0);
-	d->streams[s->place] = (struct address){0};
+	place_leave(&d->streams[s->place]);
 }
 
 static int on_rest(sd_event_source *source, uint64_t usec, void *arg)
@@ -403,17 +425,17 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t events
 	(void)source, (void)events;
 	if (fd < 0)
 		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : rest(p);
-	struct address whose = address_of(&client);
-	size_t place = stream_place(p->dns, &whose);
+	size_t place = place_take(p->dns->streams, STREAMS_MAX, STREAMS_EACH, &client);
 	OWN(free) struct stream *s = place == STREAMS_MAX ? NULL : malloc(sizeof *s);
 
-	if (!s)
+	if (place == STREAMS_MAX)
 		return 0;
-	*s = (struct stream){ref(p->dns), fd, place};
-	p->dns->streams[place] = whose;
-	if (fiber_spawn(serve_stream, s) < 0) {
-		p->dns->streams[place] = (struct address){0};
-		unref(p->dns);
+	if (s)
+		*s = (struct stream){ref(p->dns), fd, place};
+	if (!s || fiber_spawn(serve_stream, s) < 0) {
+		place_leave(&p->dns->streams[place]);
+		if (s)
+			unref(p->dns);
 		return 0;
 	}
 	(void)give(s); /* the fiber's now, and freed by it */

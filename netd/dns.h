@@ -35,3 +35,6 @@ enum dns_verdict dns_answer(const struct plan *plan, const uint8_t *message, siz
 /* Turns a question into the answer SERVFAIL in place; its length may shrink to header and question.
  */
 size_t dns_fail(uint8_t *message, size_t n_message);
+/* Turns an answer that is cut short into one that says so (TC), in place: it is asked again over
+ * TCP. Its length shrinks to header and question. */
+size_t dns_truncate(uint8_t *message, size_t n_message);

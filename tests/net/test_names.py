@@ -1,11 +1,12 @@
 """What a guest is told: leases, names, metadata."""
 
+import contextlib
 import os
 import socket
 import threading
 
 import pytest
-from lab import dns
+from lab import dns, inside
 
 
 def test_a_guest_gets_its_lease(guests):
@@ -67,6 +68,66 @@ def test_other_names_are_asked_of_the_upstream(guests):
         thread.start()
         assert dns(guest, "172.31.0.2", "example.org") == (0, ["192.0.2.7"])
         thread.join()
+
+
+@contextlib.contextmanager
+def upstream(answers):
+    """The outside's resolver: answers(name) is the data of a TXT record, None: nothing is said."""
+
+    def serve(s):
+        while True:
+            question, client = s.recvfrom(4096)
+            if question == b"end":
+                return
+            end = question.index(b"\0", 12) + 5
+            data = answers(question[13 : 13 + question[12]].decode())
+            if data is not None:
+                record = b"\xc0\x0c\0\x10\0\1\0\0\0\x3c" + len(data).to_bytes(2, "big") + data
+                s.sendto(question[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question[12:end] + record, client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("203.0.113.1", 53))
+        thread = threading.Thread(target=serve, args=(s,))
+        thread.start()
+        try:
+            yield
+        finally:
+            s.sendto(b"end", ("203.0.113.1", 53))
+            thread.join()
+
+
+def question_of(name, number=0x1234):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return number.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\x10\0\1"
+
+
+def test_an_answer_too_long_to_be_passed_on_says_so(guests):
+    guest = guests()
+    guest.dhcp()
+    with upstream(lambda name: b"\xc8" + b"x" * 200 + b"y" * 5000 if name == "long" else b"\1x"), inside(guest.name):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(5)
+            s.connect(("172.31.0.2", 53))
+            for name, is_cut in (("long.example", True), ("short.example", False)):
+                s.send(question_of(name))
+                answer = s.recv(9000)
+                assert bool(answer[2] & 2) == is_cut and answer[:2] == b"\x12\x34"
+                assert not is_cut or answer[12:] == question_of(name)[12:] and answer[6:12] == b"\0" * 6
+
+
+def test_one_guest_does_not_keep_others_from_being_answered(guests):
+    one, two = guests(), guests()
+    one.dhcp(), two.dhcp()
+    with upstream(lambda name: None if name.startswith("lost") else b"\1x"):
+        with inside(one.name):
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with s:
+            s.settimeout(5)
+            s.connect(("172.31.0.2", 53))
+            for n in range(200):
+                s.send(question_of(f"lost{n}.example", n))
+            assert dns(two, "172.31.0.2", "found.example", kind=16, timeout=1.5)[0] == 0
+            assert s.recv(4096)[3] & 15 == 2
 
 
 def test_metadata_is_answered_through_a_passed_socket(guests, netd):
