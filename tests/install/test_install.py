@@ -11,7 +11,8 @@ DAEMONS = ["apid", "hvd", "netd", "stord"]
 
 
 def make(*words):
-    r = subprocess.run(["make", "--no-print-directory", "-C", TOP, *words], capture_output=True, text=True)
+    # As a careful root's shell has it: what is installed is for the daemons' users, too.
+    r = subprocess.run(["make", "--no-print-directory", "-C", TOP, *words], capture_output=True, text=True, umask=0o077)
     assert r.returncode == 0, r.stdout + r.stderr
 
 
@@ -33,6 +34,17 @@ def test_everything_is_in_its_place(root):
                "usr/lib/sysusers.d/gureum.conf", "usr/lib/tmpfiles.d/gureum.conf", "usr/share/gureum/build-image",
                "usr/share/man/man5/gureum.conf.5"}
     assert wanted <= files(root)
+
+
+def test_everybody_may_read_it(root):
+    assert [f for f in files(root) if os.stat(os.path.join(root, f)).st_mode & 0o044 != 0o044] == []
+
+
+def test_a_daemon_that_dies_often_comes_back(root):
+    for daemon in DAEMONS:
+        with open(f"{root}/usr/lib/systemd/system/gureum-{daemon}.service") as f:
+            text = f.read()
+        assert "\nRestart=always\n" in text and "\nStartLimitIntervalSec=0\n" in text, daemon
 
 
 def test_nothing_names_the_build_tree(root):
