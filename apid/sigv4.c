@@ -135,11 +135,12 @@ static int is_signed(const struct sigv4 *claim, const char *header)
 
 /* The first header that says what is to be done (the action, a REST action's parameters) and that
  * the signature leaves out: somebody else may have written it. NULL: none. The date and the body's
- * hash are signed in other ways, and a token may be added last. */
+ * hash are signed in other ways, a token may be added last, and some presigners leave out who they
+ * are. */
 static const char *unsigned_header(const struct sigv4_request *r, const struct sigv4 *claim)
 {
 	static const char *const free_ones[] = {"x-amz-date", "x-amz-content-sha256",
-						"x-amz-security-token"};
+						"x-amz-security-token", "x-amz-user-agent"};
 
 	for (size_t i = 0; i < r->n_headers; i++) {
 		const char *name = r->headers[i].name;

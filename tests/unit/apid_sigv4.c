@@ -473,6 +473,7 @@ static void headers_that_say_what_to_do_must_be_signed(void)
 	is_str(unsigned_is("X-Amz-Target"), "IncompleteSignature", "the action");
 	is_str(unsigned_is("x-amz-Data-Length"), "IncompleteSignature", "a parameter");
 	is_str(unsigned_is("X-Amz-Security-Token"), "taken", "a token may be added last");
+	is_str(unsigned_is("x-amz-user-agent"), "taken", "which program it is");
 	is_str(unsigned_is("X-Amzn-Trace-Id"), "taken", "what others add on the way");
 	is_str(unsigned_is("User-Agent"), "taken", "who asks");
 }
