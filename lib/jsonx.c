@@ -66,6 +66,15 @@ int jarray_has(const json_t *array, const char *text)
 	return 0;
 }
 
+int jarray_add_under(json_t *object, const char *name, json_t *value)
+{
+	json_t *list = json_object_get(object, name);
+
+	if (!list && json_object_set_new(object, name, json_array()) < 0)
+		return -ENOMEM;
+	return json_array_append(json_object_get(object, name), value) < 0 ? -ENOMEM : 0;
+}
+
 int jset(json_t *object, const char *name, const char *text)
 {
 	if (!text) {

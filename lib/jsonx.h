@@ -19,6 +19,9 @@ json_t *jpath(const json_t *object, const char *path);
 const char *jpath_str(const json_t *object, const char *path);
 /* The array contains this string. */
 int jarray_has(const json_t *array, const char *text);
+/* Appends a reference to the value to the array of this name, which begins with the first. 0 or
+ * -ENOMEM. */
+int jarray_add_under(json_t *object, const char *name, json_t *value);
 /* Sets a string member (NULL text: removes it). 0 or -ENOMEM. */
 int jset(json_t *object, const char *name, const char *text);
 /* Sets any member, taking over `value`. 0 or -ENOMEM (also for a NULL value). */

@@ -59,18 +59,31 @@ static int addresses_add(struct flow_rules *s, const json_t *eni, const char *li
 	return r;
 }
 
-static int members_add(struct flow_rules *s, const struct plan_input *in, const char *group_id)
+json_t *plan_flow_members(const struct plan_input *in)
 {
-	const json_t *eni, *group, *address;
+	OWN(json_decref) json_t *members = json_object();
+	const json_t *group;
+	json_t *eni;
 	size_t i, g;
-	int r = 0;
 
 	json_array_foreach (in->network_interfaces, i, eni)
 		json_array_foreach (json_object_get(eni, "Groups"), g, group)
-			if (r == 0 && strcmp(jstr_or(group, "GroupId", ""), group_id) == 0 &&
-			    (r = addresses_add(s, eni, "PrivateIpAddresses", "PrivateIpAddress")) ==
-				    0)
-				r = addresses_add(s, eni, "Ipv6Addresses", "Ipv6Address");
+			if (jarray_add_under(members, jstr_or(group, "GroupId", ""), eni) < 0)
+				return NULL;
+	return give(members);
+}
+
+static int members_add(struct flow_rules *s, const struct plan_input *in, const json_t *members,
+		       const char *group_id)
+{
+	const json_t *eni, *address;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (json_object_get(members, group_id), i, eni)
+		if (r == 0 &&
+		    (r = addresses_add(s, eni, "PrivateIpAddresses", "PrivateIpAddress")) == 0)
+			r = addresses_add(s, eni, "Ipv6Addresses", "Ipv6Address");
 	json_array_foreach (json_object_get(in->peer_groups, group_id), i, address)
 		if (r == 0)
 			r = net_add(s,
@@ -90,13 +103,14 @@ static int blocks_add(struct flow_rules *s, const struct plan_input *in, const c
 	return r;
 }
 
-static int nets_add(struct flow_rules *s, const struct plan_input *in, const json_t *rule)
+static int nets_add(struct flow_rules *s, const struct plan_input *in, const json_t *members,
+		    const json_t *rule)
 {
 	const char *group = jpath_str(rule, "ReferencedGroupInfo.GroupId"),
 		   *list = jstr(rule, "PrefixListId"), *cidr = jstr(rule, "CidrIpv4");
 
 	if (group)
-		return members_add(s, in, group);
+		return members_add(s, in, members, group);
 	if (list)
 		return blocks_add(s, in, list);
 	return net_add(s, cidr ? cidr : jstr_or(rule, "CidrIpv6", ""));
@@ -119,7 +133,8 @@ static int protocol_of(const char *text)
 	return atoi(text);
 }
 
-static int rule_add(struct flow_rules *s, const struct plan_input *in, const json_t *rule)
+static int rule_add(struct flow_rules *s, const struct plan_input *in, const json_t *members,
+		    const json_t *rule)
 {
 	struct flow_rule *r;
 
@@ -132,13 +147,14 @@ static int rule_add(struct flow_rules *s, const struct plan_input *in, const jso
 	r->from = (int)jint(rule, "FromPort", -1);
 	r->to = (int)jint(rule, "ToPort", -1);
 	r->first_net = s->n_nets;
-	if (nets_add(s, in, rule) < 0)
+	if (nets_add(s, in, members, rule) < 0)
 		return -ENOMEM;
 	r->n_nets = s->n_nets - r->first_net;
 	return 0;
 }
 
-static int group_add(struct flow_rules *s, const struct plan_input *in, const char *id)
+static int group_add(struct flow_rules *s, const struct plan_input *in, const json_t *members,
+		     const char *id)
 {
 	const json_t *rule;
 	size_t i;
@@ -152,13 +168,13 @@ static int group_add(struct flow_rules *s, const struct plan_input *in, const ch
 	g->first_rule = s->n_rules;
 	json_array_foreach (json_object_get(in->group_rules, id), i, rule)
 		if (r == 0)
-			r = rule_add(s, in, rule);
+			r = rule_add(s, in, members, rule);
 	g->n_rules = s->n_rules - g->first_rule;
 	return r;
 }
 
-int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *eni,
-		     struct flow_interface *i)
+int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *members,
+		     const json_t *eni, struct flow_interface *i)
 {
 	const json_t *group;
 	size_t g, known;
@@ -168,7 +184,7 @@ int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const js
 
 		for (known = 0; known < s->n_groups && strcmp(s->groups[known].id, id) != 0;)
 			known++;
-		if (known == s->n_groups && group_add(s, in, id) < 0)
+		if (known == s->n_groups && group_add(s, in, members, id) < 0)
 			return -ENOMEM;
 		if (i->n_groups < FLOW_GROUPS_PER_INTERFACE)
 			i->groups[i->n_groups++] = (unsigned short)known;

@@ -123,7 +123,9 @@ static int is_rule_asked(const struct flow_setup *s)
 	return 0;
 }
 
-static int interface_add(struct flow_setup *s, const struct plan_input *in, const json_t *eni)
+/* `members`: by group, NULL if no line says its rule. */
+static int interface_add(struct flow_setup *s, const struct plan_input *in, const json_t *members,
+			 const json_t *eni)
 {
 	struct flow_interface *i = &s->interfaces[s->n_interfaces];
 	const char *zone = jstr_or(eni, "AvailabilityZone", "");
@@ -144,10 +146,11 @@ static int interface_add(struct flow_setup *s, const struct plan_input *in, cons
 	/* One without logs is one still: a flow within the VPC is told from one that leaves it. */
 	interface_addresses(s, eni, i);
 	s->n_interfaces++;
-	if (!is_rule_asked(s))
+	if (!members)
 		return 0;
-	return plan_flow_groups(&s->rules, in, eni, i) < 0 ? -ENOMEM
-							   : plan_flow_acl(&s->rules, in, i);
+	return plan_flow_groups(&s->rules, in, members, eni, i) < 0
+		       ? -ENOMEM
+		       : plan_flow_acl(&s->rules, in, i);
 }
 
 static void services_add(struct flow_setup *s, const struct plan_input *in, const struct plan *p)
@@ -193,8 +196,12 @@ static int plan_setup(const struct plan_input *in, struct plan *p)
 	snprintf(s->region, sizeof s->region, "%s", in->region);
 	json_array_foreach (in->flow_logs, i, log)
 		log_read(log, &s->logs[s->n_logs++]);
+	OWN(json_decref) json_t *members = is_rule_asked(s) ? plan_flow_members(in) : NULL;
+
+	if (is_rule_asked(s) && !members)
+		return -ENOMEM;
 	json_array_foreach (in->network_interfaces, i, eni)
-		if (interface_add(s, in, eni) < 0)
+		if (interface_add(s, in, members, eni) < 0)
 			return -ENOMEM;
 	services_add(s, in, p);
 	flow_setup_sort(s);

@@ -44,16 +44,13 @@ static void own_index_clear(struct index *x)
 static int index_addresses(struct index *x, enum rules_family family, const char *group_id,
 			   const json_t *addresses)
 {
-	json_t *list = json_object_get(x->members, group_id), *address;
+	json_t *address;
 	size_t i;
 	int r = 0;
 
-	if (!list) {
-		r = json_object_set_new(x->members, group_id, json_array());
-		list = json_object_get(x->members, group_id);
-	}
 	json_array_foreach (addresses, i, address)
-		r |= json_array_append(list, text_of(address, family));
+		if (r == 0)
+			r = jarray_add_under(x->members, group_id, text_of(address, family));
 	return r;
 }
 

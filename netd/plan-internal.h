@@ -112,9 +112,11 @@ struct address plan_ipv6_far_router(void);
 
 /* ---- plan-flow-rule.c ---- */
 
+/* The interfaces by their groups: {id: [interfaces]}, asked for every rule. NULL out of memory. */
+json_t *plan_flow_members(const struct plan_input *in);
 /* The rules of the interface's groups, each group once, and its groups' indexes. 0 or -ENOMEM. */
-int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *eni,
-		     struct flow_interface *i);
+int plan_flow_groups(struct flow_rules *s, const struct plan_input *in, const json_t *members,
+		     const json_t *eni, struct flow_interface *i);
 /* The entries of its subnet's ACL, likewise. */
 int plan_flow_acl(struct flow_rules *s, const struct plan_input *in, struct flow_interface *i);
 

@@ -63,6 +63,12 @@ static void arrays_are_searched_and_joined(void)
 	is_int(jarray_extend_all(a, b), 0, "extended");
 	ok(jarray_has(a, "y"), "now it has");
 	ok(!jarray_has(NULL, "x"), "no array");
+	OWN(json_decref) json_t *lists = json_object();
+
+	is_int(jarray_add_under(lists, "one", json_array_get(a, 0)), 0, "the first begins one");
+	is_int(jarray_add_under(lists, "one", json_array_get(a, 0)), 0, "the second joins it");
+	is_int(json_array_size(json_object_get(lists, "one")), 2, "both are there");
+	ok(jarray_add_under(lists, "two", NULL) < 0, "nothing cannot be added");
 }
 
 int main(void)
