@@ -16,7 +16,7 @@
 struct guest {
 	char id[ID_MAX];
 	struct virt_channel *channel;
-	uint64_t connected_usec, heard_usec;
+	uint64_t connected_usec, heard_usec, forgotten_usec;
 	int has_no_port; /* of this driver */
 	json_t *figures;
 	enum { FREEZE_UNKNOWN, FREEZE_DONE, FREEZE_FAILED } freeze; /* the last answer */
@@ -169,6 +169,7 @@ void guest_forget(struct guest *g)
 	if (!g)
 		return;
 	g->heard_usec = 0;
+	g->forgotten_usec = now_usec();
 	json_decref(g->figures);
 	g->figures = NULL;
 }
@@ -181,4 +182,9 @@ const json_t *guest_figures(const struct guest *g)
 uint64_t guest_heard_usec(const struct guest *g)
 {
 	return g ? g->heard_usec : 0;
+}
+
+uint64_t guest_forgotten_usec(const struct guest *g)
+{
+	return g ? g->forgotten_usec : 0;
 }

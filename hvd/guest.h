@@ -37,3 +37,5 @@ const json_t *guest_figures(const struct guest *g);
 /* When the agent was last heard, monotonic microseconds; 0: never since the guest's start or
  * ours. */
 uint64_t guest_heard_usec(const struct guest *g);
+/* When guest_forget() was last asked, 0: never. */
+uint64_t guest_forgotten_usec(const struct guest *g);

@@ -75,7 +75,7 @@ static int lost_domain(struct live *l)
 	return move(l, is_final ? INSTANCE_SHUTTING_DOWN : INSTANCE_STOPPING, why);
 }
 
-/* Life that was seen becomes part of the document once per start of the guest. */
+/* Life that was seen becomes part of the document once per start of the guest, and when it was given up. */
 static int note_life(struct live *l)
 {
 	const struct doc *d = find(l);
@@ -83,7 +83,10 @@ static int note_life(struct live *l)
 	if (!l->has_life || !d)
 		return 0;
 	OWN(json_decref) json_t *instance = doc_edit(d);
-	int r = jset_new(instance, "_SeenAlive", jtime_now());
+	int r = json_object_get(instance, "_SeenAlive")
+			? 0
+			: jset_new(instance, "_SeenAlive", jtime_now());
+	(void)json_object_del(instance, "_ImpairedSince"); /* seldom there */
 	if (r == 0 && l->has_agent)
 		r = jset_new(instance, "_HasAgent", json_true());
 	if (r == 0)
@@ -165,7 +168,8 @@ static int finish_stop(struct live *l)
 	if (r < 0 || instance_state_of(d->json) != INSTANCE_STOPPING)
 		return r < 0 ? r : 1;
 	OWN(json_decref) json_t *instance = doc_edit(d);
-	static const char *const forgotten[] = {"_Force", "_SeenAlive", "_HasAgent", "_HostBoot"};
+	static const char *const forgotten[] = {"_Force", "_SeenAlive", "_HasAgent",
+						"_ImpairedSince", "_HostBoot"};
 	for (size_t i = 0; i < sizeof(forgotten) / sizeof(forgotten[0]); i++)
 		(void)json_object_del(instance, forgotten[i]); /* not all are there */
 	r = instance_set_interfaces(instance, interfaces);
@@ -227,7 +231,8 @@ static void leave_vpc(const char *vpc_id)
 static int terminated(struct live *l, const struct doc *d)
 {
 	static const char *const forgotten[] = {"_UserData",  "_PublicKey", "_Force",
-						"_SeenAlive", "_HasAgent",  "_HostBoot"};
+						"_SeenAlive", "_HasAgent",  "_ImpairedSince",
+						"_HostBoot"};
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	OWN(json_decref) json_t *none = json_array();
 	char vpc_id[ID_MAX];
@@ -344,7 +349,8 @@ void instance_on_life(const char *id, int has_agent)
 		return;
 	const struct doc *d = find(l);
 	if (!d || (json_object_get(d->json, "_SeenAlive") &&
-		   (!has_agent || json_object_get(d->json, "_HasAgent"))))
+		   (!has_agent || (json_object_get(d->json, "_HasAgent") &&
+				   !json_object_get(d->json, "_ImpairedSince")))))
 		return;
 	l->has_life = 1;
 	l->has_agent |= has_agent;

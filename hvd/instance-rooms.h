@@ -31,9 +31,10 @@ int launch_read_volumes(struct call *c, json_t *parameters, const json_t *image,
 /* (fiber) Group names are asked of netd. */
 int launch_read_interfaces(struct call *c, json_t *parameters, struct launch *l, struct fault *f);
 
-/* instance-status.c: the guest's check: "ok", "impaired", "initializing", "insufficient-data",
- * "not-applicable". */
-const char *instance_check(const struct doc *d);
+/* instance-status.c: an agent that has spoken is silent: for too long since it was heard last or could
+ * be (`heard`, `audible`: monotonic microseconds, 0 never), or, if that was so before (`is_noted`),
+ * until it is heard again. */
+int agent_is_silent(uint64_t now, uint64_t heard, uint64_t audible, int is_noted);
 /* Packets that the instance's guests have sent so far through its first tap. */
 int64_t instance_packets(const json_t *instance);
 

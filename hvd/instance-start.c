@@ -239,6 +239,7 @@ static int started(struct live *l, const json_t *gathered)
 	if (r == 0 && strcmp(jstr_or(instance, "_HostBoot", ""), hvd_get()->host_boot) != 0) {
 		(void)json_object_del(instance, "_SeenAlive"); /* seldom there */
 		(void)json_object_del(instance, "_HasAgent");
+		(void)json_object_del(instance, "_ImpairedSince");
 		l->is_life_known = 0;
 		r = jset_new(instance, "_PacketsBefore", json_integer(instance_packets(instance)));
 	}

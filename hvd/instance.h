@@ -14,6 +14,8 @@
  *	_HostBoot		   on which boot of the machine its domain was started (see hvd.h)
  *	_SeenAlive, _HasAgent	   of this start of the guest: when life was first seen, and that
  *				   the agent gave it
+ *	_ImpairedSince		   since when the guest's check fails, as it was told; gone when the
+ *				   agent is heard again
  *	_PacketsBefore		   what its tap had counted before this start
  *	_TerminatedAt		   microseconds: it is shown for TerminatedVisibleSec after that
  *

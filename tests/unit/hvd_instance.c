@@ -160,6 +160,20 @@ static void interfaces_become_the_instances_own(void)
 	is_str(jstr(i, "PrivateDnsName"), "", "with an empty name");
 }
 
+static void silence_is_what_could_have_been_broken(void)
+{
+	const uint64_t sec = 1000000, now = 1000 * sec;
+
+	ok(!agent_is_silent(now, now - 59 * sec, sec, 0), "six beats may be late");
+	ok(agent_is_silent(now, now - 60 * sec, sec, 0), "not more");
+	ok(!agent_is_silent(now, 0, now - 59 * sec, 0),
+	   "before we listened nothing could be heard");
+	ok(agent_is_silent(now, 0, now - 60 * sec, 0), "but since");
+	ok(!agent_is_silent(now, now - 300 * sec, now - sec, 0), "nor before the guest was reset");
+	ok(agent_is_silent(now, 0, now - sec, 1), "who was silent before our restart is so still");
+	ok(!agent_is_silent(now, now - sec, now - 2 * sec, 1), "until it is heard");
+}
+
 int main(void)
 {
 	RUN(every_move_is_allowed_by_the_table_or_changes_nothing);
@@ -171,5 +185,6 @@ int main(void)
 	RUN(user_data_is_limited);
 	RUN(metadata_options_change_what_is_asked_and_no_more);
 	RUN(interfaces_become_the_instances_own);
+	RUN(silence_is_what_could_have_been_broken);
 	return tests_done();
 }
