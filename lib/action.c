@@ -86,11 +86,23 @@ static int parameters_hash(const json_t *parameters, char ret_hex[static 65])
 	return 0;
 }
 
+/* The caller has as many as are remembered for one account. */
+static int has_too_many(const struct call *c)
+{
+	size_t n = 0;
+
+	if (store_count(c->store, TOKEN_KIND) < ACTION_TOKENS_MAX)
+		return 0;
+	store_each (c->store, TOKEN_KIND, d)
+		n += strcmp(d->account, c->ctx->account) == 0;
+	return n >= ACTION_TOKENS_MAX;
+}
+
 /* What is over its time goes, and where there are too many, the caller's oldest before its time:
  * whoever makes so many forgets only his own. */
 static void tokens_purge(struct call *c, int64_t now)
 {
-	int n = 0, is_full = store_count(c->store, TOKEN_KIND) >= ACTION_TOKENS_MAX;
+	int n = 0, is_full = has_too_many(c);
 
 	store_each (c->store, TOKEN_KIND, d) {
 		int is_own = is_full && strcmp(d->account, c->ctx->account) == 0;

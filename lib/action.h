@@ -7,8 +7,8 @@
  * ClientToken: if the row has ACTION_CLIENT_TOKEN and the parameters a ClientToken, the answer is
  * stored in the same transaction as what the action made; the same token with the same parameters
  * gets that answer again for 24 hours, with other parameters IdempotentParameterMismatch; a second
- * request under way at the same time waits for the first. A daemon remembers ACTION_TOKENS_MAX
- * answers; who makes more than that in a day loses his oldest.
+ * request under way at the same time waits for the first. Of each account ACTION_TOKENS_MAX answers
+ * are remembered; who makes more than that in a day loses his oldest.
  */
 #pragma once
 

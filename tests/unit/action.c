@@ -198,6 +198,13 @@ static void tokens_are_not_remembered_without_end(void)
 	is_str(call_as("210987654321", "ec2.Make", "{\"ClientToken\":\"theirs\"}", &again), "",
 	       "the other account's again");
 	is_str(jstr(other, "Id"), jstr(again, "Id"), "is what it was");
+	is_str(call_as("210987654321", "ec2.Make", "{\"ClientToken\":\"their second\"}", NULL), "",
+	       "it has room for more");
+	json_decref(again);
+	again = NULL;
+	is_str(call_as("210987654321", "ec2.Make", "{\"ClientToken\":\"theirs\"}", &again), "",
+	       "its first again");
+	is_str(jstr(other, "Id"), jstr(again, "Id"), "is what it was");
 }
 
 static void a_token_is_forgotten_after_a_day(void)
