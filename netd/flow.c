@@ -420,8 +420,7 @@ void flows_free(struct flows *f)
 	f->soon = sd_event_source_disable_unref(f->soon);
 	f->window = sd_event_source_disable_unref(f->window);
 	f->is_freed = 1;
-	if (f->is_ended && f->n_jobs == 0)
-		flows_destroy(f);
-	else if (f->n_jobs == 0 && fiber_spawn(run_window, f) < 0)
+	/* The last job destroys it: one at work may have begun before the last counts came. */
+	if ((f->is_ended || fiber_spawn(run_window, f) < 0) && f->n_jobs == 0)
 		flows_destroy(f);
 }

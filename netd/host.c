@@ -32,6 +32,11 @@ static int on_default(struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
+static void forget(void *arg)
+{
+	*(struct uplink *)arg = (struct uplink){0};
+}
+
 static int on_name(struct nlmsghdr *h, void *arg)
 {
 	struct nlattr *a[IFLA_MAX + 1];
@@ -47,7 +52,7 @@ int host_uplink(const struct netns *host, enum rules_family family, char ret_nam
 	struct ifinfomsg link = {0};
 	struct uplink u = {0};
 	int r = netlink_dump(host->route, netlink_message(RTM_GETROUTE, 0, &h, sizeof h),
-			     on_default, NULL, &u);
+			     on_default, forget, &u);
 
 	ret_name[0] = '\0';
 	if (r < 0 || !u.index)

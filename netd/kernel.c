@@ -275,7 +275,8 @@ int kernel_open_metadata(const char *vpc_id, struct fds *out, struct fault *f)
 	if (r < 0)
 		return r;
 	v = kernel_vpc_find(vpc_id);
-	if (!v || !v->router.netns)
+	/* By now another pass may run: it ends the namespace of no router that has a plan. */
+	if (!v || !v->router.plan || !v->router.netns)
 		return fault_set(f, FAULT_INCORRECT_STATE, "%s has no interface in use", vpc_id);
 	r = add_listener(v->router.netns, AF_INET, out);
 	if (r == 0)

@@ -382,7 +382,9 @@ static int write_sysctl(void *arg)
 	if (fd < 0)
 		return -errno;
 	step("a sysctl");
-	return write(fd, i->text, n) == (ssize_t)n ? 0 : -EIO;
+	ssize_t written = write(fd, i->text, n);
+
+	return written < 0 ? -errno : written == (ssize_t)n ? 0 : -EIO;
 }
 
 /* ---- the two verbs ---- */

@@ -165,13 +165,18 @@ static void forget(void *arg)
 	d->items->n = d->n_items_before;
 }
 
+static void forget_names(void *arg)
+{
+	((struct dump *)arg)->n_names = 0;
+}
+
 /* A bridge must be known before its ports can name it: the first round collects names only. */
 static int dump_links(struct dump *d)
 {
 	int r;
 
 	d->is_naming = 1;
-	r = netlink_dump(d->netns->route, links_message(), on_link, NULL, d);
+	r = netlink_dump(d->netns->route, links_message(), on_link, forget_names, d);
 	d->is_naming = 0;
 	return r < 0 ? r : netlink_dump(d->netns->route, links_message(), on_link, forget, d);
 }

@@ -146,6 +146,16 @@ static int is_set_change_final(const struct changes *c)
 	return 0;
 }
 
+/* An IPv6 address that went, or went to another guest: the sets need not show it. */
+static int has_neighbour_moved(const struct changes *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (c->at[i].was && c->at[i].was->kind == ITEM_NEIGHBOUR &&
+		    c->at[i].was->address.family == AF_INET6)
+			return 1;
+	return 0;
+}
+
 static int read_items(struct router *r)
 {
 	if (r->is_trusted)
@@ -189,7 +199,8 @@ void router_connect(struct pass *p, struct router *r)
 	}
 	make_all(r, &changes);
 	remove_all(r, &changes);
-	if (p->is_first || r->is_nat_changed || is_set_change_final(&set_changes))
+	if (p->is_first || r->is_nat_changed || is_set_change_final(&set_changes) ||
+	    has_neighbour_moved(&changes))
 		e = conntrack_forget(r->netns, is_stale, &stale);
 	if (e >= 0)
 		e = ipset_change(r->netns, &set_changes, 1);

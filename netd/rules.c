@@ -130,9 +130,11 @@ static void append_line(struct ruleset *s, struct chain *c, const char *line, si
 
 	if (p && sscanf(p + 4, "%31s", name) == 1 && strcmp(name, "tcp") != 0 &&
 	    strcmp(name, "udp") != 0 && strcmp(name, "icmp") != 0) {
-		const struct protoent *e = getprotobyname(name);
+		struct protoent room, *e;
+		char text[1024];
 
-		if (e) {
+		/* The doctor reads tables on another thread. */
+		if (getprotobyname_r(name, &room, text, sizeof text, &e) == 0 && e) {
 			size_t n_head = (size_t)(p + 4 - line);
 
 			append(s, c, line, n_head);
