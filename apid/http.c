@@ -21,7 +21,7 @@
 
 #define HEADER_MAX (64 * 1024)
 #define DISCARD_FACTOR                                                                             \
-	4 /* a chunked body may go so far over the limit and still be told; then it is cut off */
+	4 /* a body may go so far over the limit and still be told in the end; else it is cut off */
 #define SECOND 1000000ull
 
 #define BODIES_MAX (64u << 20) /* what strangers may make us hold */
@@ -253,6 +253,15 @@ static enum MHD_Result refuse(struct exchange *x, int status)
 	return answer(x);
 }
 
+/* Most clients look for the answer when they have sent everything: to close on them before loses it
+ * to a reset of the connection. */
+static int reads_first(const struct exchange *x, unsigned long long n_length)
+{
+	const char *expect =
+		MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
+	return !expect && n_length <= x->http->options.body_max * DISCARD_FACTOR;
+}
+
 static enum MHD_Result begin(struct exchange *x, const char *method)
 {
 	struct http_request *r = &x->request;
@@ -280,7 +289,7 @@ static enum MHD_Result begin(struct exchange *x, const char *method)
 		length ? strtoull(length, NULL, 10) : 0; /* its form was checked by libmicrohttpd */
 	if (n_length > x->http->options.body_max) {
 		r->is_too_large = 1;
-		return run(x);
+		return reads_first(x, n_length) ? MHD_YES : run(x);
 	}
 	if (n_length > 0) {
 		int error = set_room(x, (size_t)n_length + 1);
@@ -305,7 +314,7 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *n
 	x->n_came += *n;
 	if (x->n_came > body_max * DISCARD_FACTOR)
 		return MHD_NO;
-	if (x->n_came > body_max) {
+	if (x->request.is_too_large || x->n_came > body_max) {
 		x->request.is_too_large = 1;
 		(void)set_room(x, 0); /* giving back cannot fail */
 		x->n_body = 0;

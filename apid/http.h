@@ -5,8 +5,10 @@
  * libmicrohttpd runs without threads: its epoll descriptor is one source of the loop. When a
  * request is complete, its connection is suspended and the handler runs as a fiber; when the
  * handler returns, the connection goes on with the answer. What is over a limit is told as early as
- * it can be known: header and query 64 KiB (431, by libmicrohttpd itself), a body over body_max by
- * its Content-Length before a byte of it is read; 503 while the bodies of all connections together
+ * it can be known and will be read: header and query 64 KiB (431, by libmicrohttpd itself), a body
+ * over body_max by its Content-Length before a byte of it is read if the client waits for leave
+ * (Expect) or would send more than four times of that, else when it is through, and nothing of it is
+ * kept; 503 while the bodies of all connections together
  * would pass 64 MiB.
  *
  * Time: a client that sends nothing for timeout_sec is cut off; so is one that dawdles: 2 ×

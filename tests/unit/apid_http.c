@@ -130,13 +130,16 @@ static void a_connection_is_used_again(void)
 	   "in order");
 }
 
-static void too_large_is_told_before_it_is_read(void)
+static void too_large_is_told_where_it_will_be_read(void)
 {
 	char big[BODY_MAX + 200];
-	size_t n = (size_t)snprintf(big, sizeof big,
-				    POST "Transfer-Encoding: chunked\r\n\r\n1001\r\n");
+	size_t n = (size_t)snprintf(big, sizeof big, POST "Content-Length: 4097\r\n\r\n");
 
-	is_int(status_of(TEXT(POST "Content-Length: 4097\r\n\r\n")), 413, "by its Content-Length");
+	memset(big + n, 'x', 4097);
+	is_int(status_of(big, n + 4097), 413, "by its Content-Length, when it is through");
+	is_int(status_of(TEXT(POST "Content-Length: 16385\r\n\r\n")), 413,
+	       "a far larger one at once");
+	n = (size_t)snprintf(big, sizeof big, POST "Transfer-Encoding: chunked\r\n\r\n1001\r\n");
 	is_int(status_of(TEXT(POST "Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n")),
 	       413, "without 100 Continue");
 	memset(big + n, 'x', 0x1001);
@@ -259,7 +262,7 @@ static void *clients(void *arg)
 	(void)arg;
 	RUN(a_request_is_handed_on_as_it_came);
 	RUN(a_connection_is_used_again);
-	RUN(too_large_is_told_before_it_is_read);
+	RUN(too_large_is_told_where_it_will_be_read);
 	RUN(a_body_without_end_is_cut_off);
 	RUN(a_long_header_is_refused);
 	RUN(two_lengths_are_no_request);
