@@ -167,8 +167,17 @@ static json_t *texts_of(const json_t *addresses)
 	return give(texts);
 }
 
-static int prefixes_check(const json_t *parameters, struct fault *f)
+/* The interface of a request, which is the caller's to change. */
+static int interface_get(const struct call *c, json_t *parameters, const struct doc **ret_interface,
+			 struct fault *f)
 {
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId",
+				   ret_interface, f);
+
+	if (r == 0)
+		r = interface_is_customers(*ret_interface, f);
+	if (r < 0)
+		return r;
 	if (json_object_get(parameters, "Ipv6Prefixes") ||
 	    json_object_get(parameters, "Ipv6PrefixCount"))
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
@@ -180,11 +189,8 @@ int assign_ipv6_addresses(struct call *c, json_t *parameters, json_t **ret_reply
 {
 	OWN(json_decref) json_t *added = NULL;
 	const struct doc *d, *subnet;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
-				   f);
+	int r = interface_get(c, parameters, &d, f);
 
-	if (r == 0)
-		r = prefixes_check(parameters, f);
 	if (r == 0)
 		r = kind_get(c, &kind_subnet, "SubnetId", jstr(d->json, "SubnetId"), &subnet, f);
 	if (r < 0)
@@ -240,11 +246,8 @@ int unassign_ipv6_addresses(struct call *c, json_t *parameters, json_t **ret_rep
 	OWN(json_decref) json_t *removed = json_array();
 	const struct doc *d;
 	size_t i;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
-				   f);
+	int r = interface_get(c, parameters, &d, f);
 
-	if (r == 0)
-		r = prefixes_check(parameters, f);
 	if (r < 0)
 		return r;
 	if (!json_array_size(named))

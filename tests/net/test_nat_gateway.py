@@ -122,6 +122,9 @@ def test_its_interface_is_shown_and_not_the_customers(site, netd):
     which = {"NetworkInterfaceId": eni["NetworkInterfaceId"]}
     refused("OperationNotPermitted", netd.ec2, "DeleteNetworkInterface", **which)
     refused("OperationNotPermitted", netd.ec2, "ModifyNetworkInterfaceAttribute", SourceDestCheck={"Value": True}, **which)
+    refused("OperationNotPermitted", netd.ec2, "AssignPrivateIpAddresses", SecondaryPrivateIpAddressCount=1, **which)
+    refused("OperationNotPermitted", netd.ec2, "AssignIpv6Addresses", Ipv6AddressCount=1, **which)
+    refused("OperationNotPermitted", netd.ec2, "UnassignIpv6Addresses", Ipv6Addresses=["fd00::1"], **which)
     refused("AuthFailure", netd.ec2, "DisassociateAddress", PublicIp=address["PublicIp"])
     refused("InvalidIPAddress.InUse", netd.ec2, "ReleaseAddress", AllocationId=address["AllocationId"])
     refused("DependencyViolation", netd.ec2, "DetachInternetGateway", InternetGatewayId=place.gateway, VpcId=place.vpc)
