@@ -176,14 +176,11 @@ int snapshot_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply,
 int volume_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	OWN(json_decref) json_t *json = NULL;
-	const char *id = jstr(parameters, "VolumeId");
+	const char *id = NULL;
+	int r = volume_id_get(parameters, &id, f);
 
-	if (!id)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter volumeId");
-	if (!id_is(id, "vol"))
-		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED,
-				 "Value (%.64s) for parameter volumeId is invalid.", id);
+	if (r < 0)
+		return r;
 	/* A merge may be at its layers. */
 	OWN(hold_leave) struct hold *h = hold_enter(id);
 	const struct doc *d = store_get(c->store, c->ctx, bins[1].kind, id);
@@ -193,7 +190,7 @@ int volume_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (!d)
 		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND,
 				 "The volume '%s' does not exist in the Recycle Bin.", id);
-	int r = take_out(c, &bins[1], d, &json);
+	r = take_out(c, &bins[1], d, &json);
 
 	if (r == 0)
 		r = txn_commit(c->txn); /* while it is held */

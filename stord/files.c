@@ -129,6 +129,26 @@ int file_remove(const char *path, int is_synced)
 	return is_synced ? sync_directory_of(path) : 0;
 }
 
+int file_make(const char *path, mode_t mode, int is_synced, int (*fill)(int fd, const void *arg),
+	      const void *arg)
+{
+	char beside[FILE_PATH_MAX + 8];
+
+	snprintf(beside, sizeof beside, "%s.new", path);
+	OWN(fd_close)
+	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	int r = fd < 0 ? -errno : fill(fd, arg);
+
+	step("a file's flush");
+	if (r == 0 && is_synced && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = file_place(beside, path, is_synced);
+	if (r < 0)
+		(void)file_remove(beside, 0); /* a leftover goes at the next start */
+	return r;
+}
+
 /* One stretch of data, from the same offset to the same offset. */
 static int copy_stretch(int from, int to, off_t offset, off_t end)
 {

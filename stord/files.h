@@ -16,6 +16,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 #include "daemon.h"
 
 #define FILE_NAME_MAX 128
@@ -38,6 +39,10 @@ int file_exists(const char *path);
 /* Renames `from`, whose bytes are flushed, to `to`; both stay on one file system. With is_synced
  * the directory is flushed. */
 int file_place(const char *from, const char *to, int is_synced);
+/* Makes a whole file in its place: `fill` (0 or -errno) writes it beside, it is flushed and placed.
+ * What fails leaves nothing. */
+int file_make(const char *path, mode_t mode, int is_synced, int (*fill)(int fd, const void *arg),
+	      const void *arg);
 /* Deletes; absent is fine. */
 int file_remove(const char *path, int is_synced);
 /* Copies `n_bytes` of `from` to `to`, holes stay holes, by reference where the file system can.

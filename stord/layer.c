@@ -167,38 +167,24 @@ struct making {
 	int is_raw, is_synced;
 };
 
-static int make_raw(int fd, uint64_t bytes)
+static int fill(int fd, const void *arg)
 {
-	return ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
+	const struct making *m = arg;
+
+	if (m->is_raw)
+		return ftruncate(fd, (off_t)m->bytes) < 0 ? -errno : 0;
+	return qcow2_write_empty(fd, m->bytes, m->backing_path[0] ? m->backing_path : NULL,
+				 m->backing_format);
 }
 
-/* On a worker. */
+/* On a worker. For the group too: libvirt gives the file to QEMU's user and group while a guest has
+ * it, and it stays ours by group. */
 static int make_file(void *arg)
 {
 	const struct making *m = arg;
-	char beside[FILE_PATH_MAX + 4];
 
-	snprintf(beside, sizeof beside, "%s.new", m->path);
 	step("a layer's file");
-	/* For the group too: libvirt gives the file to QEMU's user and group while a guest has it,
-	 * and it stays ours by group. */
-	OWN(fd_close)
-	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
-	int r = fd < 0 ? -errno : 0;
-
-	if (r == 0)
-		r = m->is_raw ? make_raw(fd, m->bytes)
-			      : qcow2_write_empty(fd, m->bytes,
-						  m->backing_path[0] ? m->backing_path : NULL,
-						  m->backing_format);
-	step("a file's flush");
-	if (r == 0 && m->is_synced && fsync(fd) < 0)
-		r = -errno;
-	if (r == 0)
-		r = file_place(beside, m->path, m->is_synced);
-	if (r < 0)
-		(void)file_remove(beside, 0); /* a leftover goes at the next start */
-	return r;
+	return file_make(m->path, 0660, m->is_synced, fill, m);
 }
 
 int layer_make(struct daemon *d, const char *name, int is_lost)

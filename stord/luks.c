@@ -20,8 +20,9 @@
 #define N_SLOTS	       8
 #define SLOT_SECTORS   504 /* of key material, and room to a multiple of 4096 */
 #define ITERATIONS     1000
-/* QEMU measures how many take some milliseconds: more than this is nobody's of good will. */
-#define ITERATIONS_MAX (16u << 20)
+/* Of all slots together, some tenths of a second. QEMU was asked for what takes ten milliseconds when
+ * it still made these; who writes more into a header wants our workers to be busy. */
+#define ITERATIONS_MAX (1u << 17)
 #define SLOT_ACTIVE    0x00ac71f3u
 #define SLOT_FREE      0x0000deadu
 #define SEAL_NUMBER    (UINT64_C(1) << 63) /* no sector has such a number */
@@ -166,6 +167,18 @@ static int merge_stripes(const uint8_t *material, uint8_t *ret_block)
 
 /* ---- opening ---- */
 
+/* What trying all slots would take. */
+static uint64_t all_iterations(const struct header *h)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < N_SLOTS; i++)
+		if (be32toh(h->slots[i].active) == SLOT_ACTIVE)
+			n += (uint64_t)be32toh(h->slots[i].iterations) +
+			     be32toh(h->check_iterations);
+	return n;
+}
+
 static int check_header(const struct header *h, uint64_t n_bytes)
 {
 	if (memcmp(h->magic, magic, sizeof magic) != 0 || be16toh(h->version) != 1)
@@ -174,7 +187,7 @@ static int check_header(const struct header *h, uint64_t n_bytes)
 	    strncmp(h->mode, "xts-plain64", sizeof h->mode) != 0 ||
 	    strncmp(h->hash, "sha256", sizeof h->hash) != 0 || be32toh(h->key_bytes) != KEY_BYTES)
 		return -EOPNOTSUPP;
-	if (be32toh(h->check_iterations) > ITERATIONS_MAX || n_bytes < sizeof *h)
+	if (all_iterations(h) > ITERATIONS_MAX || n_bytes < sizeof *h)
 		return -EUCLEAN;
 	return 0;
 }
@@ -189,8 +202,7 @@ static int open_slot(int fd, uint64_t offset, uint64_t n_bytes, const struct hea
 
 	if (!material)
 		return -ENOMEM;
-	if (be32toh(s->stripes) != STRIPES || be32toh(s->iterations) > ITERATIONS_MAX ||
-	    at > n_bytes || n_bytes - at < MATERIAL_BYTES)
+	if (be32toh(s->stripes) != STRIPES || at > n_bytes || n_bytes - at < MATERIAL_BYTES)
 		return -EUCLEAN;
 	ssize_t got = pread(fd, material, MATERIAL_BYTES, (off_t)(offset + at));
 

@@ -48,6 +48,9 @@ size_t snapshot_count(const struct call *c);
 /* The caller's volume or snapshot by a parameter; MissingParameter, malformed, not found. */
 int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
 	       struct fault *f);
+/* Its VolumeId is there and one of a volume's; whether there is such a volume is not looked at.
+ * MissingParameter, malformed. */
+int volume_id_get(const json_t *parameters, const char **ret_id, struct fault *f);
 /* (fiber) Everybody who changes a volume across a wait comes this way: holds it, then looks at it.
  */
 struct hold;

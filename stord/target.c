@@ -99,36 +99,37 @@ static int write_tables(const struct target *t, int fd)
 	return r == 0 ? write_at(fd, &length, sizeof length, TABLE_LENGTH) : r;
 }
 
+/* An image that is to be written. */
+struct making {
+	struct target target;
+	uint64_t bytes;
+	const char *path, *format; /* of what it stands on */
+	const uint8_t *header;	   /* LUKS's, NULL: it is not encrypted */
+};
+
+static int fill(int fd, const void *arg)
+{
+	const struct making *m = arg;
+	int r = m->header ? qcow2_write_encrypted(fd, m->bytes, m->path, m->format, m->header)
+			  : qcow2_write_empty(fd, m->bytes, m->path, m->format);
+
+	return r == 0 ? write_tables(&m->target, fd) : r;
+}
+
 int target_make(const char *path, uint64_t bytes, const char *backing_path,
 		const char *backing_format, const char *passphrase, int is_synced)
 {
-	char beside[FILE_PATH_MAX + 4];
 	OWN(luks_free) struct luks *luks = NULL;
 	OWN(free) uint8_t *header = NULL;
-	struct target t;
+	struct making m = {.bytes = bytes, .path = backing_path, .format = backing_format};
 	int r = passphrase ? luks_make(passphrase, &luks, &header) : 0;
 
 	if (r < 0)
 		return r;
-	lay_out(bytes, passphrase != NULL, &t);
-	snprintf(beside, sizeof beside, "%s.new", path);
+	lay_out(bytes, passphrase != NULL, &m.target);
+	m.header = header;
 	step("a layer's file");
-	OWN(fd_close)
-	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (fd < 0)
-		return -errno;
-	r = header ? qcow2_write_encrypted(fd, bytes, backing_path, backing_format, header)
-		   : qcow2_write_empty(fd, bytes, backing_path, backing_format);
-	if (r == 0)
-		r = write_tables(&t, fd);
-	if (r == 0 && is_synced && fsync(fd) < 0)
-		r = -errno;
-	if (r == 0)
-		r = file_place(beside, path, is_synced);
-	if (r < 0)
-		(void)file_remove(beside, 0); /* a leftover goes at the next start */
-	return r;
+	return file_make(path, 0600, is_synced, fill, &m);
 }
 
 int target_open(const char *path, uint64_t bytes, const char *passphrase, struct target *ret_target)

@@ -36,23 +36,25 @@ void volume_key_name(const char *volume_id, char ret_name[static FILE_NAME_MAX])
 
 /* ---- files of a few bytes, on a worker ---- */
 
+struct small {
+	const void *bytes;
+	size_t n;
+};
+
+static int fill_small(int fd, const void *arg)
+{
+	const struct small *s = arg;
+	ssize_t n = write(fd, s->bytes, s->n);
+
+	return n < 0 ? -errno : n == (ssize_t)s->n ? 0 : -ENOSPC;
+}
+
 static int write_small(const char *path, const void *bytes, size_t n, int is_synced)
 {
-	char beside[FILE_PATH_MAX + 8];
+	struct small s = {bytes, n};
 
-	snprintf(beside, sizeof beside, "%s.new", path);
-	OWN(fd_close)
-	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (fd < 0)
-		return -errno;
-	ssize_t w = write(fd, bytes, n);
-
-	if (w != (ssize_t)n)
-		return w < 0 ? -errno : -ENOSPC;
-	if (is_synced && fsync(fd) < 0)
-		return -errno;
-	return file_place(beside, path, is_synced);
+	step("a key's file");
+	return file_make(path, 0600, is_synced, fill_small, &s);
 }
 
 /* -ENODATA: there is no such file; -EBADMSG: it is of another length. */
@@ -281,30 +283,24 @@ struct making {
 	int is_synced;
 };
 
+static int fill_image(int fd, const void *arg)
+{
+	const struct making *m = arg;
+	OWN(luks_free) struct luks *luks = NULL;
+	OWN(free) uint8_t *header = NULL;
+	int r = luks_make(m->passphrase, &luks, &header);
+
+	return r == 0 ? qcow2_write_encrypted(fd, (uint64_t)m->bytes, m->backing, "qcow2", header)
+		      : r;
+}
+
 /* On a worker. */
 static int make_work(void *arg)
 {
 	const struct making *m = arg;
-	char beside[FILE_PATH_MAX + 8];
-	OWN(luks_free) struct luks *luks = NULL;
-	OWN(free) uint8_t *header = NULL;
 
-	snprintf(beside, sizeof beside, "%s.new", m->path);
-	OWN(fd_close)
-	int fd = open(beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0660);
 	step("a layer's file");
-	int r = fd < 0 ? -errno : luks_make(m->passphrase, &luks, &header);
-
-	if (r == 0)
-		r = qcow2_write_encrypted(fd, (uint64_t)m->bytes, m->backing, "qcow2", header);
-	step("a file's flush");
-	if (r == 0 && m->is_synced && fsync(fd) < 0)
-		r = -errno;
-	if (r == 0)
-		r = file_place(beside, m->path, m->is_synced);
-	if (r < 0)
-		(void)file_remove(beside, 0); /* a leftover goes at the next start */
-	return r;
+	return file_make(m->path, 0660, m->is_synced, fill_image, m);
 }
 
 int volume_key_make_image(struct daemon *d, const char *volume_id, const char *path, int64_t bytes,

@@ -28,11 +28,9 @@ size_t count_of_caller(const struct call *c, const char *kind)
 	return n;
 }
 
-int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
-	       struct fault *f)
+int volume_id_get(const json_t *parameters, const char **ret_id, struct fault *f)
 {
 	const char *id = jstr(parameters, "VolumeId");
-	const struct doc *d = store_get(c->store, c->ctx, "volume", id);
 
 	if (!id)
 		return fault_set(f, FAULT_MISSING_PARAMETER,
@@ -40,6 +38,20 @@ int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_
 	if (!id_is(id, "vol"))
 		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED,
 				 "Value (%.64s) for parameter volumeId is invalid.", id);
+	*ret_id = id;
+	return 0;
+}
+
+int volume_get(const struct call *c, json_t *parameters, const struct doc **ret_doc,
+	       struct fault *f)
+{
+	const char *id = NULL;
+	int r = volume_id_get(parameters, &id, f);
+
+	if (r < 0)
+		return r;
+	const struct doc *d = store_get(c->store, c->ctx, "volume", id);
+
 	if (!d)
 		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND,
 				 "The volume '%s' does not exist.", id);
