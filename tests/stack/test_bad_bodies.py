@@ -25,11 +25,8 @@ def ask(cloud, service, method, path, body=b"", **headers):
     SigV4Auth(Credentials(cloud.env["AWS_ACCESS_KEY_ID"], cloud.env["AWS_SECRET_ACCESS_KEY"]), service, cloud.env["AWS_DEFAULT_REGION"]).add_auth(request)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     try:
-        try:
-            connection.request(method, path, body, dict(request.headers))
-            answer = connection.getresponse()
-        except (BrokenPipeError, ConnectionResetError):  # it was refused by its length, while we sent
-            return 413, '{"message": "hung up"}'
+        connection.request(method, path, body, dict(request.headers))
+        answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:
         connection.close()
