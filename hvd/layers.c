@@ -221,9 +221,15 @@ static int do_switch(const char *id, const json_t *disks, struct switching *s, s
 		return 0;
 	log_warning(r, "a guest's disks are not switched", "INSTANCE", id, "REASON", error);
 	/* Did it happen all the same? */
+	int is_busy = r == -EINPROGRESS;
+
 	r = switching_read(s, id, disks);
 	if (r < 0)
 		return is_away(r, f);
+	/* libvirt is at something else of this guest, which may be what an earlier hvd had asked it
+	 * for, this switch: no definite no. */
+	if (s->n_to_switch > 0 && is_busy)
+		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s", error);
 	return s->n_to_switch == 0 ? 0 : fault_set(f, FAULT_INCORRECT_STATE, "%s", error);
 }
 

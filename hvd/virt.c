@@ -58,6 +58,8 @@ int virt_errno(virConnectPtr connection, char *ret_error)
 			 e && e->message ? e->message : "no reason given");
 	if (e && e->code == VIR_ERR_NO_DOMAIN)
 		return -ENOENT;
+	if (e && e->code == VIR_ERR_OPERATION_TIMEOUT)
+		return -EINPROGRESS;
 	if (e && e->code == VIR_ERR_NO_SUPPORT)
 		return -EOPNOTSUPP;
 	return virConnectIsAlive(connection) == 1 ? -EIO : -ENOTCONN;

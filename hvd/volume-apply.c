@@ -20,8 +20,10 @@ const struct virt_device *volume_live_disk(const struct virt_devices *devices,
 
 static int refuse(int error, const char *why, struct fault *f)
 {
-	return fault_set(f, error == -ENOTCONN ? FAULT_SERVICE_UNAVAILABLE : FAULT_INCORRECT_STATE,
-			 "%s", *why ? why : "libvirt cannot say what the instance has");
+	int is_unknown = error == -ENOTCONN || error == -EINPROGRESS;
+
+	return fault_set(f, is_unknown ? FAULT_SERVICE_UNAVAILABLE : FAULT_INCORRECT_STATE, "%s",
+			 *why ? why : "libvirt cannot say what the instance has");
 }
 
 /* (fiber) 1: a guest has it, and it is so now; 0: no guest has it. */
