@@ -98,6 +98,12 @@ def test_another_prefix_is_followed(tmp_path):
     make("install", f"DESTDIR={tmp_path}", "prefix=/opt/gureum")
     with open(tmp_path / "opt/gureum/lib/systemd/system/gureum-apid.service") as f:
         assert "ExecStart=/opt/gureum/lib/gureum/apid" in f.read()
+    # The scripts find the agent beside them.
+    share = tmp_path / "opt/gureum/share/gureum"
+    for script in ("build-image", "build-debian-image"):
+        text = (share / script).read_text()
+        assert "$here/../../lib/gureum/gureum-agent" in text and "/usr/lib/gureum" not in text, script
+    assert (share / "../../lib/gureum/gureum-agent").exists()
 
 
 def test_uninstall_leaves_configuration_only(root, tmp_path):
