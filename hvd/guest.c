@@ -122,6 +122,16 @@ void guest_disconnect(struct guest *g)
 	g->channel = NULL;
 }
 
+void guest_hang_up(struct guest *g)
+{
+	struct virt_channel *c = g ? g->channel : NULL;
+
+	if (!c)
+		return;
+	g->channel = NULL;
+	virt_channel_close(c);
+}
+
 int guest_ask(struct guest *g, const char *what)
 {
 	char line[64];

@@ -21,6 +21,8 @@ void guest_free(struct guest *g);
 int guest_connect(struct guest *g, struct virt *v);
 /* Closes it; the guest is not asked. NULL is fine. */
 void guest_disconnect(struct guest *g);
+/* (fiber) The same before its domain is destroyed (virt_channel_close). NULL is fine. */
+void guest_hang_up(struct guest *g);
 /* (fiber) Asks for "poweroff" or "reboot". 0 when it was sent; -ENOTCONN. */
 int guest_ask(struct guest *g, const char *what);
 /* (fiber) Asks the agent to hold the file systems still, and waits until it has: 0. It lets go by

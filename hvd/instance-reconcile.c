@@ -199,6 +199,7 @@ static int step_stopping(struct live *l)
 	if (!l->stop_since_usec)
 		l->stop_since_usec = now;
 	if ((d && jbool(d->json, "_Force", 0)) || now >= l->stop_since_usec + patience) {
+		guest_hang_up(l->guest);
 		r = virt_destroy(h->virt, l->id);
 		return r < 0 ? r : finish_stop(l);
 	}
@@ -263,7 +264,9 @@ static int step_shutting_down(struct live *l)
 {
 	struct fault fault = {0};
 	struct context ctx;
-	const struct doc *d = find(l);
+	const struct doc *d;
+
+	guest_hang_up(l->guest);
 	int r = virt_destroy(hvd_get()->virt, l->id);
 
 	if (r < 0)

@@ -164,3 +164,9 @@ void virt_channel_free(struct virt_channel *c)
 	unwatch(c);
 	(void)fiber_spawn(end_run, c); /* out of memory: the stream ends with the process */
 }
+
+void virt_channel_close(struct virt_channel *c)
+{
+	unwatch(c);
+	(void)fiber_work(end_work, c); /* no thread: the stream ends with the process */
+}

@@ -79,3 +79,6 @@ int virt_channel_open(struct virt *v, const char *name, const char *port,
 int virt_channel_write(struct virt_channel *c, const char *bytes, size_t n_bytes);
 /* Returns at once; what blocks is done in the background. The hooks are not called any more. */
 void virt_channel_free(struct virt_channel *c);
+/* (fiber) The same, and libvirt has let go of it, too, when it returns: to be done before its domain
+ * is destroyed, because libvirtd (9.0) may deadlock when a domain and a stream of it end at once. */
+void virt_channel_close(struct virt_channel *c);
