@@ -135,11 +135,8 @@ static int prefixes_check(json_t *parameters, struct fault *f)
 static int interface_get(const struct call *c, json_t *parameters, const struct doc **ret_interface,
 			 struct fault *f)
 {
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId",
-				   ret_interface, f);
+	int r = interface_get_customers(c, parameters, ret_interface, f);
 
-	if (r == 0)
-		r = interface_is_customers(*ret_interface, f);
 	return r < 0 ? r : prefixes_check(parameters, f);
 }
 

@@ -138,11 +138,8 @@ int modify_network_interface_attribute(struct call *c, json_t *parameters, json_
 {
 	const struct doc *d;
 	size_t chosen = 0, n = 0;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
-				   f);
+	int r = interface_get_customers(c, parameters, &d, f);
 
-	if (r == 0)
-		r = interface_is_customers(d, f);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < N_ATTRIBUTES; i++)
@@ -171,11 +168,8 @@ int reset_network_interface_attribute(struct call *c, json_t *parameters, json_t
 				      struct fault *f)
 {
 	const struct doc *d;
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
-				   f);
+	int r = interface_get_customers(c, parameters, &d, f);
 
-	if (r == 0)
-		r = interface_is_customers(d, f);
 	if (r < 0)
 		return r;
 	if (!jstr(parameters, "SourceDestCheck"))

@@ -424,6 +424,15 @@ int interface_is_customers(const struct doc *interface, struct fault *f)
 			 jstr_or(interface->json, "Description", ""));
 }
 
+int interface_get_customers(const struct call *c, json_t *parameters,
+			    const struct doc **ret_interface, struct fault *f)
+{
+	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId",
+				   ret_interface, f);
+
+	return r < 0 ? r : interface_is_customers(*ret_interface, f);
+}
+
 static json_t *node_attachment(const struct node_birth *b)
 {
 	char id[ID_MAX];
@@ -488,12 +497,8 @@ int delete_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	const struct doc *d;
 	char vpc_id[ID_MAX];
 	int is_forced = jbool(parameters, "_Force", 0);
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId", &d,
-				   f);
+	int r = interface_get_customers(c, parameters, &d, f);
 
-	if (r < 0)
-		return r;
-	r = interface_is_customers(d, f);
 	if (r < 0)
 		return r;
 	int was_attached = json_object_get(d->json, "Attachment") != NULL;

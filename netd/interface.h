@@ -38,6 +38,10 @@ struct node_birth {
 int interface_make_node(const struct call *c, struct node_birth *b, struct fault *f);
 /* 0, or OperationNotPermitted: the interface is one of those. */
 int interface_is_customers(const struct doc *interface, struct fault *f);
+/* The interface that a request's NetworkInterfaceId names, which is the customer's to change: 0 or
+ * as kind_get_parameter() and the above. */
+int interface_get_customers(const struct call *c, json_t *parameters,
+			    const struct doc **ret_interface, struct fault *f);
 
 /* Gives the interface's primary address a public one; `json` is the caller's editable copy. */
 int interface_set_public(const struct call *c, const json_t *vpc, json_t *json,

@@ -171,11 +171,8 @@ static json_t *texts_of(const json_t *addresses)
 static int interface_get(const struct call *c, json_t *parameters, const struct doc **ret_interface,
 			 struct fault *f)
 {
-	int r = kind_get_parameter(c, &kind_network_interface, parameters, "NetworkInterfaceId",
-				   ret_interface, f);
+	int r = interface_get_customers(c, parameters, ret_interface, f);
 
-	if (r == 0)
-		r = interface_is_customers(*ret_interface, f);
 	if (r < 0)
 		return r;
 	if (json_object_get(parameters, "Ipv6Prefixes") ||

@@ -251,18 +251,32 @@ static int check_extensions(int fd, const struct header *h, char reason[static Q
 	return at + 8 > cluster ? 0 : refuse(reason, "the header has too many extensions");
 }
 
+/* What the file begins with, in the host's order; how many bytes were there, fewer than a whole
+ * header perhaps. -EINVAL: not qcow2. */
+static ssize_t read_header(int fd, struct header *ret_header)
+{
+	*ret_header = (struct header){0};
+	ssize_t n = pread(fd, ret_header, sizeof *ret_header, 0);
+
+	if (n < 0)
+		return -errno;
+	if (n < V2_BYTES || be32toh(ret_header->magic) != MAGIC)
+		return -EINVAL;
+	to_host(ret_header);
+	return n;
+}
+
 int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes,
 		       char ret_reason[static QCOW2_REASON_MAX])
 {
-	struct header h = {0};
+	struct header h;
 	struct stat st;
-	ssize_t n = pread(fd, &h, sizeof h, 0);
+	ssize_t n = read_header(fd, &h);
 
-	if (n < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (n < V2_BYTES || be32toh(h.magic) != MAGIC)
+	if (n == -EINVAL)
 		return refuse(ret_reason, "the file is not a qcow2 image");
-	to_host(&h);
+	if (n < 0 || fstat(fd, &st) < 0)
+		return n < 0 ? (int)n : -errno;
 	if (h.version != 2 && h.version != 3)
 		return refuse(ret_reason, "qcow2 version %u is not known here", h.version);
 	if (h.cluster_bits < 9 || h.cluster_bits > 21)
@@ -284,14 +298,11 @@ int qcow2_check_header(int fd, uint64_t max_bytes, uint64_t *ret_bytes,
 
 int qcow2_read_backing(int fd, char ret_path[static QCOW2_BACKING_MAX + 1])
 {
-	struct header h = {0};
-	ssize_t n = pread(fd, &h, sizeof h, 0);
+	struct header h;
+	ssize_t n = read_header(fd, &h);
 
 	if (n < 0)
-		return -errno;
-	if (n < V2_BYTES || be32toh(h.magic) != MAGIC)
-		return -EINVAL;
-	to_host(&h);
+		return (int)n;
 	if (h.backing_bytes > QCOW2_BACKING_MAX)
 		return -EINVAL;
 	if (h.backing_offset == 0 || h.backing_bytes == 0) {
@@ -307,14 +318,12 @@ int qcow2_read_backing(int fd, char ret_path[static QCOW2_BACKING_MAX + 1])
 
 int qcow2_read_bytes(int fd, uint64_t *ret_bytes)
 {
-	struct header h = {0};
-	ssize_t n = pread(fd, &h, sizeof h, 0);
+	struct header h;
+	ssize_t n = read_header(fd, &h);
 
 	if (n < 0)
-		return -errno;
-	if (n < V2_BYTES || be32toh(h.magic) != MAGIC)
-		return -EINVAL;
-	*ret_bytes = be64toh(h.size);
+		return (int)n;
+	*ret_bytes = h.size;
 	return 0;
 }
 

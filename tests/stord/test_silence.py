@@ -3,6 +3,7 @@
 The stand-in for hvd (guests.py) waits before or after it acts; a call that its caller gave up meanwhile it does not begin, as hvd.
 """
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -107,14 +108,13 @@ def test_who_does_not_need_the_silent_host_does_not_wait_for_it(world):
     stord, guests = world
     volume = attached(stord, guests, 1)
     silence = Silence(guests, "gureum.SwitchLayers")
-    asking = threading.Thread(target=lambda: pytest.raises(Fault, stord, "ec2.CreateSnapshot", VolumeId=volume))
-    asking.start()
+    asking = ThreadPoolExecutor().submit(stord.refused, "ServiceUnavailable", "ec2.CreateSnapshot", VolumeId=volume)
     assert silence.asked.wait(60)
     other = stord.create(Size=1)
     stord.available(other)
     stord("ec2.CreateSnapshot", VolumeId=other)
     stord("ec2.DeleteVolume", VolumeId=other)
-    asking.join()
+    asking.result()
     silence.end()
     settled(stord, volume)
 
