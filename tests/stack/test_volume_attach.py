@@ -1,8 +1,10 @@
 """Volumes come to guests and go, while they run and while they do not."""
 import os
 import re
+import signal
 
 import pytest
+from botocore.config import Config
 
 from conftest import code_of, until
 
@@ -156,6 +158,38 @@ def test_an_encrypted_volume_is_snapshotted_under_its_guest(cloud, pair):
     wait_attached(cloud, volume, pair[0])
     for v, text in ((volume, "after it"), (copy, "before the snapshot")):
         assert cloud.ssh(pair[0], f"head -n 1 /dev/{disk(cloud, pair[0], v)}").strip() == text
+        detach(cloud, v)
+        cloud.ec2.delete_volume(VolumeId=v)
+    cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
+def test_a_snapshot_is_refused_while_hvd_is_silent_and_what_is_written_then_is_kept(cloud, pair):
+    """hvd is stopped: it takes the call, and answers nobody."""
+    volume = make(cloud)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdo")
+    wait_attached(cloud, volume, pair[0])
+    name, hvd = disk(cloud, pair[0], volume), cloud.pid("hvd")
+    patient = cloud.client("ec2", config=Config(retries={"max_attempts": 0}, read_timeout=60, proxies={}))
+    write = "echo '{}' | dd of=/dev/" + name + " bs=4096 seek={} conv=sync 2>/dev/null && sync"
+    cloud.ssh(pair[0], write.format("before", 0))
+    os.kill(hvd, signal.SIGSTOP)
+    try:
+        assert code_of(patient.create_snapshot, VolumeId=volume) == "ServiceUnavailable"
+        assert not cloud.ec2.describe_snapshots(Filters=[{"Name": "volume-id", "Values": [volume]}])["Snapshots"]
+    finally:
+        os.kill(hvd, signal.SIGCONT)
+    cloud.ssh(pair[0], write.format("meanwhile", 1))
+    snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    cloud.ssh(pair[0], write.format("after", 1))
+    copy = make(cloud, SnapshotId=snapshot)
+    cloud.ec2.attach_volume(VolumeId=copy, InstanceId=pair[0], Device="/dev/sdp")
+    wait_attached(cloud, copy, pair[0])
+    detach(cloud, volume)
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdo")
+    wait_attached(cloud, volume, pair[0])
+    for v, texts in ((volume, ["before", "after"]), (copy, ["before", "meanwhile"])):
+        read = f"for n in 0 1; do dd if=/dev/{disk(cloud, pair[0], v)} bs=4096 skip=$n count=1 2>/dev/null | head -n 1; done"
+        assert cloud.ssh(pair[0], read).split() == texts
         detach(cloud, v)
         cloud.ec2.delete_volume(VolumeId=v)
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
