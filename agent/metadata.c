@@ -79,7 +79,7 @@ int metadata_wait(struct metadata *m, unsigned seconds)
 	}
 }
 
-/* Who serves may be started anew just now: an answer that was cut off is asked for once more. */
+/* Who serves may be started anew just now: an answer that was cut off is asked for again. */
 static int get(const struct metadata *m, const char *path, const char *header,
 	       struct http_reply *ret_reply)
 {

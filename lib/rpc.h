@@ -59,9 +59,9 @@ OWN_DEFINE(struct rpc_peer *, rpc_peer_free);
 /* (fiber) Calls `method` ("ec2.CreateSubnet"). `parameters` stays the caller's. `fds_out` (may be
  * NULL) is sent and stays the caller's; `ret_fds` (may be NULL) gets what came back. While nobody
  * listens it retries for wait_usec (see rpc_peer_set_wait, 5 s unless told), then fault
- * ServiceUnavailable; also when the peer dies before its answer, or is silent for RPC_ANSWER_USEC: the
- * caller knows whether asking again is safe. 0 with *ret_reply (a new reference, always an object), or -errno with `f` filled.
- */
+ * ServiceUnavailable; also when the peer dies before its answer, or is silent for RPC_ANSWER_USEC:
+ * the caller knows whether asking again is safe. 0 with *ret_reply (a new reference, always an
+ * object), or -errno with `f` filled. */
 int rpc_call(struct rpc_peer *p, const struct context *ctx, const char *method, json_t *parameters,
 	     const struct fds *fds_out, json_t **ret_reply, struct fds *ret_fds, struct fault *f);
 /* The same for a call whose answer may take longer than RPC_ANSWER_USEC, or must not take as long:
