@@ -225,7 +225,8 @@ def logs_since(state, sizes):
     for name, path in log_paths(state).items():
         if os.path.exists(path):
             with open(path, errors="replace") as f:
-                f.seek(sizes.get(name, 0))
+                before = sizes.get(name, 0)
+                f.seek(before if before <= os.path.getsize(path) else 0)  # shorter: the power went
                 said = f.readlines()[-60:]
             if said:
                 yield name, "".join(said)
@@ -235,7 +236,8 @@ def logs_since(state, sizes):
 def pytest_runtest_makereport(item, call):
     """A failure comes with what the daemons said during the test."""
     report = (yield).get_result()
-    cloud = item.funcargs.get("cloud") if hasattr(item, "funcargs") else None
+    given = getattr(item, "funcargs", {})
+    cloud = given.get("cloud") or given.get("house")
     if cloud and call.when == "setup":
         item.log_sizes = log_sizes(cloud.state)
     if cloud and report.failed:

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import SETTINGS, STACK, TOP, Cloud, prepare, tell_logs, until
+from conftest import SETTINGS, STACK, TOP, Cloud, prepare, until
 
 sys.path.append(os.path.join(TOP, "tests", "stord"))
 import power  # noqa: E402
@@ -86,13 +86,9 @@ def test_an_image_that_was_answered_comes_to_be_and_its_guest_loses_nothing(hous
         time.sleep(moment)  # what is tested
         house.disk.cut(house, lambda n=n: n > 0)
         house.up()
-        try:
-            until(lambda: cloud.ec2.describe_images(ImageIds=images[-1:])["Images"][0]["State"] == "available", told="the image is made")
-            cloud.wait_state(instance, "running")  # hvd starts again what ran when the power went
-            assert cloud.ssh(instance, f"cat /root/mark-{n}", 120) == f"mark-{n}\n"
-        except BaseException:
-            tell_logs(house.state)
-            raise
+        until(lambda: cloud.ec2.describe_images(ImageIds=images[-1:])["Images"][0]["State"] == "available", told="the image is made")
+        cloud.wait_state(instance, "running")  # hvd starts again what ran when the power went
+        assert cloud.ssh(instance, f"cat /root/mark-{n}", 120) == f"mark-{n}\n"
     script = "#!/bin/sh\necho MARKS $(cat /root/mark-0 /root/mark-1)\n"
     copy = cloud.launch(ImageId=images[-1], UserData=script)[0]
     cloud.wait_console(copy, "MARKS mark-0 mark-1")
