@@ -276,35 +276,71 @@ static int wait_job(const char *id, const char *target, struct fault *f)
 	return r == 0 || r == -ENOENT ? 0 : is_away(r, f);
 }
 
-/* (fiber) The target of the volume's disk. -ENOENT with a fault when the guest has not got it. */
-static int find_target(const json_t *parameters, const char **ret_id, char ret_target[static 16],
-		       struct fault *f)
+/* (fiber) The guest's disk that is the volume, in `ret_devices`. */
+static int find_disk_of(const json_t *parameters, struct virt_devices *ret_devices,
+			const struct virt_device **ret_disk, struct fault *f)
 {
-	OWN(virt_devices_clear) struct virt_devices devices = {0};
-	const char *volume_id = NULL;
-	int r = need(parameters, "InstanceId", ret_id, f);
+	const char *id = NULL, *volume_id = NULL;
+	int r = need(parameters, "InstanceId", &id, f);
 
 	if (r == 0)
 		r = need(parameters, "VolumeId", &volume_id, f);
 	if (r < 0)
 		return r;
-	r = virt_devices_read(hvd_get()->virt, *ret_id, &devices);
+	r = virt_devices_read(hvd_get()->virt, id, ret_devices);
 	if (r < 0 && r != -ENOENT)
 		return is_away(r, f);
-	const struct virt_device *disk = find_disk(&devices, volume_id);
+	*ret_disk = find_disk(ret_devices, volume_id);
+	return *ret_disk
+		       ? 0
+		       : fault_set(f, FAULT_INCORRECT_STATE, "%s has no running guest", volume_id);
+}
 
-	if (!disk)
-		return fault_set(f, FAULT_INCORRECT_STATE, "%s has no running guest", volume_id);
+/* (fiber) The target of the volume's disk, and whose it is. */
+static int find_target(const json_t *parameters, const char **ret_id, char ret_target[static 16],
+		       struct fault *f)
+{
+	OWN(virt_devices_clear) struct virt_devices devices = {0};
+	const struct virt_device *disk;
+	int r = find_disk_of(parameters, &devices, &disk, f);
+
+	if (r < 0)
+		return r;
+	*ret_id = jstr(parameters, "InstanceId");
 	snprintf(ret_target, 16, "%s", disk->target);
 	return 0;
 }
 
-/* (fiber) The job begins; not while the disks are being switched, which a job would hinder. */
-static int start_job(const struct call *c, const char *id, const char *target, const char *top,
-		     const char *base, struct fault *f)
+/* What is merged in a guest. */
+struct merging {
+	const char *id, *top, *base; /* base NULL: what is pulled leaves nothing under it */
+	int is_commit;
+};
+
+/* (fiber) What is pulled goes into the layer that is written, and a snapshot may have changed which
+ * one that is since this was asked for. */
+static int start_job_locked(const json_t *parameters, const struct merging *m, struct fault *f)
 {
-	OWN(paths_end) struct paths *p = paths_begin(id);
+	OWN(virt_devices_clear) struct virt_devices devices = {0};
 	char error[VIRT_ERROR_BYTES] = "";
+	const struct virt_device *disk;
+	int r = find_disk_of(parameters, &devices, &disk, f);
+
+	if (r < 0)
+		return r;
+	if (!m->is_commit && strcmp(disk->source, m->top) != 0)
+		return fault_set(f, FAULT_INCORRECT_STATE, "the guest does not write %s", m->top);
+	r = m->is_commit ? virt_layer_commit(hvd_get()->virt, m->id, disk->target, m->top, m->base,
+					     error)
+			 : virt_layer_pull(hvd_get()->virt, m->id, disk->target, m->base, error);
+	return r < 0 ? fault_set(f, FAULT_INCORRECT_STATE, "%s", error) : 0;
+}
+
+/* (fiber) The job begins; not while the disks are being switched, which a job would hinder. */
+static int start_job(const struct call *c, const json_t *parameters, const struct merging *m,
+		     struct fault *f)
+{
+	OWN(paths_end) struct paths *p = paths_begin(m->id);
 
 	if (!p)
 		return -ENOMEM;
@@ -312,29 +348,28 @@ static int start_job(const struct call *c, const char *id, const char *target, c
 	int r = call_check_waited(c, f);
 
 	if (r == 0)
-		r = top ? virt_layer_commit(hvd_get()->virt, id, target, top, base, error)
-			: virt_layer_pull(hvd_get()->virt, id, target, base, error);
+		r = start_job_locked(parameters, m, f);
 	fiber_unlock(&p->of->lock);
-	if (r < 0 && !fault_is_set(f))
-		return fault_set(f, FAULT_INCORRECT_STATE, "%s", error);
 	return r;
 }
 
-static int merge(const struct call *c, json_t *parameters, int is_commit, struct fault *f)
+static int merge(const struct call *c, const json_t *parameters, int is_commit, struct fault *f)
 {
-	const char *id = NULL, *top = jstr(parameters, "Top"), *base = jstr(parameters, "Base");
+	struct merging m = {.top = jstr(parameters, "Top"),
+			    .base = jstr(parameters, "Base"),
+			    .is_commit = is_commit};
 	char target[16];
-	int r = find_target(parameters, &id, target, f);
+	int r = find_target(parameters, &m.id, target, f);
 
 	if (r < 0)
 		return r;
-	if (is_commit && (!top || !base))
+	if (!m.top || (is_commit && !m.base))
 		return fault_set(f, FAULT_MISSING_PARAMETER, "Top and Base are needed");
 	/* One that an earlier hvd or stord began goes first. */
-	if ((r = wait_job(id, target, f)) < 0)
+	if ((r = wait_job(m.id, target, f)) < 0)
 		return r;
-	r = start_job(c, id, target, is_commit ? top : NULL, base, f);
-	return r == 0 ? wait_job(id, target, f) : r;
+	r = start_job(c, parameters, &m, f);
+	return r == 0 ? wait_job(m.id, target, f) : r;
 }
 
 int layer_commit(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

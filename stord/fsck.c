@@ -11,9 +11,10 @@
  *	unneeded	a layer that nobody needs
  *	orphan		a file that no document names
  *	leaked		clusters that nobody uses, as a QEMU leaves that was killed: only space
- * What a running guest, a copy or a customer by blocks writes cannot be judged from outside; it is counted as busy. Repair does
- * what loses nothing: headers, unneeded layers, leaked clusters. Orphans and corrupt files are for a
- * person.
+ * What a running guest, a merge, a copy or a customer by blocks writes cannot be judged from
+ * outside; it is counted as busy. A merge that is about to begin waits for the file that is being
+ * looked at, and has its turn before the next. Repair does what loses nothing: headers, unneeded
+ * layers, leaked clusters. Orphans and corrupt files are for a person.
  */
 #include "stord.h"
 
@@ -23,6 +24,7 @@
 #include "header.h"
 #include "layer-tool.h"
 #include "layer.h"
+#include "leaves.h"
 #include "log.h"
 #include "merge.h"
 #include "utf8.h"
@@ -170,6 +172,7 @@ static int check_needed(struct fsck *k, const char *name)
 /* *ret_may_open: what it stands on is what the tool may open. */
 static int check_header(struct fsck *k, const char *name, int *ret_may_open)
 {
+	char id[ID_MAX];
 	int r = header_agrees(k->daemon, name);
 
 	*ret_may_open = r == 1;
@@ -177,11 +180,11 @@ static int check_header(struct fsck *k, const char *name, int *ret_may_open)
 		return found(k, "corrupt", name, "its header cannot be read", 0);
 	if (r == 1)
 		return 0;
-	r = k->is_repair ? header_restore(k->daemon, name) : 0;
-	if (r == -EAGAIN) {
-		k->n_busy++; /* a guest has it, and its own merge is under way */
+	if (leaves_live(k->daemon->store, name, id) != 0) {
+		k->n_busy++; /* its guest's own affair while that runs */
 		return 0;
 	}
+	r = k->is_repair ? header_restore(k->daemon, name) : 0;
 	*ret_may_open = k->is_repair && r == 0;
 	return found(k, "header", name, "it stands on another file than its document says",
 		     *ret_may_open);
@@ -237,7 +240,7 @@ static int check_contents(struct fsck *k, const char *name)
 	return found(k, "corrupt", name, "it cannot be opened", 0);
 }
 
-static int check_layer(struct fsck *k, const char *name)
+static int check_file(struct fsck *k, const char *name)
 {
 	const struct doc *l = layer_find(k->daemon->store, name);
 	char path[FILE_PATH_MAX];
@@ -258,8 +261,19 @@ static int check_layer(struct fsck *k, const char *name)
 	}
 	int may_open = 0, r = is_qcow2 ? check_header(k, name, &may_open) : 0;
 
-	if (r == 0 && may_open)
-		r = check_contents(k, name);
+	return r == 0 && may_open ? check_contents(k, name) : r;
+}
+
+static int check_layer(struct fsck *k, const char *name)
+{
+	if (!merge_look(k->daemon, name)) {
+		k->n_files++;
+		k->n_busy++;
+		return 0;
+	}
+	int r = check_file(k, name);
+
+	merge_looked();
 	return r == 0 ? check_needed(k, name) : r;
 }
 
@@ -322,12 +336,11 @@ int stord_fsck(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 			 .findings = findings};
 	json_t *name;
 	size_t i;
-	int r = check_names(&k);
-
-	if (r == 0)
-		r = check_keys(&k);
+	int is_idle = merge_is_idle(), r = check_names(&k);
 
 	(void)f;
+	if (r == 0)
+		r = check_keys(&k);
 	store_each (c->store, LAYER_KIND, l)
 		if (r == 0)
 			r = json_array_append_new(names, json_string(l->id));
@@ -339,6 +352,6 @@ int stord_fsck(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	if (r < 0)
 		return r;
 	*ret_reply = json_pack("{s:O, s:i, s:i, s:b}", "Findings", findings, "Files", k.n_files,
-			       "Busy", k.n_busy, "Idle", merge_is_idle());
+			       "Busy", k.n_busy, "Idle", is_idle && merge_is_idle());
 	return *ret_reply ? 0 : -ENOMEM;
 }

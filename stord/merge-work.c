@@ -19,6 +19,7 @@ struct ways {
 	char base[FILE_PATH_MAX]; /* what `over` stands on after a pull, "": nothing */
 	char base_name[FILE_NAME_MAX];
 	char child[FILE_NAME_MAX], child_path[FILE_PATH_MAX]; /* the first that stands on `over` */
+	int n_children;
 };
 
 static void find_ways(const struct daemon *d, const struct merge *m, struct ways *ret_ways)
@@ -35,7 +36,7 @@ static void find_ways(const struct daemon *d, const struct merge *m, struct ways
 		snprintf(w.base_name, sizeof w.base_name, "%s", base);
 	}
 	store_each (d->store, LAYER_KIND, l)
-		if (!w.child[0] && strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0) {
+		if (strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0 && w.n_children++ == 0) {
 			snprintf(w.child, sizeof w.child, "%s", l->id);
 			file_path(d, l->id, w.child_path);
 		}
@@ -182,10 +183,17 @@ static int ask(const struct daemon *d, const struct merge *m, int is_job, const 
 	return r;
 }
 
+static int is_in_headers(const struct merge *m, const struct ways *w)
+{
+	if (m->is_commit)
+		return w->n_children == 1 ? header_is(w->child_path, w->under) : 0;
+	return header_is(w->over, w->base);
+}
+
 /* The guest's QEMU has done its part, which the headers tell, and all of it is on the disk. */
 static int end_live(struct daemon *d, const struct merge *m, struct ways *w)
 {
-	int r = m->is_commit ? header_is(w->child_path, w->under) : header_is(w->over, w->base);
+	int r = is_in_headers(m, w);
 
 	if (r == 0)
 		return -ECANCELED;
@@ -215,8 +223,9 @@ static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
 		return r;
 	if (!m->is_commit) {
 		r = ask(d, m, 1, "gureum.PullLayers",
-			json_pack("{s:s, s:s, s:s*}", "InstanceId", m->instance_id, "VolumeId",
-				  m->volume_id, "Base", w->base[0] ? w->base : NULL));
+			json_pack("{s:s, s:s, s:s, s:s*}", "InstanceId", m->instance_id, "VolumeId",
+				  m->volume_id, "Top", w->over, "Base",
+				  w->base[0] ? w->base : NULL));
 	} else {
 		r = fiber_work(open_up_work, w->under);
 		if (r == 0)
@@ -227,6 +236,22 @@ static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
 	}
 	/* What hvd saw may be the end of a job that somebody stopped. */
 	return r == 0 ? end_live(d, m, w) : r;
+}
+
+int merge_is_in_headers(struct daemon *d, const struct merge *m)
+{
+	struct ways w;
+
+	find_ways(d, m, &w);
+	return is_in_headers(m, &w);
+}
+
+int merge_finish(struct daemon *d, const struct merge *m)
+{
+	struct ways w;
+
+	find_ways(d, m, &w);
+	return end_live(d, m, &w);
 }
 
 void merge_stop(struct daemon *d, const struct merge *m)

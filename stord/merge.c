@@ -8,15 +8,15 @@
 #include "hold.h"
 #include "host.h"
 #include "layer.h"
+#include "leaves.h"
 #include "log.h"
 #include "merge-work.h"
 #include "stord.h"
 #include "switch.h"
 
-#define LEAVES_MAX	 8
 #define RETRY_FIRST_USEC 500000ull
 #define RETRY_LAST_USEC	 30000000ull
-#define YIELD_LOOK_USEC	 20000ull
+#define LOOK_USEC	 20000ull
 /* So much is pulled into a running guest's active layer even if that layer has less. */
 #define CHEAP_BYTES (INT64_C(256) << 20)
 /* More is not merged without its guest while an instance that is stopped may be started: it would
@@ -31,6 +31,7 @@ static struct merger {
 	uint64_t wait_usec;   /* until the next try, twice as long each time in vain */
 	struct merge current; /* while is_working */
 	int is_working;
+	int is_looked_at, is_waiting; /* merge_look: by fsck, and a merge that would begin */
 } self;
 
 /* ---- what there is ---- */
@@ -86,44 +87,6 @@ static const char *spare_child(const json_t *census, const char *name)
 		       : NULL;
 }
 
-static int stands_on(const struct store *s, const char *top, const char *name)
-{
-	for (unsigned n = 0; top && n < LAYERS_FOLLOWED; n++) {
-		const struct doc *l = layer_find(s, top);
-
-		if (strcmp(top, name) == 0)
-			return 1;
-		top = l ? jstr(l->json, "Backing") : NULL;
-	}
-	return 0;
-}
-
-static int compare_ids(const void *a, const void *b)
-{
-	return strcmp(a, b);
-}
-
-/* The volumes whose chains have this layer, in order of their ids. Their number, or -E2BIG. One in
- * the recycle bin may be restored at any time: it counts. */
-static int find_leaves(const struct store *s, const char *name, char ret_ids[LEAVES_MAX][ID_MAX])
-{
-	int n = 0;
-
-	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
-		store_each (s, *kind, v) {
-			const char *next = jstr(v->json, "_NextLayer");
-
-			if (!stands_on(s, jstr(v->json, "_Layer"), name) &&
-			    !stands_on(s, next, name))
-				continue;
-			if (n == LEAVES_MAX)
-				return -E2BIG;
-			snprintf(ret_ids[n++], ID_MAX, "%s", v->id);
-		}
-	qsort(ret_ids, (size_t)n, ID_MAX, compare_ids);
-	return n;
-}
-
 static int64_t bytes_of(const struct daemon *d, const char *name)
 {
 	char path[FILE_PATH_MAX];
@@ -152,27 +115,18 @@ static void party_leave(struct party *p)
 		}
 }
 
-static const struct doc *leaf_find(const struct store *s, const char *id)
-{
-	const struct doc *d = NULL;
-
-	for (const char *const *kind = layer_volume_kinds; !d && *kind; kind++)
-		d = store_find(s, *kind, id);
-	return d;
-}
-
 /* Holds them all and asks hvd which of them have a running guest. */
 static enum outcome party_gather(struct daemon *d, const char *top, struct party *p)
 {
 	struct party again = {0};
 
-	p->n = find_leaves(d->store, top, p->ids);
+	p->n = leaves_find(d->store, top, p->ids);
 	if (p->n < 0)
 		return NOTHING;
 	for (int i = 0; i < p->n; i++)
 		if (!(p->holds[i] = hold_enter(p->ids[i])))
 			return LATER;
-	again.n = find_leaves(d->store, top, again.ids);
+	again.n = leaves_find(d->store, top, again.ids);
 	if (again.n != p->n || memcmp(again.ids, p->ids, (size_t)p->n * ID_MAX) != 0)
 		return LATER;
 	for (int i = 0; i < p->n; i++) {
@@ -195,15 +149,20 @@ static const struct doc *party_volume(const struct daemon *d, const struct party
 	return p->n == 1 ? leaf_find(d->store, p->ids[0]) : NULL;
 }
 
-static enum outcome work(struct daemon *d, const struct merge *m, struct party *p)
+/* Files that fsck has open cannot be merged. It goes from one to the next, and we in between. */
+static void wait_for_looks(void)
+{
+	for (self.is_waiting = 1; self.is_looked_at;)
+		(void)fiber_sleep(LOOK_USEC);
+}
+
+static enum outcome work(struct daemon *d, const struct merge *m,
+			 int (*what)(struct daemon *, const struct merge *))
 {
 	self.current = *m;
 	self.is_working = 1;
-	/* A guest's own QEMU does it: its volume may be snapshotted, detached and deleted
-	 * meanwhile, and then the merge comes to nothing. */
-	if (m->instance_id[0])
-		party_leave(p);
-	int r = merge_run(d, &self.current);
+	self.is_waiting = 0;
+	int r = what(d, &self.current);
 
 	self.is_working = 0;
 	if (r == 0)
@@ -214,6 +173,46 @@ static enum outcome work(struct daemon *d, const struct merge *m, struct party *
 	return r == 0 ? DONE : LATER;
 }
 
+static enum outcome work_with(struct daemon *d, const struct merge *m, struct party *p)
+{
+	/* A guest's own QEMU does it: its volume may be snapshotted, detached and deleted
+	 * meanwhile, and then the merge comes to nothing. */
+	if (m->instance_id[0])
+		party_leave(p);
+	return work(d, m, merge_run);
+}
+
+/* Of which instance the volume is a disk, for the merge. */
+static void set_guest(struct merge *m, const struct doc *volume)
+{
+	snprintf(m->volume_id, sizeof m->volume_id, "%s", volume->id);
+	snprintf(m->instance_id, sizeof m->instance_id, "%s",
+		 jstr_or(json_array_get(json_object_get(volume->json, "Attachments"), 0),
+			 "InstanceId", ""));
+}
+
+/* A guest may have done it while stord was away, and its chain is not what the documents say. A
+ * volume that is being created on it meanwhile waits for us; so we do not for its creation.
+ * NOTHING: no guest did. */
+static enum outcome finish(struct daemon *d, struct merge m)
+{
+	char id[ID_MAX];
+
+	while (merge_is_in_headers(d, &m) != 1)
+		if (m.is_commit++)
+			return NOTHING;
+	int live = leaves_live(d->store, m.over, id);
+	const struct doc *v = live > 0 ? leaf_find(d->store, id) : NULL;
+
+	if (live < 0)
+		return LATER;
+	if (v) {
+		set_guest(&m, v);
+		return work(d, &m, merge_finish);
+	}
+	return NOTHING; /* and the headers are put back */
+}
+
 /* In a running guest. */
 static int plan_live(const struct daemon *d, const json_t *census, const struct doc *volume,
 		     struct merge *m)
@@ -222,10 +221,7 @@ static int plan_live(const struct daemon *d, const json_t *census, const struct 
 	int is_active = strcmp(jstr_or(volume->json, "_Layer", ""), m->over) == 0;
 	const char *format = jstr_or(layer_find(d->store, m->under)->json, "Format", "");
 
-	snprintf(m->volume_id, sizeof m->volume_id, "%s", volume->id);
-	snprintf(m->instance_id, sizeof m->instance_id, "%s",
-		 jstr_or(json_array_get(json_object_get(volume->json, "Attachments"), 0),
-			 "InstanceId", ""));
+	set_guest(m, volume);
 	m->is_commit = !is_active;
 	if (is_active)
 		return under <= over || under <= CHEAP_BYTES;
@@ -242,6 +238,9 @@ static enum outcome merge_pair(struct daemon *d, const char *under, const char *
 	snprintf(m.over, sizeof m.over, "%s", over);
 	if (layer_is_pinned(d->store, m.under))
 		return LATER;
+	o = finish(d, m);
+	if (o != NOTHING)
+		return o;
 	o = party_gather(d, m.over, &p);
 	OWN(json_decref) json_t *census = census_new(d->store);
 	const char *child = spare_child(census, m.under);
@@ -269,7 +268,7 @@ static enum outcome merge_pair(struct daemon *d, const char *under, const char *
 			o = NOTHING;
 	}
 	if (o == DONE)
-		o = work(d, &m, &p);
+		o = work_with(d, &m, &p);
 	party_leave(&p);
 	return o;
 }
@@ -292,12 +291,9 @@ static enum outcome shorten(struct daemon *d, const char *volume_id)
 		o = NOTHING;
 	if (o == DONE) {
 		snprintf(m.under, sizeof m.under, "%s", layer_root(d->store, m.over));
-		snprintf(m.volume_id, sizeof m.volume_id, "%s", v->id);
 		if (p.n_live)
-			snprintf(m.instance_id, sizeof m.instance_id, "%s",
-				 jstr_or(json_array_get(json_object_get(v->json, "Attachments"), 0),
-					 "InstanceId", ""));
-		o = layer_is_pinned(d->store, m.over) ? LATER : work(d, &m, &p);
+			set_guest(&m, v);
+		o = layer_is_pinned(d->store, m.over) ? LATER : work_with(d, &m, &p);
 	}
 	party_leave(&p);
 	return o;
@@ -333,8 +329,11 @@ static enum outcome round_of(struct daemon *d)
 	json_array_foreach (list, i, item) {
 		const char *first = json_string_value(json_array_get(item, 0)),
 			   *second = json_string_value(json_array_get(item, 1));
+
+		wait_for_looks();
 		enum outcome o = second ? merge_pair(d, first, second) : shorten(d, first);
 
+		self.is_waiting = 0;
 		if (o == DONE)
 			best = DONE;
 		else if (o == LATER && best == NOTHING)
@@ -391,12 +390,37 @@ int merge_is_idle(void)
 
 /* ---- who comes in between ---- */
 
+/* Everything from its `under` to its `over`, and what stands on that: headers too are written. */
+static int is_written_by(const struct store *s, const struct merge *m, const char *name)
+{
+	const struct doc *l = layer_find(s, name);
+
+	return layer_stands_on(s, name, m->under) &&
+	       (layer_stands_on(s, m->over, name) ||
+		(l && strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0));
+}
+
+int merge_look(const struct daemon *d, const char *layer)
+{
+	while (self.is_waiting)
+		(void)fiber_sleep(LOOK_USEC);
+	if (self.is_working && is_written_by(d->store, &self.current, layer))
+		return 0;
+	self.is_looked_at++;
+	return 1;
+}
+
+void merge_looked(void)
+{
+	self.is_looked_at--;
+}
+
 static int is_in_the_way(const struct daemon *d, const char *volume_id)
 {
 	const struct doc *v = store_find(d->store, "volume", volume_id);
 
 	return self.is_working && v && strcmp(self.current.volume_id, volume_id) != 0 &&
-	       stands_on(d->store, jstr(v->json, "_Layer"), self.current.under);
+	       layer_stands_on(d->store, jstr(v->json, "_Layer"), self.current.under);
 }
 
 int merge_yield(struct daemon *d, const char *volume_id)
@@ -405,10 +429,10 @@ int merge_yield(struct daemon *d, const char *volume_id)
 
 	if (is_in_the_way(d, volume_id))
 		merge_stop(d, &self.current);
-	for (; is_in_the_way(d, volume_id); waited += YIELD_LOOK_USEC) {
+	for (; is_in_the_way(d, volume_id); waited += LOOK_USEC) {
 		if (waited >= host_timeout_usec())
 			return -EAGAIN;
-		(void)fiber_sleep(YIELD_LOOK_USEC);
+		(void)fiber_sleep(LOOK_USEC);
 	}
 	return 0;
 }

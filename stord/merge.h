@@ -14,5 +14,9 @@ void merge_kick(struct daemon *d);
 /* (fiber) A guest is about to open this volume's chain: a merge that has part of it open for
  * writing is ended first. 0; -EAGAIN: it does not end, for the guest's host is silent. */
 int merge_yield(struct daemon *d, const char *volume_id);
+/* (fiber) For who looks into a layer's file meanwhile: 1, and no merge begins before
+ * merge_looked; 0 at once, when the one under way writes that file. Not nested. */
+int merge_look(const struct daemon *d, const char *layer);
+void merge_looked(void);
 /* Nothing is under way and nothing is left to do that could be done now. */
 int merge_is_idle(void);

@@ -13,6 +13,7 @@ import pytest
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 STORD = os.environ.get("STORD", os.path.join(TOP, "build", "stord", "stord"))
+LOG_SHOWN = 20000  # characters, the last, with a failure
 CONTEXT = {"account": "123456789012", "region": "us-east-1", "principal": "", "request": "test"}
 
 
@@ -130,6 +131,15 @@ class Stord:
         for directory, _, names in os.walk(self.state):
             found |= {os.path.relpath(os.path.join(directory, n), self.state) for n in names}
         return {n for n in found if not n.startswith("state.db")}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure comes with what stord said during the test."""
+    report = (yield).get_result()
+    stord = getattr(item, "funcargs", {}).get("stord")
+    if stord and report.failed:
+        report.sections.append(("stord said", stord.log()[-LOG_SHOWN:]))
 
 
 @pytest.fixture

@@ -322,6 +322,8 @@ class Guests:
             if method == "gureum.CommitLayer":
                 qemu.commit(volume, p["Top"], p["Base"])
             else:
+                if qemu.disks[volume][1] != p["Top"]:
+                    raise Refused("the guest does not write that layer")
                 qemu.pull(volume, p.get("Base"))
         qemu.wait_job(volume)
         return {}

@@ -69,6 +69,11 @@ def snapshots(stord):
     return stord("ec2.DescribeSnapshots", OwnerIds=["self"])["Snapshots"]
 
 
+def all_is_well(stord):
+    findings = until(lambda: (r := stord("gureum.Fsck"))["Idle"] and r)["Findings"]
+    assert not findings, findings
+
+
 def settled(stord, volume):
     return until(lambda: "_NextLayer" not in (row := stord.volume(volume)) and row)
 
@@ -100,8 +105,7 @@ def test_a_snapshot_of_a_silent_host_is_refused_and_its_volume_goes_on(world, wh
     stord.available(copy)
     guests.plug(INSTANCE, copy)
     holds(guests, copy, 1, 2)
-    findings = until(lambda: (r := stord("gureum.Fsck"))["Idle"] and r)["Findings"]
-    assert not findings, findings
+    all_is_well(stord)
 
 
 def test_who_does_not_need_the_silent_host_does_not_wait_for_it(world):
@@ -184,3 +188,55 @@ def test_a_merge_of_a_silent_host_is_in_nobodys_way_for_ever(world):
     guests.plug(INSTANCE, copy)
     holds(guests, copy, 1, 2)
     holds(guests, volume, 1, 2)
+
+
+def snapshot_with_a_spare_layer_under_it(stord, guests):
+    """(volume, snapshot): the snapshot's layer stands on one that nobody needs, and the guest merges the two."""
+    volume = attached(stord, guests, 1)
+    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    write(guests, volume, 1, 2)
+    second = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    stord("ec2.DeleteSnapshot", SnapshotId=first)
+    return volume, second
+
+
+def test_a_merge_that_the_guest_did_while_stord_was_away_keeps_nobody_waiting(world):
+    stord, guests = world
+    silence = Silence(guests, "gureum.CommitLayer", AFTER)
+    volume, _ = snapshot_with_a_spare_layer_under_it(stord, guests)
+    assert silence.asked.wait(60)  # it is done, and nobody has heard of it
+    stord.kill()
+    silence.end()
+    silence = Silence(guests, "gureum.FlushVolume")
+    stord.start()
+    assert silence.asked.wait(60)  # stord has found it, and is killed before it has written it down
+    copy = stord.create(SnapshotId=stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"])
+    write(guests, volume, 0, 3)
+    stord.kill()
+    silence.end()
+    assert stord.start().volume(copy)["State"] == "creating"
+    stord.available(copy)
+    guests.plug(INSTANCE, copy)
+    holds(guests, copy, 1, 2)
+    holds(guests, volume, 3, 2)
+    all_is_well(stord)
+
+
+def test_a_pull_is_not_begun_after_a_snapshot_has_come_between(world):
+    stord, guests = world
+    volume = attached(stord, guests, 1)
+    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    write(guests, volume, 1, 2)
+    silence = Silence(guests, "gureum.PullLayers")
+    stord("ec2.DeleteSnapshot", SnapshotId=first)
+    assert silence.asked.wait(60)  # into the layer that the guest writes, as yet
+    second = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    write(guests, volume, 0, 3)
+    silence.end()
+    all_is_well(stord)
+    copy = stord.create(SnapshotId=second)
+    stord.available(copy)
+    guests.plug(INSTANCE, copy)
+    holds(guests, copy, 1, 2)
+    holds(guests, volume, 3, 2)
+    all_is_well(stord)
