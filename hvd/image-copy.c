@@ -255,12 +255,15 @@ static int source_find(const struct call *c, const json_t *p, const struct doc *
 	return image_find(c->store, &ctx, jstr(p, "SourceImageId"), ret_source, f);
 }
 
-/* The request's tags, and with CopyImageTags those of the source that it does not say itself. */
-static int tags_make(json_t *p, const struct doc *source, json_t **ret_image, json_t **ret_snapshot,
-		     struct fault *f)
+/* The request's tags, and with CopyImageTags those of the source that it does not say itself, if
+ * the source is the caller's: nobody sees another's tags. */
+static int tags_make(const struct call *c, json_t *p, const struct doc *source, json_t **ret_image,
+		     json_t **ret_snapshot, struct fault *f)
 {
 	static const char *const taggable[] = {"image", "snapshot", NULL};
 	OWN(json_decref) json_t *tags = NULL;
+	int is_wanted =
+		jbool(p, "CopyImageTags", 0) && strcmp(source->account, c->ctx->account) == 0;
 	size_t i, k;
 	json_t *old, *tag;
 	int r = tags_from_specifications(p, "image", taggable, &tags, f);
@@ -270,7 +273,7 @@ static int tags_make(json_t *p, const struct doc *source, json_t **ret_image, js
 	if (r < 0)
 		return r;
 	json_array_foreach (json_object_get(source->json, "Tags"), i, old) {
-		int is_said = !jbool(p, "CopyImageTags", 0);
+		int is_said = !is_wanted;
 
 		json_array_foreach (tags, k, tag)
 			is_said |= strcmp(jstr_or(tag, "Key", ""), jstr_or(old, "Key", "")) == 0;
@@ -296,7 +299,7 @@ int image_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct fa
 	if (r == 0)
 		r = encryption_check(parameters, source, f);
 	if (r == 0)
-		r = tags_make(parameters, source, &tags, &snapshot_tags, f);
+		r = tags_make(c, parameters, source, &tags, &snapshot_tags, f);
 	if (r < 0)
 		return r;
 	if (description && strlen(description) > 255)

@@ -42,6 +42,27 @@ static int may_see(const struct call *c, const struct describe *d, const struct 
 	       (d->is_visible && d->is_visible(c, doc));
 }
 
+/* What the caller may know of the document, a new reference: tags are their account's own, and who
+ * sees another's document sees none of them. */
+static json_t *seen(const struct call *c, const struct doc *doc)
+{
+	if (strcmp(doc->account, c->ctx->account) == 0 || !json_object_get(doc->json, "Tags"))
+		return json_incref(doc->json);
+	OWN(json_decref) json_t *copy = json_copy(doc->json);
+
+	return copy && json_object_del(copy, "Tags") == 0 ? give(copy) : NULL;
+}
+
+/* A new reference. */
+static json_t *shown(const struct call *c, const struct describe *d, const struct doc *doc)
+{
+	OWN(json_decref) json_t *json = seen(c, doc);
+	struct doc known = *doc;
+
+	known.json = json;
+	return !json ? NULL : d->present ? d->present(c, &known) : give(json);
+}
+
 static int by_sequence(const void *a, const void *b)
 {
 	const struct doc *x = *(const struct doc *const *)a, *y = *(const struct doc *const *)b;
@@ -92,13 +113,11 @@ static int find_ids(struct call *c, const struct describe *d, const json_t *ids,
 static int passes(const struct call *c, const struct describe *d, const struct doc *doc,
 		  json_t *parameters)
 {
-	if (!d->is_filtered_as_shown)
-		return filter_match(d->filters, doc, parameters);
-	OWN(json_decref) json_t *json = d->present(c, doc);
-	struct doc shown = *doc;
+	OWN(json_decref) json_t *json = d->is_filtered_as_shown ? shown(c, d, doc) : seen(c, doc);
+	struct doc looked_at = *doc;
 
-	shown.json = json;
-	return json ? filter_match(d->filters, &shown, parameters) : -ENOMEM;
+	looked_at.json = json;
+	return json ? filter_match(d->filters, &looked_at, parameters) : -ENOMEM;
 }
 
 static int find_page(struct call *c, const struct describe *d, json_t *parameters,
@@ -176,9 +195,7 @@ int describe_run(struct call *c, const struct describe *d, json_t *parameters, j
 	int r = find(c, d, parameters, &s, f);
 
 	for (size_t i = 0; r == 0 && i < s.n; i++) {
-		json_t *item = d->present ? d->present(c, s.docs[i]) : json_incref(s.docs[i]->json);
-
-		if (json_array_append_new(items, item) < 0)
+		if (json_array_append_new(items, shown(c, d, s.docs[i])) < 0)
 			r = -ENOMEM;
 	}
 	return r < 0 ? r : reply_make(c, d, items, s.continue_after, parameters, ret_reply);

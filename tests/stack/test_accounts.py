@@ -292,6 +292,9 @@ def test_what_aws_shares_is_shared(cloud, two):
     e, snapshot, image = cloud.ec2, theirs.names["SnapshotId"], theirs.names["ImageId"]
     mine_vpc, their_vpc = mine.names["VpcId"], theirs.names["VpcId"]
 
+    e.create_tags(Resources=[snapshot, image], Tags=[{"Key": "whose", "Value": "theirs"}])
+    assert e.describe_images(Filters=[{"Name": "tag:whose", "Values": ["theirs"]}])["Images"]
+
     def seen():
         return [x["SnapshotId"] for x in other.describe_snapshots()["Snapshots"]], [x["ImageId"] for x in other.describe_images()["Images"]]
 
@@ -300,6 +303,11 @@ def test_what_aws_shares_is_shared(cloud, two):
         e.modify_snapshot_attribute(**give)
         e.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [permission]})
         assert snapshot in seen()[0] and image in seen()[1]
+        # Not the owner's tags: they are shown to nobody else, nor found by, nor copied.
+        shown = other.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"] + other.describe_images(ImageIds=[image])["Images"]
+        assert not any(x.get("Tags") for x in shown)
+        for asked, name in ((other.describe_snapshots, "Snapshots"), (other.describe_images, "Images")):
+            assert not asked(Filters=[{"Name": "tag:whose", "Values": ["theirs"]}])[name]
         made = other.create_volume(SnapshotId=snapshot, AvailabilityZone=cloud.env["AWS_DEFAULT_REGION"] + "a")["VolumeId"]
         until(lambda: other.describe_volumes(VolumeIds=[made])["Volumes"][0]["State"] == "available")
         other.delete_volume(VolumeId=made)
