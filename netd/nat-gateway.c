@@ -28,6 +28,30 @@ static const struct filter nat_filters[] = {
 	{NULL},
 };
 
+static int is_in(const struct doc *d, const char *state)
+{
+	return jis(d->json, "State", state);
+}
+
+/* AWS tells of each address how far it is, too: of the one there is, as far as the gateway. */
+static json_t *present(const struct call *c, const struct doc *d)
+{
+	OWN(json_decref) json_t *shown = json_deep_copy(d->json);
+	json_t *address = json_array_get(json_object_get(shown, "NatGatewayAddresses"), 0);
+	int is_public = jis(d->json, "ConnectivityType", "public");
+	int r = !shown ? -ENOMEM
+		       : jset(address, "Status",
+			      is_in(d, "failed")     ? "failed"
+			      : !is_in(d, "pending") ? "succeeded"
+			      : is_public	     ? "associating"
+						     : "assigning");
+
+	(void)c;
+	if (r == 0)
+		r = jset(address, "FailureMessage", jstr(d->json, "FailureMessage"));
+	return r == 0 ? give(shown) : NULL;
+}
+
 static const struct describe nat_gateways = {
 	.kind = "natgateway",
 	.result = "NatGateways",
@@ -36,6 +60,7 @@ static const struct describe nat_gateways = {
 	.malformed = FAULT_NAT_GATEWAY_MALFORMED,
 	.not_found = FAULT_NAT_GATEWAY_NOT_FOUND,
 	.filters = nat_filters,
+	.present = present,
 };
 
 int describe_nat_gateways(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
@@ -46,11 +71,6 @@ int describe_nat_gateways(struct call *c, json_t *parameters, json_t **ret_reply
 	if (!asked || (filters && json_object_set(asked, "Filters", filters) < 0))
 		return -ENOMEM;
 	return describe_run(c, &nat_gateways, asked, ret_reply, f);
-}
-
-static int is_in(const struct doc *d, const char *state)
-{
-	return jis(d->json, "State", state);
 }
 
 int nat_gateway_is_there(const struct doc *nat)
@@ -315,10 +335,14 @@ static int interface_make(const struct call *c, const struct nat_birth *b, const
 		r = elastic_join(c, b->elastic, n.interface_id, n.address, &m);
 	if (r < 0)
 		return r;
-	*ret_address =
-		json_pack("{s:s* s:s s:s s:s*}", "AllocationId", b->elastic ? b->elastic->id : NULL,
-			  "NetworkInterfaceId", n.interface_id, "PrivateIp", n.address, "PublicIp",
-			  b->elastic ? jstr(b->elastic->json, "PublicIp") : NULL);
+	const json_t *elastic =
+		b->elastic ? txn_look(c->txn, b->elastic->kind, b->elastic->id) : NULL;
+
+	*ret_address = json_pack("{s:s* s:s* s:b s:s s:s s:s*}", "AllocationId",
+				 b->elastic ? b->elastic->id : NULL, "AssociationId",
+				 jstr(elastic, "AssociationId"), "IsPrimary", 1,
+				 "NetworkInterfaceId", n.interface_id, "PrivateIp", n.address,
+				 "PublicIp", jstr(elastic, "PublicIp"));
 	return *ret_address ? 0 : -ENOMEM;
 }
 
@@ -340,7 +364,7 @@ static int without_gateway(const struct nat_birth *b, json_t *json, json_t **ret
 		 b->vpc->id);
 	if (r == 0)
 		r = jset(json, "_FailureMessage", message);
-	*ret_address = json_pack("{s:s}", "AllocationId", b->elastic->id);
+	*ret_address = json_pack("{s:s s:b}", "AllocationId", b->elastic->id, "IsPrimary", 1);
 	return r;
 }
 
@@ -365,7 +389,9 @@ int create_nat_gateway(struct call *c, json_t *parameters, json_t **ret_reply, s
 		r = put_new(c, &kind_nat_gateway, b.id, json_incref(json));
 	if (r < 0)
 		return r;
-	*ret_reply = json_pack("{s:O s:s*}", "NatGateway", json, "ClientToken",
+	const struct doc made = {.json = json};
+
+	*ret_reply = json_pack("{s:o s:s*}", "NatGateway", present(c, &made), "ClientToken",
 			       jstr(parameters, "ClientToken"));
 	if (!*ret_reply)
 		return -ENOMEM;

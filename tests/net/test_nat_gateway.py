@@ -96,6 +96,8 @@ def test_a_private_subnet_gets_out_and_nobody_gets_in(site, guests, netd):
     nat = place.nat(AllocationId=address["AllocationId"])
     (shown,) = nat["NatGatewayAddresses"]
     assert shown["PublicIp"] == address["PublicIp"] and nat["ConnectivityType"] == "public" and nat["VpcId"] == place.vpc
+    assert shown["IsPrimary"] and shown["Status"] == "succeeded"
+    assert shown["AssociationId"] == netd.ec2("DescribeAddresses", AllocationIds=[address["AllocationId"]])["Addresses"][0]["AssociationId"]
     netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], **DEFAULT)
     eventually(lambda: goes_out_as(inner) == address["PublicIp"])
     assert inner.ping("203.0.113.1") == 1
@@ -152,6 +154,8 @@ def test_without_an_internet_gateway_it_fails(site, netd):
     place = site("10.44.0.0/16", has_gateway=False)
     nat = place.nat(wait="failed", AllocationId=place.elastic()["AllocationId"])
     assert nat["FailureCode"] == "Gateway.NotAttached" and place.vpc in nat["FailureMessage"]
+    (address,) = nat["NatGatewayAddresses"]
+    assert address["Status"] == "failed" and address["FailureMessage"] == nat["FailureMessage"] and "AssociationId" not in address
     assert not netd.ec2("DescribeNetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [place.vpc]}])["NetworkInterfaces"]
     unknown = "nat-00000000000000000"
     refused("NatGatewayNotFound", netd.ec2, "DeleteNatGateway", NatGatewayId=unknown)
@@ -172,7 +176,7 @@ def test_a_private_one_speaks_for_its_subnet(site, guests, netd, group):
     inner.dhcp(), outer.dhcp()
     nat = place.nat(ConnectivityType="private")
     (address,) = nat["NatGatewayAddresses"]
-    assert "PublicIp" not in address and "AllocationId" not in address
+    assert not {"PublicIp", "AllocationId", "AssociationId"} & set(address) and address["IsPrimary"] and address["Status"] == "succeeded"
     netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], DestinationCidrBlock="10.45.1.0/24")
     with outer.listen() as listener, inner.connect(outer.address):
         assert listener.accept()[1][0] == address["PrivateIp"]
