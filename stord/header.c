@@ -16,6 +16,8 @@
 #define TRIES	 30
 #define TRY_USEC 100000
 
+static struct fiber_lock turn;
+
 struct look {
 	const char *path, *backing;
 };
@@ -98,29 +100,48 @@ int header_rewrite(struct daemon *d, const char *key, const char *path, const ch
 	return -EIO;
 }
 
-int header_restore(struct daemon *d, const char *name)
+void headers_lock(void)
+{
+	fiber_lock(&turn);
+}
+
+void headers_unlock(void)
+{
+	fiber_unlock(&turn);
+}
+
+/* One try; -EBUSY: somebody has it open. */
+static int restore_locked(struct daemon *d, const char *name)
 {
 	char path[FILE_PATH_MAX], backing[FILE_PATH_MAX], format[8], key[ID_MAX];
+	int r = header_agrees(d, name);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	const struct doc *layer = layer_find(d->store, name);
+
+	if (!layer)
+		return -ENOENT;
+	file_path(d, name, path);
+	documented(d, layer, backing, format);
+	snprintf(key, sizeof key, "%s", jstr_or(layer->json, "Key", ""));
+	r = header_rewrite(d, key[0] ? key : NULL, path, backing, format);
+	if (r == 0)
+		log_info("a merge that was cut off is taken back", "FILE", path);
+	return r;
+}
+
+int header_restore(struct daemon *d, const char *name)
+{
 	int r = -EBUSY;
 
 	for (int i = 0; r == -EBUSY && i < TRIES; i++) {
-		int is_right = header_agrees(d, name);
-
-		if (is_right != 0)
-			return is_right < 0 ? is_right : 0;
-		const struct doc *layer = layer_find(d->store, name);
-
-		if (!layer)
-			return -ENOENT;
-		file_path(d, name, path);
-		documented(d, layer, backing, format);
-		snprintf(key, sizeof key, "%s", jstr_or(layer->json, "Key", ""));
 		if (i > 0)
 			(void)fiber_sleep(TRY_USEC); /* a shorter wait is no harm */
-		r = header_rewrite(d, key[0] ? key : NULL, path, backing, format);
+		headers_lock();
+		r = restore_locked(d, name);
+		headers_unlock();
 	}
-	if (r == 0)
-		log_info("a merge that was cut off is taken back", "FILE", path);
 	return r == -EBUSY ? -EAGAIN : r;
 }
 

@@ -14,6 +14,11 @@ int header_is(const char *path, const char *backing_path);
  * NULL: it is not encrypted. 0; -EBUSY: somebody has it open; -errno. */
 int header_rewrite(struct daemon *d, const char *key, const char *path, const char *backing,
 		   const char *format);
+/* (fiber) Headers are put back after their documents, and a guest's merge has documents brought after
+ * its headers: who does either looks and writes within the lock, or the two would each do half.
+ * Headers that are put back take it themselves. */
+void headers_lock(void);
+void headers_unlock(void);
 /* (fiber) Its header says what its document says: 1, 0 or -errno; 1 also when there is no file yet.
  */
 int header_agrees(struct daemon *d, const char *name);

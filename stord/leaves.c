@@ -25,16 +25,19 @@ static int compare_ids(const void *a, const void *b)
 	return strcmp(a, b);
 }
 
+static int is_leaf(const struct store *s, const struct doc *volume, const char *layer)
+{
+	return layer_stands_on(s, jstr(volume->json, "_Layer"), layer) ||
+	       layer_stands_on(s, jstr(volume->json, "_NextLayer"), layer);
+}
+
 int leaves_find(const struct store *s, const char *name, char ret_ids[LEAVES_MAX][ID_MAX])
 {
 	int n = 0;
 
 	for (const char *const *kind = layer_volume_kinds; *kind; kind++)
 		store_each (s, *kind, v) {
-			const char *next = jstr(v->json, "_NextLayer");
-
-			if (!layer_stands_on(s, jstr(v->json, "_Layer"), name) &&
-			    !layer_stands_on(s, next, name))
+			if (!is_leaf(s, v, name))
 				continue;
 			if (n == LEAVES_MAX)
 				return -E2BIG;
@@ -55,15 +58,23 @@ const struct doc *leaf_find(const struct store *s, const char *id)
 
 int leaves_live(const struct store *s, const char *layer, char ret_id[static ID_MAX])
 {
-	char ids[LEAVES_MAX][ID_MAX];
-	int n = leaves_find(s, layer, ids), r = n < 0 ? n : 0;
+	OWN(json_decref) json_t *ids = json_array();
+	json_t *id;
+	size_t i;
+	int r = ids ? 0 : -ENOMEM;
 
-	for (int i = 0; r == 0 && i < n; i++) {
-		const struct doc *v = leaf_find(s, ids[i]);
+	store_each (s, "volume", v)
+		if (r == 0 && is_leaf(s, v, layer) &&
+		    json_array_size(json_object_get(v->json, "Attachments")) > 0 &&
+		    json_array_append_new(ids, json_string(v->id)) < 0)
+			r = -ENOMEM;
+	json_array_foreach (ids, i, id) {
+		const struct doc *v =
+			r == 0 ? store_find(s, "volume", json_string_value(id)) : NULL;
 
-		r = v ? switch_is_live(v) : 0;
-		if (r > 0)
-			memcpy(ret_id, ids[i], ID_MAX);
+		r = v ? switch_is_live(v) : r;
+		if (v && r > 0)
+			snprintf(ret_id, ID_MAX, "%s", json_string_value(id));
 	}
 	return r;
 }

@@ -15,5 +15,6 @@ int layer_stands_on(const struct store *s, const char *top, const char *name);
 int leaves_find(const struct store *s, const char *layer, char ret_ids[LEAVES_MAX][ID_MAX]);
 /* The volume, also one in the recycle bin, or NULL. */
 const struct doc *leaf_find(const struct store *s, const char *id);
-/* (fiber) 1: a running guest has it, as the volume *ret_id. 0. -E2BIG; -errno: hvd cannot say. */
+/* (fiber) 1: a running guest has it, as the volume *ret_id. 0. -errno: hvd cannot say. However many
+ * there are. */
 int leaves_live(const struct store *s, const char *layer, char ret_id[static ID_MAX]);

@@ -18,8 +18,7 @@ struct ways {
 	char under[FILE_PATH_MAX], over[FILE_PATH_MAX];
 	char base[FILE_PATH_MAX]; /* what `over` stands on after a pull, "": nothing */
 	char base_name[FILE_NAME_MAX];
-	char child[FILE_NAME_MAX], child_path[FILE_PATH_MAX]; /* the first that stands on `over` */
-	int n_children;
+	char child[FILE_NAME_MAX]; /* the first that stands on `over`, or that a guest has moved */
 };
 
 static void find_ways(const struct daemon *d, const struct merge *m, struct ways *ret_ways)
@@ -36,10 +35,8 @@ static void find_ways(const struct daemon *d, const struct merge *m, struct ways
 		snprintf(w.base_name, sizeof w.base_name, "%s", base);
 	}
 	store_each (d->store, LAYER_KIND, l)
-		if (strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0 && w.n_children++ == 0) {
+		if (!w.child[0] && strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0)
 			snprintf(w.child, sizeof w.child, "%s", l->id);
-			file_path(d, l->id, w.child_path);
-		}
 	*ret_ways = w;
 }
 
@@ -183,17 +180,54 @@ static int ask(const struct daemon *d, const struct merge *m, int is_job, const 
 	return r;
 }
 
-static int is_in_headers(const struct merge *m, const struct ways *w)
+/* After a commit the guest's QEMU has put the layer over `over` on `under`. That is one of them:
+ * others may have been made on `over` meanwhile, and stay there. */
+static int find_moved(const struct daemon *d, const struct merge *m, struct ways *w)
 {
-	if (m->is_commit)
-		return w->n_children == 1 ? header_is(w->child_path, w->under) : 0;
-	return header_is(w->over, w->base);
+	OWN(json_decref) json_t *names = json_array();
+	char path[FILE_PATH_MAX];
+	json_t *name;
+	size_t i;
+
+	store_each (d->store, LAYER_KIND, l)
+		if (strcmp(jstr_or(l->json, "Backing", ""), m->over) == 0 &&
+		    json_array_append_new(names, json_string(l->id)) < 0)
+			return -ENOMEM;
+	json_array_foreach (names, i, name) {
+		file_path(d, json_string_value(name), path);
+		if (header_is(path, w->under) != 1)
+			continue; /* nor is one that cannot be read, or is not made yet */
+		snprintf(w->child, sizeof w->child, "%s", json_string_value(name));
+		return 1;
+	}
+	return 0;
 }
 
-/* The guest's QEMU has done its part, which the headers tell, and all of it is on the disk. */
+static int is_in_headers(const struct daemon *d, const struct merge *m, struct ways *w)
+{
+	return m->is_commit ? find_moved(d, m, w) : header_is(w->over, w->base);
+}
+
+/* Its headers still say that it is done: then the documents do. */
+static int write_down(struct daemon *d, const struct merge *m, struct ways *w)
+{
+	int r = is_in_headers(d, m, w);
+
+	if (r <= 0)
+		return r < 0 ? r : -ECANCELED;
+	if (!m->is_commit)
+		return pull_documents(d, m);
+	OWN(json_decref) json_t *children = json_pack("[s]", w->child);
+
+	return children ? commit_documents(d, m, children) : -ENOMEM;
+}
+
+/* The guest's QEMU has done its part, which the headers tell, and all of it is on the disk. If that
+ * QEMU ended before it had flushed, the one that was flushed is another, and was started on headers
+ * that were put back. */
 static int end_live(struct daemon *d, const struct merge *m, struct ways *w)
 {
-	int r = is_in_headers(m, w);
+	int r = is_in_headers(d, m, w);
 
 	if (r == 0)
 		return -ECANCELED;
@@ -207,11 +241,10 @@ static int end_live(struct daemon *d, const struct merge *m, struct ways *w)
 		r = layer_flush(d, w->child);
 	if (r < 0)
 		return r;
-	if (!m->is_commit)
-		return pull_documents(d, m);
-	OWN(json_decref) json_t *children = json_pack("[s]", w->child);
-
-	return children ? commit_documents(d, m, children) : -ENOMEM;
+	headers_lock();
+	r = write_down(d, m, w);
+	headers_unlock();
+	return r;
 }
 
 static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
@@ -238,12 +271,17 @@ static int run_live(struct daemon *d, const struct merge *m, struct ways *w)
 	return r == 0 ? end_live(d, m, w) : r;
 }
 
-int merge_is_in_headers(struct daemon *d, const struct merge *m)
+int merge_is_in_headers(struct daemon *d, const struct merge *m,
+			char ret_layer[static FILE_NAME_MAX])
 {
 	struct ways w;
 
 	find_ways(d, m, &w);
-	return is_in_headers(m, &w);
+	int r = is_in_headers(d, m, &w);
+
+	if (r == 1)
+		snprintf(ret_layer, FILE_NAME_MAX, "%s", m->is_commit ? w.child : m->over);
+	return r;
 }
 
 int merge_finish(struct daemon *d, const struct merge *m)

@@ -20,8 +20,9 @@ struct merge {
 
 /* (fiber) 0: done, documents too. -ECANCELED: something came in between. -errno. */
 int merge_run(struct daemon *d, const struct merge *m);
-/* (fiber) 1: the headers say that it is done. 0. -errno. */
-int merge_is_in_headers(struct daemon *d, const struct merge *m);
+/* (fiber) 1: the header of *ret_layer says that a guest has done it. 0. -errno. */
+int merge_is_in_headers(struct daemon *d, const struct merge *m,
+			char ret_layer[static FILE_NAME_MAX]);
 /* (fiber) Its guest did it while nobody here looked: what remains. As merge_run. */
 int merge_finish(struct daemon *d, const struct merge *m);
 /* (fiber) Ends the guest's part of one that is under way. */

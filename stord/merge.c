@@ -132,8 +132,12 @@ static enum outcome party_gather(struct daemon *d, const char *top, struct party
 	for (int i = 0; i < p->n; i++) {
 		const struct doc *v = leaf_find(d->store, p->ids[i]);
 
-		if (!v || jstr(v->json, "_NextLayer") || !jbool(v->json, "_Ready", 0))
+		if (!v || jstr(v->json, "_NextLayer"))
 			return LATER;
+		/* One that was never made is in nobody's way but a merge's, until it is deleted. */
+		if (!jbool(v->json, "_Ready", 0))
+			return strcmp(jstr_or(v->json, "State", ""), "error") == 0 ? NOTHING
+										   : LATER;
 		p->n_attached += json_array_size(json_object_get(v->json, "Attachments")) > 0;
 		int r = switch_is_live(v);
 
@@ -196,12 +200,12 @@ static void set_guest(struct merge *m, const struct doc *volume)
  * NOTHING: no guest did. */
 static enum outcome finish(struct daemon *d, struct merge m)
 {
-	char id[ID_MAX];
+	char id[ID_MAX], done[FILE_NAME_MAX];
 
-	while (merge_is_in_headers(d, &m) != 1)
+	while (merge_is_in_headers(d, &m, done) != 1)
 		if (m.is_commit++)
 			return NOTHING;
-	int live = leaves_live(d->store, m.over, id);
+	int live = leaves_live(d->store, done, id);
 	const struct doc *v = live > 0 ? leaf_find(d->store, id) : NULL;
 
 	if (live < 0)
@@ -423,16 +427,26 @@ static int is_in_the_way(const struct daemon *d, const char *volume_id)
 	       layer_stands_on(d->store, jstr(v->json, "_Layer"), self.current.under);
 }
 
+static uint64_t now_usec(const struct daemon *d)
+{
+	uint64_t now = 0;
+
+	(void)sd_event_now(d->loop, CLOCK_MONOTONIC, &now); /* cannot fail on the loop's thread */
+	return now;
+}
+
 int merge_yield(struct daemon *d, const char *volume_id)
 {
-	uint64_t waited = 0;
+	uint64_t began = now_usec(d), wait = LOOK_USEC;
 
-	if (is_in_the_way(d, volume_id))
+	/* Asked again and again, and ever more seldom: its job may begin only after it was to end. */
+	for (; is_in_the_way(d, volume_id); wait *= 2) {
 		merge_stop(d, &self.current);
-	for (; is_in_the_way(d, volume_id); waited += LOOK_USEC) {
-		if (waited >= host_timeout_usec())
+		for (uint64_t until = now_usec(d) + wait;
+		     is_in_the_way(d, volume_id) && now_usec(d) < until;)
+			(void)fiber_sleep(LOOK_USEC);
+		if (is_in_the_way(d, volume_id) && now_usec(d) >= began + host_timeout_usec())
 			return -EAGAIN;
-		(void)fiber_sleep(LOOK_USEC);
 	}
 	return 0;
 }

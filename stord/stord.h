@@ -88,7 +88,7 @@ int volume_check_iops(const struct call *c, const struct volume_shape *s, const 
 int volume_is_limited(const struct daemon *d);
 /* volume-modify.c: (fiber) a volume (held) whose file may have grown already says so when it returns
  * 0: to be called before its file is left as it is, by a snapshot or a deletion. -EAGAIN: not known;
- * -EBUSY, -EIO: it could not, and has not; -errno. */
+ * else -errno: it could not, and has not. */
 int volume_modify_settle(struct daemon *d, const char *volume_id);
 /* volume-modify.c: modifications that were under way when the daemon ended go on. */
 void volume_modify_resume(struct daemon *d);

@@ -140,5 +140,5 @@ int volume_grow(struct daemon *d, const char *volume_id, int64_t gib)
 {
 	int r = grow(d, volume_id, gib);
 
-	return (r == -EBUSY || r == -EIO) && is_so_large(d, volume_id, gib) ? 0 : r;
+	return r < 0 && r != -EAGAIN && is_so_large(d, volume_id, gib) ? 0 : r;
 }

@@ -11,6 +11,6 @@
  * one refused. */
 int volume_ask_guests(const struct doc *volume, json_t *more);
 /* (fiber) Until it has this size. Safe to repeat. 0: it has, whoever did it: also a QEMU whose answer
- * was lost, or a qemu-img that outlived an earlier stord. -EAGAIN: not known; -EBUSY, -EIO: refused
- * and not so; -errno. */
+ * was lost, or a qemu-img that outlived an earlier stord. -EAGAIN: not known; else -errno: it could
+ * not, and has not. */
 int volume_grow(struct daemon *d, const char *volume_id, int64_t gib);

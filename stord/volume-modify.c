@@ -214,11 +214,16 @@ static int grow_and_put(struct daemon *d, const char *id)
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 	int r = !t ? -ENOMEM : m ? volume_grow(d, id, jint(m->json, "TargetSize", 0)) : -ENOENT;
 
-	if (r == 0)
-		r = put_volume(t, id);
+	if (r < 0)
+		return r;
+	r = put_volume(t, id);
 	if (r == 0)
 		r = set_state(t, id, "optimizing", 0, "");
-	return r == 0 ? txn_commit(t) : r;
+	if (r == 0)
+		r = txn_commit(t);
+	if (r < 0)
+		log_warning(r, "a volume has grown and cannot say so yet", "VOLUME_ID", id);
+	return r < 0 ? -EAGAIN : 0;
 }
 
 static int is_modifying(const struct daemon *d, const char *id)
@@ -249,7 +254,7 @@ static int modify(struct daemon *d, const char *id, int is_last)
 
 	if (is_modifying(d, id))
 		r = grow_and_put(d, id);
-	if (is_last && (r == -EBUSY || r == -EIO)) {
+	if (is_last && r < 0 && r != -EAGAIN) {
 		r = set_state(t, id, "failed", 0, "The volume could not be grown.");
 		return r == 0 ? txn_commit(t) : r;
 	}

@@ -33,6 +33,7 @@ class Qemu:
 
     def __init__(self, directory, name, is_direct=False, step=lambda what: None):
         self.step = step
+        self.speed = 0  # of commits, bytes a second; 0: as fast as can be
         self.is_direct = is_direct  # past the host's page cache, as libvirt's cache='none'
         self.nbd = os.path.join(directory, f"{name}.nbd")
         self.disks, self.n_nodes, self.old, self.keys = {}, 0, set(), set()
@@ -174,7 +175,7 @@ class Qemu:
             of = {"top-node": self.names[top], "base-node": self.names[base], "backing-file": base}
         else:
             of = {"top": top, "base": base}
-        self.qmp("block-commit", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], **of})
+        self.qmp("block-commit", **{"job-id": f"j-{volume}", "device": self.disks[volume][0], "speed": self.speed, **of})
 
     def pull(self, volume, base):
         more = {}
