@@ -309,21 +309,38 @@ static void add_controllers(struct builder *b, xmlNode *devices)
 		    4);
 }
 
-static void add_devices(struct builder *b, xmlNode *root, const struct domain_spec *spec)
+static void add_console(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
 {
-	xmlNode *devices = add(b, root, "devices", NULL);
-	add_disks_and_nics(b, devices, spec);
-	add_controllers(b, devices);
-
 	xmlNode *serial = add(b, devices, "serial", "type", "file", NULL);
 	xmlNode *source =
 		add(b, serial, "source", "path", spec->console_path, "append", "on", NULL);
 	/* hvd made the file and reads it; libvirtd opens it before it hands it to QEMU. */
 	add(b, source, "seclabel", "model", "dac", "relabel", "no", NULL);
 	add(b, serial, "target", "type", "isa-serial", "port", "0", NULL);
+}
 
+/* QEMU connects to hvd, not the other way round through a stream of libvirt's: libvirtd (9.0) may
+ * deadlock when a domain and a stream to it end at once. */
+static void add_agent(struct builder *b, xmlNode *devices, const struct domain_spec *spec)
+{
 	xmlNode *channel = add(b, devices, "channel", "type", "unix", NULL);
+	xmlNode *source =
+		add(b, channel, "source", "mode", "connect", "path", spec->agent_path, NULL);
+
+	add(b, source, "reconnect", "enabled", "yes", "timeout", "1", NULL);
+	/* The socket is hvd's; it may not be there just now, and stays hvd's. */
+	add(b, source, "seclabel", "model", "dac", "relabel", "no", NULL);
 	add(b, channel, "target", "type", "virtio", "name", DOMAIN_AGENT_PORT, NULL);
+}
+
+static void add_devices(struct builder *b, xmlNode *root, const struct domain_spec *spec)
+{
+	xmlNode *devices = add(b, root, "devices", NULL);
+
+	add_disks_and_nics(b, devices, spec);
+	add_controllers(b, devices);
+	add_console(b, devices, spec);
+	add_agent(b, devices, spec);
 
 	xmlNode *rng = add(b, devices, "rng", "model", "virtio", NULL);
 	text(b, add(b, rng, "backend", "model", "random", NULL), "/dev/urandom");

@@ -18,6 +18,8 @@
  *    any other failure is the guest's to see.
  *  - The console is a file opened for appending: earlier boots stay in it. It keeps its owner (no
  *    relabelling).
+ *  - The agent's port is a socket to which QEMU connects, and connects anew when it was cut off. A
+ *    guest starts and runs without whoever listens there, too.
  */
 #pragma once
 
@@ -71,6 +73,7 @@ struct domain_spec {
 	const char *kernel, *initrd, *cmdline; /* kernel NULL: the firmware boots the first disk */
 	const char *cache;		       /* QEMU's cache mode of all disks */
 	const char *console_path;
+	const char *agent_path; /* of the socket on which hvd listens for it (guest-port.h) */
 	struct domain_disk disks[DOMAIN_DISKS_MAX];
 	size_t n_disks;
 	struct domain_nic nics[DOMAIN_NICS_MAX];

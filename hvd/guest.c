@@ -6,18 +6,17 @@
 
 #include "domain.h"
 #include "fiber.h"
+#include "guest-port.h"
 #include "instance-rooms.h"
 
 #define LINE_BYTES_MAX	 4096
 #define NESTING_MAX	 16
-#define CONNECT_GAP_USEC 2000000ull
 #define FREEZE_WAIT_USEC 5000000ull
 
 struct guest {
 	char id[ID_MAX];
-	struct virt_channel *channel;
-	uint64_t connected_usec, heard_usec, forgotten_usec;
-	int has_no_port; /* of this driver */
+	struct guest_port *port; /* NULL: not yet */
+	uint64_t heard_usec, forgotten_usec;
 	json_t *figures;
 	enum { FREEZE_UNKNOWN, FREEZE_DONE, FREEZE_FAILED } freeze; /* the last answer */
 	char line[LINE_BYTES_MAX];
@@ -38,7 +37,7 @@ void guest_free(struct guest *g)
 {
 	if (!g)
 		return;
-	guest_disconnect(g);
+	guest_port_free(g->port);
 	json_decref(g->figures);
 	free(g);
 }
@@ -83,63 +82,29 @@ static void on_data(void *userdata, const char *bytes, size_t n_bytes)
 	}
 }
 
-static void on_closed(void *userdata)
+static void on_connected(void *userdata)
 {
 	struct guest *g = userdata;
 
-	guest_disconnect(g);
-	instance_kick(g->id);
-}
-
-int guest_connect(struct guest *g, struct virt *v)
-{
-	static const struct virt_channel_hooks hooks = {on_data, on_closed};
-	struct virt_channel *channel;
-	uint64_t now = now_usec();
-
-	if (g->channel)
-		return 0;
-	if (g->has_no_port)
-		return -EOPNOTSUPP;
-	if (g->connected_usec && now < g->connected_usec + CONNECT_GAP_USEC)
-		return -EAGAIN;
-	g->connected_usec = now;
 	g->n_line = 0;
 	g->is_skipping = 0;
-	int r = virt_channel_open(v, g->id, DOMAIN_AGENT_PORT, &hooks, g, &channel);
-	if (r == -EOPNOTSUPP)
-		g->has_no_port = 1;
-	if (r == 0)
-		g->channel = channel;
-	return r;
 }
 
-void guest_disconnect(struct guest *g)
+int guest_listen(struct guest *g)
 {
-	if (!g || !g->channel)
-		return;
-	virt_channel_free(g->channel);
-	g->channel = NULL;
-}
+	static const struct guest_port_hooks hooks = {on_connected, on_data};
 
-void guest_hang_up(struct guest *g)
-{
-	struct virt_channel *c = g ? g->channel : NULL;
-
-	if (!c)
-		return;
-	g->channel = NULL;
-	virt_channel_close(c);
+	return g->port ? 0 : guest_port_new(daemon_get(), g->id, &hooks, g, &g->port);
 }
 
 int guest_ask(struct guest *g, const char *what)
 {
 	char line[64];
 
-	if (!g || !g->channel || !g->heard_usec)
+	if (!g || !g->port || !g->heard_usec)
 		return -ENOTCONN;
 	snprintf(line, sizeof(line), "{\"%s\": {}}\n", what);
-	return virt_channel_write(g->channel, line, strlen(line));
+	return guest_port_write(g->port, line, strlen(line));
 }
 
 static struct guest *guest_of(const char *instance_id)
@@ -160,8 +125,10 @@ int guest_freeze(const char *instance_id)
 
 	while (r == 0) {
 		g = guest_of(instance_id);
-		if (!g || !g->channel || g->freeze == FREEZE_FAILED)
-			return g && g->channel ? -EIO : -ENOTCONN;
+		if (!g || !guest_port_is_connected(g->port))
+			return -ENOTCONN;
+		if (g->freeze == FREEZE_FAILED)
+			return -EIO;
 		if (g->freeze == FREEZE_DONE)
 			return 0;
 		r = now_usec() > end ? -ETIMEDOUT : fiber_sleep(2000);
@@ -178,6 +145,9 @@ void guest_forget(struct guest *g)
 {
 	if (!g)
 		return;
+	/* What its former life was asked and did not read is not for this one. */
+	if (g->port)
+		guest_port_cut(g->port);
 	g->heard_usec = 0;
 	g->forgotten_usec = now_usec();
 	json_decref(g->figures);

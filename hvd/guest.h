@@ -7,31 +7,25 @@
 
 #include <stdint.h>
 #include <jansson.h>
-#include "virt.h"
 
 struct guest;
 
-/* For the guest of this instance; not connected yet. NULL out of memory. */
+/* For the guest of this instance; nobody listens yet. NULL out of memory. */
 struct guest *guest_new(const char *instance_id);
 /* NULL is fine. */
 void guest_free(struct guest *g);
 
-/* (fiber) Opens the port unless it is open. 0, -EAGAIN: it was closed a moment ago, -EOPNOTSUPP:
- * this libvirt driver has no ports, or as virt_channel_open(). */
-int guest_connect(struct guest *g, struct virt *v);
-/* Closes it; the guest is not asked. NULL is fine. */
-void guest_disconnect(struct guest *g);
-/* (fiber) The same before its domain is destroyed (virt_channel_close). NULL is fine. */
-void guest_hang_up(struct guest *g);
-/* (fiber) Asks for "poweroff" or "reboot". 0 when it was sent; -ENOTCONN. */
+/* Its QEMU may connect from now on (guest-port.h); at once if it does already. 0 or -errno. */
+int guest_listen(struct guest *g);
+/* Asks for "poweroff" or "reboot". 0 when it was sent; -ENOTCONN, -EPIPE. */
 int guest_ask(struct guest *g, const char *what);
 /* (fiber) Asks the agent to hold the file systems still, and waits until it has: 0. It lets go by
  * itself after ten seconds. -ENOTCONN: there is no agent; -EIO: it cannot; -ETIMEDOUT. The guest is
  * looked up by its instance each time: it may be another one after a wait. */
 int guest_freeze(const char *instance_id);
-/* (fiber) And to let go. */
+/* And to let go. */
 void guest_thaw(const char *instance_id);
-/* The guest was started or reset: what was heard is of its former life. */
+/* The guest is reset: what was heard and asked is of its former life. */
 void guest_forget(struct guest *g);
 
 /* The agent's last figures (borrowed; see doc/messages.md, "beat"), NULL: none since its start. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "console.h"
+#include "guest-port.h"
 #include "imds.h"
 #include "image-work.h"
 #include "instance-rooms.h"
@@ -27,14 +28,7 @@ static void on_connected(void *userdata)
 {
 	struct hvd *h = userdata;
 
-	h->listening_usec = now_usec();
 	instance_kick_all(h->daemon->store);
-}
-
-static void on_lost(void *userdata)
-{
-	(void)userdata;
-	live_disconnect();
 }
 
 static void on_event(void *userdata, const char *name, enum virt_event event)
@@ -144,7 +138,7 @@ static int acceleration_check(const struct daemon *d)
 
 int hvd_open(struct daemon *d)
 {
-	static const struct virt_hooks hooks = {on_connected, on_lost, on_event};
+	static const struct virt_hooks hooks = {on_connected, on_event};
 	int r = acceleration_check(d);
 
 	self.daemon = d;
@@ -154,6 +148,8 @@ int hvd_open(struct daemon *d)
 		r = catalog_open(d);
 	if (r == 0)
 		r = imds_open(d);
+	if (r == 0)
+		r = guest_ports_open(d);
 	if (r == 0)
 		r = virt_new(d->loop, config_string(d->config, "Compute", "LibvirtUri"), &hooks,
 			     &self, &self.virt);

@@ -63,20 +63,6 @@ static void live_free(struct live *l)
 	free(l);
 }
 
-static void disconnect(const void *node, VISIT visit, int depth)
-{
-	struct live *l = *(struct live *const *)node;
-
-	(void)depth;
-	if (visit == postorder || visit == leaf)
-		guest_disconnect(l->guest);
-}
-
-void live_disconnect(void)
-{
-	twalk(lives, disconnect);
-}
-
 void live_close(void)
 {
 	while (lives)

@@ -23,8 +23,8 @@
 #define ASK_AGAIN_USEC                                                                             \
 	5000000ull /* a guest that is still booting does not see the power button                  \
 		    */
-#define MISSED_MSEC  300
-#define NO_PORT_MSEC 5000
+#define MISSED_MSEC	300
+#define PORT_AGAIN_MSEC 5000
 
 static sd_event_source *purge_timer;
 
@@ -88,21 +88,12 @@ static int note_life(struct live *l)
 			: jset_new(instance, "_SeenAlive", jtime_now());
 	(void)json_object_del(instance, "_ImpairedSince"); /* seldom there */
 	if (r == 0 && l->has_agent)
-		r = jset_new(instance, "_HasAgent", json_true());
+		r = jset_new(instance, "_AgentHeard", json_true());
 	if (r == 0)
 		r = instance_commit(d, give(instance));
 	l->is_life_known = r == 0;
 	l->has_life = r < 0;
 	return r;
-}
-
-/* The channel to the agent is open, or when to try again. */
-static int keep_channel(struct live *l)
-{
-	if (!l->guest && !(l->guest = guest_new(l->id)))
-		return -ENOMEM;
-	int r = guest_connect(l->guest, hvd_get()->virt);
-	return r == -EAGAIN || r == -EIO ? NO_PORT_MSEC : 0;
 }
 
 /* What came or is to go while it lives: both are looked at, whatever becomes of the first. */
@@ -130,12 +121,8 @@ static int step_running(struct live *l)
 		l->is_life_known = 1;
 	if ((r = note_life(l)) < 0)
 		return r;
-	int msec = keep_channel(l), again = settle(l, 1);
-	if (msec < 0 || again < 0)
-		return msec < 0 ? msec : again;
-	if (again && (!msec || again < msec))
-		msec = again;
-	if (!l->reset_at_usec)
+	int msec = settle(l, 1);
+	if (msec < 0 || !l->reset_at_usec)
 		return msec;
 	uint64_t now = now_usec();
 	if (now < l->reset_at_usec)
@@ -168,7 +155,7 @@ static int finish_stop(struct live *l)
 	if (r < 0 || instance_state_of(d->json) != INSTANCE_STOPPING)
 		return r < 0 ? r : 1;
 	OWN(json_decref) json_t *instance = doc_edit(d);
-	static const char *const forgotten[] = {"_Force", "_SeenAlive", "_HasAgent",
+	static const char *const forgotten[] = {"_Force", "_SeenAlive", "_AgentHeard",
 						"_ImpairedSince", "_HostBoot"};
 	for (size_t i = 0; i < sizeof(forgotten) / sizeof(forgotten[0]); i++)
 		(void)json_object_del(instance, forgotten[i]); /* not all are there */
@@ -199,7 +186,6 @@ static int step_stopping(struct live *l)
 	if (!l->stop_since_usec)
 		l->stop_since_usec = now;
 	if ((d && jbool(d->json, "_Force", 0)) || now >= l->stop_since_usec + patience) {
-		guest_hang_up(l->guest);
 		r = virt_destroy(h->virt, l->id);
 		return r < 0 ? r : finish_stop(l);
 	}
@@ -231,8 +217,8 @@ static void leave_vpc(const char *vpc_id)
 
 static int terminated(struct live *l, const struct doc *d)
 {
-	static const char *const forgotten[] = {"_UserData",  "_PublicKey", "_Force",
-						"_SeenAlive", "_HasAgent",  "_ImpairedSince",
+	static const char *const forgotten[] = {"_UserData",  "_PublicKey",  "_Force",
+						"_SeenAlive", "_AgentHeard", "_ImpairedSince",
 						"_HostBoot"};
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	OWN(json_decref) json_t *none = json_array();
@@ -265,8 +251,6 @@ static int step_shutting_down(struct live *l)
 	struct fault fault = {0};
 	struct context ctx;
 	const struct doc *d;
-
-	guest_hang_up(l->guest);
 	int r = virt_destroy(hvd_get()->virt, l->id);
 
 	if (r < 0)
@@ -296,6 +280,17 @@ static int step_none(struct live *l)
 	return 0;
 }
 
+/* Whatever has a domain, or will have one, can be spoken with: also while libvirt is away. Without
+ * its port it is no worse off than with a guest that has no agent. */
+static int keep_port(struct live *l)
+{
+	int r = l->guest || (l->guest = guest_new(l->id)) ? guest_listen(l->guest) : -ENOMEM;
+
+	if (r < 0)
+		log_warning(r, "an instance's agent cannot be heard yet", "INSTANCE", l->id);
+	return r < 0 ? PORT_AGAIN_MSEC : 0;
+}
+
 int instance_reconcile(struct live *l)
 {
 	static int (*const steps[INSTANCE_STATES])(struct live *) = {
@@ -310,7 +305,12 @@ int instance_reconcile(struct live *l)
 		return 0;
 	}
 	parts_unclaim(l->id);
-	return steps[instance_state_of(d->json)](l);
+	enum instance_state s = instance_state_of(d->json);
+	int again = s == INSTANCE_PENDING || s == INSTANCE_RUNNING || s == INSTANCE_STOPPING
+			    ? keep_port(l)
+			    : 0;
+	int msec = steps[s](l);
+	return msec == 0 ? again : msec;
 }
 
 int instance_is_over(const char *id)
@@ -352,7 +352,7 @@ void instance_on_life(const char *id, int has_agent)
 		return;
 	const struct doc *d = find(l);
 	if (!d || (json_object_get(d->json, "_SeenAlive") &&
-		   (!has_agent || (json_object_get(d->json, "_HasAgent") &&
+		   (!has_agent || (json_object_get(d->json, "_AgentHeard") &&
 				   !json_object_get(d->json, "_ImpairedSince")))))
 		return;
 	l->has_life = 1;

@@ -5,7 +5,7 @@
 
 #include "console.h"
 #include "domain.h"
-#include "guest.h"
+#include "guest-port.h"
 #include "imds.h"
 #include "instance-rooms.h"
 #include "interface.h"
@@ -25,6 +25,7 @@ struct start {
 	struct domain_spec spec;
 	struct paths *paths;
 	char console[CONSOLE_PATH_BYTES];
+	char agent[GUEST_PORT_PATH_BYTES];
 	char targets[DOMAIN_DISKS_MAX][8];
 	struct fault fault;
 };
@@ -185,6 +186,8 @@ static int get_machine(struct start *s)
 	s->spec.cache = config_string(h->daemon->config, "Compute", "DiskCache");
 	console_path(h->daemon, s->live->id, s->console);
 	s->spec.console_path = s->console;
+	guest_port_path(h->daemon, s->live->id, s->agent);
+	s->spec.agent_path = s->agent;
 	return 0;
 }
 
@@ -238,7 +241,7 @@ static int started(struct live *l, const json_t *gathered)
 	 * has not changed. */
 	if (r == 0 && strcmp(jstr_or(instance, "_HostBoot", ""), hvd_get()->host_boot) != 0) {
 		(void)json_object_del(instance, "_SeenAlive"); /* seldom there */
-		(void)json_object_del(instance, "_HasAgent");
+		(void)json_object_del(instance, "_AgentHeard");
 		(void)json_object_del(instance, "_ImpairedSince");
 		l->is_life_known = 0;
 		r = jset_new(instance, "_PacketsBefore", json_integer(instance_packets(instance)));

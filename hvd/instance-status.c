@@ -109,7 +109,7 @@ static const char *instance_check(const struct doc *d, int64_t *ret_since)
 		return "not-applicable";
 	if (!virt_is_connected(hvd_get()->virt))
 		return "insufficient-data";
-	if (json_object_get(d->json, "_HasAgent"))
+	if (json_object_get(d->json, "_AgentHeard"))
 		return agent_check(d, ret_since);
 	if (json_object_get(d->json, "_SeenAlive"))
 		return "ok";

@@ -12,7 +12,7 @@
  *	_HasRun			   it has been `running` once: a failure to start stops it, and
  *				   does not terminate it
  *	_HostBoot		   on which boot of the machine its domain was started (see hvd.h)
- *	_SeenAlive, _HasAgent	   of this start of the guest: when life was first seen, and that
+ *	_SeenAlive, _AgentHeard	   of this start of the guest: when life was first seen, and that
  *				   the agent gave it
  *	_ImpairedSince		   since when the guest's check fails, as it was told; gone when the
  *				   agent is heard again
@@ -152,7 +152,7 @@ struct guest;
  * works on it. */
 struct live {
 	char id[ID_MAX];
-	struct guest *guest; /* the agent's channel, NULL: none */
+	struct guest *guest; /* the agent's port, NULL: not yet */
 	int has_fiber, is_kicked;
 	sd_event_source *timer; /* kicks when it fires */
 	enum virt_event ended;	/* how its domain ended, while has_ended */
@@ -183,8 +183,6 @@ struct live *live_find(const char *id);
 void instance_kick(const char *id);
 /* All that are neither stopped nor terminated. */
 void instance_kick_all(struct store *s);
-/* The connection to libvirt is lost, and with it every guest's channel. */
-void live_disconnect(void);
 /* Closes what is held in memory. */
 void live_close(void);
 

@@ -60,8 +60,6 @@ int virt_errno(virConnectPtr connection, char *ret_error)
 		return -ENOENT;
 	if (e && e->code == VIR_ERR_OPERATION_TIMEOUT)
 		return -EINPROGRESS;
-	if (e && e->code == VIR_ERR_NO_SUPPORT)
-		return -EOPNOTSUPP;
 	return virConnectIsAlive(connection) == 1 ? -EIO : -ENOTCONN;
 }
 
@@ -226,7 +224,6 @@ static void lost_run(void *arg)
 	v->connection = NULL;
 	log_warning(0, "the connection to libvirt is lost; guests run on", "URI", v->uri);
 	virt_device_told(NULL, NULL, 0);
-	v->hooks->lost(v->userdata);
 	(void)fiber_work(close_work, c); /* always 0 */
 	connect_run(v);
 }

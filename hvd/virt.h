@@ -29,7 +29,6 @@ enum virt_event {
 /* Called on the loop, outside of fibers. */
 struct virt_hooks {
 	void (*connected)(void *userdata);
-	void (*lost)(void *userdata);
 	void (*event)(void *userdata, const char *name, enum virt_event event);
 };
 
@@ -64,21 +63,3 @@ int virt_reboot(struct virt *v, const char *name);
 int virt_reset(struct virt *v, const char *name);
 /* Cuts it off; -ENOENT counts as done (0). When it returns QEMU is gone. */
 int virt_destroy(struct virt *v, const char *name);
-
-/* A byte stream to the guest's virtio-serial port. Belongs to one connection: ends with it. */
-struct virt_channel;
-struct virt_channel_hooks {
-	void (*data)(void *userdata, const char *bytes, size_t n_bytes);
-	void (*closed)(void *userdata); /* called once; the channel is of no more use, free it */
-};
-/* (fiber) -ENOENT, -EOPNOTSUPP, -ENOTCONN, -EIO. */
-int virt_channel_open(struct virt *v, const char *name, const char *port,
-		      const struct virt_channel_hooks *hooks, void *userdata,
-		      struct virt_channel **ret_channel);
-/* (fiber) All of the bytes, or -EPIPE. */
-int virt_channel_write(struct virt_channel *c, const char *bytes, size_t n_bytes);
-/* Returns at once; what blocks is done in the background. The hooks are not called any more. */
-void virt_channel_free(struct virt_channel *c);
-/* (fiber) The same, and libvirt has let go of it, too, when it returns: to be done before its domain
- * is destroyed, because libvirtd (9.0) may deadlock when a domain and a stream of it end at once. */
-void virt_channel_close(struct virt_channel *c);

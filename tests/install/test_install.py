@@ -84,6 +84,17 @@ def test_systemd_accepts_the_units(root, tmp_path):
     assert r.returncode == 0 and not ours, r.stdout + r.stderr
 
 
+def test_qemu_may_pass_to_its_agents_socket_and_list_nothing(root):
+    """Its user is neither ours nor of our group."""
+    with open(f"{root}/usr/lib/tmpfiles.d/gureum.conf") as f:
+        meeting = re.search(r"^d /run/gureum (\d+) root gureum", f.read(), re.M)
+    with open(f"{root}/usr/lib/systemd/system/gureum-hvd.service") as f:
+        unit = f.read()
+    agents = re.search(r"^RuntimeDirectory=gureum/agents\nRuntimeDirectoryMode=(\d+)$", unit, re.M)
+    assert [int(m[1], 8) & 0o7 for m in (meeting, agents)] == [1, 1]
+    assert "kvm" in re.search(r"^SupplementaryGroups=(.*)", unit, re.M)[1].split()
+
+
 def test_users_are_made_of_what_the_units_name(root):
     with open(f"{root}/usr/lib/sysusers.d/gureum.conf") as f:
         text = f.read()

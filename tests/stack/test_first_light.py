@@ -204,6 +204,20 @@ def test_libvirtd_killed_is_no_harm(cloud, guest):
     until(lambda: cloud.console(guest), 30, told="the console is read again")
 
 
+def test_an_agent_is_heard_through_its_own_qemu_alone_also_by_a_new_hvd(cloud, guest):
+    port = f"/run/gureum/agents/{guest}"
+
+    def is_connected():
+        return re.search(rf"^u_str +ESTAB .* {port} ", cloud.out("ss", "-xH"), re.M)
+
+    until(is_connected, told="QEMU is connected")
+    cloud.kill("hvd")
+    until(is_connected, told="QEMU is connected again")
+    script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); sys.exit(len(s.recv(1)))"
+    assert cloud.run("python3", "-c", script, port).returncode == 0  # cut off without a word
+    assert is_connected()
+
+
 def test_twenty_at_once_are_twenty(cloud):
     with ThreadPoolExecutor(20) as pool:
         ids = [i for found in pool.map(lambda _: cloud.launch(), range(20)) for i in found]
