@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -289,6 +290,16 @@ static int on_set(sd_event_source *source, int fd, uint32_t revents, void *userd
 	timer_apply(0);
 	pthread_mutex_unlock(&self.mutex);
 	return 0;
+}
+
+void virt_event_hang_up(void)
+{
+	pthread_mutex_lock(&self.mutex);
+	/* Those of a watch that is not removed yet are open: libvirt closes them after that. */
+	for (const struct watch *w = self.watches; w; w = w->next)
+		if (!w->is_dead)
+			(void)shutdown(w->fd, SHUT_RDWR); /* not all are sockets */
+	pthread_mutex_unlock(&self.mutex);
 }
 
 int virt_event_start(sd_event *loop)

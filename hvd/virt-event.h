@@ -15,3 +15,6 @@
 int virt_event_start(sd_event *loop);
 /* Takes the set off the loop; libvirt's late calls still find it. */
 void virt_event_stop(void);
+/* Ends every socket that is watched: libvirt sees it as if its other side had closed it. From any
+ * thread. */
+void virt_event_hang_up(void);

@@ -23,13 +23,13 @@ struct virt {
 	const struct virt_hooks *hooks;
 	void *userdata;
 	virConnectPtr connection; /* NULL: down */
-	/* libvirt tells a lost connection in whichever thread notices it; this brings it to the
-	 * loop */
-	int lost_fd;
 	sd_event_source *lost;
 	char driver[16], version[24];
 	int is_closing;
 };
+
+/* A lost connection is noticed in any thread; this brings it to the loop. */
+static int lost_fd = -1;
 
 /* What a worker does for one call. */
 struct virt_work {
@@ -60,7 +60,11 @@ int virt_errno(virConnectPtr connection, char *ret_error)
 		return -ENOENT;
 	if (e && e->code == VIR_ERR_OPERATION_TIMEOUT)
 		return -EINPROGRESS;
-	return virConnectIsAlive(connection) == 1 ? -EIO : -ENOTCONN;
+	if (virConnectIsAlive(connection) == 1)
+		return -EIO;
+	/* The close callback may never come (lost_run). */
+	(void)eventfd_write(lost_fd, 1); /* cannot overflow */
+	return -ENOTCONN;
 }
 
 virConnectPtr virt_connection(struct virt *v)
@@ -124,10 +128,8 @@ static void on_reboot(virConnectPtr c, virDomainPtr d, void *opaque)
 
 static void on_close(virConnectPtr c, int reason, void *opaque)
 {
-	struct virt *v = opaque;
-
-	(void)c, (void)reason;
-	(void)eventfd_write(v->lost_fd, 1); /* cannot overflow */
+	(void)c, (void)reason, (void)opaque;
+	(void)eventfd_write(lost_fd, 1); /* cannot overflow */
 }
 
 static void on_error(void *userdata, virErrorPtr error)
@@ -163,7 +165,7 @@ static int open_work(void *arg)
 					       NULL);
 	(void)virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_REBOOT,
 					       VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
-	(void)virConnectRegisterCloseCallback(c, on_close, w->virt, NULL);
+	(void)virConnectRegisterCloseCallback(c, on_close, NULL, NULL);
 	/* A libvirtd that hangs would hold every worker for ever. */
 	(void)virConnectSetKeepAlive(c, KEEPALIVE_SEC, KEEPALIVES_MISSED);
 	(void)virConnectGetLibVersion(c, &version); /* stays 0 */
@@ -180,7 +182,7 @@ static int close_work(void *arg)
 {
 	virConnectPtr c = arg;
 
-	(void)virConnectUnregisterCloseCallback(c, on_close); /* it has fired already */
+	(void)virConnectUnregisterCloseCallback(c, on_close); /* it may have fired */
 	virt_connection_unref(c);
 	return 0;
 }
@@ -202,7 +204,7 @@ static void connect_run(void *arg)
 			v->hooks->connected(v->userdata);
 			/* Lost before it was ours: on_lost() found nothing to close then. */
 			if (virConnectIsAlive(w.connection) != 1)
-				(void)eventfd_write(v->lost_fd, 1); /* cannot overflow */
+				(void)eventfd_write(lost_fd, 1); /* cannot overflow */
 			return;
 		}
 		if (!is_told)
@@ -213,6 +215,10 @@ static void connect_run(void *arg)
 	}
 }
 
+/* The keep-alive found the connection dead, or libvirtd went. In the first case libvirt's client
+ * (9.0) gives up one of the calls under way only: the thread of the next one goes to sleep on the
+ * socket, which nobody will write to, and the close callback waits for that. The end of the socket
+ * wakes one after the other. No other connection is open or being opened now. */
 static void lost_run(void *arg)
 {
 	struct virt *v = arg;
@@ -223,6 +229,7 @@ static void lost_run(void *arg)
 		return;
 	v->connection = NULL;
 	log_warning(0, "the connection to libvirt is lost; guests run on", "URI", v->uri);
+	virt_event_hang_up();
 	virt_device_told(NULL, NULL, 0);
 	(void)fiber_work(close_work, c); /* always 0 */
 	connect_run(v);
@@ -246,10 +253,10 @@ int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, vo
 	if (!v)
 		return -ENOMEM;
 	*v = (struct virt){.uri = uri, .hooks = hooks, .userdata = userdata};
-	v->lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (v->lost_fd < 0)
+	lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (lost_fd < 0)
 		return -errno;
-	if ((r = sd_event_add_io(loop, &v->lost, v->lost_fd, EPOLLIN, on_lost, v)) < 0)
+	if ((r = sd_event_add_io(loop, &v->lost, lost_fd, EPOLLIN, on_lost, v)) < 0)
 		return r;
 	virSetErrorFunc(NULL, on_error);
 	if ((r = virt_event_start(loop)) < 0)
@@ -270,7 +277,8 @@ void virt_free(struct virt *v)
 	if (v->connection)
 		(void)close_work(v->connection); /* always 0 */
 	virt_event_stop();
-	own_fd_close(&v->lost_fd);
+	own_fd_close(&lost_fd);
+	lost_fd = -1;
 	free(v);
 }
 

@@ -204,6 +204,24 @@ def test_libvirtd_killed_is_no_harm(cloud, guest):
     until(lambda: cloud.console(guest), 30, told="the console is read again")
 
 
+def test_a_libvirtd_that_hangs_is_given_up_and_found_again(cloud, guest):
+    """With several calls under way: libvirt's client gives up one of them by itself."""
+    def n_lost():
+        return cloud.command("logs", "hvd").stdout.count("the connection to libvirt is lost")
+
+    libvirtd, before = cloud.pid("libvirtd"), n_lost()
+    os.kill(libvirtd, signal.SIGSTOP)
+    try:
+        ids = cloud.launch(MinCount=3, MaxCount=3)
+        until(lambda: n_lost() > before, 240, 1, "hvd gives the connection up")
+    finally:
+        os.kill(libvirtd, signal.SIGCONT)
+    for instance in ids:
+        cloud.wait_state(instance, "running")
+    assert cloud.state_of(guest) == "running"
+    cloud.terminate(*ids)
+
+
 def test_an_agent_is_heard_through_its_own_qemu_alone_also_by_a_new_hvd(cloud, guest):
     port = f"/run/gureum/agents/{guest}"
 
