@@ -27,7 +27,7 @@ class Gone(Exception):
     """The daemon went away before it answered: what was asked may or may not have happened."""
 
 
-def until(what, seconds=60):
+def until(what, seconds=120):
     end, pause = time.monotonic() + seconds, 0.005
     while not (got := what()):
         assert time.monotonic() < end, f"not within {seconds} s"

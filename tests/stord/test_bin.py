@@ -53,8 +53,7 @@ def expire(stord):
 
 
 def clean(stord):
-    until(lambda: stord("gureum.Fsck")["Idle"])
-    report = stord("gureum.Fsck")
+    report = until(lambda: (r := stord("gureum.Fsck"))["Idle"] and r)
     assert report["Findings"] == [], report
 
 

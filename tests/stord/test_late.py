@@ -11,7 +11,7 @@ import pytest
 
 from conftest import until
 from guests import Guests
-from test_silence import AFTER, INSTANCE, Silence, all_is_well, attached, holds, snapshot_with_a_spare_layer_under_it, world, write  # noqa: F401
+from test_silence import AFTER, INSTANCE, Silence, all_is_well, attached, holds, snapshot_of, snapshot_with_a_spare_layer_under_it, world, write  # noqa: F401
 
 
 def restarted(guests, volume, how):
@@ -45,7 +45,7 @@ def headers_agree(stord):
 def test_a_merge_whose_qemu_was_killed_before_it_was_flushed_is_not_written_down(world):  # noqa: F811
     stord, guests = world
     volume = attached(stord, guests, 1)
-    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    first = snapshot_of(stord, volume)
     write(guests, volume, 1, 2)
     silence = Silence(guests, "gureum.FlushVolume")
     stord("ec2.DeleteSnapshot", SnapshotId=first)
@@ -85,7 +85,7 @@ def test_however_many_volumes_are_in_creation_on_what_a_guest_has_merged(world):
     silence = Silence(guests, "gureum.CommitLayer", AFTER)
     volume, _ = snapshot_with_a_spare_layer_under_it(stord, guests)
     assert silence.asked.wait(60)
-    third = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    third = snapshot_of(stord, volume)
     copies = [stord.create(SnapshotId=third) for _ in range(9)]
     stord.kill()
     silence.end()

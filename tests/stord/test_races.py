@@ -137,8 +137,7 @@ def test_what_is_left_is_whole(stord, race):
     until(lambda: not any(v["State"] == "creating" for v in stord("ec2.DescribeVolumes")["Volumes"]))
     until(lambda: not any(m["ModificationState"] == "modifying" for m in stord("ec2.DescribeVolumesModifications")["VolumesModifications"]))
     until(lambda: not any(s["State"] == "pending" for s in stord("ec2.DescribeSnapshots")["Snapshots"]))
-    until(lambda: stord("gureum.Fsck")["Idle"])
-    assert stord("gureum.Fsck")["Findings"] == []
+    assert until(lambda: (r := stord("gureum.Fsck"))["Idle"] and r)["Findings"] == []
     assert not any(v["State"] == "error" for v in stord("ec2.DescribeVolumes")["Volumes"])
     for v in stord("ec2.DescribeVolumes")["Volumes"]:
         for a in v["Attachments"]:

@@ -69,6 +69,18 @@ def snapshots(stord):
     return stord("ec2.DescribeSnapshots", OwnerIds=["self"])["Snapshots"]
 
 
+def taken(stord, volume):
+    """None: the host was too slow. In a second it may be that the stand-in only has not had its turn."""
+    try:
+        return stord("ec2.CreateSnapshot", VolumeId=volume)
+    except Fault as e:
+        assert e.code == "ServiceUnavailable", e
+
+
+def snapshot_of(stord, volume):
+    return until(lambda: taken(stord, volume))["SnapshotId"]
+
+
 def all_is_well(stord):
     findings = until(lambda: (r := stord("gureum.Fsck"))["Idle"] and r)["Findings"]
     assert not findings, findings
@@ -98,7 +110,7 @@ def test_a_snapshot_of_a_silent_host_is_refused_and_its_volume_goes_on(world, wh
     row = settled(stord, volume)
     assert guests.instances[INSTANCE].disks[volume][1].endswith(row["_Layer"])
     assert not snapshots(stord)
-    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    snapshot = snapshot_of(stord, volume)
     write(guests, volume, 0, 3)
     holds(guests, volume, 3, 2)
     copy = stord.create(SnapshotId=snapshot)
@@ -163,19 +175,12 @@ def test_what_a_guest_wrote_into_its_grown_disk_is_kept_by_a_snapshot(world, is_
     qemu_io(guests.instances[INSTANCE].url(copy), "read -P 5 2040M 64k", "read -P 0 2041M 64k", mode=RAW)
 
 
-def taken(stord, volume):
-    try:
-        return stord("ec2.CreateSnapshot", VolumeId=volume)
-    except Fault as e:
-        assert e.code == "ServiceUnavailable", e
-
-
 def test_a_merge_of_a_silent_host_is_in_nobodys_way_for_ever(world):
     stord, guests = world
     volume = attached(stord, guests, 1)
-    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    first = snapshot_of(stord, volume)
     write(guests, volume, 1, 2)
-    second = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    second = snapshot_of(stord, volume)
     silence = Silence(guests, "gureum.CommitLayer")
     stord("ec2.DeleteSnapshot", SnapshotId=first)  # its layer is spare, and merged by the guest
     assert silence.asked.wait(60)
@@ -193,9 +198,9 @@ def test_a_merge_of_a_silent_host_is_in_nobodys_way_for_ever(world):
 def snapshot_with_a_spare_layer_under_it(stord, guests):
     """(volume, snapshot): the snapshot's layer stands on one that nobody needs, and the guest merges the two."""
     volume = attached(stord, guests, 1)
-    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    first = snapshot_of(stord, volume)
     write(guests, volume, 1, 2)
-    second = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    second = snapshot_of(stord, volume)
     stord("ec2.DeleteSnapshot", SnapshotId=first)
     return volume, second
 
@@ -210,7 +215,7 @@ def test_a_merge_that_the_guest_did_while_stord_was_away_keeps_nobody_waiting(wo
     silence = Silence(guests, "gureum.FlushVolume")
     stord.start()
     assert silence.asked.wait(60)  # stord has found it, and is killed before it has written it down
-    copy = stord.create(SnapshotId=stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"])
+    copy = stord.create(SnapshotId=snapshot_of(stord, volume))
     write(guests, volume, 0, 3)
     stord.kill()
     silence.end()
@@ -225,12 +230,12 @@ def test_a_merge_that_the_guest_did_while_stord_was_away_keeps_nobody_waiting(wo
 def test_a_pull_is_not_begun_after_a_snapshot_has_come_between(world):
     stord, guests = world
     volume = attached(stord, guests, 1)
-    first = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    first = snapshot_of(stord, volume)
     write(guests, volume, 1, 2)
     silence = Silence(guests, "gureum.PullLayers")
     stord("ec2.DeleteSnapshot", SnapshotId=first)
     assert silence.asked.wait(60)  # into the layer that the guest writes, as yet
-    second = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    second = snapshot_of(stord, volume)
     write(guests, volume, 0, 3)
     silence.end()
     all_is_well(stord)

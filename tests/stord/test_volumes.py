@@ -245,7 +245,7 @@ def test_one_state_has_one_daemon(stord):
     other = os.path.join(stord.root, "other.conf")
     with open(other, "w") as f:
         f.write(text)
-    r = subprocess.run([STORD, "-c", other], capture_output=True, timeout=30)
+    r = subprocess.run([STORD, "-c", other], capture_output=True, timeout=120)
     assert r.returncode != 0 and b"cannot open the store" in r.stderr
 
 
@@ -258,7 +258,9 @@ def test_at_rest_it_does_nothing(stord):
         with open(f"/proc/{stord.process.pid}/status") as f:
             return int([x for x in f if x.startswith("voluntary_ctxt")][0].split()[1])
     stord.available(stord.create(Size=1))
-    before, woken = ticks(), switches()
-    with pytest.raises(AssertionError):
-        until(lambda: False, 2)
-    assert ticks() - before <= 1 and switches() - woken <= 4
+
+    def rests():
+        before, woken = ticks(), switches()
+        threading.Event().wait(2)
+        return ticks() - before <= 1 and switches() - woken <= 4
+    until(rests)  # what is left of the volume's making may come first
