@@ -66,15 +66,18 @@ static uint32_t count_transactions(const char *text)
 
 int iptables_restore(struct netns *n, enum rules_family family, const char *text)
 {
-	uint32_t ours = nftables_generation(n) + count_transactions(text);
+	uint32_t ours = nftables_generation(n) + count_transactions(text), now;
 	int r;
 
 	n->generation[family] = 0;
 	/* The watch may hear of them before the command has ended. */
 	__atomic_store_n(&n->own_generation, ours, __ATOMIC_RELAXED);
 	r = netns_command(n, restore[family], text, NULL);
-	if (r < 0)
-		__atomic_store_n(&n->own_generation, nftables_generation(n), __ATOMIC_RELAXED);
+	now = nftables_generation(n);
+	if (now != ours)
+		n->is_disturbed = 1;
+	if (r < 0 || now < ours)
+		__atomic_store_n(&n->own_generation, now, __ATOMIC_RELAXED);
 	return r;
 }
 

@@ -35,9 +35,11 @@ void kernel_schedule_later(uint64_t usec)
 
 	if (!kernel.later || sd_event_now(kernel.daemon->loop, CLOCK_MONOTONIC, &now) < 0)
 		return;
+	/* One whose time has come and whose turn has not is not put off: news that never end would
+	 * do so for ever. */
 	if (sd_event_source_get_enabled(kernel.later, &is_set) >= 0 && is_set &&
-	    sd_event_source_get_time(kernel.later, &set) >= 0 && set > now && set < now + usec)
-		return; /* sooner already */
+	    sd_event_source_get_time(kernel.later, &set) >= 0 && set < now + usec)
+		return;
 	(void)sd_event_source_set_time(kernel.later,
 				       now + usec); /* cannot fail for a source that exists */
 	(void)sd_event_source_set_enabled(kernel.later, SD_EVENT_ONESHOT);
@@ -161,12 +163,6 @@ static void distrust(struct vpc *v)
 /* Plans come before the list: a VPC's may bring nodes. */
 static void plan_all(void)
 {
-	struct netns *host = kernel.pass.host;
-
-	if (kernel.is_host_suspect) {
-		host->is_known = 0;
-		kernel.n_doubts = 0; /* all is looked at */
-	}
 	for (size_t i = 0, n = kernel.n_vpcs; i < n; i++) {
 		struct vpc *v = kernel.vpcs[i];
 
@@ -180,6 +176,17 @@ static void plan_all(void)
 		else
 			plan_anew(v);
 	}
+}
+
+/* What is suspected of the host is this pass's to look at; where there is none, it stays for the one
+ * that the timer begins. */
+static void take_over_host(void)
+{
+	if (kernel.is_host_suspect) {
+		kernel.pass.host->is_known = 0;
+		kernel.n_doubts = 0; /* all is looked at */
+	}
+	kernel.is_host_touched = kernel.is_host_suspect = 0;
 }
 
 /* Most of a VPC's life before its first interface starts are changes that mean nothing to the
@@ -210,7 +217,7 @@ static int begin(void)
 	kernel.pass.routers = routers;
 	kernel.pass.n_routers = kernel.n_vpcs;
 	kernel.pass.is_first |= kernel.is_full;
-	kernel.pass.is_incomplete = kernel.is_host_touched = kernel.is_host_suspect = 0;
+	kernel.pass.is_incomplete = 0;
 	for (size_t i = 0; i < kernel.n_vpcs; i++) {
 		struct vpc *v = kernel.vpcs[i];
 
@@ -226,6 +233,8 @@ static int begin(void)
 	for (size_t i = 0; i < kernel.n_vpcs; i++)
 		kernel.is_due |= kernel.vpcs[i]->is_due;
 	kernel.is_full = 0;
+	if (n)
+		take_over_host();
 	return n;
 }
 
@@ -290,6 +299,15 @@ static void tell_of_host_repair(void)
 			    "CHANGES", text);
 }
 
+/* Of a VPC, NULL: of the host. */
+static void look_again(struct netns *n, struct vpc *v)
+{
+	if (!n || !n->is_disturbed)
+		return;
+	n->is_disturbed = 0;
+	kernel_on_foreign_change(v);
+}
+
 /* VPCs that came while the pass ran are not its concern. */
 static int finish_vpcs(void)
 {
@@ -304,6 +322,7 @@ static int finish_vpcs(void)
 			finish_vpc(v);
 		if (i < n_passed && v->router.n_changes && !v->is_due)
 			tell_of_repair(v);
+		look_again(v->router.netns, v);
 		is_failed |= v->error < 0;
 		if (!v->router.plan && !v->router.netns && v->touched == v->done && v->error == 0)
 			kernel_vpc_free(v);
@@ -319,6 +338,7 @@ static void finish(void)
 	int is_failed;
 
 	tell_of_host_repair();
+	look_again(kernel.pass.host, NULL);
 	is_failed = finish_vpcs();
 	if (kernel.pass.error < 0 || kernel.pass.host_error < 0) {
 		log_error(kernel.pass.error < 0 ? kernel.pass.error : kernel.pass.host_error,

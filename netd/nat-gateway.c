@@ -15,9 +15,8 @@
 #include "route-target.h"
 
 #define SHOWN_USEC     3600000000ll /* how long a deleted or failed one can be seen */
-#define TRIES_MAX      30
 #define PAUSE_MIN_USEC 100000
-#define PAUSE_MAX_USEC 5000000
+#define PAUSE_MAX_USEC 30000000
 
 static const struct filter nat_filters[] = {
 	{"nat-gateway-id", "NatGatewayId"},
@@ -203,13 +202,15 @@ static int wait_for_kernel(const struct doc *d)
 	return r < 0 ? r : kernel_sync(interface_id, NULL);
 }
 
+/* However long that takes: who asks for the gateway sees that it is pending. What keeps the kernel
+ * from following is logged by its room. */
 static void run_follow(void *arg)
 {
 	OWN(free) struct follow *f = arg;
 	uint64_t pause = PAUSE_MIN_USEC;
 	int r = fiber_sleep(1); /* the request that made it commits first */
 
-	for (int tries = 0; r == 0 && tries < TRIES_MAX; tries++) {
+	while (r == 0) {
 		const struct doc *d = store_find(f->store, kind_nat_gateway.name, f->id);
 
 		if (!d || (!is_in(d, "pending") && !is_in(d, "deleting")))

@@ -7,7 +7,7 @@
 #include <string.h>
 #include "step.h"
 
-#define DUMP_TRIES 5
+#define DUMP_TRIES 100 /* others' changes in between: rather late than failed */
 
 struct answer {
 	int (*each)(struct nlmsghdr *h, void *arg);

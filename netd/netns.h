@@ -25,6 +25,9 @@ struct netns {
 	struct ruleset chains[RULES_FAMILIES];
 	uint32_t generation[RULES_FAMILIES];
 	uint32_t own_generation; /* up to this one all were ours */
+	/* Somebody else's transaction came between ours: the watch may have taken it for one of
+	 * them. For the pass to tell when it ends. */
+	int is_disturbed;
 	/* (firewall.h) The host's: at this generation the owner's tables let our links pass, or are
 	 * as they were without us; 0: not known */
 	uint32_t firewall_generation;

@@ -8,8 +8,8 @@
 #include "log.h"
 
 #define MARK	       "_Untold"
-#define N_LANES	       8 /* calls under way: a VPC of a thousand instances must not flood hvd */
-#define TRIES_MAX      12
+#define N_LANES	       8  /* calls under way: a VPC of a thousand instances must not flood hvd */
+#define TRIES_TOLD     12 /* about two minutes */
 #define PAUSE_MIN_USEC 100000
 #define PAUSE_MAX_USEC 30000000
 
@@ -60,6 +60,23 @@ static int tell(struct news *n, struct fault *f)
 	return r;
 }
 
+static int is_of(const struct news *n, const struct doc *d)
+{
+	const char *instance_id = jpath_str(d->json, "Attachment.InstanceId");
+
+	return json_object_get(d->json, MARK) && instance_id &&
+	       strcmp(instance_id, n->instance_id) == 0;
+}
+
+/* Its interfaces may have left it meanwhile, or have ended with it. */
+static int is_untold(const struct news *n)
+{
+	store_each (daemon_get()->store, "network-interface", d)
+		if (is_of(n, d))
+			return 1;
+	return 0;
+}
+
 static int unmark(const struct news *n)
 {
 	struct store *s = daemon_get()->store;
@@ -68,10 +85,7 @@ static int unmark(const struct news *n)
 	if (!t)
 		return -ENOMEM;
 	store_each (s, "network-interface", d) {
-		const char *instance_id = jpath_str(d->json, "Attachment.InstanceId");
-
-		if (!json_object_get(d->json, MARK) || !instance_id ||
-		    strcmp(instance_id, n->instance_id) != 0)
+		if (!is_of(n, d))
 			continue;
 		OWN(json_decref) json_t *json = doc_edit(d);
 
@@ -100,16 +114,15 @@ static void run(void *arg)
 		}
 		if (r == 0)
 			r = unmark(n);
-		if (r == 0)
+		if (r == 0 || !is_untold(n))
 			return;
-		if (++tries == TRIES_MAX)
-			break;
+		if (++tries == TRIES_TOLD)
+			log_warning(r, "the instance shows its interfaces as they were, trying on",
+				    "INSTANCE", n->instance_id);
 		if (fiber_sleep(pause) < 0)
-			break;
+			return; /* the next start tells it */
 		pause = pause * 2 < PAUSE_MAX_USEC ? pause * 2 : PAUSE_MAX_USEC;
 	}
-	log_warning(r, "the instance shows its interfaces as they were, until the next start",
-		    "INSTANCE", n->instance_id);
 }
 
 /* A new fiber runs up to its first wait, the call: nothing is committed meanwhile. */

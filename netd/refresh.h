@@ -11,8 +11,8 @@
 
 /* Marks a changed copy of an interface, if it is attached. 0 or -ENOMEM. */
 int refresh_mark(json_t *json);
-/* After the commit: tells hvd of the interface, if it is there and marked, in the background. What
- * cannot be told is logged, and told at the next start. */
+/* After the commit: tells hvd of the interface, if it is there and marked, in the background, again
+ * and again until it was told or there is nothing to tell. */
 void refresh_start(const struct store *s, const char *interface_id);
 /* The same for all marked interfaces of the VPC, NULL: of every VPC. */
 void refresh_start_all(const struct store *s, const char *vpc_id);

@@ -1,15 +1,21 @@
 """A netd for all tests of the file; guests end with the test that made them."""
 
 import collections
+import contextlib
 import os
+import pathlib
+import random
 import signal
 import sys
 import tempfile
+import threading
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 from lab import Guest, Netd, sh
+
+LOG_SHOWN = 20000  # characters, the last, with a failure
 
 
 def pytest_collection_modifyitems(config, items):
@@ -28,11 +34,47 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs a network of its own: run by tests/net/private-host"))
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure comes with what netd said during the test."""
+    report = (yield).get_result()
+    netd = getattr(item.session, "netd", None)
+    if netd and report.failed:
+        report.sections.append(("netd said", netd.said()[-LOG_SHOWN:]))
+    if netd and call.when == "teardown":
+        netd.n_told += len(netd.said())
+
+
+def stand_still(seconds, is_over):
+    """Netd and the guests' links stop again and again for so long, as on a machine that has no time for them."""
+    while not is_over.wait(random.uniform(0, 2 * seconds)):
+        children = [int(n) for n in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        for how in (signal.SIGSTOP, signal.SIGCONT):
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, how)
+            if how == signal.SIGSTOP:
+                is_over.wait(seconds)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stalls():
+    seconds, is_over = float(os.environ.get("STALL", "0")), threading.Event()
+    thread = threading.Thread(target=stand_still, args=(seconds, is_over))
+    if seconds:
+        thread.start()
+    yield
+    is_over.set()
+    if seconds:
+        thread.join()
+
+
 @pytest.fixture(scope="session")
-def netd():
+def netd(request):
     sh("ip addr add 203.0.113.1/32 dev lo")  # stands for the outside
     with tempfile.TemporaryDirectory(prefix="netd-") as directory:
         daemon = Netd(directory, "[Network]\nDnsUpstream=203.0.113.1\nGuestsReachHost=yes\n")
+        request.session.netd = daemon
         daemon.start()
         yield daemon
         daemon.kill(signal.SIGTERM)

@@ -26,6 +26,10 @@ ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 PING = {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 HOME = os.open("/proc/self/ns/net", os.O_RDONLY)
 
+# What is to happen may take so long, for a machine may stand still for seconds; it costs nothing when it happens at once. Only what must not
+# happen is waited for in vain, and that for a moment.
+PATIENCE = 60
+
 
 def from_group(group_id):
     return {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
@@ -39,7 +43,7 @@ def sh(command, check=True):
     return done.stdout
 
 
-def eventually(check, seconds=10):
+def eventually(check, seconds=PATIENCE):
     """Waits until check() is true, and says what it is."""
     until = time.monotonic() + seconds
     while not (value := check()) and time.monotonic() < until:
@@ -87,6 +91,7 @@ class Netd:
         self.log = self.directory / "log"
         self.steps = self.directory / "steps"
         self.process = None
+        self.n_told = 0  # characters of its log before this test
         self.account = ACCOUNT
 
     def start(self):
@@ -114,6 +119,10 @@ class Netd:
     def lines(self, word):
         return self.log.read_text().count(word) if self.log.exists() else 0
 
+    def said(self):
+        """During this test."""
+        return self.log.read_text()[self.n_told :] if self.log.exists() else ""
+
     def kill(self, how=signal.SIGKILL):
         self.process.send_signal(how)
         self.process.wait()
@@ -122,7 +131,7 @@ class Netd:
         context = {"account": self.account, "region": self.region, "principal": "", "request": "00000000-0000-4000-8000-000000000000"}
         message = json.dumps({"method": method, "parameters": parameters, "context": context}).encode() + b"\0"
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30)
+            s.settimeout(2 * PATIENCE)
             s.connect(str(self.directory / "run/netd.sock"))
             s.sendall(message)
             reply, passed = b"", []
@@ -202,7 +211,7 @@ class Guest:
         script.write('#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n')
         script.close()
         os.chmod(script.name, 0o755)
-        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t 5 -T 1 -O mtu -O ntpsrv -O wins -O 46 -s {script.name}")
+        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t {PATIENCE} -T 1 -O mtu -O ntpsrv -O wins -O 46 -s {script.name}")
         os.unlink(script.name)
         self.lease = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         self.configure(self.lease["ip"], self.lease["mask"], self.lease["router"])
@@ -213,9 +222,26 @@ class Guest:
         self.sh(f"ip route replace default via {router}")
 
     def ping(self, to, count=1, wait=1, *options):
-        """How many answers came."""
+        """How many answers came. Those that are late are not waited for once there was one: see reaches()."""
         out = self.sh(f"ping -n -c{count} -i0.2 -W{wait} {' '.join(options)} {to}", check=False)
         return int(re.search(r"(\d+) received", out).group(1))
+
+    def reaches(self, to, *options):
+        """Whether the one packet sent is answered, late or not. That none comes is asked of ping() and can_connect(), which do not wait long."""
+        return self.ping(to, 1, PATIENCE, *options) == 1
+
+    @contextlib.contextmanager
+    def pinging(self, to):
+        """Asks all the while; afterwards what it gave has the number of each request that was answered, but for the last ones, perhaps."""
+        answers = []
+        with subprocess.Popen(["ip", "netns", "exec", self.name, "ping", "-n", "-i0.02", to], stdout=subprocess.PIPE, text=True) as ping:
+            try:
+                yield answers
+                assert self.reaches(to)
+            finally:
+                ping.send_signal(signal.SIGINT)
+                answers += [int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", ping.communicate()[0])]
+        assert answers
 
     def listen(self, port=80, kind=socket.SOCK_STREAM):
         with inside(self.name):
@@ -224,22 +250,25 @@ class Guest:
         s.bind(("0.0.0.0", port))
         if kind == socket.SOCK_STREAM:
             s.listen()
-        s.settimeout(5)
+        s.settimeout(PATIENCE)
         return s
 
-    def connect(self, to, port=80, timeout=2):
+    def connect(self, to, port=80, timeout=PATIENCE):
         with inside(self.name):
             s = socket.socket()
         s.settimeout(timeout)
         s.connect((to, port))
         return s
 
-    def can_connect(self, to, port=80):
+    def can_connect(self, to, port=80, timeout=0.7):
         try:
-            self.connect(to, port, 0.7).close()
+            self.connect(to, port, timeout).close()
             return True
         except OSError:
             return False
+
+    def connects(self, to, port=80):
+        return self.can_connect(to, port, PATIENCE)
 
     def delete(self):
         self.netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=self.eni, _Force=True)
@@ -269,7 +298,7 @@ def router(vpc_id):
     return f"gureum-{vpc_id}"
 
 
-def dns(guest, server, name, kind=1, stream=False, timeout=4):
+def dns(guest, server, name, kind=1, stream=False, timeout=PATIENCE):
     """(rcode, [data of A records as text, of others as bytes])"""
     question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
     for label in name.strip(".").split("."):

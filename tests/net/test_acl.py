@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from lab import refused
+from lab import PATIENCE, refused
 
 ALL = {"Protocol": "-1", "CidrBlock": "0.0.0.0/0"}
 OPEN = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
@@ -56,7 +56,7 @@ def two(guests, group, netd, acl, subnets):
     inner = guests(groups=[everything], SubnetId=subnets[0]["SubnetId"])
     outer = guests(groups=[everything], SubnetId=subnets[1]["SubnetId"])
     inner.dhcp(), outer.dhcp()
-    assert inner.ping(outer.address) == 1
+    assert inner.reaches(outer.address)
     put_under(netd, acl, inner.subnet)
     return inner, outer
 
@@ -66,7 +66,7 @@ def test_a_new_acl_denies_all_between_subnets_and_nothing_within(guests, group, 
     assert inner.ping(outer.address) == 0 and outer.ping(inner.address) == 0
     neighbour = guests(groups=[group(OPEN)], SubnetId=inner.subnet)
     neighbour.dhcp()
-    assert inner.ping(neighbour.address) == 1
+    assert inner.reaches(neighbour.address)
 
 
 def test_answers_need_an_entry_of_their_own(netd, acl, two):
@@ -76,7 +76,7 @@ def test_answers_need_an_entry_of_their_own(netd, acl, two):
     with inner.listen(80), inner.listen(81):
         assert not outer.can_connect(inner.address, 80)
         allow(netd, acl, 100, egress=True, Protocol="tcp", PortRange={"From": 1024, "To": 65535})
-        assert outer.can_connect(inner.address, 80)
+        assert outer.connects(inner.address, 80)
         assert not outer.can_connect(inner.address, 81)
         with outer.listen(80):
             assert not inner.can_connect(outer.address, 80)
@@ -95,11 +95,11 @@ def test_a_new_deny_cuts_the_flow_under_way_and_comes_before_a_later_allow(netd,
         server.settimeout(0.7)
         with pytest.raises(TimeoutError):
             server.recv(1)
-        assert outer.ping(inner.address) == 1
+        assert outer.reaches(inner.address)
         # After the allow it says nothing; what waited arrives.
         netd.ec2("DeleteNetworkAclEntry", NetworkAclId=acl, RuleNumber=90, Egress=False)
         netd.ec2("CreateNetworkAclEntry", NetworkAclId=acl, RuleNumber=110, Egress=False, **deny)
-        server.settimeout(10)
+        server.settimeout(PATIENCE)
         assert server.recv(1) == b"y"
         server.close()
 
@@ -110,7 +110,7 @@ def test_icmp_is_told_apart_by_type_and_code(netd, acl, two):
     allow(netd, acl, 100, IcmpTypeCode={"Type": 8, "Code": 0}, **icmp)
     assert outer.ping(inner.address) == 0
     allow(netd, acl, 100, egress=True, IcmpTypeCode={"Type": 0, "Code": -1}, **icmp)
-    assert outer.ping(inner.address) == 1
+    assert outer.reaches(inner.address)
     assert inner.ping(outer.address) == 0
     netd.ec2(
         "ReplaceNetworkAclEntry", NetworkAclId=acl, RuleNumber=100, Egress=False, RuleAction="allow", CidrBlock="0.0.0.0/0",
@@ -125,7 +125,7 @@ def test_udp_ports_are_ranges_with_both_ends(netd, acl, two):
     heard = []
     for port in (4999, 5000, 5001, 5002):
         with inner.listen(port, socket.SOCK_DGRAM) as ear, outer.listen(0, socket.SOCK_DGRAM) as mouth:
-            ear.settimeout(0.5)
+            ear.settimeout(PATIENCE if port in (5000, 5001) else 0.5)
             mouth.sendto(b"x", (inner.address, port))
             try:
                 heard.append(ear.recv(1) and port)

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from lab import dns, eventually, inside, refused, sh
+from lab import PATIENCE, dns, eventually, inside, refused, sh
 
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
@@ -29,7 +29,7 @@ def elastic(netd):
 def source_of(guest, port=8081):
     """Whom the outside sees when the guest calls; None when nobody comes."""
     with socket.create_server(("203.0.113.1", port)) as outside:
-        outside.settimeout(1)
+        outside.settimeout(PATIENCE)
         if not guest.can_connect("203.0.113.1", port):
             return None
         return outside.accept()[1][0]
@@ -135,17 +135,17 @@ def test_it_moves_and_takes_no_flow_along(netd, guests, group, elastic):
     first = netd.ec2("AssociateAddress", NetworkInterfaceId=one.eni, **to)["AssociationId"]
     assert netd.ec2("AssociateAddress", NetworkInterfaceId=one.eni, **to)["AssociationId"] == first
     refused("Resource.AlreadyAssociated", netd.ec2, "AssociateAddress", NetworkInterfaceId=two.eni, AllowReassociation=False, **to)
-    with one.listen() as old, two.listen() as new, socket.create_connection((address["PublicIp"], 80), 2) as client:
+    with one.listen() as old, two.listen() as new, socket.create_connection((address["PublicIp"], 80), PATIENCE) as client:
         server, _ = old.accept()
         assert netd.ec2("AssociateAddress", NetworkInterfaceId=two.eni, **to)["AssociationId"] != first
         client.sendall(b"x")
         server.settimeout(0.5)
         with pytest.raises(OSError):
             assert server.recv(1) == b"x"
-        with socket.create_connection((address["PublicIp"], 80), 2):
+        with socket.create_connection((address["PublicIp"], 80), PATIENCE):
             new.accept()
         server.close()
-    assert source_of(one) is None and source_of(two) == address["PublicIp"]
+    assert source_of(one) is None and eventually(lambda: source_of(two)) == address["PublicIp"]
 
 
 def test_secondary_addresses_have_their_own(netd, guests, group, elastic):
@@ -157,7 +157,7 @@ def test_secondary_addresses_have_their_own(netd, guests, group, elastic):
     to = {"NetworkInterfaceId": guest.eni, "PrivateIpAddress": secondary}
     netd.ec2("AssociateAddress", AllocationId=address["AllocationId"], **to)
     assert show(netd, guest)["Association"]["PublicIp"] == guest.public  # the primary's stays
-    with guest.listen() as listener, socket.create_connection((address["PublicIp"], 80), 2):
+    with guest.listen() as listener, socket.create_connection((address["PublicIp"], 80), PATIENCE):
         server, _ = listener.accept()
         assert server.getsockname()[0] == secondary
         server.close()

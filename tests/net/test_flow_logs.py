@@ -7,7 +7,7 @@ import signal
 import socket
 
 import pytest
-from lab import PING, TCP_80, Refused, eventually, from_group, inside, router, sh
+from lab import PATIENCE, PING, TCP_80, Refused, eventually, from_group, inside, router, sh
 
 FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type gureum-rule-id".split()
 FORMAT = " ".join("${%s}" % field for field in FIELDS)
@@ -66,6 +66,10 @@ def carry(sender, receiver, n):
         n -= len(receiver.recv(n))
 
 
+# What is sent twice, since its receipt is late, is counted twice: some kilobytes, little beside this.
+LONG = 200000
+
+
 def talk(one, two, n=1000):
     """A connection that carries n bytes there and 2n back, and ends."""
     with two.listen() as listener, one.connect(two.address) as client:
@@ -81,20 +85,21 @@ def test_accepted_flows_are_counted_while_they_last_and_once(guests, group, log)
     one, two = guests(groups=[group()]), guests(groups=[group(TCP_80, PING)])
     one.dhcp(), two.dhcp()
     vpc_log = log("VPC", one.vpc)
-    port = talk(one, two)
-    eventually(lambda: total(vpc_log.rows(interface_id=two.eni, dstport=port)) > 2000)
-    rows = vpc_log.rows(interface_id=one.eni, srcport=port)
+    port = talk(one, two, LONG)
+    eventually(lambda: total(vpc_log.rows(interface_id=two.eni, dstport=port)) > 2 * LONG)
+    # All is of that moment: what is still under way (the connection's end, say) may be counted by and by.
+    rows = vpc_log.rows(flush=False, interface_id=one.eni, srcport=port)
     out = rows[0]
     assert out["srcaddr"] == one.address and out["dstaddr"] == two.address and out["dstport"] == "80" and out["protocol"] == "6"
     assert out["action"] == "ACCEPT" and out["flow-direction"] == "egress" and out["log-status"] == "OK" and out["type"] == "IPv4"
     assert out["instance-id"] == one.instance and out["vpc-id"] == one.vpc
-    assert 1000 < total(rows) < 3000 and total(rows, "packets") >= 3 and int(out["start"]) <= int(out["end"])
-    back = vpc_log.rows(interface_id=one.eni, dstport=port, flow_direction="ingress")
-    assert 2000 < total(back) < 5000
+    assert LONG < total(rows) < 2 * LONG and total(rows, "packets") >= 3 and int(out["start"]) <= int(out["end"])
+    back = vpc_log.rows(flush=False, interface_id=one.eni, dstport=port, flow_direction="ingress")
+    assert 2 * LONG < total(back) < 4 * LONG
     # The other interface has seen the same, the other way round.
-    assert total(vpc_log.rows(interface_id=two.eni, srcport=port, flow_direction="ingress")) == total(rows)
-    assert total(vpc_log.rows(interface_id=two.eni, dstport=port, flow_direction="egress")) == total(back)
-    assert one.ping(two.address, 3) == 3
+    assert total(vpc_log.rows(flush=False, interface_id=two.eni, srcport=port, flow_direction="ingress")) == total(rows)
+    assert total(vpc_log.rows(flush=False, interface_id=two.eni, dstport=port, flow_direction="egress")) == total(back)
+    assert all(one.reaches(two.address) for _ in range(3))
     rows = vpc_log.rows(interface_id=two.eni, protocol=1, flow_direction="ingress")
     assert total(rows, "packets") == 3 and total(rows) == 3 * 84
     assert rows[0]["srcport"] == rows[0]["dstport"] == "0"
@@ -127,7 +132,7 @@ def test_a_line_says_which_rule_let_the_flow_pass(guests, group, log, netd):
 
     vpc_log = log("VPC", one.vpc)
     port = talk(one, two)
-    assert one.ping(two.address) == 1 and not one.can_connect(two.address, 91)
+    assert one.reaches(two.address) and not one.can_connect(two.address, 91)
     within = rules(narrow, egress=False)
     # Answers pass by the rule that let the flow begin.
     for found in ({"dstport": 80, "srcport": port}, {"srcport": 80, "dstport": port}):
@@ -166,11 +171,11 @@ def test_what_is_translated_has_private_addresses(guests, group, log):
     guest = guests(groups=[group(TCP_80, PING)])
     guest.dhcp()
     eni_log = log("NetworkInterface", guest.eni)
-    assert guest.ping("203.0.113.1", 2) == 2
-    with guest.listen(), socket.create_connection((guest.public, 80), 2):
+    assert all(guest.reaches("203.0.113.1") for _ in range(2))
+    with guest.listen(), socket.create_connection((guest.public, 80), PATIENCE):
         pass
-    (row,) = eventually(lambda: eni_log.rows(dstaddr="203.0.113.1", protocol=1))
-    assert row["srcaddr"] == guest.address and row["packets"] == "2"
+    rows = eventually(lambda: eni_log.rows(dstaddr="203.0.113.1", protocol=1))
+    assert {row["srcaddr"] for row in rows} == {guest.address} and total(rows, "packets") == 2
     assert eventually(lambda: eni_log.rows(dstaddr=guest.address, dstport=80, flow_direction="ingress"))
     assert not any(guest.public in row.values() for row in eni_log.rows())
 
@@ -179,7 +184,7 @@ def test_the_vpcs_own_services_are_not_logged_and_silence_is(guests, log):
     guest = guests()
     eni_log = log("NetworkInterface", guest.eni)
     router_address = guest.dhcp()["router"]
-    assert guest.ping(router_address) == 1 and guest.ping("169.254.169.254") == 1
+    assert guest.reaches(router_address) and guest.reaches("169.254.169.254")
     rows = eni_log.rows()
     assert rows and {row["log-status"] for row in rows} == {"NODATA"}
 
@@ -191,9 +196,9 @@ def test_counts_outlive_netd(guests, group, log, netd):
     with two.listen() as listener, one.connect(two.address) as client:
         server, _ = listener.accept()
         netd.kill()
-        carry(client, server, 500)
+        carry(client, server, LONG)
         netd.start()
-        carry(client, server, 500)
+        carry(client, server, LONG)
         port = client.getsockname()[1]
         rows = eni_log.rows(srcport=port)
         carry(client, server, 500)
@@ -201,7 +206,7 @@ def test_counts_outlive_netd(guests, group, log, netd):
         rows = eni_log.rows(flush=False, srcport=port)
         netd.start()
         server.close()
-    assert len(rows) == 2 and 1000 < int(rows[0]["bytes"]) < 2000 and 500 < int(rows[1]["bytes"]) < 1000
+    assert len(rows) == 2 and 2 * LONG < int(rows[0]["bytes"]) < 4 * LONG and 500 < int(rows[1]["bytes"]) < LONG
 
 
 def test_a_flood_of_rejected_packets_is_counted_or_said_to_be_lost_and_stops_nobody(guests, group, log, netd):

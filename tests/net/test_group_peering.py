@@ -19,7 +19,7 @@ def test_a_rule_follows_the_members_of_a_group_of_a_peer(netd, side, peer):  # n
     with one.guest.listen(8080):
         assert not two.guest.can_connect(one.guest.address, 8080)
         netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=two.guest.eni, Groups=[two.group, friends])
-        assert two.guest.can_connect(one.guest.address, 8080)
+        assert two.guest.connects(one.guest.address, 8080)
         assert two.guest.address in sh(f"ip netns exec {router(one.vpc)} ipset list {friends}")
         netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=two.guest.eni, Groups=[two.group])
         assert not two.guest.can_connect(one.guest.address, 8080)
@@ -52,7 +52,7 @@ def test_flow_logs_know_the_rule_that_names_a_peers_group(netd, side, peer, log)
     (rule,) = netd.ec2("AuthorizeSecurityGroupIngress", GroupId=one.group, IpPermissions=[from_group(two.group)])["SecurityGroupRules"]
     eni_log = log("NetworkInterface", one.guest.eni)
     with one.guest.listen(8080):
-        assert two.guest.can_connect(one.guest.address, 8080)
+        assert two.guest.connects(one.guest.address, 8080)
     rows = eventually(lambda: eni_log.rows(dstport=8080, action="ACCEPT"))
     assert {row["gureum-rule-id"] for row in rows} == {rule["SecurityGroupRuleId"]}
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 
-from lab import inside, router, sh
+from lab import PATIENCE, inside, router, sh
 
 SO_RCVBUFFORCE = 33
 
@@ -94,7 +94,7 @@ class Talk(threading.Thread):
         self.is_over.set()
         self.join()
         heard = set()
-        self.ear.settimeout(1)
+        self.ear.settimeout(PATIENCE)
         try:
             while len(heard) < self.n_sent:
                 heard.add(int.from_bytes(self.ear.recv(4), "big"))

@@ -73,7 +73,9 @@ class Place:
         return peering
 
     def nat(self, **more):
-        return self.made("DeleteNatGateway", "NatGatewayId", "CreateNatGateway", "NatGateway", SubnetId=self.subnet, **more)
+        nat = self.made("DeleteNatGateway", "NatGatewayId", "CreateNatGateway", "NatGateway", SubnetId=self.subnet, **more)
+        self.nat_is(nat, "available")  # it changes by itself until then
+        return nat
 
     def without_subnet(self):
         """For what holds a VPC besides subnets."""
@@ -90,8 +92,11 @@ class Place:
             if action == "DeleteNatGateway":
                 self.nat_gone(parameters["NatGatewayId"])
 
+    def nat_is(self, nat, state):
+        eventually(lambda: self.ec2("DescribeNatGateways", NatGatewayIds=[nat])["NatGateways"][0]["State"] == state)
+
     def nat_gone(self, nat):
-        eventually(lambda: self.ec2("DescribeNatGateways", NatGatewayIds=[nat])["NatGateways"][0]["State"] == "deleted")
+        self.nat_is(nat, "deleted")
 
 
 @pytest.fixture

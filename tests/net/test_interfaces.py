@@ -3,7 +3,7 @@
 import socket
 import subprocess
 
-from lab import BUILD, eventually, inside, ours, refused, sh
+from lab import BUILD, PATIENCE, eventually, inside, ours, refused, sh
 
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
@@ -27,7 +27,7 @@ def test_secondary_addresses_come_and_go(netd, guests, group):
     with one.listen():
         eventually(lambda: all(two.can_connect(address) for address in addresses))
         netd.ec2("UnassignPrivateIpAddresses", NetworkInterfaceId=one.eni, PrivateIpAddresses=addresses[:1])
-        assert not two.can_connect(addresses[0]) and two.can_connect(addresses[1])
+        assert not two.can_connect(addresses[0]) and two.connects(addresses[1])
     assert secondary(netd, one.eni) == addresses[1:]
     # Named, and named again.
     for _ in range(2):
@@ -46,11 +46,11 @@ def test_a_secondary_address_moves_with_its_elastic_one(netd, guests, group):
     for guest in (one, two):
         guest.sh(f"ip addr add {address}/20 dev eth0")
     with one.listen() as old, two.listen() as new:
-        with socket.create_connection((elastic["PublicIp"], 80), 2):
+        with socket.create_connection((elastic["PublicIp"], 80), PATIENCE):
             old.accept()
         refused("InvalidParameterValue", netd.ec2, "AssignPrivateIpAddresses", NetworkInterfaceId=two.eni, PrivateIpAddresses=[address])
         netd.ec2("AssignPrivateIpAddresses", NetworkInterfaceId=two.eni, PrivateIpAddresses=[address], AllowReassignment=True)
-        with socket.create_connection((elastic["PublicIp"], 80), 2):
+        with socket.create_connection((elastic["PublicIp"], 80), PATIENCE):
             new.accept()
     assert secondary(netd, one.eni) == [] and secondary(netd, two.eni) == [address]
     (shown,) = netd.ec2("DescribeAddresses", AllocationIds=[elastic["AllocationId"]])["Addresses"]

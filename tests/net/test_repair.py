@@ -1,7 +1,7 @@
 """What a person breaks by hand is mended, and what is deleted leaves nothing."""
 
 import pytest
-from lab import PING, TCP_80, Guest, eventually, ours, router, sh
+from lab import PATIENCE, PING, TCP_80, Guest, eventually, ours, router, sh
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_a_person_breaks_is_mended(guests, group, netd, damage):
     sh(damage.format(**names))
     eventually(lambda: snapshot(guest) == whole)
     eventually(lambda: "it was mended" in netd.log.read_text()[len(log) :])
-    assert guest.ping("203.0.113.1") == 1 and sh(f"ping -n -c1 -W1 {guest.public}")
+    assert guest.reaches("203.0.113.1") and sh(f"ping -n -c1 -W{PATIENCE} {guest.public}")
 
 
 def snapshot(guest):
