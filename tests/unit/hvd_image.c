@@ -220,7 +220,7 @@ static void what_was_arriving_at_a_crash_leaves(void)
 	txn_commit(t);
 	json_object_set_new(in_use, SNAP, json_pack("{s:b}", "ami-00000000000000001", 1));
 	is_int(catalog_open(d), 0, "start");
-	for (int i = 0; i < 200 && store_count(d->store, "image-leaving") > 0; i++)
+	for (int i = 0; i < 6000 && store_count(d->store, "image-leaving") > 0; i++)
 		fiber_sleep(10000);
 	is_int(users_of(SNAP), 0, "released");
 	is_int(store_count(d->store, "image-arriving") + store_count(d->store, "image-leaving"), 0,
@@ -241,7 +241,7 @@ static void what_was_copied_for_an_image_that_is_gone_leaves(void)
 				  "available", "BlockDeviceMappings"));
 	txn_commit(t);
 	is_int(catalog_open(d), 0, "start");
-	for (int i = 0; i < 200 && store_find(d->store, "image", parts[0]); i++)
+	for (int i = 0; i < 6000 && store_find(d->store, "image", parts[0]); i++)
 		fiber_sleep(10000);
 	ok(!store_find(d->store, "image", parts[0]), "of one that is gone");
 	ok(store_find(d->store, "image", parts[1]), "not of one in the recycle bin");
@@ -279,7 +279,7 @@ static void an_instance_keeps_the_kernel_of_an_image_that_is_gone(void)
 	caller_uid = 1000;
 	boots_with(aki, "terminated");
 	is_int(image_parts_start(d), 0, "looked for again");
-	for (int i = 0; i < 200 && store_find(d->store, "image", aki); i++)
+	for (int i = 0; i < 6000 && store_find(d->store, "image", aki); i++)
 		fiber_sleep(10000);
 	ok(!store_find(d->store, "image", aki), "nobody needs it any more");
 	txn_delete(t, "instance", "i-00000000000000001");

@@ -123,7 +123,7 @@ static const json_t *image(const char *id)
 /* Until it is no longer pending; the state. */
 static const char *ended(const char *id)
 {
-	for (int i = 0; i < 2000 && image_pending(d, id); i++)
+	for (int i = 0; i < 12000 && image_pending(d, id); i++)
 		fiber_sleep(5000);
 	return jstr_or(image(id), "State", "gone");
 }

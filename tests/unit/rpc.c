@@ -126,11 +126,13 @@ static void a_silent_peer_is_service_unavailable(struct rpc_peer *p)
 	OWN(json_decref) json_t *none = json_object(), *reply = NULL;
 	struct fault f = {0};
 
-	ok(rpc_call_within(p, 50000, &ctx, "t.Silent", none, NULL, &reply, NULL, &f) < 0,
-	   "refused");
+	/* Longer, where the other end was too slow to begin in time. */
+	for (uint64_t usec = 50000; is_abandoned != 0 && usec < 60000000; usec *= 4)
+		ok(rpc_call_within(p, usec, &ctx, "t.Silent", none, NULL, &reply, NULL, &f) < 0,
+		   "refused");
 	is_str(f.code, "ServiceUnavailable", "by code");
 	is_int(is_abandoned, 0, "the handler was waited for when it began");
-	for (int i = 0; !is_abandoned && i < 5000; i++)
+	for (int i = 0; !is_abandoned && i < 60000; i++)
 		(void)fiber_sleep(1000);
 	is_int(is_abandoned, 1, "and knows that it is not any more");
 	is_int(rpc_call_within(p, RPC_FOREVER, &ctx, "t.Sleep", none, NULL, &reply, NULL, &f), 0,
@@ -159,6 +161,8 @@ static void what_nobody_waits_for_is_not_begun(struct rpc_peer *p)
 			(void)shutdown(fd, SHUT_WR);
 		is_int(rpc_call(p, &ctx, "t.Sleep", none, NULL, &reply, NULL, &f), 0, "looked");
 		(void)fiber_sleep(20000);
+		for (int i = 0; !is_closed && !n_begun && i < 60000; i++)
+			(void)fiber_sleep(1000);
 		is_int(n_begun, !is_closed,
 		       is_closed ? "the caller has gone: not begun"
 				 : "it only has no more to say: begun");
