@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "own.h"
@@ -23,6 +24,8 @@
 #define CPU_SEC_MAX   1800
 #define TIMEOUT_USEC  (UINT64_C(3600) * 1000000)
 #define ARGUMENTS_MAX 32
+/* Of what is ours at least so much is done: a slow disk that is read and written. */
+#define BYTES_A_SEC (UINT64_C(4) << 20)
 
 /* What qemu-img needs to read, map, write and compute in threads. Everything else fails as if the
  * kernel lacked it, so that the C library falls back where it can. */
@@ -207,7 +210,8 @@ struct tie {
 	const struct handed *source, *target;
 	char *const *chain; /* "r/path" or "w/path" */
 	int n_chain;
-	int parent; /* who started us */
+	int parent;	  /* who started us */
+	uint64_t cpu_sec; /* beyond CPU_SEC_MAX */
 };
 
 static int landlock_allow_files(int ruleset, const struct tie *tie, uint64_t read_write)
@@ -284,12 +288,21 @@ static int parent_of(const char *number)
 	return colon ? atoi(colon + 1) : 0;
 }
 
+/* What stands behind the second colon. */
+static uint64_t seconds_of(const char *number)
+{
+	const char *colon = strrchr(number, ':');
+
+	return colon ? strtoull(colon + 1, NULL, 10) : 0;
+}
+
 /* Gives up everything but the files, in the order in which each step is still allowed. Returns what
  * failed, or NULL. */
 static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *ret_error)
 {
 	struct rlimit file = {max_file_bytes, max_file_bytes}, core = {0, 0};
-	struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}, cpu = {CPU_SEC_MAX, CPU_SEC_MAX};
+	rlim_t cpu_max = CPU_SEC_MAX + tie->cpu_sec;
+	struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}, cpu = {cpu_max, cpu_max};
 
 	*ret_error = setrlimit(RLIMIT_FSIZE, &file) < 0 || setrlimit(RLIMIT_CORE, &core) < 0
 			     ? -errno
@@ -321,14 +334,14 @@ static const char *give_up(uint64_t max_file_bytes, const struct tie *tie, int *
 	return *ret_error < 0 ? "limits of memory and time" : NULL;
 }
 
-/* "stord --confined-chain N:PARENT r/PATH w/PATH … PROGRAM ARGS…" */
+/* "stord --confined-chain N:PARENT:SECONDS r/PATH w/PATH … PROGRAM ARGS…" */
 static int chain_main(int argc, char **argv)
 {
 	int n = argc > 2 ? atoi(argv[2]) : 0, r;
 	struct tie tie = {.chain = argv + 3, .n_chain = n};
 
 	tie.parent = argc > 2 ? parent_of(argv[2]) : 0;
-
+	tie.cpu_sec = argc > 2 ? seconds_of(argv[2]) : 0;
 	if (n < 1 || argc < 4 + n)
 		return fail("usage", -EINVAL);
 	const char *failed = give_up(RLIM_INFINITY, &tie, &r);
@@ -387,10 +400,22 @@ int confine_qemu_img(const char *read_path, const char *write_path, uint64_t max
 	return run_wait(&run, ret_result);
 }
 
+uint64_t confine_seconds(const struct confined_file *files, size_t n_files)
+{
+	uint64_t bytes = 0;
+	struct stat st;
+
+	for (size_t i = 0; i < n_files; i++)
+		if (stat(files[i].path, &st) == 0)
+			bytes += (uint64_t)st.st_blocks * 512;
+	return bytes / BYTES_A_SEC;
+}
+
 int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, int key_fd,
 			   const char *const *arguments, struct run_result *ret_result)
 {
-	char number[32], (*paths)[512] = calloc(n_files, sizeof *paths);
+	uint64_t more_sec = confine_seconds(files, n_files);
+	char number[48], (*paths)[512] = calloc(n_files, sizeof *paths);
 	OWN(free) void *owned = paths;
 	const char *argv[ARGUMENTS_MAX + CONFINE_CHAIN_MAX] = {"/proc/self/exe", "--confined-chain",
 							       number};
@@ -400,7 +425,7 @@ int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, in
 		return -ENOMEM;
 	if (n_files > CONFINE_CHAIN_MAX)
 		return -E2BIG;
-	snprintf(number, sizeof number, "%zu:%d", n_files, (int)getpid());
+	snprintf(number, sizeof number, "%zu:%d:%" PRIu64, n_files, (int)getpid(), more_sec);
 	for (size_t i = 0; i < n_files; i++) {
 		snprintf(paths[i], sizeof paths[i], "%c%s", files[i].is_written ? 'w' : 'r',
 			 files[i].path);
@@ -413,7 +438,7 @@ int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, in
 		argv[n++] = arguments[i];
 	}
 	struct run run = {.argv = argv,
-			  .timeout_usec = TIMEOUT_USEC,
+			  .timeout_usec = TIMEOUT_USEC + more_sec * 1000000,
 			  .confine = 1,
 			  .pass_fds = &key_fd,
 			  .n_pass_fds = key_fd >= 0};

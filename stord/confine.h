@@ -30,11 +30,14 @@ struct confined_file {
 	int is_written;
 };
 /* (fiber) Runs qemu-img on layers of our own. They belong to us and to QEMU's user, so the child
- * stays who we are; files (at most CONFINE_CHAIN_MAX), system calls and time are tied as for a
- * stranger's image: a guest that took over its QEMU may have written these headers. key_fd: the
+ * stays who we are; files (at most CONFINE_CHAIN_MAX), system calls and time (confine_seconds) are tied
+ * as for a stranger's image: a guest that took over its QEMU may have written these headers. key_fd: the
  * tool inherits it (volume-key.h); -1: none. */
 int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, int key_fd,
 			   const char *const *arguments, struct run_result *ret_result);
+/* How many seconds more than for a stranger's image it may take, of the clock and of processors: what
+ * is copied between layers is as much as they have, and cut off it begins from the start. */
+uint64_t confine_seconds(const struct confined_file *files, size_t n_files);
 /* (fiber) Runs qemu-img with these arguments (NULL-terminated) on a worker. `read_path` and
  * `write_path` ("-": none) are all it may touch, and are opened before it starts; run as root, they
  * must belong to CONFINED_UID. 0 with its exit status in *ret_result, -errno. */
