@@ -54,10 +54,10 @@ static struct guest_port *port_new(void)
 	return p;
 }
 
-/* The loop runs until it is so, for ten seconds at most. */
+/* The loop runs until it is so, for a minute at most. */
 #define await(what)                                                                                \
 	do                                                                                         \
-		for (int tries_ = 0; tries_ < 2000 && !(what); tries_++)                           \
+		for (int tries_ = 0; tries_ < 12000 && !(what); tries_++)                           \
 			fiber_sleep(5000);                                                         \
 	while (0)
 
