@@ -14,9 +14,10 @@
 
 #include "stord.h"
 
-#define DIRECT_BLOCK	  (512 * 1024)
-#define TOKEN_BYTES_MAX	  64 /* as text */
-#define TOKEN_PLACE_BYTES 192
+#define DIRECT_BLOCK	       (512 * 1024)
+#define DIRECT_TIMEOUT_DEFAULT 60 /* minutes */
+#define TOKEN_BYTES_MAX	       64 /* as text */
+#define TOKEN_PLACE_BYTES      192
 
 /* What a token stands for: "block snap-… 7", "page snap-… snap-…". */
 struct token {
@@ -38,6 +39,10 @@ int sum_parse(const char *text, uint8_t ret_sum[static 32]);
 /* The caller's snapshot, in the words of this service. */
 int direct_snapshot(const struct call *c, const char *id, const struct doc **ret_doc,
 		    struct fault *f);
+
+/* direct-start.c: (fiber) the pending snapshot's empty file is there, and its document says that it was
+ * made, when it returns 0. */
+int direct_make_layer(struct daemon *d, const char *id);
 
 /* direct-wait.c: the pending snapshot's client is waited for, so many minutes from now, and again
  * from each sign of life; not any more. Its layer is pinned meanwhile. */
