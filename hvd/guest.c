@@ -133,6 +133,8 @@ int guest_freeze(const char *instance_id)
 			return 0;
 		r = now_usec() > end ? -ETIMEDOUT : fiber_sleep(2000);
 	}
+	if (r == -ETIMEDOUT)
+		guest_thaw(instance_id); /* it may read both later */
 	return r;
 }
 

@@ -149,14 +149,8 @@ static int is_answer_to(const uint8_t *answer, size_t n, const uint8_t *question
 	return memcmp(answer + 12, question + 12, end - 12) == 0;
 }
 
-static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *question, size_t n,
-		       uint8_t *answer)
+static ssize_t hear(int fd, const uint8_t *question, size_t n, uint8_t *answer)
 {
-	OWN(fd_close) int fd = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 ||
-	    send(fd, question, n, 0) < 0)
-		return -errno;
 	for (int tries = 0; tries < 8; tries++) { /* forged ones are passed over, a few */
 		int r = fiber_wait_fd(fd, EPOLLIN, UPSTREAM_USEC);
 		ssize_t got = r < 0 ? r : recv(fd, answer, UDP_MAX, MSG_TRUNC);
@@ -170,6 +164,19 @@ static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *questio
 			return got > UDP_MAX ? (ssize_t)dns_truncate(answer, kept) : got;
 	}
 	return -EBADMSG;
+}
+
+static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *question, size_t n,
+		       unsigned n_times, uint8_t *answer)
+{
+	OWN(fd_close) int fd = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ssize_t got = -ETIMEDOUT;
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length_of(to)) < 0)
+		return -errno;
+	for (unsigned i = 0; i < n_times && got == -ETIMEDOUT; i++)
+		got = send(fd, question, n, 0) < 0 ? -errno : hear(fd, question, n, answer);
+	return got;
 }
 
 /* ---- streams: a length and a message, again and again (RFC 1035, 4.2.2) ---- */
@@ -280,8 +287,10 @@ static void forward(void *arg)
 	memcpy(id, f->question, 2);
 	if (getrandom(ours, sizeof ours, 0) == sizeof ours)
 		memcpy(f->question, ours, 2);
+	/* An only one may have lost the question, or be slow: a guest takes SERVFAIL for an answer
+	 * and asks nobody again, while it waits for five seconds. */
 	for (size_t i = 0; i < u.n && n < 0; i++)
-		n = ask_udp(&u.at[i], f->question, f->n, answer);
+		n = ask_udp(&u.at[i], f->question, f->n, u.n == 1 ? 2 : 1, answer);
 	place_leave(&d->forwards[f->place]);
 	if (n < 0) {
 		memcpy(answer, f->question, f->n);

@@ -1,12 +1,13 @@
 """What a guest is told: leases, names, metadata."""
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
 
 import pytest
-from lab import PATIENCE, dns, inside
+from lab import PATIENCE, dns, eventually, inside
 
 
 def test_a_guest_gets_its_lease(guests):
@@ -128,6 +129,20 @@ def test_one_guest_does_not_keep_others_from_being_answered(guests):
                 s.send(question_of(f"lost{n}.example", n))
             assert dns(two, "172.31.0.2", "found.example", kind=16)[0] == 0
             assert s.recv(4096)[3] & 15 == 2
+
+
+def test_a_question_that_the_only_upstream_lost_is_asked_again(guests):
+    guest, asked = guests(), set()
+    guest.dhcp()
+
+    def second_time(name):
+        is_known = name in asked
+        asked.add(name)
+        return b"\1x" if is_known else None
+
+    names = (f"once{n}.example" for n in itertools.count())  # another each time: on a slow machine an answer may be late
+    with upstream(second_time):
+        eventually(lambda: dns(guest, "172.31.0.2", next(names), kind=16) == (0, [b"\1x"]))
 
 
 def test_metadata_is_answered_through_a_passed_socket(guests, netd):
