@@ -121,18 +121,6 @@ static int parameters_check(json_t *parameters, struct fault *f)
 	return 0;
 }
 
-/* It was terminated meanwhile, and does not sweep its parts a second time. */
-static void give_back(const struct context *ctx, const char *interface_id)
-{
-	struct fault fault = {0};
-	int r = parts_call("netd", ctx, "ec2.DetachNetworkInterface",
-			   json_pack("{s:s}", "NetworkInterfaceId", interface_id), &fault);
-
-	if (r < 0)
-		log_warning(r, "an interface stays with an instance that is gone",
-			    "NETWORK_INTERFACE", interface_id, "CODE", fault.code);
-}
-
 int interface_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	OWN(json_decref) json_t *interface = NULL, *reply = NULL;
@@ -157,15 +145,17 @@ int interface_attach(struct call *c, json_t *parameters, json_t **ret_reply, str
 	r = ask ? rpc_call(daemon_peer("netd"), c->ctx, "ec2.AttachNetworkInterface", ask, NULL,
 			   &reply, NULL, f)
 		: -ENOMEM;
+	/* Not answered, it may be begun all the same: netd tells of it, and then it is finished
+	 * (instance_refresh). */
 	if (r < 0)
 		return r;
 	r = instance_get(c, instance_id, &d, f);
 	if (r == 0 && instance_state_of(d->json) >= INSTANCE_SHUTTING_DOWN)
-		r = state_check(d, f);
+		r = state_check(d, f); /* it does not sweep its parts a second time */
 	if (r == 0)
 		r = copy_interfaces(c, instance_id, f);
 	if (r < 0) {
-		give_back(c->ctx, id);
+		interface_return_later(c->ctx, id, instance_id);
 		return r;
 	}
 	log_info("interface to be attached", "INSTANCE", instance_id, "NETWORK_INTERFACE", id,

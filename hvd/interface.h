@@ -17,5 +17,8 @@
  * has_domain: it runs. Milliseconds after which to look again, 0: when something happens; -errno:
  * something that may pass failed. */
 int interfaces_settle(struct live *l, int has_domain);
+/* part-return.c: an attachment that netd has begun for a request that came to nothing is ended in the
+ * background, again and again until it works; not one that the instance's document has by then. */
+void interface_return_later(const struct context *ctx, const char *id, const char *instance_id);
 /* Every interface of the document is what it shall be. */
 int interfaces_are_settled(const json_t *instance);

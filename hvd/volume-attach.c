@@ -4,14 +4,8 @@
 #include <string.h>
 
 #include "domain.h"
+#include "hold.h"
 #include "volume.h"
-
-static json_t *claims; /* ids of volumes that requests under way are attaching */
-
-int volume_is_claimed(const char *volume_id)
-{
-	return json_object_get(claims, volume_id) != NULL;
-}
 
 /* "sda".."sdz" with 1..15 or nothing after it; "xvda".."xvdz", "xvdaa".."xvddz", likewise. Source:
  * EC2 user guide, "Device names for volumes". */
@@ -139,29 +133,18 @@ static int add_mapping(const struct call *c, const struct doc *d, const json_t *
 	return txn_replace(c->txn, d, give(instance));
 }
 
-static void give_back(const struct context *ctx, json_t *parameters)
-{
-	struct fault fault = {0};
-	int r = parts_call("stord", ctx, "ec2.DetachVolume",
-			   json_pack("{s:O, s:O}", "VolumeId",
-				     json_object_get(parameters, "VolumeId"), "InstanceId",
-				     json_object_get(parameters, "InstanceId")),
-			   &fault);
-
-	if (r < 0) /* the next start takes it back */
-		log_warning(r, "a volume stays reserved", "VOLUME_ID", jstr(parameters, "VolumeId"),
-			    "CODE", fault.code);
-}
-
-/* Reserved with stord, and then in the document, if the instance is still as it was. */
+/* Reserved with stord, and then in the document, if the instance is still as it was. The volume is
+ * held: two requests for it do not take one another's reservation away. */
 static int attach(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
+	const char *volume_id = jstr(parameters, "VolumeId"),
+		   *instance_id = jstr(parameters, "InstanceId");
 	const struct doc *d = NULL;
 	OWN(json_decref) json_t *reply = NULL;
 	int r = attach_check(c, parameters, &d, f);
 
 	if (r == 0)
-		r = cut_check(jstr(parameters, "InstanceId"), jstr(parameters, "VolumeId"), f);
+		r = cut_check(instance_id, volume_id, f);
 	if (r == 0)
 		r = attach_check(c, parameters, &d, f);
 	if (r < 0)
@@ -175,20 +158,24 @@ static int attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 	r = ask ? rpc_call(daemon_peer("stord"), c->ctx, "ec2.AttachVolume", ask, NULL, &reply,
 			   NULL, f)
 		: -ENOMEM;
-	if (r < 0)
+	/* Not answered: it may be reserved all the same, now or in a moment. */
+	int is_unknown = r < 0 && f->status >= 500;
+	if (r < 0 && !is_unknown)
 		return r;
-	r = attach_check(c, parameters, &d, f);
+	if (r == 0)
+		r = attach_check(c, parameters, &d, f);
 	if (r == 0)
 		r = add_mapping(c, d, reply);
 	if (r == 0)
 		r = txn_commit(c->txn);
 	if (r < 0) {
-		give_back(c->ctx, parameters);
+		if (is_unknown || volume_return(c->ctx, volume_id, instance_id) < 0)
+			volume_return_later(c->ctx, volume_id, instance_id);
 		return r;
 	}
-	log_info("volume to be attached", "INSTANCE", jstr(parameters, "InstanceId"), "VOLUME_ID",
-		 jstr(parameters, "VolumeId"), "REQUEST_ID", c->ctx->request);
-	instance_kick(jstr(parameters, "InstanceId"));
+	log_info("volume to be attached", "INSTANCE", instance_id, "VOLUME_ID", volume_id,
+		 "REQUEST_ID", c->ctx->request);
+	instance_kick(instance_id);
 	*ret_reply = give(reply);
 	return 0;
 }
@@ -202,18 +189,10 @@ int volume_attach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 		if (!jstr(parameters, needed[i][0]))
 			return fault_set(f, FAULT_MISSING_PARAMETER,
 					 "The request must contain the parameter %s", needed[i][1]);
-	const char *id = jstr(parameters, "VolumeId");
+	OWN(hold_leave) struct hold *h = hold_enter(jstr(parameters, "VolumeId"));
+	int r = h ? call_check_waited(c, f) : -ENOMEM;
 
-	if (!claims)
-		claims = json_object();
-	if (volume_is_claimed(id))
-		return fault_set(f, FAULT_VOLUME_IN_USE, "%s is already attached to an instance",
-				 id);
-	if (json_object_set_new(claims, id, json_true()) < 0)
-		return -ENOMEM;
-	int r = attach(c, parameters, ret_reply, f);
-	(void)json_object_del(claims, id); /* it was put there above */
-	return r;
+	return r == 0 ? attach(c, parameters, ret_reply, f) : r;
 }
 
 /* ---- detach ---- */

@@ -5,6 +5,7 @@
 
 #include "config.h"
 #include "domain.h"
+#include "hold.h"
 #include "layers.h"
 #include "virt-cut.h"
 #include "virt-secret.h"
@@ -119,12 +120,16 @@ static int tell_stord(struct settle *s, const char *method, const char *volume_i
 	return r;
 }
 
-/* stord's attachment ends, and the row with it. */
+/* The row ends, and stord's attachment with it: in this order, so that a volume that is shown to be
+ * available can be attached to the same instance again. */
 static int forget(struct settle *s, const char *volume_id)
 {
-	int r = tell_stord(s, "ec2.DetachVolume", volume_id, NULL, NULL);
+	OWN(hold_leave) struct hold *h = hold_enter(volume_id);
+	int r = h ? set_row(s, volume_id, NULL) : -ENOMEM;
 
-	return r < 0 && !is_refused(s) ? r : set_row(s, volume_id, NULL);
+	if (r == 0 && volume_return(&s->ctx, volume_id, s->live->id) < 0)
+		volume_return_later(&s->ctx, volume_id, s->live->id);
+	return r;
 }
 
 /* ---- plugging ---- */
@@ -322,31 +327,4 @@ int volumes_settle(struct live *l, int has_domain)
 		l->are_disks_known = 0;
 	/* Gone, or libvirt away: the event and the reconnection kick. */
 	return r == -ENOENT || r == -ENOTCONN ? 0 : r;
-}
-
-void volumes_take_back(const struct context *ctx, const json_t *volumes)
-{
-	json_t *volume, *attachment;
-	size_t i, k;
-
-	json_array_foreach (volumes, i, volume)
-		json_array_foreach (json_object_get(volume, "Attachments"), k, attachment) {
-			const char *id = jstr_or(volume, "VolumeId", ""),
-				   *instance = jstr_or(attachment, "InstanceId", "");
-			const struct doc *d =
-				store_find(daemon_get()->store, INSTANCE_KIND, instance);
-
-			if (!d || volume_mapping(d->json, id) || volume_is_claimed(id))
-				continue;
-			log_warning(0, "taking back a volume whose attachment was cut off",
-				    "INSTANCE", instance, "VOLUME_ID", id);
-			struct fault fault = {0};
-			int r = parts_call(
-				"stord", ctx, "ec2.DetachVolume",
-				json_pack("{s:s, s:s}", "VolumeId", id, "InstanceId", instance),
-				&fault);
-			if (r < 0) /* at the next start */
-				log_warning(r, "it stays reserved", "VOLUME_ID", id, "CODE",
-					    fault.code);
-		}
 }

@@ -29,11 +29,17 @@ const struct virt_device *volume_live_disk(const struct virt_devices *devices,
 /* The row of a volume; NULL: none. Borrowed. */
 json_t *volume_mapping(const json_t *instance, const char *volume_id);
 
-/* (fiber) After a start of hvd: an attachment of stord's list that its instance's document does not
- * know was reserved by a request that was cut off; it is taken back. */
+/* part-return.c: whoever makes or ends an attachment holds the volume (hold.h) from before he asks
+ * stord until the row is as it shall be. */
+
+/* (fiber) The volume is held, and the instance has no row of it: stord has it back. 0 also when stord
+ * had not given it, or when there is a row; -errno: stord is away. */
+int volume_return(const struct context *ctx, const char *volume_id, const char *instance_id);
+/* The same in the background, again and again until it works. Anywhere; nobody need hold it. */
+void volume_return_later(const struct context *ctx, const char *volume_id, const char *instance_id);
+/* After a start of hvd: the same for each attachment of stord's list that its instance's document
+ * does not know: what reserved it or gave it back was cut off. */
 void volumes_take_back(const struct context *ctx, const json_t *volumes);
-/* A request is about to attach this volume: its reservation is not a leftover. */
-int volume_is_claimed(const char *volume_id);
 
 /* The attachment of a volume (of stord's words) to the instance; NULL: none. Borrowed. */
 json_t *volume_attachment(const json_t *volume, const char *instance_id);

@@ -8,7 +8,7 @@ from botocore.config import Config
 
 from conftest import code_of, until
 
-QUICK = {"Delay": 1, "MaxAttempts": 60}
+QUICK = {"Delay": 1, "MaxAttempts": 120}
 ZONE = "us-east-1a"
 
 
@@ -38,14 +38,24 @@ def wait_attached(cloud, volume, instance):
     until(lambda: any(a[0] == instance and a[2] == "attached" for a in attachments(cloud, volume)), told=f"{volume} at {instance}")
 
 
-def disk(cloud, instance, volume):
+def disk_now(cloud, instance, volume):
     """The guest's name for a volume, "" if it has none: by its serial, as /dev/disk/by-id has it."""
     return cloud.ssh(instance, f"grep -l '^{volume.replace('-', '')}' /sys/block/*/serial 2>/dev/null | cut -d/ -f4 || true").strip()
+
+
+def disk(cloud, instance, volume):
+    """The same when the guest's kernel has found it, which is after it was attached."""
+    return until(lambda: disk_now(cloud, instance, volume), told=f"{instance} has found {volume}")
 
 
 def detach(cloud, volume, **more):
     assert cloud.ec2.detach_volume(VolumeId=volume, **more)["State"] == "detaching"
     cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
+
+
+def once(cloud):
+    """A client that does not ask again."""
+    return cloud.client("ec2", config=Config(retries={"max_attempts": 0}, read_timeout=60, proxies={}))
 
 
 def test_a_volume_goes_from_one_running_guest_to_another(cloud, pair):
@@ -62,7 +72,7 @@ def test_a_volume_goes_from_one_running_guest_to_another(cloud, pair):
     name = disk(cloud, first, volume)
     cloud.ssh(first, f"echo all of it is here | dd of=/dev/{name} bs=512 seek=9 conv=sync 2>/dev/null && sync")
     detach(cloud, volume)
-    assert disk(cloud, first, volume) == ""
+    assert disk_now(cloud, first, volume) == ""
     assert all(m["Ebs"]["VolumeId"] != volume for m in cloud.describe(first)["BlockDeviceMappings"])
     cloud.ec2.attach_volume(VolumeId=volume, InstanceId=second, Device="/dev/sdg")
     wait_attached(cloud, volume, second)
@@ -97,7 +107,7 @@ def test_hvd_killed_in_the_midst_goes_on(cloud, pair):
     cloud.ec2.detach_volume(VolumeId=volume)
     cloud.kill("hvd")
     cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
-    assert disk(cloud, pair[0], volume) == ""
+    assert disk_now(cloud, pair[0], volume) == ""
     cloud.ec2.delete_volume(VolumeId=volume)
 
 
@@ -147,7 +157,7 @@ def test_an_encrypted_volume_is_snapshotted_under_its_guest(cloud, pair):
     write = "yes {} | head -c 1048576 | dd of=/dev/" + name + " bs=4096 2>/dev/null && sync"
     cloud.ssh(pair[0], write.format("before the snapshot"))
     snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    cloud.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    cloud.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig=QUICK)
     cloud.ssh(pair[0], write.format("after it"))
     copy = make(cloud, SnapshotId=snapshot)
     assert cloud.ec2.describe_volumes(VolumeIds=[copy])["Volumes"][0]["Encrypted"] is True
@@ -169,7 +179,7 @@ def test_a_snapshot_is_refused_while_hvd_is_silent_and_what_is_written_then_is_k
     cloud.ec2.attach_volume(VolumeId=volume, InstanceId=pair[0], Device="/dev/sdo")
     wait_attached(cloud, volume, pair[0])
     name, hvd = disk(cloud, pair[0], volume), cloud.pid("hvd")
-    patient = cloud.client("ec2", config=Config(retries={"max_attempts": 0}, read_timeout=60, proxies={}))
+    patient = once(cloud)
     write = "echo '{}' | dd of=/dev/" + name + " bs=4096 seek={} conv=sync 2>/dev/null && sync"
     cloud.ssh(pair[0], write.format("before", 0))
     os.kill(hvd, signal.SIGSTOP)
@@ -206,7 +216,7 @@ def test_a_stopped_instance_has_its_volumes_when_it_starts(cloud, pair):
     detach(cloud, gone)
     cloud.ec2.start_instances(InstanceIds=[instance])
     cloud.wait_state(instance, "running")
-    assert disk(cloud, instance, volume) and not disk(cloud, instance, gone)
+    assert disk(cloud, instance, volume) and not disk_now(cloud, instance, gone)
     cloud.ec2.modify_instance_attribute(InstanceId=instance, BlockDeviceMappings=[{"DeviceName": "/dev/sdj", "Ebs": {"DeleteOnTermination": True}}])
     assert cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"][0]["DeleteOnTermination"] is True
     cloud.terminate(instance)

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from conftest import TOP, code_of, until
-from test_volume_attach import QUICK, ZONE, disk, make, wait_attached
+from test_volume_attach import QUICK, ZONE, attachments, disk, make, once, wait_attached
 
 TRANSACTION = {"a transaction", "what follows a transaction", "what follows an answer"}
 NEEDS = {
@@ -31,7 +31,7 @@ class Steps:
 
     def arm(self, n, pid=0, name="", daemon="hvd"):
         self.daemon, self.path = daemon, os.path.join(self.cloud.state, "steps", daemon)
-        self.before, self.pid, self.hvd = len(self.log()), pid, self.cloud.pid("hvd")
+        self.before, self.pid, self.was = len(self.log()), pid, self.cloud.pid(daemon)
         with open(self.path + ".new", "w") as f:
             f.write(f"{n} {pid} {name}\n")
         os.rename(self.path + ".new", self.path)
@@ -44,7 +44,7 @@ class Steps:
         except FileNotFoundError:
             found = until(lambda: re.search(r"killed before: (.*)", self.log()[self.before:]), told="who was killed")
         if not self.pid:
-            until(lambda: self.cloud.is_ready("hvd") and self.cloud.pid("hvd") not in (0, self.hvd), 120, 0.1, "hvd is back")
+            until(lambda: self.cloud.is_ready(self.daemon) and self.cloud.pid(self.daemon) not in (0, self.was), 120, 0.1, f"{self.daemon} is back")
         return found[1]
 
 
@@ -179,6 +179,40 @@ def test_qemu_killed_at_each_of_hvds_calls(cloud, guest, steps):
     until_detached(cloud, volume)
     for s in cloud.ec2.describe_snapshots(Filters=[{"Name": "volume-id", "Values": [volume]}])["Snapshots"]:
         cloud.ec2.delete_snapshot(SnapshotId=s["SnapshotId"])
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_what_stord_reserved_and_did_not_answer_is_given_back(cloud, guest, steps):
+    """It dies when the reservation is durable: who asked is told that it was not done, and nothing keeps the volume."""
+    volume = make(cloud)
+    steps.arm(1, name="what follows a transaction", daemon="stord")
+    assert code_of(once(cloud).attach_volume, VolumeId=volume, InstanceId=guest, Device="/dev/sdf") == "ServiceUnavailable"
+    assert steps.disarm() == "what follows a transaction"
+    until(lambda: state(cloud, volume) == "available", told="it is free again")
+    assert attachments(cloud, volume) == set()
+    cloud.ec2.attach_volume(VolumeId=volume, InstanceId=guest, Device="/dev/sdf")
+    wait_attached(cloud, volume, guest)
+    # The other way: it dies with the last word of a detachment.
+    steps.arm(2, name="what follows a transaction", daemon="stord")
+    cloud.ec2.detach_volume(VolumeId=volume)
+    until(lambda: not os.path.exists(steps.path), told="stord was killed")
+    until(lambda: state(cloud, volume) == "available", told="it is free again")
+    steps.disarm()
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
+def test_a_volume_that_is_shown_to_be_available_can_be_attached_to_the_same_guest(cloud, guest, steps):
+    """hvd dies as soon as stord has said that the volume is free: nothing of the attachment is left that would be in the way."""
+    volume = make(cloud)
+    write_mark(cloud, guest, volume)
+    steps.arm(3, name="what follows an answer")  # the third is stord's last word
+    cloud.ec2.detach_volume(VolumeId=volume)
+    until(lambda: state(cloud, volume) == "available", every=0.01, told="it is shown to be available")
+    assert code_of(cloud.ec2.attach_volume, VolumeId=volume, InstanceId=guest, Device="/dev/sdf") == ""
+    assert steps.disarm() == "what follows an answer"
+    wait_attached(cloud, volume, guest)
+    assert holds_mark(cloud, guest, volume)
+    until_detached(cloud, volume)
     cloud.ec2.delete_volume(VolumeId=volume)
 
 
