@@ -313,7 +313,7 @@ static int create(struct start *s)
 		if (s->spec.disks[i].passphrase &&
 		    (r = virt_secret_set(hvd_get()->virt, s->spec.disks[i].volume_id,
 					 s->spec.disks[i].passphrase, error)) < 0)
-			return r == -ENOTCONN ? 0 : failed(s, r, error);
+			return r == -ENOTCONN ? 0 : virt_may_pass(r) ? r : failed(s, r, error);
 	if ((r = domain_xml(&s->spec, &xml)) < 0)
 		return r;
 	if (!paths_enter(s->paths))
@@ -322,7 +322,8 @@ static int create(struct start *s)
 	r = virt_create(hvd_get()->virt, s->live->id, xml, error);
 	if (r == 0 || r == -EEXIST)
 		return started(s->live, r == 0 ? s->instance : NULL);
-	return r == -ENOTCONN ? 0 : failed(s, r, error);
+	/* When libvirt is back all are kicked. */
+	return r == -ENOTCONN ? 0 : virt_may_pass(r) ? r : failed(s, r, error);
 }
 
 int instance_start(struct live *l)

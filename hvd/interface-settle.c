@@ -143,11 +143,15 @@ static int attach_one(struct settle *s, const json_t *interface)
 		      &reply);
 	if (r == 0 && s->has_domain)
 		r = plug(s, interface, reply);
+	if (r == -EIO && !s->fault.status) { /* libvirt's words, which need not be QEMU's */
+		int was = virt_has_refused(hvd_get()->virt, s->live->id);
+		r = was == 1 ? r : was == 0 ? -ENOENT : was;
+	}
 	if (r == -ENOENT && !s->fault.status) /* the guest has just ended: its next start has it */
 		return 0;
 	if (r == 0)
 		log_info("interface attached", "INSTANCE", s->live->id, "NETWORK_INTERFACE", id);
-	if (r == 0 || r == -ENOTCONN || r == -ENOMEM || s->fault.status)
+	if (r == 0 || virt_may_pass(r) || s->fault.status)
 		return r;
 	return forget(s, id);
 }

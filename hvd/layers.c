@@ -220,15 +220,17 @@ static int do_switch(const char *id, const json_t *disks, struct switching *s, s
 	if (r == 0)
 		return 0;
 	log_warning(r, "a guest's disks are not switched", "INSTANCE", id, "REASON", error);
-	/* Did it happen all the same? */
-	int is_busy = r == -EINPROGRESS;
+	/* libvirt is at something else of this guest, which may be what an earlier hvd had asked it
+	 * for, this switch; or its QEMU has died, and nobody knows what it did last: no definite
+	 * no. */
+	int is_unknown =
+		r == -EINPROGRESS || (r == -EIO && virt_has_refused(hvd_get()->virt, id) < 0);
 
+	/* Did it happen all the same? */
 	r = switching_read(s, id, disks);
 	if (r < 0)
 		return is_away(r, f);
-	/* libvirt is at something else of this guest, which may be what an earlier hvd had asked it
-	 * for, this switch: no definite no. */
-	if (s->n_to_switch > 0 && is_busy)
+	if (s->n_to_switch > 0 && is_unknown)
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "%s", error);
 	return s->n_to_switch == 0 ? 0 : fault_set(f, FAULT_INCORRECT_STATE, "%s", error);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
 #include "fiber.h"
 #include "log.h"
@@ -14,6 +15,9 @@
 
 #define RETRY_FIRST_USEC 200000ull
 #define RETRY_LAST_USEC	 5000000ull
+/* A QEMU that has just died is listed still, on a crowded host for seconds. */
+#define ENDED_LOOKS	100
+#define ENDED_LOOK_USEC 100000ull
 /* On a crowded host libvirtd may be late; guests do not need it meanwhile. */
 #define KEEPALIVE_SEC	  10
 #define KEEPALIVES_MISSED 6
@@ -393,6 +397,28 @@ static int press_reset(virDomainPtr d)
 int virt_reset(struct virt *v, const char *name)
 {
 	return virt_domain_do(v, name, press_reset);
+}
+
+/* By a question that any QEMU has an answer to. */
+static int ask_status(virDomainPtr d)
+{
+	OWN(free) char *answer = NULL;
+
+	return virDomainQemuMonitorCommand(d, "{\"execute\":\"query-status\"}", &answer, 0);
+}
+
+int virt_has_refused(struct virt *v, const char *name)
+{
+	for (int i = 0; i < ENDED_LOOKS; i++) {
+		int r = virt_domain_do(v, name, ask_status);
+
+		if (r == 0 || r == -EOPNOTSUPP) /* other drivers' guests have no monitor */
+			return 1;
+		if (r != -EIO)
+			return r == -ENOENT ? 0 : r;
+		(void)fiber_sleep(ENDED_LOOK_USEC); /* a shorter wait is no harm */
+	}
+	return -EINPROGRESS;
 }
 
 int virt_destroy(struct virt *v, const char *name)

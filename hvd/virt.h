@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stddef.h>
 #include <systemd/sd-event.h>
 #include "own.h"
@@ -63,3 +64,13 @@ int virt_reboot(struct virt *v, const char *name);
 int virt_reset(struct virt *v, const char *name);
 /* Cuts it off; -ENOENT counts as done (0). When it returns QEMU is gone. */
 int virt_destroy(struct virt *v, const char *name);
+/* What libvirt failed at may be done when it is asked again: it was away, or in vain it waited for
+ * something else that it does with the domain (-EINPROGRESS). */
+static inline int virt_may_pass(int error)
+{
+	return error == -ENOTCONN || error == -EINPROGRESS || error == -ENOMEM;
+}
+/* (fiber) After libvirt failed at something (-EIO): whose word that was. 1: its QEMU lives and
+ * answers, so that it is a refusal; 0: the domain has ended, which libvirt takes a moment to see
+ * itself; -EINPROGRESS: it is not to be known now; -ENOTCONN. */
+int virt_has_refused(struct virt *v, const char *name);

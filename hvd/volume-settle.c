@@ -13,8 +13,6 @@
 
 #define UNPLUG_WAIT_USEC  2000000ull /* the instance's fiber does nothing else meanwhile */
 #define UNPLUG_AGAIN_MSEC 10000	     /* the event comes first, as a rule */
-#define ENDED_LOOKS	  10
-#define ENDED_USEC	  1000000
 #define BOOT_AGAIN_MSEC	  500
 #define BOOT_USEC	  60000000ll
 
@@ -180,18 +178,6 @@ static int reserve_and_plug(struct settle *s, const char *volume_id, const char 
 	}
 }
 
-/* (fiber) What libvirt could not do may be because the guest's QEMU has just died, which it takes a
- * moment to see itself. */
-static int has_just_ended(const struct settle *s)
-{
-	for (int i = 0; i < ENDED_LOOKS; i++) {
-		if (virt_is_active(hvd_get()->virt, s->live->id) == 0)
-			return 1;
-		(void)fiber_sleep(ENDED_USEC / ENDED_LOOKS); /* a shorter wait is no harm */
-	}
-	return 0;
-}
-
 static int attach_one(struct settle *s, const char *volume_id, const char *device, int is_attached)
 {
 	int is_live = volume_live_disk(&s->devices, volume_id) != NULL;
@@ -202,13 +188,15 @@ static int attach_one(struct settle *s, const char *volume_id, const char *devic
 	if (r < 0 && is_refused(s))
 		log_warning(r, "a volume is not to be had", "INSTANCE", s->live->id, "VOLUME_ID",
 			    volume_id, "CODE", s->fault.code);
-	if (r == -EIO && !is_refused(s) && has_just_ended(s))
-		r = -ENOENT;
+	if (r == -EIO && !s->fault.status) { /* libvirt's words, which need not be QEMU's */
+		int was = virt_has_refused(hvd_get()->virt, s->live->id);
+		r = was == 1 ? r : was == 0 ? -ENOENT : was;
+	}
 	if (r == -ENOENT &&
 	    !is_refused(s)) /* the guest has just ended: its next start has the disk */
 		return 0;
 	/* What may pass is tried again; what may not is taken back. */
-	if (r < 0 && (r == -ENOTCONN || r == -ENOMEM || s->fault.status >= 500))
+	if (r < 0 && (virt_may_pass(r) || s->fault.status >= 500))
 		return r;
 	if (r < 0)
 		return is_attached ? 0 : forget(s, volume_id);
