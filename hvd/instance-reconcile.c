@@ -23,7 +23,7 @@
 #define ASK_AGAIN_USEC                                                                             \
 	5000000ull /* a guest that is still booting does not see the power button                  \
 		    */
-#define MISSED_MSEC	300
+#define MISSED_USEC	3000000ull /* the event is seconds late where the host is crowded */
 #define PORT_AGAIN_MSEC 5000
 
 static sd_event_source *purge_timer;
@@ -56,14 +56,15 @@ static int lost_domain(struct live *l)
 	const struct doc *d = find(l);
 	const char *boot = d ? jstr_or(d->json, "_HostBoot", "") : "";
 
-	/* The event may still be on its way. */
-	if (!l->has_ended && !l->is_missed) {
-		l->is_missed = 1;
-		return MISSED_MSEC;
-	}
 	/* The machine was started anew: what ran before runs again. */
 	if (!l->has_ended && strcmp(boot, hvd_get()->host_boot) != 0)
 		return instance_start(l);
+	/* The event may still be on its way. */
+	uint64_t now = now_usec();
+	if (!l->missed_usec)
+		l->missed_usec = now;
+	if (!l->has_ended && now < l->missed_usec + MISSED_USEC)
+		return (int)((l->missed_usec + MISSED_USEC - now) / 1000) + 1;
 	enum instance_reason why =
 		l->has_ended && l->ended == VIRT_SHUTDOWN ? REASON_GUEST : REASON_HOST;
 	/* Only a power-off that was seen may end an instance and its volumes for good. */
@@ -116,7 +117,7 @@ static int step_running(struct live *l)
 		return lost_domain(l);
 	if (r < 0)
 		return r == -ENOTCONN ? 0 : r; /* when libvirt is back all are kicked */
-	l->is_missed = 0;
+	l->missed_usec = 0;
 	if ((d = find(l)) && !l->is_life_known && json_object_get(d->json, "_SeenAlive"))
 		l->is_life_known = 1;
 	if ((r = note_life(l)) < 0)
@@ -124,12 +125,17 @@ static int step_running(struct live *l)
 	int msec = settle(l, 1);
 	if (msec < 0 || !l->reset_at_usec)
 		return msec;
-	uint64_t now = now_usec();
-	if (now < l->reset_at_usec)
-		return (int)((l->reset_at_usec - now) / 1000) + 1;
-	l->reset_at_usec = 0;
+	uint64_t now = now_usec(), at = l->reset_at_usec;
+	if (now < at) {
+		int until = (int)((at - now) / 1000) + 1;
+		return msec && msec < until ? msec : until;
+	}
 	guest_forget(l->guest);
 	r = virt_reset(v, l->id);
+	if (r < 0 && virt_may_pass(r))
+		return r;	    /* it is owed still */
+	if (l->reset_at_usec == at) /* else it was asked for anew */
+		l->reset_at_usec = 0;
 	return r < 0 && r != -ENOENT ? r : msec;
 }
 

@@ -318,7 +318,8 @@ static int create(struct start *s)
 		return r;
 	if (!paths_enter(s->paths))
 		return 1; /* a volume has gone on in another file meanwhile */
-	s->live->has_ended = s->live->is_missed = s->live->is_terminated = 0;
+	s->live->has_ended = s->live->is_terminated = 0;
+	s->live->missed_usec = 0;
 	r = virt_create(hvd_get()->virt, s->live->id, xml, error);
 	if (r == 0 || r == -EEXIST)
 		return started(s->live, r == 0 ? s->instance : NULL);

@@ -129,7 +129,7 @@ static const char *system_check(const struct doc *d)
 
 	if (instance_state_of(d->json) != INSTANCE_RUNNING)
 		return "not-applicable";
-	return virt_is_connected(hvd_get()->virt) && !(l && l->is_missed) ? "ok" : "impaired";
+	return virt_is_connected(hvd_get()->virt) && !(l && l->missed_usec) ? "ok" : "impaired";
 }
 
 /* `since` is taken over; NULL: nothing is known of it. */

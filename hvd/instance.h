@@ -164,8 +164,8 @@ struct live {
 	/* a reboot that the guest does not do by then is done by reset, 0: none */
 	uint64_t reset_at_usec;
 	unsigned n_failures; /* in a row, of what may pass */
-	/* its domain was not there, and nothing had been heard of its end */
-	int is_missed;
+	/* monotonic; when its domain was first found missing, 0: it is there */
+	uint64_t missed_usec;
 	int has_life, has_agent; /* seen, and not in the document yet */
 	int is_life_known;	 /* it is */
 	int are_nics_known;	 /* likewise its network devices */
