@@ -11,7 +11,7 @@
 
 #define LINE_BYTES_MAX	 4096
 #define NESTING_MAX	 16
-#define FREEZE_WAIT_USEC 5000000ull
+#define FREEZE_WAIT_USEC 30000000ull /* what was written goes to the disk first */
 
 struct guest {
 	char id[ID_MAX];
