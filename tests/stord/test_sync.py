@@ -42,9 +42,16 @@ def traced(tmp_path, monkeypatch):
     assert stord.stop() == 0
 
 
-def calls_of(trace, about):
-    """The calls in order, from the line that first names `about`; interrupted ones are joined to their ends."""
+def ended(stord, trace):
+    """The tracer, which is nobody's child, has written down all of it."""
+    with open(trace, errors="replace") as f:
+        return re.search(rf"^{stord.process.pid} +\+\+\+ exited", f.read(), re.M)
+
+
+def calls_of(stord, trace, about):
+    """The calls of a stord that has ended, in order, from the line that first names `about`; interrupted ones are joined to their ends."""
     waiting, lines = {}, []
+    until(lambda: ended(stord, trace))
     with open(trace, errors="replace") as f:
         for line in f:
             thread, call = line.rstrip("\n").split(None, 1)
@@ -63,7 +70,8 @@ def place(calls, pattern, after=-1):
     for i, call in enumerate(calls):
         if i > after and re.search(pattern, call):
             return i
-    pytest.fail(f"{pattern} does not come after {calls[after] if after >= 0 else 'the beginning'}")
+    seen = "\n".join(c[:200] for c in calls)
+    pytest.fail(f"{pattern} does not come after {calls[after][:200] if after >= 0 else 'the beginning'}; the calls were:\n{seen}")
 
 
 def test_a_snapshot_is_flushed_step_by_step_before_it_is_answered(traced):
@@ -78,7 +86,7 @@ def test_a_snapshot_is_flushed_step_by_step_before_it_is_answered(traced):
     until(lambda: "_NextLayer" not in stord.volume(volume))
     name = re.escape(stord.volume(volume)["_Layer"])
     stord.stop()
-    calls = calls_of(trace, snapshot)
+    calls = calls_of(stord, trace, snapshot)
     intent = place(calls, r"^f(data)?sync\(.*state\.db-wal")
     made = place(calls, rf"^fsync\(.*{name}\.new", intent)
     placed = place(calls, rf"^rename.*{name}\"", made)
@@ -101,7 +109,7 @@ def test_a_file_is_deleted_only_when_nobody_can_miss_it(traced):
     kept = stord.volume(volume)["_Layer"]
     gone = re.escape(over if kept == base else base)
     stord.stop()
-    calls = calls_of(trace, snapshot)
+    calls = calls_of(stord, trace, snapshot)
     flushed = place(calls, rf"^fsync\(.*{re.escape(kept)}")
     recorded = place(calls, r"^f(data)?sync\(.*state\.db-wal", flushed)
     place(calls, rf"^unlink.*{gone}", recorded)
