@@ -109,7 +109,7 @@ class Cloud:
         return re.search(rf"^  {daemon} +ready ", self.command("status").stdout, re.M)
 
     def trace(self):
-        """What guests leave in the kernel and in files, as sets: compared before and after."""
+        """What guests leave in the kernel and in files, as sets: see new_since()."""
         links = re.findall(r"^\d+: ([^:@]+)", self.out("ip", "-o", "link"), re.M)
         rules = self.out("sh", "-c", "for n in $(ip netns list | cut -d' ' -f1); do ip netns exec $n iptables-save; "
                          "ip netns exec $n ipset list -n; done; iptables-save")
@@ -121,6 +121,10 @@ class Cloud:
             "volumes": {f for f in files.split() if re.search(r"vol-[0-9a-f]{17}", f)},
             "qemu": set(self.out("sh", "-c", "ps ax -o pid,comm | awk '/qemu-system/{print $1}'").split()),
         }
+
+    def new_since(self, before):
+        """What was not there before, {} if nothing is. What earlier tests left may go meanwhile: layers are merged in the background."""
+        return {kind: new for kind, there in self.trace().items() if (new := there - before[kind])}
 
     # ---- instances ----
 
@@ -153,14 +157,15 @@ class Cloud:
             raise
         return self.console(instance)
 
-    def ssh(self, instance, command, seconds=60):
-        """Runs a shell command in the guest, over the network; its output."""
+    def ssh(self, instance, command, seconds=120):
+        """Runs a shell command in the guest, over the network; its output. The guest may be booting still, or reset under it."""
         address = self.describe(instance)["PublicIpAddress"]
         words = ["ssh", "-i", self.key_path, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o",
-                 "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-o", "BatchMode=yes", f"root@{address}", command]
+                 "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=4", "-o", "BatchMode=yes",
+                 f"root@{address}", command]
         end = time.monotonic() + seconds
         while True:
-            r = self.run(*words, timeout=seconds + 30)
+            r = self.run(*words, timeout=seconds + 60)
             if r.returncode != 255 or time.monotonic() > end:  # 255 is ssh's own failure: not listening yet
                 break
             time.sleep(0.5)
@@ -278,7 +283,7 @@ def cloud(request):
 def guest(cloud):
     """A guest that many tests look at and none may harm: t3.micro, with a script."""
     script = ("#!/bin/sh\necho USER-DATA-RAN $((6 * 7))\nec2-metadata instance-id\n"
-              "gateway=$(ip route | awk '/^default/{print $3}')\nping -c 1 -W 5 $gateway >/dev/null && echo GATEWAY-ANSWERS\n")
+              "gateway=$(ip route | awk '/^default/{print $3}')\nfor n in 1 2 3; do ping -c 1 -W 5 $gateway >/dev/null && echo GATEWAY-ANSWERS && break; done\n")
     instance = cloud.launch(InstanceType="t3.micro", UserData=script)[0]
     cloud.wait_state(instance, "running")
     cloud.wait_console(instance, "user-data: exit")

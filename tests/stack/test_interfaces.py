@@ -3,7 +3,7 @@ import pytest
 
 from conftest import code_of, until
 
-QUICK = {"Delay": 1, "MaxAttempts": 60}
+QUICK = {"Delay": 1, "MaxAttempts": 120}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_second_interface_comes_answers_and_goes(cloud, own, eni):
     elastic = cloud.ec2.allocate_address()
     try:
         cloud.ec2.associate_address(AllocationId=elastic["AllocationId"], NetworkInterfaceId=eni)
-        until(lambda: cloud.run("ping", "-n", "-c1", "-W2", elastic["PublicIp"]).returncode == 0, 30, told="its elastic address answers")
+        until(lambda: cloud.run("ping", "-n", "-c1", "-W2", elastic["PublicIp"]).returncode == 0, told="its elastic address answers")
         shown = next(i for i in cloud.describe(own)["NetworkInterfaces"] if i["NetworkInterfaceId"] == eni)
         assert shown["Association"]["PublicIp"] == elastic["PublicIp"]
         assert code_of(cloud.ec2.associate_address, AllocationId=elastic["AllocationId"], InstanceId=own) == "InvalidInstanceID"
@@ -64,7 +64,7 @@ def test_a_second_interface_comes_answers_and_goes(cloud, own, eni):
         cloud.ec2.release_address(AllocationId=elastic["AllocationId"])
     cloud.ec2.detach_network_interface(AttachmentId=attachment)
     cloud.ec2.get_waiter("network_interface_available").wait(NetworkInterfaceIds=[eni], WaiterConfig=QUICK)
-    assert indices(cloud, own) == [0]
+    until(lambda: indices(cloud, own) == [0], told="its instance says so, too")
     assert cloud.ssh(own, "ls /sys/class/net").split() == ["eth0", "lo"]
 
 

@@ -148,8 +148,10 @@ def one_route_twice(e, n):
 
 
 def one_address_twice(e, n):
-    n.n += 1
-    return [(e.create_network_interface, dict(SubnetId=n.subnet, PrivateIpAddress=f"10.90.1.{100 + n.n}"))] * 3, {"InvalidIPAddress.InUse"}
+    there = e.describe_network_interfaces(Filters=[{"Name": "subnet-id", "Values": [n.subnet]}])["NetworkInterfaces"]
+    taken = {i["PrivateIpAddress"] for i in there}  # chosen at random, any of them
+    free = next(a for a in (f"10.90.1.{i}" for i in range(100, 200)) if a not in taken)
+    return [(e.create_network_interface, dict(SubnetId=n.subnet, PrivateIpAddress=free))] * 3, {"InvalidIPAddress.InUse"}
 
 
 def one_block_twice(e, n):

@@ -93,16 +93,16 @@ def test_down_keeps_the_state_and_up_finds_it(state):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_up_leaves_nothing(state, how):
     process = up(state)
-    until(lambda: (state / "pid").exists(), 30, 0.01, "the private host is there")
+    until(lambda: (state / "pid").exists(), 120, 0.01, "the private host is there")
     process.send_signal(how)
     process.wait(60)
-    until(lambda: processes(state) == [], 30, 0.1, "nothing is left")
+    until(lambda: processes(state) == [], 120, 0.1, "nothing is left")
 
 
 def test_a_killed_supervisor_takes_all_with_it(state):
     assert up(state).wait(120) == 0
     os.kill(int((state / "pid").read_text().split()[0]), signal.SIGKILL)
-    until(lambda: processes(state) == [], 30, 0.1, "nothing is left")
+    until(lambda: processes(state) == [], 120, 0.1, "nothing is left")
     assert up(state).wait(120) == 0
 
 
@@ -119,4 +119,4 @@ def test_the_way_out_ends_with_the_host(state):
     assert "default via" in inside
     [ours] = helpers() - before
     os.kill(int((state / "pid").read_text().split()[0]), signal.SIGKILL)
-    until(lambda: ours not in helpers(), 30, 0.1, "the helper is gone")
+    until(lambda: ours not in helpers(), 120, 0.1, "the helper is gone")

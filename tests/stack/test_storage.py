@@ -14,7 +14,7 @@ from conftest import code_of
 def volume(cloud):
     made = cloud.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, VolumeType="gp3", TagSpecifications=[
         {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "of a test"}]}])["VolumeId"]
-    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig={"Delay": 1, "MaxAttempts": 120})
     yield made
     assert code_of(cloud.ec2.delete_volume, VolumeId=made) in ("", "InvalidVolume.NotFound")
 
@@ -26,7 +26,7 @@ def test_a_volume_lives_and_goes(cloud, volume):
     assert row["MultiAttachEnabled"] is False and row["CreateTime"].year >= 2024
     assert row["Tags"] == [{"Key": "Name", "Value": "of a test"}]
     cloud.ec2.delete_volume(VolumeId=volume)
-    cloud.ec2.get_waiter("volume_deleted").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    cloud.ec2.get_waiter("volume_deleted").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1, "MaxAttempts": 120})
 
 
 def test_volumes_are_found_by_tag_and_told_apart(cloud, volume):

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import subprocess
+import time
 import urllib.parse
 
 import botocore.session
@@ -246,9 +247,14 @@ def all_there_is(endpoint):
             for what in LISTS}
 
 
+UNDER_WAY = re.compile(r">(pending|creating|deleting|attaching|detaching|associating|disassociating|shutting-down|stopping|modify-in-progress)<")
+
+
 def settled(endpoint):
+    """What a customer can see when nothing is under way any more; what seems to be for ever is as good as that."""
     before, now = None, all_there_is(endpoint)
-    while before != now:
+    patient = time.monotonic() + 30
+    while before != now or (time.monotonic() < patient and UNDER_WAY.search(str(now))):
         before, now = now, all_there_is(endpoint)
     return now
 
@@ -311,7 +317,7 @@ def sweep(ec2, before):
         left = new()
         vpcs = {v["VpcId"] for v in left["Vpcs"]}
         return not vpcs and not any(left[w] for w in ("Instances", "Subnets", "Volumes", "Addresses", "ManagedPrefixLists", "NetworkInterfaces"))
-    until(gone, 30, 0.2, "all is as it was before the strangers")
+    until(gone, told="all is as it was before the strangers")
 
 
 @pytest.fixture(scope="module")
