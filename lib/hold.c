@@ -1,6 +1,7 @@
 /* One at a time for each id. */
 #include "hold.h"
 
+#include <errno.h>
 #include <string.h>
 #include "fiber.h"
 
@@ -12,12 +13,19 @@ struct hold {
 };
 static struct hold *holds;
 
-struct hold *hold_enter(const char *id)
+static struct hold *find(const char *id)
 {
 	struct hold *h = holds;
 
 	while (h && strcmp(h->id, id) != 0)
 		h = h->next;
+	return h;
+}
+
+struct hold *hold_enter(const char *id)
+{
+	struct hold *h = find(id);
+
 	if (!h) {
 		h = calloc(1, sizeof *h + strlen(id) + 1);
 		if (!h)
@@ -29,6 +37,14 @@ struct hold *hold_enter(const char *id)
 	h->n_users++;
 	fiber_lock(&h->lock);
 	return h;
+}
+
+int hold_try(const char *id, struct hold **ret_hold)
+{
+	if (find(id))
+		return -EBUSY;
+	*ret_hold = hold_enter(id);
+	return *ret_hold ? 0 : -ENOMEM;
 }
 
 void hold_leave(struct hold *h)

@@ -10,5 +10,7 @@ struct hold;
 
 /* (fiber) Waits until nobody else holds `id`. NULL out of memory. */
 struct hold *hold_enter(const char *id);
+/* (fiber) The same if nobody holds it: 0; -EBUSY; -ENOMEM. */
+int hold_try(const char *id, struct hold **ret_hold);
 void hold_leave(struct hold *h);
 OWN_DEFINE(struct hold *, hold_leave);

@@ -22,11 +22,13 @@
 #include <errno.h>
 #include <string.h>
 #include "header.h"
+#include "hold.h"
 #include "layer-tool.h"
 #include "layer.h"
 #include "leaves.h"
 #include "log.h"
 #include "merge.h"
+#include "switch.h"
 #include "utf8.h"
 #include "volume-key.h"
 
@@ -34,7 +36,7 @@ struct fsck {
 	struct daemon *daemon;
 	int is_repair;
 	json_t *findings;
-	int n_files, n_busy;
+	int n_files, n_busy, is_host_away;
 };
 
 static int found(struct fsck *k, const char *what, const char *name, const char *text,
@@ -264,6 +266,34 @@ static int check_file(struct fsck *k, const char *name)
 	return r == 0 && may_open ? check_contents(k, name) : r;
 }
 
+/* The volume whose guest writes the layer. */
+static const struct doc *writer_of(const struct store *s, const char *name)
+{
+	store_each (s, "volume", v)
+		if (strcmp(jstr_or(v->json, "_Layer", ""), name) == 0 ||
+		    strcmp(jstr_or(v->json, "_NextLayer", ""), name) == 0)
+			return v;
+	return NULL;
+}
+
+/* A file that the tool has open cannot be opened for writing, and a guest that was to start would
+ * not: so the volume is held, and what hvd was told of its file is asked for anew after that
+ * (switch.h). 0, -EBUSY: somebody is at it; -ENOMEM. */
+static int hold_writer(struct fsck *k, const char *name, struct hold **ret_hold)
+{
+	const struct doc *v = writer_of(k->daemon->store, name);
+	int r = v ? hold_try(v->id, ret_hold) : 0;
+
+	if (r < 0 || !v || k->is_host_away)
+		return r;
+	int live = switch_is_live(v);
+
+	/* Without an answer no guest is known to be there, and none can come. One wait for it is
+	 * enough. */
+	k->is_host_away = live < 0;
+	return live == 1 ? -EBUSY : 0;
+}
+
 static int check_layer(struct fsck *k, const char *name)
 {
 	if (!merge_look(k->daemon, name)) {
@@ -271,8 +301,16 @@ static int check_layer(struct fsck *k, const char *name)
 		k->n_busy++;
 		return 0;
 	}
-	int r = check_file(k, name);
+	OWN(hold_leave) struct hold *hold = NULL;
+	int r = hold_writer(k, name, &hold);
 
+	if (r == 0) {
+		r = check_file(k, name);
+	} else if (r == -EBUSY) {
+		k->n_files++;
+		k->n_busy++;
+		r = 0;
+	}
 	merge_looked();
 	return r == 0 ? check_needed(k, name) : r;
 }

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import threading
 from contextlib import closing
 
 import pytest
@@ -157,3 +158,29 @@ def test_a_modification_that_cannot_be_has_failed_in_the_end(stord):
     until(lambda: stord("ec2.DescribeVolumesModifications", VolumeIds=[volume])["VolumesModifications"][0]["ModificationState"] == "failed", 240)
     assert stord.volume(volume)["Size"] == 1
     stord("ec2.DeleteVolume", VolumeId=volume)
+
+
+def test_fsck_is_not_in_the_way_of_a_guest_that_starts(stord):
+    """qemu-img has a file open while it looks at it, and QEMU could not open it for writing then."""
+    guests, end = Guests(stord), threading.Event()
+    guests.start(INSTANCE)
+    volume = stord.create(Size=1)
+    stord.available(volume)
+    reports = []
+
+    def look():
+        while not end.is_set():
+            reports.append(stord("gureum.Fsck"))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(20):
+            guests.plug(INSTANCE, volume)
+            guests.unplug(INSTANCE, volume)
+            stord("ec2.DetachVolume", VolumeId=volume)
+    finally:
+        end.set()
+        looking.join()
+        guests.close()
+    assert not any(r["Findings"] for r in reports) and any(r["Busy"] == 0 for r in reports)
