@@ -111,13 +111,13 @@ class Cloud:
     def trace(self):
         """What guests leave in the kernel and in files, as sets: see new_since()."""
         links = re.findall(r"^\d+: ([^:@]+)", self.out("ip", "-o", "link"), re.M)
-        rules = self.out("sh", "-c", "for n in $(ip netns list | cut -d' ' -f1); do ip netns exec $n iptables-save; "
-                         "ip netns exec $n ipset list -n; done; iptables-save")
+        rules = self.out("sh", "-c", "for n in $(ip netns list | cut -d' ' -f1); do { ip netns exec $n iptables-save; "
+                         "ip netns exec $n ipset save; } | sed \"s/^/$n /\"; done; iptables-save | sed 's/^/host /'")
         files = self.out("find", os.path.join(self.state, "state"), "-type", "f", "-regex", r".*\.\(qcow2\|raw\|log\|iso\|sock\)")
         return {
             "domains": set(self.out("virsh", "-q", "list", "--all", "--name").split()),
             "links": set(links),
-            "rules": {r for r in rules.split("\n") if re.search(r"\b(eni|i)-[0-9a-f]{17}", r)},
+            "rules": {r.split(" timeout ")[0] for r in rules.split("\n") if re.match(r"\S+ (-A|add) ", r)},
             "volumes": {f for f in files.split() if re.search(r"vol-[0-9a-f]{17}", f)},
             "qemu": set(self.out("sh", "-c", "ps ax -o pid,comm | awk '/qemu-system/{print $1}'").split()),
         }

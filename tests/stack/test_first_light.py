@@ -150,7 +150,7 @@ def test_terminate_leaves_nothing(cloud, guest):
     instance = cloud.launch(UserData="#!/bin/sh\necho x\n")[0]
     cloud.wait_console(instance, "GUREUM-READY")
     row = cloud.describe(instance)
-    assert cloud.new_since(before)
+    assert set(cloud.new_since(before)) == set(before)
     cloud.terminate(instance)
     until(lambda: not cloud.new_since(before), told="nothing of it is left in the kernel or in files")
     assert code_of(cloud.ec2.describe_network_interfaces,
