@@ -17,9 +17,9 @@ OWN_DEFINE(virDomainPtr, virt_domain_unref);
 
 /* A new reference to the open connection, NULL while there is none. */
 virConnectPtr virt_connection(struct virt *v);
-/* (worker) -errno for libvirt's last error in this thread: -ENOENT, -ENOTCONN, -EINPROGRESS (it
- * waited in vain for something else that it does with the domain), -EIO; its words to `ret_error`
- * (may be NULL). */
+/* (worker) -errno for libvirt's last error in this thread: -ENOENT, -ENOTCONN, -EOPNOTSUPP (this
+ * driver has no such call), -EINPROGRESS (it waited in vain for something else that it does with the
+ * domain), -EIO; its words to `ret_error` (may be NULL). */
 int virt_errno(virConnectPtr connection, char *ret_error);
 
 /* virt-device.c: QEMU let go of a device, or its guest refused to; alias NULL: the domain ended,

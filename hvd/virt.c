@@ -64,6 +64,8 @@ int virt_errno(virConnectPtr connection, char *ret_error)
 		return -ENOENT;
 	if (e && e->code == VIR_ERR_OPERATION_TIMEOUT)
 		return -EINPROGRESS;
+	if (e && e->code == VIR_ERR_NO_SUPPORT)
+		return -EOPNOTSUPP;
 	if (virConnectIsAlive(connection) == 1)
 		return -EIO;
 	/* The close callback may never come (lost_run). */

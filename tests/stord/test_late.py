@@ -12,7 +12,7 @@ import pytest
 
 from conftest import until
 from guests import Guests
-from test_silence import AFTER, INSTANCE, Silence, all_is_well, attached, holds, snapshot_of, snapshot_with_a_spare_layer_under_it, world, write  # noqa: F401
+from test_silence import AFTER, INSTANCE, Silence, all_is_well, attached, holds, snapshot_of, snapshot_with_a_spare_layer_under_it, with_guests, world, write  # noqa: F401
 
 
 def restarted(guests, volume, how):
@@ -97,15 +97,8 @@ def test_however_many_volumes_are_in_creation_on_what_a_guest_has_merged(world):
 
 @pytest.fixture
 def patient(stord):
-    stord.stop()
-    with open(stord.root + "/gureum.conf", "a") as f:
-        f.write("GuestTimeoutSec=240\n")
-    stord.start()
-    guests = Guests(stord)
-    guests.start(INSTANCE)
-    yield stord, guests
-    guests.step = lambda what: None
-    guests.close()
+    with with_guests(stord, "GuestTimeoutSec=240\n") as made:
+        yield made
 
 
 def test_a_job_that_begins_only_after_it_was_to_end_is_ended(patient):

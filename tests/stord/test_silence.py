@@ -4,6 +4,7 @@ The stand-in for hvd (guests.py) waits before or after it acts; a call that its 
 """
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -34,17 +35,24 @@ class Silence:
 BEFORE, AFTER = "{}", "the answer to {}"
 
 
-@pytest.fixture
-def world(stord):
+@contextmanager
+def with_guests(stord, settings):
+    """(stord with these settings, guests of which one runs)"""
     stord.stop()
     with open(stord.root + "/gureum.conf", "a") as f:
-        f.write("GuestTimeoutSec=1\nModificationCooldownSec=0\n")
+        f.write(settings)
     stord.start()
     guests = Guests(stord)
     guests.start(INSTANCE)
     yield stord, guests
     guests.step = lambda what: None
     guests.close()
+
+
+@pytest.fixture
+def world(stord):
+    with with_guests(stord, "GuestTimeoutSec=1\nModificationCooldownSec=0\n") as made:
+        yield made
 
 
 def attached(stord, guests, pattern):
