@@ -6,19 +6,13 @@
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <string.h>
+#include "firewall-rule.h"
 #include "log.h"
-#include "plan.h"
 
-#define COMMENT	       "gureum"
-#define COMMENT_TYPE   0 /* nft's: type, length, text with its end */
 #define TRIES	       8 /* others' transactions in between */
 #define TABLE_IS_OWNED 2 /* NFT_TABLE_F_OWNER, of Linux 5.12 */
-
-enum direction { FROM_US, TO_US };
-static const uint32_t keys[] = {NFT_META_IIFGROUP, NFT_META_OIFGROUP};
 
 void firewall_clear(struct firewall *w)
 {
@@ -120,135 +114,6 @@ struct reading {
 	int is_dropping_beyond; /* some chain that may be jumped to drops */
 };
 
-/* What a rule does, as far as it matters here. */
-struct sense {
-	int has_drop, has_jump;
-	int n_read;   /* expressions that are as in a rule of ours; -1: it is another */
-	uint32_t key; /* of the link that it looks at */
-};
-
-static uint32_t number(const struct nlattr *a)
-{
-	return a ? ntohl(nla_get_u32(a)) : 0;
-}
-
-static void sense_meta(struct sense *s, struct nlattr *data)
-{
-	struct nlattr *a[NFTA_META_MAX + 1];
-
-	if (s->n_read != 0 || nla_parse_nested(a, NFTA_META_MAX, data, NULL) < 0 ||
-	    !a[NFTA_META_DREG]) {
-		s->n_read = -1;
-		return;
-	}
-	s->key = number(a[NFTA_META_KEY]);
-	s->n_read = 1;
-}
-
-static void sense_cmp(struct sense *s, struct nlattr *data)
-{
-	struct nlattr *a[NFTA_CMP_MAX + 1], *value[NFTA_DATA_MAX + 1];
-	int is_as_ours = s->n_read == 1 && nla_parse_nested(a, NFTA_CMP_MAX, data, NULL) == 0 &&
-			 number(a[NFTA_CMP_OP]) == NFT_CMP_EQ && a[NFTA_CMP_DATA] &&
-			 nla_parse_nested(value, NFTA_DATA_MAX, a[NFTA_CMP_DATA], NULL) == 0 &&
-			 value[NFTA_DATA_VALUE] && nla_len(value[NFTA_DATA_VALUE]) == 4 &&
-			 nla_get_u32(value[NFTA_DATA_VALUE]) == PLAN_GROUP;
-
-	s->n_read = is_as_ours ? 2 : -1;
-}
-
-static void sense_immediate(struct sense *s, struct nlattr *data)
-{
-	struct nlattr *a[NFTA_IMMEDIATE_MAX + 1], *d[NFTA_DATA_MAX + 1], *v[NFTA_VERDICT_MAX + 1];
-	int code;
-
-	if (nla_parse_nested(a, NFTA_IMMEDIATE_MAX, data, NULL) < 0 || !a[NFTA_IMMEDIATE_DATA] ||
-	    nla_parse_nested(d, NFTA_DATA_MAX, a[NFTA_IMMEDIATE_DATA], NULL) < 0 ||
-	    !d[NFTA_DATA_VERDICT] ||
-	    nla_parse_nested(v, NFTA_VERDICT_MAX, d[NFTA_DATA_VERDICT], NULL) < 0) {
-		s->n_read = -1; /* a value, not a verdict */
-		return;
-	}
-	code = (int)number(v[NFTA_VERDICT_CODE]);
-	s->has_drop |= code == NF_DROP;
-	s->has_jump |= code == NFT_JUMP || code == NFT_GOTO;
-	s->n_read = s->n_read == 2 && code == NF_ACCEPT ? 3 : -1;
-}
-
-/* A map of verdicts may hold any, and others tomorrow. */
-static void sense_lookup(struct sense *s, struct nlattr *data)
-{
-	struct nlattr *a[NFTA_LOOKUP_MAX + 1];
-
-	if (nla_parse_nested(a, NFTA_LOOKUP_MAX, data, NULL) == 0 && a[NFTA_LOOKUP_DREG] &&
-	    number(a[NFTA_LOOKUP_DREG]) == NFT_REG_VERDICT)
-		s->has_drop = s->has_jump = 1;
-	s->n_read = -1;
-}
-
-static void sense_reject(struct sense *s, struct nlattr *data)
-{
-	(void)data;
-	s->has_drop = 1;
-	s->n_read = -1;
-}
-
-/* iptables' own word for it. */
-static void sense_target(struct sense *s, struct nlattr *data)
-{
-	struct nlattr *a[NFTA_TARGET_MAX + 1];
-
-	s->has_drop |= nla_parse_nested(a, NFTA_TARGET_MAX, data, NULL) == 0 &&
-		       a[NFTA_TARGET_NAME] &&
-		       strcmp(nla_get_string(a[NFTA_TARGET_NAME]), "REJECT") == 0;
-	s->n_read = -1;
-}
-
-static void sense_counter(struct sense *s, struct nlattr *data)
-{
-	(void)s, (void)data; /* who counts what passes changes nothing */
-}
-
-static const struct {
-	const char *name;
-	void (*sense)(struct sense *s, struct nlattr *data);
-} expressions[] = {
-	{"meta", sense_meta},	    {"cmp", sense_cmp},	      {"immediate", sense_immediate},
-	{"lookup", sense_lookup},   {"reject", sense_reject}, {"target", sense_target},
-	{"counter", sense_counter},
-};
-
-static struct sense make_sense(struct nlattr *list)
-{
-	struct nlattr *e, *a[NFTA_EXPR_MAX + 1];
-	struct sense s = {0};
-	int rest;
-
-	nla_for_each_nested(e, list, rest)
-	{
-		size_t i = 0, n = sizeof expressions / sizeof *expressions;
-
-		if (nla_parse_nested(a, NFTA_EXPR_MAX, e, NULL) < 0 || !a[NFTA_EXPR_NAME])
-			continue;
-		while (i < n && strcmp(expressions[i].name, nla_get_string(a[NFTA_EXPR_NAME])) != 0)
-			i++;
-		if (i == n || !a[NFTA_EXPR_DATA])
-			s.n_read = -1;
-		else
-			expressions[i].sense(&s, a[NFTA_EXPR_DATA]);
-	}
-	return s;
-}
-
-static const unsigned char comment[] = {COMMENT_TYPE, sizeof COMMENT, 'g', 'u', 'r', 'e', 'u', 'm',
-					'\0'};
-
-static int is_marked(const struct nlattr *userdata)
-{
-	return userdata && nla_len(userdata) == (int)sizeof comment &&
-	       memcmp(nla_data(userdata), comment, sizeof comment) == 0;
-}
-
 static struct firewall_chain *find_chain(const struct reading *r, const char *name)
 {
 	for (size_t i = 0; i < r->firewall->n; i++) {
@@ -261,14 +126,14 @@ static struct firewall_chain *find_chain(const struct reading *r, const char *na
 	return NULL;
 }
 
-static int add_mark(struct firewall_chain *c, uint64_t handle, int is_out)
+static int add_mark(struct firewall_chain *c, uint64_t handle, int way)
 {
 	struct firewall_mark *grown = realloc(c->marks, (c->n_marks + 1) * sizeof *grown);
 
 	if (!grown)
 		return -ENOMEM;
 	c->marks = grown;
-	c->marks[c->n_marks++] = (struct firewall_mark){handle, is_out};
+	c->marks[c->n_marks++] = (struct firewall_mark){handle, way};
 	return 0;
 }
 
@@ -277,30 +142,28 @@ static int on_rule(struct nlmsghdr *h, void *arg)
 	const struct nfgenmsg *m = nlmsg_data(h);
 	struct nlattr *a[NFTA_RULE_MAX + 1];
 	struct reading *r = arg;
+	struct firewall_rule rule;
 	struct firewall_chain *c;
-	struct sense s;
 
 	/* Older kernels give all tables' rules. */
 	if (m->nfgen_family != r->family || nlmsg_parse(h, sizeof *m, a, NFTA_RULE_MAX, NULL) < 0 ||
 	    !a[NFTA_RULE_TABLE] || strcmp(nla_get_string(a[NFTA_RULE_TABLE]), r->table) != 0 ||
 	    !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE] || !a[NFTA_RULE_EXPRESSIONS])
 		return 0;
-	s = make_sense(a[NFTA_RULE_EXPRESSIONS]);
+	rule = firewall_rule_read(a[NFTA_RULE_EXPRESSIONS]);
 	c = find_chain(r, nla_get_string(a[NFTA_RULE_CHAIN]));
 	if (!c) {
-		r->is_dropping_beyond |= s.has_drop;
+		r->is_dropping_beyond |= rule.has_drop;
 		return 0;
 	}
-	c->has_drop |= s.has_drop;
-	c->has_jump |= s.has_jump;
-	for (int out = 0; out < 2; out++) {
-		if (s.n_read != 3 || s.key != keys[out])
-			continue;
-		c->is_open[out] = 1;
-		if (is_marked(a[NFTA_RULE_USERDATA]))
-			return add_mark(c, be64toh(nla_get_u64(a[NFTA_RULE_HANDLE])), out);
-	}
-	return 0;
+	c->has_drop |= rule.has_drop;
+	c->has_jump |= rule.has_jump;
+	if (rule.way == FIREWALL_WAYS)
+		return 0;
+	c->is_open[rule.way] = 1;
+	return firewall_rule_is_marked(a[NFTA_RULE_USERDATA])
+		       ? add_mark(c, be64toh(nla_get_u64(a[NFTA_RULE_HANDLE])), rule.way)
+		       : 0;
 }
 
 static void forget_rules(void *arg)
@@ -315,7 +178,8 @@ static void forget_rules(void *arg)
 		free(c->marks);
 		c->marks = NULL;
 		c->n_marks = 0;
-		c->has_drop = c->has_jump = c->is_open[0] = c->is_open[1] = 0;
+		c->has_drop = c->has_jump = c->is_open[FIREWALL_FROM_US] =
+			c->is_open[FIREWALL_TO_US] = 0;
 	}
 	r->is_dropping_beyond = 0;
 }
@@ -402,63 +266,6 @@ int firewall_read(const struct netns *host, struct firewall *ret_firewall)
 
 /* ---- our rules ---- */
 
-static struct nlattr *begin(struct nl_msg *m, int type)
-{
-	return nla_nest_start(m, type | NLA_F_NESTED);
-}
-
-static int put_number(struct nl_msg *m, int type, uint32_t value)
-{
-	return nla_put_u32(m, type, htonl(value));
-}
-
-/* meta load iifgroup => reg 1 */
-static int put_meta(struct nl_msg *m, enum direction way)
-{
-	struct nlattr *element = begin(m, NFTA_LIST_ELEM), *data;
-
-	if (!element || nla_put_string(m, NFTA_EXPR_NAME, "meta") < 0 ||
-	    !(data = begin(m, NFTA_EXPR_DATA)) || put_number(m, NFTA_META_KEY, keys[way]) < 0 ||
-	    put_number(m, NFTA_META_DREG, NFT_REG_1) < 0)
-		return -ENOMEM;
-	nla_nest_end(m, data);
-	nla_nest_end(m, element);
-	return 0;
-}
-
-/* cmp eq reg 1 PLAN_GROUP */
-static int put_cmp(struct nl_msg *m)
-{
-	struct nlattr *element = begin(m, NFTA_LIST_ELEM), *data, *value;
-
-	if (!element || nla_put_string(m, NFTA_EXPR_NAME, "cmp") < 0 ||
-	    !(data = begin(m, NFTA_EXPR_DATA)) || put_number(m, NFTA_CMP_SREG, NFT_REG_1) < 0 ||
-	    put_number(m, NFTA_CMP_OP, NFT_CMP_EQ) < 0 || !(value = begin(m, NFTA_CMP_DATA)) ||
-	    nla_put_u32(m, NFTA_DATA_VALUE, PLAN_GROUP) < 0)
-		return -ENOMEM;
-	nla_nest_end(m, value);
-	nla_nest_end(m, data);
-	nla_nest_end(m, element);
-	return 0;
-}
-
-static int put_accept(struct nl_msg *m)
-{
-	struct nlattr *element = begin(m, NFTA_LIST_ELEM), *data, *value, *verdict;
-
-	if (!element || nla_put_string(m, NFTA_EXPR_NAME, "immediate") < 0 ||
-	    !(data = begin(m, NFTA_EXPR_DATA)) ||
-	    put_number(m, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT) < 0 ||
-	    !(value = begin(m, NFTA_IMMEDIATE_DATA)) || !(verdict = begin(m, NFTA_DATA_VERDICT)) ||
-	    put_number(m, NFTA_VERDICT_CODE, NF_ACCEPT) < 0)
-		return -ENOMEM;
-	nla_nest_end(m, verdict);
-	nla_nest_end(m, value);
-	nla_nest_end(m, data);
-	nla_nest_end(m, element);
-	return 0;
-}
-
 static struct nl_msg *about(int type, int flags, const struct firewall_chain *c)
 {
 	OWN(nlmsg_free) struct nl_msg *m = message(type, flags, c->family);
@@ -470,15 +277,11 @@ static struct nl_msg *about(int type, int flags, const struct firewall_chain *c)
 }
 
 /* Without NLM_F_APPEND and a place it goes to the front. */
-static struct nl_msg *insertion(const struct firewall_chain *c, enum direction way)
+static struct nl_msg *insertion(const struct firewall_chain *c, enum firewall_way way)
 {
 	OWN(nlmsg_free) struct nl_msg *m = about(NFT_MSG_NEWRULE, NLM_F_CREATE, c);
-	struct nlattr *list = m ? begin(m, NFTA_RULE_EXPRESSIONS) : NULL;
 
-	if (!list || put_meta(m, way) < 0 || put_cmp(m) < 0 || put_accept(m) < 0)
-		return NULL;
-	nla_nest_end(m, list);
-	if (nla_put(m, NFTA_RULE_USERDATA, sizeof comment, comment) < 0)
+	if (!m || firewall_rule_put(m, way) < 0)
 		return NULL;
 	return give(m);
 }
@@ -535,21 +338,21 @@ static int is_passing(const struct firewall_chain *c, int passing)
 /* A mark that came twice (an owner who saves and loads the rules as they were) goes once. */
 static int plan_chain(const struct firewall_chain *c, int passing, struct batch *b)
 {
-	int n = 0, seen[2] = {0}, is_open = is_passing(c, passing);
+	int n = 0, seen[FIREWALL_WAYS] = {0}, is_open = is_passing(c, passing);
 
 	if (c->is_owned)
 		return 0;
 	for (size_t i = 0; i < c->n_marks; i++) {
 		const struct firewall_mark *m = &c->marks[i];
 
-		if (is_open && !seen[m->is_out]++)
+		if (is_open && !seen[m->way]++)
 			continue;
 		batch_add(b, removal(c, m->handle));
 		n++;
 	}
-	for (int way = TO_US; is_open && way >= FROM_US; way--)
+	for (int way = FIREWALL_TO_US; is_open && way >= FIREWALL_FROM_US; way--)
 		if (!c->is_open[way]) {
-			batch_add(b, insertion(c, (enum direction)way));
+			batch_add(b, insertion(c, (enum firewall_way)way));
 			n++;
 		}
 	return n;

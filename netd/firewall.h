@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "firewall-rule.h"
 #include "netns.h"
 
 /* A base chain of the forward hook that may drop: by its policy, by a rule, or by a chain that it
@@ -19,11 +20,11 @@
 struct firewall_chain {
 	int family; /* NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 or NFPROTO_BRIDGE */
 	char table[256], name[256];
-	int is_open[2];	       /* what comes from our links, what goes to them: accepted */
-	int is_owned;	       /* nobody but its owner's process may change its table */
-	struct firewall_mark { /* rules of ours in it */
+	int is_open[FIREWALL_WAYS]; /* what comes from our links, what goes to them: accepted */
+	int is_owned;		    /* nobody but its owner's process may change its table */
+	struct firewall_mark {	    /* rules of ours in it */
 		uint64_t handle;
-		int is_out;
+		int way;
 	} * marks;
 	size_t n_marks;
 	/* while it is read */

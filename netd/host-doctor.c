@@ -101,7 +101,7 @@ static const char *owners_way(const struct firewall_chain *c)
 
 static void check_chain(json_t *list, const struct host_settings *s, const struct firewall_chain *c)
 {
-	int is_through = c->is_open[0] && c->is_open[1];
+	int is_through = c->is_open[FIREWALL_FROM_US] && c->is_open[FIREWALL_TO_US];
 	char name[600];
 
 	firewall_name(c, name, sizeof name);
