@@ -13,7 +13,8 @@ import threading
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from lab import Guest, Netd, sh
+from lab import Guest, Netd, Refused, sh
+from lab_ipv6 import OUTSIDE, Six
 
 LOG_SHOWN = 20000  # characters, the last, with a failure
 
@@ -146,3 +147,23 @@ def internet():
     sh("ip route add default via 198.51.100.2")
     yield "internet"
     sh("ip link del up0; ip netns del internet")
+
+
+@pytest.fixture
+def six(netd, guests):
+    made = Six(netd, guests)
+    yield made
+    for guest in made.guests_made:
+        try:
+            guest.delete()
+        except Refused:
+            pass  # the test did
+    made.end()
+
+
+@pytest.fixture
+def outside():
+    """An address beyond the host, as far as this host can tell."""
+    sh(f"ip -6 addr add {OUTSIDE}/128 dev lo nodad")
+    yield OUTSIDE
+    sh(f"ip -6 addr del {OUTSIDE}/128 dev lo")
