@@ -17,7 +17,7 @@ int image_own(const struct call *c, const char *image_id, const struct doc **ret
 /* The image of any type if the context may use it; NULL otherwise. */
 const struct doc *image_get(const struct store *s, const struct context *ctx, const char *image_id);
 /* Everybody may use it, or this account was given it. */
-int image_is_shared(const struct doc *d, const char *account);
+int image_is_shared(const json_t *image, const char *account);
 
 /* Which snapshots an image refers to is known to stord too, which then refuses to delete them. The
  * two daemons must agree through any crash, so an image is first `image-arriving` (durable), then

@@ -8,7 +8,7 @@
  *
  *	image:    _LaunchAccounts ["123…"] (who may launch it besides its owner), _Cmdline (kernel
  *		  command line of a direct boot), _Work (in the making, image-work.h), _PartOf
- *		  (copied for that image)
+ *		  (copied for that image), _TagsOf (of accounts that it is shared with: lib/tags.h)
  *	key-pair: _PublicKey ("ssh-ed25519 AAAA… name", no newline)
  *
  * "import-image-task" (import-image.c), and kinds "image-arriving", "image-leaving": images on
@@ -38,6 +38,8 @@ void catalog_close(struct daemon *d);
  * InvalidAMIID.Malformed, .NotFound, .Unavailable. */
 int image_find(const struct store *s, const struct context *ctx, const char *image_id,
 	       const struct doc **ret_image, struct fault *f);
+/* Another account's image that the caller sees: public, or shared with him, in his region. */
+int image_is_visible(const struct call *c, const struct doc *image);
 /* An instance is launched from it: LastLaunchedTime, in `t`. AWS shows it a day later. */
 int image_note_launch(struct txn *t, const char *id);
 /* The one snapshot of an aki-/ari- image: id borrowed until the next commit; NULL when there is no

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "jsonx.h"
+#include "tags.h"
 
 /* Accounts that one image may be given to. */
 #define LAUNCH_ACCOUNTS_MAX 200
@@ -188,7 +189,9 @@ static int permissions_modify(json_t *p, json_t *image, struct fault *f)
 	}
 	if (r == 0)
 		r = change_apply(&add, image, f);
-	return r == 0 ? change_apply(&remove, image, f) : r;
+	if (r == 0)
+		r = change_apply(&remove, image, f);
+	return r == 0 ? tags_forget(image, image_is_shared) : r;
 }
 
 static int description_modify(const char *text, json_t *image, struct fault *f)
@@ -278,7 +281,7 @@ int image_attribute_reset(struct call *c, json_t *parameters, json_t **ret_reply
 {
 	const char *attribute = jstr_or(parameters, "Attribute", "");
 	const struct doc *d = NULL;
-	json_t *image;
+	OWN(json_decref) json_t *image = NULL;
 	int r = image_own(c, jstr(parameters, "ImageId"), &d, f);
 
 	if (r < 0)
@@ -287,12 +290,12 @@ int image_attribute_reset(struct call *c, json_t *parameters, json_t **ret_reply
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Value (%.64s) for parameter attribute is invalid.", attribute);
 	image = doc_edit(d);
-	if (!image || jset_new(image, "Public", json_false()) < 0) {
-		json_decref(image);
+	if (!image || jset_new(image, "Public", json_false()) < 0)
 		return -ENOMEM;
-	}
 	(void)json_object_del(image, "_LaunchAccounts"); /* absent is what is wanted */
-	r = txn_replace(c->txn, d, image);
+	r = tags_forget(image, image_is_shared);
+	if (r == 0)
+		r = txn_replace(c->txn, d, give(image));
 	if (r == 0)
 		*ret_reply = json_pack("{s:b}", "Return", 1);
 	return r;

@@ -88,10 +88,11 @@ static int copy_snapshots(struct daemon *d, const char *image_id, struct fault *
 static json_t *copied_json(const struct doc *source, const char *account, const char *id,
 			   const char *name)
 {
-	static const char *const not_copied[] = {
-		"ImageOwnerAlias",  "_LaunchAccounts", "DeprecationTime",
-		"StateReason",	    "_PartOf",	       "DeregistrationProtection",
-		"SourceInstanceId", "_ProtectedUntil", "LastLaunchedTime"};
+	static const char *const not_copied[] = {"ImageOwnerAlias",  "_LaunchAccounts",
+						 "DeprecationTime",  "StateReason",
+						 "_PartOf",	     "DeregistrationProtection",
+						 "SourceInstanceId", "_ProtectedUntil",
+						 "LastLaunchedTime", TAGS_OTHERS};
 	OWN(json_decref) json_t *j = json_deep_copy(source->json);
 	size_t i;
 	json_t *m;
@@ -255,15 +256,14 @@ static int source_find(const struct call *c, const json_t *p, const struct doc *
 	return image_find(c->store, &ctx, jstr(p, "SourceImageId"), ret_source, f);
 }
 
-/* The request's tags, and with CopyImageTags those of the source that it does not say itself, if
- * the source is the caller's: nobody sees another's tags. */
+/* The request's tags, and with CopyImageTags those that the caller gave the source and does not say
+ * here: nobody sees another's tags. */
 static int tags_make(const struct call *c, json_t *p, const struct doc *source, json_t **ret_image,
 		     json_t **ret_snapshot, struct fault *f)
 {
 	static const char *const taggable[] = {"image", "snapshot", NULL};
 	OWN(json_decref) json_t *tags = NULL;
-	int is_wanted =
-		jbool(p, "CopyImageTags", 0) && strcmp(source->account, c->ctx->account) == 0;
+	int is_wanted = jbool(p, "CopyImageTags", 0);
 	size_t i, k;
 	json_t *old, *tag;
 	int r = tags_from_specifications(p, "image", taggable, &tags, f);
@@ -272,7 +272,7 @@ static int tags_make(const struct call *c, json_t *p, const struct doc *source, 
 		r = tags_from_specifications(p, "snapshot", taggable, ret_snapshot, f);
 	if (r < 0)
 		return r;
-	json_array_foreach (json_object_get(source->json, "Tags"), i, old) {
+	json_array_foreach (tags_given_by(source, c->ctx->account), i, old) {
 		int is_said = !is_wanted;
 
 		json_array_foreach (tags, k, tag)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 #include "jsonx.h"
+#include "tags.h"
 
 #define MINUTE_USEC   INT64_C(60000000)
 #define YEARS_USEC    (10 * 366 * 24 * 60 * MINUTE_USEC)
@@ -58,6 +59,8 @@ static int disable(const struct doc *d, json_t *image, json_t *p, struct fault *
 	(void)json_object_del(image, "_LaunchAccounts"); /* absent is what is wanted */
 	int r = jset_new(image, "Public", json_false());
 
+	if (r == 0)
+		r = tags_forget(image, image_is_shared);
 	return r == 0 ? jset(image, "State", "disabled") : r;
 }
 
@@ -209,6 +212,8 @@ int image_cancel_permission(struct call *c, json_t *parameters, json_t **ret_rep
 	OWN(json_decref) json_t *image = doc_edit(d);
 	int r = image ? jset_new(image, "_LaunchAccounts", give(left)) : -ENOMEM;
 
+	if (r == 0)
+		r = tags_forget(image, image_is_shared);
 	if (r == 0)
 		r = txn_replace(c->txn, d, give(image));
 	if (r == 0)

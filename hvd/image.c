@@ -102,10 +102,10 @@ static int not_found(const char *id, struct fault *f)
 			 id);
 }
 
-int image_is_shared(const struct doc *d, const char *account)
+int image_is_shared(const json_t *image, const char *account)
 {
-	return jbool(d->json, "Public", 0) ||
-	       jarray_has(json_object_get(d->json, "_LaunchAccounts"), account);
+	return jbool(image, "Public", 0) ||
+	       jarray_has(json_object_get(image, "_LaunchAccounts"), account);
 }
 
 const struct doc *image_get(const struct store *s, const struct context *ctx, const char *image_id)
@@ -114,7 +114,9 @@ const struct doc *image_get(const struct store *s, const struct context *ctx, co
 
 	if (!d || strcmp(d->region, ctx->region) != 0)
 		return NULL;
-	return strcmp(d->account, ctx->account) == 0 || image_is_shared(d, ctx->account) ? d : NULL;
+	return strcmp(d->account, ctx->account) == 0 || image_is_shared(d->json, ctx->account)
+		       ? d
+		       : NULL;
 }
 
 int image_own(const struct call *c, const char *image_id, const struct doc **ret_image,
@@ -170,9 +172,9 @@ const char *image_account(const struct store *s, const char *image_id)
 	return d ? d->account : NULL;
 }
 
-static int is_visible(const struct call *c, const struct doc *d)
+int image_is_visible(const struct call *c, const struct doc *d)
 {
-	return strcmp(d->region, c->ctx->region) == 0 && image_is_shared(d, c->ctx->account);
+	return strcmp(d->region, c->ctx->region) == 0 && image_is_shared(d->json, c->ctx->account);
 }
 
 /* Adds to the Filters of the copy what Owners and ExecutableUsers ask, "self" as the account it is.
@@ -234,7 +236,7 @@ int image_describe(struct call *c, json_t *parameters, json_t **ret_reply, struc
 					  .malformed = FAULT_INVALID_AMI_ID_MALFORMED,
 					  .not_found = FAULT_INVALID_AMI_ID_NOT_FOUND,
 					  .filters = filters,
-					  .is_visible = is_visible};
+					  .is_visible = image_is_visible};
 	OWN(json_decref) json_t *copy = json_copy(parameters);
 	json_t *ids = json_object_get(parameters, "ImageIds"), *v;
 	size_t i;

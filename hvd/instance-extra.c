@@ -170,10 +170,10 @@ int instance_credits_modify(struct call *c, json_t *parameters, json_t **ret_rep
 static const struct tags_kind kinds[] = {
 	{INSTANCE_KIND, "instance", "i", FAULT_INVALID_INSTANCE_ID_NOT_FOUND},
 	{"key-pair", "key-pair", "key", FAULT_INVALID_KEY_PAIR_NOT_FOUND},
-	{"image", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
+	{"image", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND, image_is_visible},
 	{"image-in-bin", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
-	{"image", "image", "aki", FAULT_INVALID_AMI_ID_NOT_FOUND},
-	{"image", "image", "ari", FAULT_INVALID_AMI_ID_NOT_FOUND},
+	{"image", "image", "aki", FAULT_INVALID_AMI_ID_NOT_FOUND, image_is_visible},
+	{"image", "image", "ari", FAULT_INVALID_AMI_ID_NOT_FOUND, image_is_visible},
 	{"import-image-task", "import-image-task", "import-ami", FAULT_INVALID_CONVERSION_TASK_ID},
 	{NULL},
 };
@@ -181,7 +181,7 @@ static const struct tags_kind kinds[] = {
 static const struct tags_kind kinds_listed[] = {
 	{INSTANCE_KIND, "instance", "i", FAULT_INVALID_INSTANCE_ID_NOT_FOUND},
 	{"key-pair", "key-pair", "key", FAULT_INVALID_KEY_PAIR_NOT_FOUND},
-	{"image", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
+	{"image", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND, image_is_visible},
 	{"image-in-bin", "image", "ami", FAULT_INVALID_AMI_ID_NOT_FOUND},
 	{"import-image-task", "import-image-task", "import-ami", FAULT_INVALID_CONVERSION_TASK_ID},
 	{NULL},

@@ -7,6 +7,7 @@
 #include "id.h"
 #include "jsonx.h"
 #include "page.h"
+#include "tags.h"
 
 /* What was found, while nobody waits or commits. */
 struct found {
@@ -43,14 +44,20 @@ static int may_see(const struct call *c, const struct describe *d, const struct 
 }
 
 /* What the caller may know of the document, a new reference: tags are their account's own, and who
- * sees another's document sees none of them. */
+ * sees another's document sees those that he gave it himself. */
 static json_t *seen(const struct call *c, const struct doc *doc)
 {
-	if (strcmp(doc->account, c->ctx->account) == 0 || !json_object_get(doc->json, "Tags"))
+	json_t *tags = json_object_get(doc->json, "Tags"),
+	       *given = tags_given_by(doc, c->ctx->account);
+
+	if (given == tags)
 		return json_incref(doc->json);
 	OWN(json_decref) json_t *copy = json_copy(doc->json);
+	int r = !copy	? -ENOMEM
+		: given ? json_object_set(copy, "Tags", given)
+			: json_object_del(copy, "Tags");
 
-	return copy && json_object_del(copy, "Tags") == 0 ? give(copy) : NULL;
+	return r == 0 ? give(copy) : NULL;
 }
 
 /* A new reference. */

@@ -40,8 +40,8 @@ struct describe {
 	const struct filter *filters;
 	int n_max_default; /* page size when MaxResults is absent: 0 is no paging until asked */
 	int n_max_low, n_max_high; /* MaxResults' bounds, 0,0: 5..1000 */
-	/* Documents not of the caller's account that he may see all the same (public images), but
-	 * for their tags; NULL: none. */
+	/* Documents not of the caller's account that he may see all the same (public images), with
+	 * the tags that he gave them himself; NULL: none. */
 	int (*is_visible)(const struct call *c, const struct doc *d);
 	/* What to show instead of the document itself (a new reference); NULL: the document. */
 	json_t *(*present)(const struct call *c, const struct doc *d);

@@ -155,7 +155,39 @@ static const struct tags_kind *kind_of(const struct tags_kind *kinds, const char
 	return NULL;
 }
 
-/* The resource's kind, once it is known to be there and the caller's. */
+json_t *tags_given_by(const struct doc *d, const char *account)
+{
+	return strcmp(d->account, account) == 0
+		       ? json_object_get(d->json, "Tags")
+		       : json_object_get(json_object_get(d->json, TAGS_OTHERS), account);
+}
+
+int tags_forget(json_t *resource, int (*is_shared)(const json_t *resource, const char *account))
+{
+	json_t *others = json_object_get(resource, TAGS_OTHERS), *tags;
+	OWN(json_decref) json_t *left = others ? json_object() : NULL;
+	const char *account;
+
+	if (!others)
+		return 0;
+	json_object_foreach (others, account, tags)
+		if (is_shared(resource, account) && json_object_set(left, account, tags) < 0)
+			return -ENOMEM;
+	return json_object_size(left) > 0 ? jset_new(resource, TAGS_OTHERS, give(left))
+					  : json_object_del(resource, TAGS_OTHERS);
+}
+
+/* The resource if the caller may tag it: his own, or one that is shared with him. */
+static const struct doc *find_seen(const struct call *c, const struct tags_kind *k, const char *id)
+{
+	const struct doc *d = store_get(c->store, c->ctx, k->kind, id);
+
+	if (!d && k->is_visible && (d = store_find(c->store, k->kind, id)) && !k->is_visible(c, d))
+		d = NULL;
+	return d;
+}
+
+/* The resource's kind, once it is known to be there and the caller's to tag. */
 static int resource_check(struct call *c, const struct tags_kind *kinds, const char *id,
 			  const struct tags_kind **ret_kind, struct fault *f)
 {
@@ -165,7 +197,7 @@ static int resource_check(struct call *c, const struct tags_kind *kinds, const c
 		return fault_set(f, FAULT_INVALID_ID, "The ID '%.128s' is not valid",
 				 id ? id : "null");
 	for (const struct tags_kind *one = k; one->kind; one++)
-		if (id_is(id, one->prefix) && store_get(c->store, c->ctx, one->kind, id)) {
+		if (id_is(id, one->prefix) && find_seen(c, one, id)) {
 			*ret_kind = one;
 			return 0;
 		}
@@ -174,6 +206,33 @@ static int resource_check(struct call *c, const struct tags_kind *kinds, const c
 
 /* What a call does to one resource's list: changes `tags` (a copy) in place. */
 typedef int (*tags_change)(json_t *tags, const json_t *given, struct fault *f);
+
+/* The member of the object, made if it is not there. NULL: out of memory. */
+static json_t *member_of(json_t *object, const char *name, json_t *(*make)(void))
+{
+	json_t *value = json_object_get(object, name);
+
+	if (!value && json_object_set_new(object, name, value = make()) < 0)
+		return NULL;
+	return value;
+}
+
+/* One resource's tags, those that are the caller's. */
+static int change_one(struct call *c, const struct doc *d, const json_t *given, tags_change change,
+		      int is_check, struct fault *f)
+{
+	OWN(json_decref) json_t *copy = json_deep_copy(txn_look(c->txn, d->kind, d->id));
+	int is_own = strcmp(d->account, c->ctx->account) == 0;
+	json_t *holder = is_own ? copy : member_of(copy, TAGS_OTHERS, json_object),
+	       *tags = member_of(holder, is_own ? "Tags" : c->ctx->account, json_array);
+	int r = tags ? change(tags, given, f) : -ENOMEM;
+
+	if (r == 0 && !is_own && json_array_size(tags) == 0)
+		r = json_object_del(holder, c->ctx->account);
+	if (r == 0 && !is_own && json_object_size(holder) == 0)
+		r = json_object_del(copy, TAGS_OTHERS);
+	return r < 0 || is_check ? r : txn_replace(c->txn, d, give(copy));
+}
 
 static int change_all(struct call *c, const struct tags_kind *kinds, json_t *parameters,
 		      tags_change change, struct fault *f)
@@ -198,15 +257,7 @@ static int change_all(struct call *c, const struct tags_kind *kinds, json_t *par
 
 		if (r < 0)
 			return r;
-		OWN(json_decref) json_t *copy = json_deep_copy(txn_look(c->txn, k->kind, id));
-		json_t *tags = json_object_get(copy, "Tags");
-
-		if (copy && !json_is_array(tags) &&
-		    json_object_set_new(copy, "Tags", tags = json_array()) < 0)
-			return -ENOMEM;
-		r = copy ? change(tags, given, f) : -ENOMEM;
-		if (r == 0 && !is_check)
-			r = txn_replace(c->txn, store_find(c->store, k->kind, id), give(copy));
+		r = change_one(c, store_find(c->store, k->kind, id), given, change, is_check, f);
 		if (r < 0)
 			return r;
 	}
@@ -294,10 +345,9 @@ static int collect(struct call *c, const struct tags_kind *k, json_t *items)
 		size_t i;
 		json_t *tag;
 
-		if (strcmp(d->account, c->ctx->account) != 0 ||
-		    strcmp(d->region, c->ctx->region) != 0)
+		if (!find_seen(c, k, d->id))
 			continue;
-		json_array_foreach (json_object_get(d->json, "Tags"), i, tag) {
+		json_array_foreach (tags_given_by(d, c->ctx->account), i, tag) {
 			json_t *item = tag_new(jstr_or(tag, "Key", ""), jstr(tag, "Value"));
 
 			if (json_array_append_new(items, item) < 0 ||

@@ -15,6 +15,17 @@ int tags_from_specifications(json_t *parameters, const char *resource_type,
 /* Checks a list of {Key, Value}. */
 int tags_check(const json_t *tags, struct fault *f);
 
+/*
+ * What an account shares with others (an image, a snapshot) each of them gives tags of its own,
+ * which nobody else sees. They lie with the resource, in the member TAGS_OTHERS {account: [tags]}:
+ * so they go with it, and what changes who may see it lets the others' go in the same transaction.
+ */
+#define TAGS_OTHERS "_TagsOf"
+/* The tags that this account gave it, borrowed; NULL: none. */
+json_t *tags_given_by(const struct doc *d, const char *account);
+/* In a changed copy: the tags of accounts that do not see the resource any more go. 0 or -ENOMEM. */
+int tags_forget(json_t *resource, int (*is_shared)(const json_t *resource, const char *account));
+
 /* One row per kind that the daemon owns: used by tags_create, tags_delete, tags_describe. Kinds may
  * share a prefix: what two accounts or regions see has tags of its own in each. */
 struct tags_kind {
@@ -22,6 +33,8 @@ struct tags_kind {
 	const char *resource_type; /* AWS's word, shown by DescribeTags: "vpc" */
 	const char *prefix;	   /* of its ids */
 	enum fault_kind not_found;
+	/* As in struct describe: another account's that the caller sees; NULL: none. */
+	int (*is_visible)(const struct call *c, const struct doc *d);
 };
 /* ec2.CreateTags / DeleteTags / DescribeTags for the daemon's own kinds; apid splits and joins by
  * the owners' prefixes. `kinds` ends with a row without kind. */

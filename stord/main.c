@@ -6,7 +6,7 @@
 
 static const struct tags_kind kinds[] = {
 	{"volume", "volume", "vol", FAULT_INVALID_VOLUME_NOT_FOUND},
-	{"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND},
+	{"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND, snapshot_is_visible},
 	/* What is in the recycle bin keeps its tags, and they can be changed. Source: EBS user
 	 * guide, "Recover deleted volumes from the Recycle Bin". */
 	{"volume-in-bin", "volume", "vol", FAULT_INVALID_VOLUME_NOT_FOUND},

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "log.h"
+#include "tags.h"
 
 #define ACCOUNTS_MAX 1000 /* AWS: "up to 1,000 accounts" */
 
@@ -21,6 +22,18 @@ int snapshot_is_shared(const struct store *s, const struct doc *snapshot, const 
 	json_array_foreach (json_object_get(snapshot->json, "_Permissions"), i, p)
 		if (permission_is(p, NULL, account) ||
 		    (permission_is(p, "all", NULL) && !snapshot_hides_public(s, snapshot)))
+			return 1;
+	return 0;
+}
+
+/* Also while its owner hides what is public: it stays marked. */
+static int is_permitted(const json_t *snapshot, const char *account)
+{
+	json_t *p;
+	size_t i;
+
+	json_array_foreach (json_object_get(snapshot, "_Permissions"), i, p)
+		if (permission_is(p, NULL, account) || permission_is(p, "all", NULL))
 			return 1;
 	return 0;
 }
@@ -147,6 +160,8 @@ static int replace_permissions(struct call *c, const struct doc *d, json_t *list
 	int r = json && permissions ? jset_new(json, "_Permissions", json_incref(permissions))
 				    : -ENOMEM;
 
+	if (r == 0)
+		r = tags_forget(json, is_permitted);
 	if (r == 0)
 		r = txn_replace(c->txn, d, give(json));
 	if (r == 0)

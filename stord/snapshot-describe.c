@@ -42,21 +42,10 @@ static int match_restorable(const struct doc *d, const json_t *values)
 static const struct filter all_filters[] = {
 	COMMON_FILTERS, {RESTORABLE, NULL, match_restorable}, {NULL}};
 
-static int is_visible(const struct call *c, const struct doc *d)
+int snapshot_is_visible(const struct call *c, const struct doc *d)
 {
 	return strcmp(d->region, c->ctx->region) == 0 &&
 	       snapshot_is_shared(c->store, d, c->ctx->account);
-}
-
-/* "The tags you assign are available only to your AWS account and not to the other accounts sharing
- * the resource": EC2 user guide, "Tag your Amazon EC2 resources". */
-static json_t *present_snapshot(const struct call *c, const struct doc *d)
-{
-	json_t *shown = is_callers(c, d) ? json_incref(d->json) : json_copy(d->json);
-
-	if (!is_callers(c, d) && shown)
-		(void)json_object_del(shown, "Tags"); /* it may have none */
-	return shown;
 }
 
 static const struct describe snapshots = {.kind = "snapshot",
@@ -66,9 +55,7 @@ static const struct describe snapshots = {.kind = "snapshot",
 					  .malformed = FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
 					  .not_found = FAULT_INVALID_SNAPSHOT_NOT_FOUND,
 					  .filters = all_filters,
-					  .is_visible = is_visible,
-					  .present = present_snapshot,
-					  .is_filtered_as_shown = 1};
+					  .is_visible = snapshot_is_visible};
 
 /* OwnerIds and RestorableByUserIds are filters by another name. "self" is the caller; an alias
  * ("amazon") owns nothing here. */

@@ -64,6 +64,8 @@ int snapshot_get_usable(const struct call *c, const char *id, const struct doc *
 			struct fault *f);
 /* snapshot-attribute.c: its owner gave it to this account, or to all. */
 int snapshot_is_shared(const struct store *s, const struct doc *snapshot, const char *account);
+/* snapshot-describe.c: the same of the caller, in his region. */
+int snapshot_is_visible(const struct call *c, const struct doc *snapshot);
 /* snapshot-public.c: its owner hides what is public; the caller may make a snapshot public. */
 int snapshot_hides_public(const struct store *s, const struct doc *snapshot);
 int snapshot_check_public(const struct call *c, struct fault *f);

@@ -308,6 +308,12 @@ def test_what_aws_shares_is_shared(cloud, two):
         assert not any(x.get("Tags") for x in shown)
         for asked, name in ((other.describe_snapshots, "Snapshots"), (other.describe_images, "Images")):
             assert not asked(Filters=[{"Name": "tag:whose", "Values": ["theirs"]}])[name]
+        # Whoever sees it tags it for himself, as long as he does: the first permission's tags are not there with the second.
+        for one in (snapshot, image):
+            other.create_tags(Resources=[one], Tags=[{"Key": "seen", "Value": "by me"}])
+        for who, asked, name in ((who, *one) for who in (other, e) for one in (("describe_snapshots", "Snapshots"), ("describe_images", "Images"))):
+            found = getattr(who, asked)(Filters=[{"Name": "tag:seen", "Values": ["by me"]}])[name]
+            assert [x["Tags"] for x in found] == ([[{"Key": "seen", "Value": "by me"}]] if who is other else [])
         made = other.create_volume(SnapshotId=snapshot, AvailabilityZone=cloud.env["AWS_DEFAULT_REGION"] + "a")["VolumeId"]
         until(lambda: other.describe_volumes(VolumeIds=[made])["Volumes"][0]["State"] == "available")
         other.delete_volume(VolumeId=made)

@@ -153,6 +153,49 @@ def test_a_snapshot_is_shared_by_name_and_with_all(stord, volume):
     until(lambda: stord("ec2.DescribeVolumes", context=OTHER)["Volumes"][0]["State"] == "available")
 
 
+def test_who_sees_a_snapshot_tags_it_for_himself(stord, volume):
+    """Through death, and until it is no longer shared with him, or is deleted."""
+    snapshot = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
+    tag = dict(Resources=[snapshot], Tags=[{"Key": "k", "Value": "theirs"}])
+    by_tag = dict(Filters=[{"Name": "tag:k", "Values": ["theirs"]}])
+
+    def tags(who):
+        seen = [s.get("Tags", []) for s in stord("ec2.DescribeSnapshots", context=who, **by_tag)["Snapshots"]]
+        listed = [{"Key": t["Key"], "Value": t["Value"]} for t in stord("ec2.DescribeTags", context=who)["Tags"] if t["ResourceId"] == snapshot]
+        assert seen == [listed] if listed else seen == [], (seen, listed)
+        return listed
+
+    def share(change, **permission):
+        stord("ec2.ModifySnapshotAttribute", SnapshotId=snapshot, CreateVolumePermission={change: [permission]})
+    stord.refused("InvalidSnapshot.NotFound", "ec2.CreateTags", context=OTHER, **tag)
+    for permission in ({"UserId": OTHER["account"]}, {"Group": "all"}):
+        share("Add", **permission)
+        stord("ec2.CreateTags", context=OTHER, **tag)
+        stord.kill()
+        stord.start()
+        assert tags(OTHER) == tag["Tags"] and tags({}) == [] and tags({"account": "111111111111"}) == []
+        share("Remove", **permission)
+        assert tags(OTHER) == []
+        stord.refused("InvalidSnapshot.NotFound", "ec2.DeleteTags", context=OTHER, **tag)
+        share("Add", **permission)
+        assert tags(OTHER) == [], "they ended with what was shared"
+        share("Remove", **permission)
+    share("Add", Group="all")
+    stord("ec2.CreateTags", context=OTHER, **tag)
+    stord("ec2.EnableSnapshotBlockPublicAccess", State="block-all-sharing")
+    assert tags(OTHER) == []
+    stord("ec2.DisableSnapshotBlockPublicAccess")
+    assert tags(OTHER) == tag["Tags"], "hidden with the snapshot, which stayed marked"
+    stord("ec2.DeleteTags", context=OTHER, Resources=[snapshot])
+    assert tags(OTHER) == []
+    stord("ec2.CreateTags", context=OTHER, **tag)
+    stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
+    assert stord("ec2.DescribeTags", context=OTHER)["Tags"] == []
+    stord.kill()
+    with sqlite3.connect(os.path.join(stord.state, "state.db")) as state:
+        assert not [row for row in state.execute("SELECT * FROM doc") if "theirs" in str(row)]
+
+
 def test_tiers_are_told(stord, volume):
     snapshot = stord("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"]
     row = stord("ec2.DescribeSnapshotTierStatus", Filters=[{"Name": "snapshot-id", "Values": [snapshot]}])["SnapshotTierStatuses"][0]

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <unistd.h>
 #include "../../hvd/image-work.h"
+#include "tags.h"
 
 /* stord's part, as far as images go. */
 static json_t *in_use; /* {"snap-…": {"ami-…": true}} */
@@ -367,6 +368,50 @@ static void owners_and_users_choose(void)
 	       "InvalidParameterValue", "unknown filter");
 }
 
+static void tag_as(const char *account, const char *id)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	const struct doc *image = store_find(d->store, IMAGE_KIND, id);
+	json_t *json = doc_edit(image);
+
+	json_object_set_new(json, TAGS_OTHERS,
+			    json_pack("{s:[{s:s, s:s}]}", account, "Key", "k", "Value", "theirs"));
+	txn_replace(t, image, json);
+	txn_commit(t);
+}
+
+/* Calls that end what is shared with another account end the tags that it gave. */
+static void tags_of_others_go_with_what_they_see(void)
+{
+	static const char *const ends[] = {
+		"ec2.ModifyImageAttribute\0,\"LaunchPermission\":{\"Remove\":[{\"UserId\":"
+		"\"999999999999\"}]}}",
+		"ec2.ResetImageAttribute\0,\"Attribute\":\"launchPermission\"}",
+		"ec2.DisableImage\0}", "ec2.CancelImageLaunchPermission\0}"};
+	const char *id = registers("{\"Name\":\"tagged\",\"BlockDeviceMappings\":[" MAPPING "]}");
+	const char *by_tag = "{\"Filters\":[{\"Name\":\"tag:k\",\"Values\":[\"theirs\"]}]}";
+	char json[256];
+
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+		const char *who = i == 3 ? "999999999999" : "123456789012";
+
+		snprintf(json, sizeof json,
+			 "{\"ImageId\":\"%s\",\"UserIds\":[\"999999999999\"],\"OperationType\":"
+			 "\"add\"}",
+			 id);
+		is_str(call("ec2.EnableImage", json, NULL), "", "enabled");
+		is_str(call("ec2.ModifyImageAttribute", json, NULL), "", "shared");
+		tag_as("999999999999", id);
+		is_int(count_as("999999999999", by_tag), 1, "found by its tag");
+		is_int(count_as("123456789012", by_tag), 0, "not by its owner");
+		snprintf(json, sizeof json, "{\"ImageId\":\"%s\"%s", id,
+			 ends[i] + strlen(ends[i]) + 1);
+		is_str(call_as(who, ends[i], json_loads(json, 0, NULL), NULL), "", ends[i]);
+		ok(!json_object_get(store_find(d->store, IMAGE_KIND, id)->json, TAGS_OTHERS),
+		   ends[i]);
+	}
+}
+
 static void attributes_change_one_at_a_time(void)
 {
 	const char *id = registers("{\"Name\":\"attr\",\"BlockDeviceMappings\":[" MAPPING "]}");
@@ -418,6 +463,7 @@ static void tests(void)
 	RUN(kernels_are_roots_and_protected);
 	RUN(owners_and_users_choose);
 	RUN(attributes_change_one_at_a_time);
+	RUN(tags_of_others_go_with_what_they_see);
 	rpc_server_free(server);
 	json_decref(in_use);
 }

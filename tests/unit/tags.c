@@ -9,9 +9,20 @@ static struct store *store;
 static struct txn *txn;
 static struct fault fault;
 static struct context ctx = {.account = "123456789012", .region = "us-east-1"};
+
+static int is_shared(const json_t *resource, const char *account)
+{
+	return jarray_has(json_object_get(resource, "With"), account);
+}
+
+static int is_visible(const struct call *c, const struct doc *doc)
+{
+	return is_shared(doc->json, c->ctx->account);
+}
+
 static const struct tags_kind kinds[] = {
 	{"volume", "volume", "vol", FAULT_INVALID_VOLUME_NOT_FOUND},
-	{"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND},
+	{"snapshot", "snapshot", "snap", FAULT_INVALID_SNAPSHOT_NOT_FOUND, is_visible},
 	{NULL}};
 
 typedef int (*tags_call)(struct call *c, const struct tags_kind *k, json_t *p, json_t **ret_reply,
@@ -188,6 +199,76 @@ static void tags_are_described(void)
 	       "an unknown filter");
 }
 
+/* The snapshot is shared with these, a JSON array. */
+static void share(const char *with)
+{
+	const struct doc *old = store_find(store, "snapshot", "snap-00000002");
+	json_t *json = old ? doc_edit(old) : json_pack("{s:[]}", "Tags");
+
+	json_object_set_new(json, "With", json_loads(with, 0, NULL));
+	tags_forget(json, is_shared);
+	txn_put(txn, "snapshot", "snap-00000002", "999999999999", ctx.region, json);
+	txn_commit(txn);
+}
+
+#define SHARED	   "{\"Resources\":[\"snap-00000002\"]"
+#define WITH(k, v) SHARED ",\"Tags\":[{\"Key\":\"" k "\",\"Value\":\"" v "\"}]}"
+
+static const char *as(const char *account, tags_call what, const char *json)
+{
+	const char *code;
+
+	snprintf(ctx.account, sizeof ctx.account, "%s", account);
+	code = run(what, json, NULL);
+	snprintf(ctx.account, sizeof ctx.account, "123456789012");
+	return code;
+}
+
+static const char *given_by(const char *account)
+{
+	json_t *tag = json_array_get(
+		tags_given_by(store_find(store, "snapshot", "snap-00000002"), account), 0);
+
+	return jstr_or(tag, "Value", "none");
+}
+
+static void what_is_shared_has_tags_of_each_account(void)
+{
+	share("[]");
+	is_str(run(tags_create, WITH("a", "b"), NULL), "InvalidSnapshot.NotFound", "not shared");
+	share("[\"123456789012\",\"111111111111\"]");
+	is_str(run(tags_create, WITH("a", "mine"), NULL), "", "shared");
+	is_str(as("111111111111", tags_create, WITH("a", "theirs")), "", "and with another");
+	is_str(as("999999999999", tags_create, WITH("a", "owner's")), "", "whose it is");
+	is_str(as("222222222222", tags_create, WITH("a", "x")), "InvalidSnapshot.NotFound", "not");
+	is_str(given_by("123456789012"), "mine", "each has its own");
+	is_str(given_by("111111111111"), "theirs", "each has its own");
+	is_str(given_by("999999999999"), "owner's", "each has its own");
+	is_int(described(
+		       "{\"Filters\":[{\"Name\":\"resource-id\",\"Values\":[\"snap-00000002\"]}]}"),
+	       1, "and sees no other");
+	is_int(described("{\"Filters\":[{\"Name\":\"value\",\"Values\":[\"theirs\"]}]}"), 0,
+	       "and sees no other");
+	is_str(run(tags_delete, SHARED "}", NULL), "", "taken away");
+	is_str(given_by("123456789012"), "none", "gone");
+	is_str(given_by("111111111111"), "theirs", "and no other");
+	is_str(given_by("999999999999"), "owner's", "and no other");
+}
+
+static void the_end_of_a_share_is_the_end_of_its_tags(void)
+{
+	share("[\"123456789012\",\"111111111111\"]");
+	run(tags_create, WITH("a", "mine"), NULL);
+	share("[\"111111111111\"]");
+	is_str(given_by("123456789012"), "none", "not seen, not kept");
+	is_str(given_by("111111111111"), "theirs", "whoever sees it keeps his");
+	share("[\"123456789012\"]");
+	is_str(given_by("123456789012"), "none", "a new share begins without");
+	ok(!json_object_get(store_find(store, "snapshot", "snap-00000002")->json, TAGS_OTHERS),
+	   "nothing of it is left");
+	is_str(given_by("999999999999"), "owner's", "the owner's stay");
+}
+
 static const char *specified(const char *json)
 {
 	static const char *const allowed[] = {"volume", "instance", NULL};
@@ -239,6 +320,8 @@ int main(void)
 	RUN(limits_are_those_of_aws);
 	RUN(tags_go_by_key_or_by_value);
 	RUN(tags_are_described);
+	RUN(what_is_shared_has_tags_of_each_account);
+	RUN(the_end_of_a_share_is_the_end_of_its_tags);
 	RUN(specifications_are_checked);
 	txn_free(txn);
 	store_free(store);
