@@ -136,6 +136,13 @@ static int acceleration_check(const struct daemon *d)
 	return -EINVAL;
 }
 
+static uint64_t libvirt_patience_usec(const struct daemon *d)
+{
+	int64_t told = config_integer(d->config, "Compute", "LibvirtTimeoutSec");
+
+	return (uint64_t)(told > 0 ? told : 1) * 1000000;
+}
+
 int hvd_open(struct daemon *d)
 {
 	static const struct virt_hooks hooks = {on_connected, on_event};
@@ -151,8 +158,8 @@ int hvd_open(struct daemon *d)
 	if (r == 0)
 		r = guest_ports_open(d);
 	if (r == 0)
-		r = virt_new(d->loop, config_string(d->config, "Compute", "LibvirtUri"), &hooks,
-			     &self, &self.virt);
+		r = virt_new(d->loop, config_string(d->config, "Compute", "LibvirtUri"),
+			     libvirt_patience_usec(d), &hooks, &self, &self.virt);
 	if (r == 0)
 		r = fiber_spawn(choose_acceleration, &self);
 	if (r == 0)

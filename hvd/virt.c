@@ -12,24 +12,39 @@
 #include "log.h"
 #include "step.h"
 #include "virt-event.h"
+#include "virt-thread.h"
 
 #define RETRY_FIRST_USEC 200000ull
 #define RETRY_LAST_USEC	 5000000ull
 /* A QEMU that has just died is listed still, on a crowded host for seconds. */
-#define ENDED_LOOKS	100
-#define ENDED_LOOK_USEC 100000ull
-/* On a crowded host libvirtd may be late; guests do not need it meanwhile. */
-#define KEEPALIVE_SEC	  10
+#define ENDED_LOOKS	  100
+#define ENDED_LOOK_USEC	  100000ull
 #define KEEPALIVES_MISSED 6
+/* The daemon ends, and nothing that libvirt has to say matters any more. */
+#define CLOSE_LOOKS	5
+#define CLOSE_LOOK_USEC 1000000ull
+
+/* What a thread does to connect. It touches nothing else of `virt`: only passes it on. */
+struct opening {
+	struct virt *virt;
+	const char *uri;
+	int keepalive_sec;
+	virConnectPtr connection;
+	char driver[16], version[24];
+	char error[VIRT_ERROR_BYTES];
+};
 
 struct virt {
 	const char *uri;
+	uint64_t patience_usec;
 	const struct virt_hooks *hooks;
 	void *userdata;
 	virConnectPtr connection; /* NULL: down */
 	sd_event_source *lost;
 	char driver[16], version[24];
 	int is_closing;
+	struct virt_thread opener, closer;
+	struct opening opening;
 };
 
 /* A lost connection is noticed in any thread; this brings it to the loop. */
@@ -40,16 +55,6 @@ struct virt_work {
 	virConnectPtr connection;
 	const char *name, *xml;
 	int (*run)(virDomainPtr d);
-	char error[VIRT_ERROR_BYTES];
-};
-
-/* What a worker does to connect. It touches nothing of `virt`, which may be gone when libvirt
- * answers: only passes it on. */
-struct opening {
-	struct virt *virt;
-	const char *uri;
-	virConnectPtr connection;
-	char driver[16], version[24];
 	char error[VIRT_ERROR_BYTES];
 };
 
@@ -145,8 +150,8 @@ static void on_error(void *userdata, virErrorPtr error)
 
 /* ---- the connection ---- */
 
-/* (worker) */
-static int open_work(void *arg)
+/* (thread) */
+static int open_run(void *arg)
 {
 	struct opening *w = arg;
 	unsigned long version = 0;
@@ -173,7 +178,7 @@ static int open_work(void *arg)
 					       VIR_DOMAIN_EVENT_CALLBACK(on_reboot), w->virt, NULL);
 	(void)virConnectRegisterCloseCallback(c, on_close, NULL, NULL);
 	/* A libvirtd that hangs would hold every worker for ever. */
-	(void)virConnectSetKeepAlive(c, KEEPALIVE_SEC, KEEPALIVES_MISSED);
+	(void)virConnectSetKeepAlive(c, w->keepalive_sec, KEEPALIVES_MISSED);
 	(void)virConnectGetLibVersion(c, &version); /* stays 0 */
 	snprintf(w->version, sizeof(w->version), "%lu.%lu.%lu", version / 1000000,
 		 version / 1000 % 1000, version % 1000);
@@ -183,8 +188,8 @@ static int open_work(void *arg)
 	return 0;
 }
 
-/* (worker) A connection that broke down: its watches are libvirt's to remove. */
-static int close_work(void *arg)
+/* (worker, thread) */
+static int close_run(void *arg)
 {
 	virConnectPtr c = arg;
 
@@ -193,28 +198,55 @@ static int close_work(void *arg)
 	return 0;
 }
 
+/* (fiber) A libvirtd that hangs takes a connection and says nothing: this one is given up, and the
+ * next may find another. libvirt watches its socket from the beginning; where even connect() waits,
+ * because too many do already, there is no sense in one more. */
+static int open_connection(struct virt *v)
+{
+	struct opening *w = &v->opening;
+	int is_late = 0;
+	/* It is found dead after one more than those that are missed. */
+	unsigned keepalive_sec = (unsigned)(v->patience_usec / 1000000 / (KEEPALIVES_MISSED + 1));
+
+	*w = (struct opening){
+		.virt = v, .uri = v->uri, .keepalive_sec = keepalive_sec ? (int)keepalive_sec : 1};
+	int r = virt_thread_start(&v->opener, open_run, w);
+	if (r < 0) {
+		snprintf(w->error, sizeof(w->error), "no thread");
+		return r;
+	}
+	/* Again and again: the first time it may not even have a socket yet. */
+	while (virt_thread_wait(&v->opener, v->patience_usec) < 0) {
+		is_late = 1;
+		virt_event_hang_up();
+	}
+	if (is_late)
+		snprintf(w->error, sizeof(w->error), "libvirt does not answer; it is asked anew");
+	return v->opener.result;
+}
+
 static void connect_run(void *arg)
 {
 	struct virt *v = arg;
+	const struct opening *w = &v->opening;
 	uint64_t wait_usec = RETRY_FIRST_USEC;
 	int is_told = 0;
 
 	while (!v->is_closing) {
-		struct opening w = {.virt = v, .uri = v->uri};
-		int r = fiber_work(open_work, &w);
+		int r = open_connection(v);
 		if (r == 0) {
-			v->connection = w.connection;
-			memcpy(v->driver, w.driver, sizeof(v->driver));
-			memcpy(v->version, w.version, sizeof(v->version));
+			v->connection = w->connection;
+			memcpy(v->driver, w->driver, sizeof(v->driver));
+			memcpy(v->version, w->version, sizeof(v->version));
 			log_info("connected to libvirt", "URI", v->uri, "LIBVIRT", v->version);
 			v->hooks->connected(v->userdata);
 			/* Lost before it was ours: on_lost() found nothing to close then. */
-			if (virConnectIsAlive(w.connection) != 1)
+			if (virConnectIsAlive(v->connection) != 1)
 				(void)eventfd_write(lost_fd, 1); /* cannot overflow */
 			return;
 		}
 		if (!is_told)
-			log_warning(r, w.error, "URI", v->uri);
+			log_warning(r, w->error, "URI", v->uri);
 		is_told = 1;
 		(void)fiber_sleep(wait_usec); /* a shorter wait is no harm */
 		wait_usec = wait_usec * 2 < RETRY_LAST_USEC ? wait_usec * 2 : RETRY_LAST_USEC;
@@ -237,7 +269,7 @@ static void lost_run(void *arg)
 	log_warning(0, "the connection to libvirt is lost; guests run on", "URI", v->uri);
 	virt_event_hang_up();
 	virt_device_told(NULL, NULL, 0);
-	(void)fiber_work(close_work, c); /* always 0 */
+	(void)fiber_work(close_run, c); /* always 0 */
 	connect_run(v);
 }
 
@@ -250,15 +282,16 @@ static int on_lost(sd_event_source *source, int fd, uint32_t revents, void *user
 	return fiber_spawn(lost_run, userdata);
 }
 
-int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata,
-	     struct virt **ret_virt)
+int virt_new(sd_event *loop, const char *uri, uint64_t patience_usec,
+	     const struct virt_hooks *hooks, void *userdata, struct virt **ret_virt)
 {
 	OWN(virt_free) struct virt *v = calloc(1, sizeof(*v));
 	int r;
 
 	if (!v)
 		return -ENOMEM;
-	*v = (struct virt){.uri = uri, .hooks = hooks, .userdata = userdata};
+	*v = (struct virt){
+		.uri = uri, .patience_usec = patience_usec, .hooks = hooks, .userdata = userdata};
 	lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (lost_fd < 0)
 		return -errno;
@@ -274,15 +307,39 @@ int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, vo
 	return 0;
 }
 
+static int join(struct virt_thread *t, void (*urge)(void))
+{
+	for (int i = 0; i < CLOSE_LOOKS; i++) {
+		if (urge)
+			urge();
+		if (virt_thread_join(t, CLOSE_LOOK_USEC) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* The loop does not run any more, and so nothing finds a connection dead. True when nothing of
+ * libvirt's is left to wait for. */
+static int close_connection(struct virt *v)
+{
+	if (v->connection && virt_thread_start(&v->closer, close_run, v->connection) < 0)
+		return 0; /* the process's end closes it */
+	if (!v->opener.is_running && join(&v->closer, NULL))
+		return 1;
+	/* Calls under way end as well: the workers can be joined. */
+	return join(&v->opener, virt_event_hang_up) && join(&v->closer, virt_event_hang_up);
+}
+
 void virt_free(struct virt *v)
 {
 	if (!v)
 		return;
 	v->is_closing = 1;
 	sd_event_source_disable_unref(v->lost);
-	if (v->connection)
-		(void)close_work(v->connection); /* always 0 */
+	int is_over = close_connection(v);
 	virt_event_stop();
+	if (!is_over)
+		return; /* a thread has it in hands, and the process ends */
 	own_fd_close(&lost_fd);
 	lost_fd = -1;
 	free(v);

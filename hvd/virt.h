@@ -33,10 +33,12 @@ struct virt_hooks {
 	void (*event)(void *userdata, const char *name, enum virt_event event);
 };
 
-/* Connects in the background. 0 or -errno. One per process. */
-int virt_new(sd_event *loop, const char *uri, const struct virt_hooks *hooks, void *userdata,
-	     struct virt **ret_virt);
-/* Closes the connection; guests stay. */
+/* Connects in the background; a libvirt that says nothing for patience_usec is given up, and asked
+ * anew. 0 or -errno. One per process. */
+int virt_new(sd_event *loop, const char *uri, uint64_t patience_usec,
+	     const struct virt_hooks *hooks, void *userdata, struct virt **ret_virt);
+/* Closes the connection, also to a libvirt that hangs; guests stay. Not in a fiber: the loop has
+ * ended, and so does the process. */
 void virt_free(struct virt *v);
 OWN_DEFINE(struct virt *, virt_free);
 

@@ -221,6 +221,30 @@ def test_a_libvirtd_that_hangs_is_given_up_and_found_again(cloud, guest):
     cloud.terminate(*ids)
 
 
+def test_hvd_ends_and_begins_while_libvirtd_hangs(cloud, guest):
+    """It is told to end with a connection that is open, and with one that is being opened; and it does, before it is killed for that."""
+    def n_connected():
+        return cloud.command("logs", "hvd").stdout.count("connected to libvirt")
+
+    def n_ended():
+        with open(os.path.join(cloud.state, "log", "stack.log")) as f:
+            return f.read().count("hvd ended (status 0)")
+
+    libvirtd, ended_before = cloud.pid("libvirtd"), n_ended()
+    os.kill(libvirtd, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            before = cloud.pid("hvd")
+            os.kill(before, signal.SIGTERM)
+            until(lambda: cloud.is_ready("hvd") and cloud.pid("hvd") not in (0, before), told="hvd is back")
+            assert cloud.state_of(guest) == "running"
+        assert n_ended() == ended_before + 2
+        n = n_connected()
+    finally:
+        os.kill(libvirtd, signal.SIGCONT)
+    until(lambda: n_connected() > n, told="libvirt is found again")
+
+
 def test_an_agent_is_heard_through_its_own_qemu_alone_also_by_a_new_hvd(cloud, guest):
     port = f"/run/gureum/agents/{guest}"
 
