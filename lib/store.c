@@ -13,31 +13,11 @@
 #include <string.h>
 #include "step.h"
 #include "store-file.h"
-
-struct entry {
-	struct doc doc; /* first: a doc pointer is its entry */
-	struct entry *prev, *next;
-	struct entry *same_bucket;
-	uint32_t hash;
-	char text[]; /* id, account, region */
-};
-
-struct kind {
-	char *name;
-	struct entry *first, *last;
-	size_t n_entries;
-	void (*changed)(void *userdata, const struct doc *before,
-			const struct doc *after); /* NULL: nobody watches */
-	void *userdata;
-};
+#include "store-index.h"
 
 struct store {
 	struct store_file *file;
-	struct kind **kinds;
-	size_t n_kinds;
-	struct entry **buckets;
-	size_t n_buckets; /* a power of two */
-	size_t n_entries;
+	struct store_index index;
 	uint64_t next_sequence;
 };
 
@@ -46,8 +26,8 @@ struct change {
 	uint32_t hash;
 	char *kind, *id;
 	char *account, *region;
-	json_t *json;	     /* NULL: delete */
-	struct entry *entry; /* made ready by commit */
+	json_t *json;		   /* NULL: delete */
+	struct store_entry *entry; /* made ready by commit */
 	char *dump;
 };
 
@@ -58,181 +38,23 @@ struct txn {
 	int is_migration;
 };
 
-static uint32_t hash_of(const char *kind, const char *id)
-{
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (; *kind; kind++)
-		h = (h ^ (uint8_t)*kind) * 16777619u;
-	h = (h ^ 0xff) * 16777619u;
-	for (; *id; id++)
-		h = (h ^ (uint8_t)*id) * 16777619u;
-	return h;
-}
-
-/* ---- the index ---- */
-
-static struct kind *kind_find(const struct store *s, const char *name)
-{
-	for (size_t i = 0; i < s->n_kinds; i++)
-		if (strcmp(s->kinds[i]->name, name) == 0)
-			return s->kinds[i];
-	return NULL;
-}
-
-static struct kind *kind_get(struct store *s, const char *name)
-{
-	struct kind *k = kind_find(s, name);
-
-	if (k)
-		return k;
-	struct kind **more = realloc(s->kinds, (s->n_kinds + 1) * sizeof *more);
-
-	if (!more)
-		return NULL;
-	s->kinds = more;
-	k = calloc(1, sizeof *k);
-	if (!k || !(k->name = strdup(name))) {
-		free(k);
-		return NULL;
-	}
-	s->kinds[s->n_kinds++] = k;
-	return k;
-}
-
-static struct entry *entry_find(const struct store *s, uint32_t hash, const char *kind,
-				const char *id)
-{
-	for (struct entry *e = s->buckets[hash & (s->n_buckets - 1)]; e; e = e->same_bucket)
-		if (e->hash == hash && strcmp(e->doc.id, id) == 0 && strcmp(e->doc.kind, kind) == 0)
-			return e;
-	return NULL;
-}
-
-static struct entry *entry_new(struct store *s, const char *kind, const char *id,
-			       const char *account, const char *region, json_t *json)
-{
-	size_t n_id = strlen(id) + 1, n_account = strlen(account) + 1,
-	       n_region = strlen(region) + 1;
-	struct kind *k = kind_get(s, kind);
-	struct entry *e = k ? calloc(1, sizeof *e + n_id + n_account + n_region) : NULL;
-
-	if (!e)
-		return NULL;
-	e->hash = hash_of(kind, id);
-	e->doc.kind = k->name;
-	e->doc.id = memcpy(e->text, id, n_id);
-	e->doc.account = memcpy(e->text + n_id, account, n_account);
-	e->doc.region = memcpy(e->text + n_id + n_account, region, n_region);
-	e->doc.json = json_incref(json);
-	return e;
-}
-
-static void entry_free(struct entry *e)
-{
-	if (!e)
-		return;
-	json_decref(e->doc.json);
-	free(e);
-}
-
-/* Room in the hash table for n more. */
-static int index_reserve(struct store *s, size_t n)
-{
-	size_t want = s->n_buckets;
-
-	while (s->n_entries + n > want)
-		want *= 2;
-	if (want == s->n_buckets)
-		return 0;
-	struct entry **buckets = calloc(want, sizeof *buckets);
-
-	if (!buckets)
-		return -ENOMEM;
-	for (size_t i = 0; i < s->n_buckets; i++)
-		for (struct entry *e = s->buckets[i], *next; e; e = next) {
-			struct entry **slot = &buckets[e->hash & (want - 1)];
-
-			next = e->same_bucket;
-			e->same_bucket = *slot;
-			*slot = e;
-		}
-	free(s->buckets);
-	s->buckets = buckets;
-	s->n_buckets = want;
-	return 0;
-}
-
-static void bucket_add(struct store *s, struct entry *e)
-{
-	struct entry **slot = &s->buckets[e->hash & (s->n_buckets - 1)];
-
-	e->same_bucket = *slot;
-	*slot = e;
-}
-
-static void bucket_remove(struct store *s, struct entry *e)
-{
-	struct entry **slot = &s->buckets[e->hash & (s->n_buckets - 1)];
-
-	while (*slot != e)
-		slot = &(*slot)->same_bucket;
-	*slot = e->same_bucket;
-}
-
-static void index_append(struct store *s, struct entry *e)
-{
-	struct kind *k = kind_find(s, e->doc.kind);
-
-	bucket_add(s, e);
-	e->prev = k->last;
-	*(k->last ? &k->last->next : &k->first) = e;
-	k->last = e;
-	k->n_entries++;
-	s->n_entries++;
-}
-
-static void index_remove(struct store *s, struct entry *e)
-{
-	struct kind *k = kind_find(s, e->doc.kind);
-
-	bucket_remove(s, e);
-	*(e->prev ? &e->prev->next : &k->first) = e->next;
-	*(e->next ? &e->next->prev : &k->last) = e->prev;
-	k->n_entries--;
-	s->n_entries--;
-	entry_free(e);
-}
-
-static void index_swap(struct store *s, struct entry *old, struct entry *e)
-{
-	struct kind *k = kind_find(s, e->doc.kind);
-
-	bucket_remove(s, old);
-	bucket_add(s, e);
-	e->prev = old->prev;
-	e->next = old->next;
-	*(e->prev ? &e->prev->next : &k->first) = e;
-	*(e->next ? &e->next->prev : &k->last) = e;
-	entry_free(old);
-}
-
 /* ---- opening ---- */
 
 static int load_row(void *arg, const struct store_row *row)
 {
 	struct store *s = arg;
 	OWN(json_decref) json_t *json = json_loads(row->text, JSON_ALLOW_NUL, NULL);
-	int r = json_is_object(json) ? index_reserve(s, 1) : -EUCLEAN;
+	int r = json_is_object(json) ? store_index_reserve(&s->index, 1) : -EUCLEAN;
 
 	if (r < 0)
 		return r;
-	struct entry *e = entry_new(s, row->kind, row->id, row->account, row->region, json);
+	struct store_entry *e =
+		store_entry_new(&s->index, row->kind, row->id, row->account, row->region, json);
 
 	if (!e)
 		return -ENOMEM;
 	e->doc.sequence = row->sequence;
-	index_append(s, e);
+	store_index_append(&s->index, e);
 	s->next_sequence = row->sequence + 1;
 	return 0;
 }
@@ -260,9 +82,8 @@ int store_open(const char *path, unsigned version,
 	int is_new = 0;
 
 	assert(version > 0);
-	if (!s || !(s->buckets = calloc(64, sizeof *s->buckets)))
+	if (!s)
 		return -ENOMEM;
-	s->n_buckets = 64;
 	s->next_sequence = 1;
 	int r = store_file_open(path, &s->file, &found, &is_new);
 
@@ -283,16 +104,7 @@ void store_free(struct store *s)
 {
 	if (!s)
 		return;
-	for (size_t i = 0; i < s->n_kinds; i++) {
-		for (struct entry *e = s->kinds[i]->first, *next; e; e = next) {
-			next = e->next;
-			entry_free(e);
-		}
-		free(s->kinds[i]->name);
-		free(s->kinds[i]);
-	}
-	free(s->kinds);
-	free(s->buckets);
+	store_index_clear(&s->index);
 	store_file_free(s->file);
 	free(s);
 }
@@ -301,7 +113,8 @@ void store_free(struct store *s)
 
 const struct doc *store_find(const struct store *s, const char *kind, const char *id)
 {
-	struct entry *e = id ? entry_find(s, hash_of(kind, id), kind, id) : NULL;
+	struct store_entry *e =
+		id ? store_index_find(&s->index, store_hash(kind, id), kind, id) : NULL;
 
 	return e ? &e->doc : NULL;
 }
@@ -318,15 +131,17 @@ const struct doc *store_get(const struct store *s, const struct context *ctx, co
 
 const struct doc *store_next(const struct store *s, const char *kind, const struct doc *after)
 {
-	const struct kind *k = after ? NULL : kind_find(s, kind);
-	const struct entry *e = after ? ((const struct entry *)after)->next : k ? k->first : NULL;
+	const struct store_kind *k = after ? NULL : store_index_kind(&s->index, kind);
+	const struct store_entry *e = after ? ((const struct store_entry *)after)->next
+				      : k   ? k->first
+					    : NULL;
 
 	return e ? &e->doc : NULL;
 }
 
 size_t store_count(const struct store *s, const char *kind)
 {
-	const struct kind *k = kind_find(s, kind);
+	const struct store_kind *k = store_index_kind(&s->index, kind);
 
 	return k ? k->n_entries : 0;
 }
@@ -335,7 +150,7 @@ int store_watch(struct store *s, const char *kind,
 		void (*changed)(void *userdata, const struct doc *before, const struct doc *after),
 		void *userdata)
 {
-	struct kind *k = kind_get(s, kind);
+	struct store_kind *k = store_index_make_kind(&s->index, kind);
 
 	if (!k)
 		return -ENOMEM;
@@ -373,7 +188,7 @@ static void change_clear(struct change *c)
 	free(c->region);
 	free(c->dump);
 	json_decref(c->json);
-	entry_free(c->entry);
+	store_entry_free(c->entry);
 }
 
 static void txn_empty(struct txn *t)
@@ -408,7 +223,7 @@ static struct change *change_find(const struct txn *t, uint32_t hash, const char
 static int txn_add(struct txn *t, const char *kind, const char *id, const char *account,
 		   const char *region, json_t *json)
 {
-	struct change new = {.hash = hash_of(kind, id),
+	struct change new = {.hash = store_hash(kind, id),
 			     .kind = strdup(kind),
 			     .id = strdup(id),
 			     .account = strdup(account),
@@ -456,9 +271,9 @@ int txn_delete(struct txn *t, const char *kind, const char *id)
 
 json_t *txn_look(const struct txn *t, const char *kind, const char *id)
 {
-	uint32_t hash = hash_of(kind, id);
+	uint32_t hash = store_hash(kind, id);
 	const struct change *c = change_find(t, hash, kind, id);
-	const struct entry *e = c ? NULL : entry_find(t->store, hash, kind, id);
+	const struct store_entry *e = c ? NULL : store_index_find(&t->store->index, hash, kind, id);
 
 	return c ? c->json : e ? e->doc.json : NULL;
 }
@@ -475,8 +290,9 @@ static int make_ready(struct txn *t)
 		if (!c->json)
 			continue;
 		/* What a commit that failed left may be of older JSON. */
-		entry_free(c->entry);
-		c->entry = entry_new(s, c->kind, c->id, c->account, c->region, c->json);
+		store_entry_free(c->entry);
+		c->entry =
+			store_entry_new(&s->index, c->kind, c->id, c->account, c->region, c->json);
 		free(c->dump);
 		c->dump = json_dumps(c->json, JSON_COMPACT);
 		if (!c->entry || !c->dump)
@@ -484,12 +300,13 @@ static int make_ready(struct txn *t)
 	}
 	for (size_t i = 0; i < t->n_changes; i++) {
 		struct change *c = &t->changes[i];
-		const struct entry *old = entry_find(s, c->hash, c->kind, c->id);
+		const struct store_entry *old =
+			store_index_find(&s->index, c->hash, c->kind, c->id);
 
 		if (c->json)
 			c->entry->doc.sequence = old ? old->doc.sequence : sequence++;
 	}
-	return index_reserve(s, t->n_changes);
+	return store_index_reserve(&s->index, t->n_changes);
 }
 
 static int write_changes(struct txn *t, unsigned version)
@@ -528,20 +345,21 @@ static int write_all(struct txn *t, unsigned version)
 		return r;
 	for (size_t i = 0; i < t->n_changes; i++) {
 		struct change *c = &t->changes[i];
-		struct entry *old = entry_find(s, c->hash, c->kind, c->id), *e = give(c->entry);
+		struct store_entry *old = store_index_find(&s->index, c->hash, c->kind, c->id),
+				   *e = give(c->entry);
 
 		if (e && e->doc.sequence >= s->next_sequence)
 			s->next_sequence = e->doc.sequence + 1;
-		const struct kind *k = kind_find(s, c->kind);
+		const struct store_kind *k = store_index_kind(&s->index, c->kind);
 
 		if (k && k->changed && (e || old))
 			k->changed(k->userdata, old ? &old->doc : NULL, e ? &e->doc : NULL);
 		if (e && old)
-			index_swap(s, old, e);
+			store_index_swap(&s->index, old, e);
 		else if (e)
-			index_append(s, e);
+			store_index_append(&s->index, e);
 		else if (old)
-			index_remove(s, old);
+			store_index_remove(&s->index, old);
 	}
 	txn_empty(t);
 	return 0;
