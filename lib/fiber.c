@@ -5,21 +5,20 @@
  * The loop's own stack is the "home" context; a fiber that waits swaps back to whoever resumed it.
  * Fibers are resumed from the loop only: a wake puts the fiber on the ready list, and one deferred
  * event source drains that list. Finished stacks are kept for the next fiber, up to STACKS_KEPT.
- * Worker threads take jobs from a list under a mutex and report by an eventfd.
+ * Threads are fiber-work.c's: here all is done by one.
  */
 #include "fiber.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "fiber-work.h"
 #include "own.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -34,9 +33,8 @@
 #include <sanitizer/lsan_interface.h>
 #define STACK_BYTES (1u << 20)
 #else
-#define STACK_BYTES                                                                                \
-	(256u << 10) /* touched pages only count; libvirt and OpenSSL never run on a fiber's deep  \
-			end */
+/* Touched pages only count; libvirt and OpenSSL never run on a fiber's deep end. */
+#define STACK_BYTES (256u << 10)
 #endif
 #define GUARD_BYTES 4096u
 #define STACKS_KEPT 16
@@ -56,38 +54,18 @@ struct fiber {
 	void *asan_fake;
 };
 
-struct job {
-	int (*work)(void *arg);
-	void *arg;
-	int result;
-	int is_done;
-	struct fiber *fiber;
-	struct job *next;
-};
-
 static struct {
 	sd_event *loop;
-	sd_event_source *drain, *finished;
+	sd_event_source *drain;
 	struct fiber *ready, **ready_last;
 	struct fiber *all;
 	struct fiber *kept;
 	unsigned n_kept;
 	struct fiber *current;
 	ucontext_t home;
-	void *home_fake;
 	const void *home_stack;
 	size_t home_bytes;
-	/* workers */
-	pthread_mutex_t mutex;
-	pthread_cond_t has_job;
-	struct job *jobs, **jobs_last, *done;
-	unsigned n_idle, n_waiting, n_threads,
-		n_max; /* workers without a job, jobs without a worker */
-	pthread_t *threads;
-	int finished_fd;
-	int stopping;
-} self = {
-	.mutex = PTHREAD_MUTEX_INITIALIZER, .has_job = PTHREAD_COND_INITIALIZER, .finished_fd = -1};
+} self;
 
 static void stack_free(struct fiber *f)
 {
@@ -358,99 +336,6 @@ int fiber_wait_fd(int fd, uint32_t events, uint64_t timeout_usec)
 	return w.events ? (int)w.events : -ETIMEDOUT;
 }
 
-/* ---- work on threads ---- */
-
-static void *worker(void *arg)
-{
-	(void)arg;
-	pthread_mutex_lock(&self.mutex);
-	while (!self.stopping) {
-		struct job *job = self.jobs;
-
-		if (!job) {
-			self.n_idle++;
-			pthread_cond_wait(&self.has_job, &self.mutex);
-			self.n_idle--;
-			continue;
-		}
-		self.jobs = job->next;
-		self.n_waiting--;
-		if (!self.jobs)
-			self.jobs_last = &self.jobs;
-		pthread_mutex_unlock(&self.mutex);
-		job->result = job->work(job->arg);
-		pthread_mutex_lock(&self.mutex);
-		job->next = self.done;
-		self.done = job;
-		(void)eventfd_write(self.finished_fd, 1); /* full only after 2^64 - 1 unread */
-	}
-	pthread_mutex_unlock(&self.mutex);
-	return NULL;
-}
-
-static int on_finished(sd_event_source *source, int fd, uint32_t events, void *userdata)
-{
-	struct job *done;
-	eventfd_t n;
-
-	(void)source;
-	(void)events;
-	(void)userdata;
-	(void)eventfd_read(fd, &n); /* level triggered: only clears it */
-	pthread_mutex_lock(&self.mutex);
-	done = self.done;
-	self.done = NULL;
-	pthread_mutex_unlock(&self.mutex);
-	while (done) {
-		struct job *job = done;
-
-		done = job->next;
-		job->is_done = 1;
-		fiber_wake(job->fiber);
-	}
-	return 0;
-}
-
-/* Workers are made when first needed: an idle daemon has no threads. An idle one that has not woken
- * yet for an earlier job is not there for this one. Called with the mutex held. */
-static int worker_add(void)
-{
-	pthread_attr_t attributes;
-	int r;
-
-	if (self.n_idle > self.n_waiting || self.n_threads == self.n_max)
-		return 0;
-	(void)pthread_attr_init(&attributes); /* never fails on Linux */
-	(void)pthread_attr_setstacksize(&attributes, 1u << 20);
-	r = pthread_create(&self.threads[self.n_threads], &attributes, worker, NULL);
-	(void)pthread_attr_destroy(&attributes);
-	if (r == 0)
-		self.n_threads++;
-	return self.n_threads ? 0 : -r;
-}
-
-int fiber_work(int (*work)(void *arg), void *arg)
-{
-	struct job job = {.work = work, .arg = arg, .fiber = fiber_self()};
-	int r;
-
-	assert(job.fiber);
-	pthread_mutex_lock(&self.mutex);
-	r = worker_add();
-	if (r == 0) {
-		*self.jobs_last = &job;
-		self.jobs_last = &job.next;
-		self.n_waiting++;
-		pthread_cond_signal(&self.has_job);
-	}
-	pthread_mutex_unlock(&self.mutex);
-	if (r < 0)
-		return r;
-	while (!job.is_done)
-		fiber_wait();
-	return job.result;
-}
-
 /* ---- start and stop ---- */
 
 int fiber_start(sd_event *loop, unsigned n_workers)
@@ -459,14 +344,7 @@ int fiber_start(sd_event *loop, unsigned n_workers)
 
 	self.loop = sd_event_ref(loop);
 	self.ready_last = &self.ready;
-	self.jobs_last = &self.jobs;
-	self.n_max = n_workers ? n_workers : 1;
-	self.stopping = 0;
-	self.threads = calloc(self.n_max, sizeof *self.threads);
-	self.finished_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (!self.threads || self.finished_fd < 0)
-		return -ENOMEM;
-	r = sd_event_add_io(loop, &self.finished, self.finished_fd, EPOLLIN, on_finished, NULL);
+	r = fiber_work_start(loop, n_workers);
 	if (r >= 0)
 		r = sd_event_add_defer(loop, &self.drain, on_drain, NULL);
 	if (r >= 0)
@@ -476,20 +354,8 @@ int fiber_start(sd_event *loop, unsigned n_workers)
 
 void fiber_stop(void)
 {
-	pthread_mutex_lock(&self.mutex);
-	self.stopping = 1;
-	pthread_cond_broadcast(&self.has_job);
-	pthread_mutex_unlock(&self.mutex);
-	for (unsigned i = 0; i < self.n_threads; i++)
-		(void)pthread_join(self.threads[i], NULL);
-	free(self.threads);
-	self.threads = NULL;
-	self.n_threads = 0;
-	self.finished = sd_event_source_disable_unref(self.finished);
+	fiber_work_stop();
 	self.drain = sd_event_source_disable_unref(self.drain);
-	if (self.finished_fd >= 0)
-		(void)close(self.finished_fd);
-	self.finished_fd = -1;
 	while (self.all)
 		if (self.all->is_done)
 			stack_free(self.all);
@@ -499,8 +365,6 @@ void fiber_stop(void)
 	self.n_kept = 0;
 	self.ready = NULL;
 	self.ready_last = &self.ready;
-	self.jobs = self.done = NULL; /* nobody's any more: they lay on the fibers' stacks */
-	self.n_waiting = 0;
 	self.loop = sd_event_unref(self.loop);
 }
 
