@@ -1,5 +1,5 @@
-/* The metadata tree's inside: what a table of it is made of. Shared by imds-tree.c and
- * imds-interface.c. */
+/* The metadata tree's inside: what its tables are made of, and the way through them. The tables are
+ * imds-tree.c's and, below macs/, imds-interface.c's. */
 #pragma once
 
 #include <jansson.h>
@@ -41,3 +41,7 @@ int imds_text(const char *text, char **ret_text);
 int imds_number(int64_t number, char **ret_text);
 /* The member of each object in the list, a line each; -ENOENT for no lines. */
 int imds_lines(const json_t *list, const char *member, char **ret_text);
+
+/* Down from a directory's table along `path`, as imds_resolve(). */
+int imds_walk(const struct imds_view *view, const struct imds_node *table, const char *path,
+	      char **ret_text);
