@@ -1,4 +1,4 @@
-/* DNS inside a VPC: the sockets, and the way to the upstream. */
+/* DNS inside a VPC: its sockets, and each client's share of what may be under way. */
 #include "dns.h"
 
 #include <arpa/inet.h>
@@ -9,26 +9,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "cidr.h"
+#include "dns-upstream.h"
 #include "fiber.h"
 
-#define PORT  53
 #define BATCH 64 /* datagrams per turn of the loop */
 /* Places of one VPC, and how many of them one address may hold: one guest must not have them all. */
 #define FORWARDS_MAX  128 /* questions under way over UDP; more are answered SERVFAIL */
 #define FORWARDS_EACH 32
 #define STREAMS_MAX   32 /* TCP connections; more are closed */
 #define STREAMS_EACH  4
-#define UPSTREAMS_MAX 3
-#define UPSTREAM_USEC 2000000
-#define STREAM_USEC   10000000 /* for a whole message, its first byte included */
 #define REST_USEC     200000
-#define UDP_MAX	      4096
-#define RESOLV_CONF   "/etc/resolv.conf"
-
-struct upstreams {
-	struct sockaddr_storage at[UPSTREAMS_MAX];
-	size_t n;
-};
 
 /* The VPC's own resolver, the one that all VPCs have, and that over IPv6. */
 enum { PORT_OWN, PORT_ALL, PORT_IPV6, PORTS };
@@ -92,179 +82,6 @@ static void place_leave(struct address *place)
 	*place = (struct address){0};
 }
 
-/* ---- the upstream ---- */
-
-static void upstream_add(struct upstreams *u, const char *text)
-{
-	struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&u->at[u->n];
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&u->at[u->n];
-
-	if (u->n == UPSTREAMS_MAX)
-		return;
-	memset(&u->at[u->n], 0, sizeof u->at[u->n]);
-	if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons(PORT);
-		u->n++;
-	} else if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
-		v6->sin6_family = AF_INET6;
-		v6->sin6_port = htons(PORT);
-		u->n++;
-	}
-}
-
-/* A small file, in the page cache: read for each question, so that a laptop may change its network.
- */
-static void upstreams_load(const struct dns *d, struct upstreams *u)
-{
-	OWN(fclose) FILE *in = d->upstream[0] ? NULL : fopen(RESOLV_CONF, "re");
-	char line[256], address[64];
-
-	u->n = 0;
-	if (d->upstream[0])
-		upstream_add(u, d->upstream);
-	while (in && fgets(line, sizeof line, in))
-		if (sscanf(line, " nameserver %63s", address) == 1)
-			upstream_add(u, address);
-}
-
-static socklen_t length_of(const struct sockaddr_storage *a)
-{
-	return a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-}
-
-/* The answer carries our id and repeats our question: with a random port, what a forger would have
- * to guess. */
-static int is_answer_to(const uint8_t *answer, size_t n, const uint8_t *question, size_t n_question)
-{
-	size_t end = 12;
-
-	if (n < 12 || n_question < 12 || memcmp(answer, question, 2) != 0 || !(answer[2] & 0x80))
-		return 0;
-	while (end < n_question && question[end])
-		end += 1u + question[end];
-	end += 5;
-	if (end > n_question || end > n)
-		return n == 12; /* an error without its question */
-	return memcmp(answer + 12, question + 12, end - 12) == 0;
-}
-
-static ssize_t hear(int fd, const uint8_t *question, size_t n, uint8_t *answer)
-{
-	for (int tries = 0; tries < 8; tries++) { /* forged ones are passed over, a few */
-		int r = fiber_wait_fd(fd, EPOLLIN, UPSTREAM_USEC);
-		ssize_t got = r < 0 ? r : recv(fd, answer, UDP_MAX, MSG_TRUNC);
-		size_t kept = got > UDP_MAX ? UDP_MAX : (size_t)got;
-
-		if (r < 0)
-			return r;
-		if (got < 0)
-			return -errno;
-		if (is_answer_to(answer, kept, question, n))
-			return got > UDP_MAX ? (ssize_t)dns_truncate(answer, kept) : got;
-	}
-	return -EBADMSG;
-}
-
-static ssize_t ask_udp(const struct sockaddr_storage *to, const uint8_t *question, size_t n,
-		       unsigned n_times, uint8_t *answer)
-{
-	OWN(fd_close) int fd = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	ssize_t got = -ETIMEDOUT;
-
-	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length_of(to)) < 0)
-		return -errno;
-	for (unsigned i = 0; i < n_times && got == -ETIMEDOUT; i++)
-		got = send(fd, question, n, 0) < 0 ? -errno : hear(fd, question, n, answer);
-	return got;
-}
-
-/* ---- streams: a length and a message, again and again (RFC 1035, 4.2.2) ---- */
-
-static uint64_t now_usec(void)
-{
-	uint64_t now = 0;
-
-	(void)sd_event_now(fiber_loop(), CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-	return now;
-}
-
-static int move_all(int fd, void *data, size_t n, int is_writing, uint64_t deadline_usec)
-{
-	uint8_t *p = data;
-
-	for (size_t done = 0; done < n;) {
-		uint64_t now = now_usec();
-		int r = now < deadline_usec ? fiber_wait_fd(fd, is_writing ? EPOLLOUT : EPOLLIN,
-							    deadline_usec - now)
-					    : -ETIMEDOUT;
-		ssize_t moved;
-
-		if (r < 0)
-			return r;
-		moved = is_writing ? send(fd, p + done, n - done, MSG_NOSIGNAL)
-				   : recv(fd, p + done, n - done, 0);
-		if (moved == 0)
-			return -ECONNRESET;
-		if (moved < 0 && errno != EAGAIN && errno != EINTR)
-			return -errno;
-		done += moved > 0 ? (size_t)moved : 0;
-	}
-	return 0;
-}
-
-static int stream_read(int fd, uint8_t **ret_message, size_t *ret_n)
-{
-	uint64_t deadline_usec = now_usec() + STREAM_USEC;
-	uint8_t head[2];
-	int r = move_all(fd, head, sizeof head, 0, deadline_usec);
-	size_t n = (size_t)head[0] << 8 | head[1];
-	OWN(free) uint8_t *message = r < 0 ? NULL : malloc(n + 1);
-
-	if (r < 0)
-		return r;
-	if (!message)
-		return -ENOMEM;
-	r = move_all(fd, message, n, 0, deadline_usec);
-	if (r < 0)
-		return r;
-	*ret_message = give(message);
-	*ret_n = n;
-	return 0;
-}
-
-static int stream_write(int fd, uint8_t *message, size_t n)
-{
-	uint64_t deadline_usec = now_usec() + STREAM_USEC;
-	uint8_t head[2] = {(uint8_t)(n >> 8), (uint8_t)n};
-	int r = move_all(fd, head, sizeof head, 1, deadline_usec);
-
-	return r < 0 ? r : move_all(fd, message, n, 1, deadline_usec);
-}
-
-static int ask_tcp(const struct sockaddr_storage *to, uint8_t *question, size_t n,
-		   uint8_t **ret_answer, size_t *ret_n)
-{
-	OWN(fd_close) int fd = socket(to->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	OWN(free) uint8_t *answer = NULL;
-	size_t n_answer = 0;
-	int r;
-
-	if (fd < 0 ||
-	    (connect(fd, (const struct sockaddr *)to, length_of(to)) < 0 && errno != EINPROGRESS))
-		return -errno;
-	r = stream_write(fd, question, n);
-	if (r == 0)
-		r = stream_read(fd, &answer, &n_answer);
-	if (r < 0)
-		return r;
-	if (!is_answer_to(answer, n_answer, question, n))
-		return -EBADMSG;
-	*ret_answer = give(answer);
-	*ret_n = n_answer;
-	return 0;
-}
-
 /* ---- questions over UDP ---- */
 
 struct forward {
@@ -279,18 +96,13 @@ static void forward(void *arg)
 {
 	OWN(free) struct forward *f = arg;
 	OWN(unref) struct dns *d = f->dns;
-	uint8_t answer[UDP_MAX], id[2], ours[2];
-	struct upstreams u;
-	ssize_t n = -ENETUNREACH;
+	uint8_t answer[DNS_UDP_MAX], id[2], ours[2];
+	ssize_t n;
 
-	upstreams_load(d, &u);
 	memcpy(id, f->question, 2);
 	if (getrandom(ours, sizeof ours, 0) == sizeof ours)
 		memcpy(f->question, ours, 2);
-	/* An only one may have lost the question, or be slow: a guest takes SERVFAIL for an answer
-	 * and asks nobody again, while it waits for five seconds. */
-	for (size_t i = 0; i < u.n && n < 0; i++)
-		n = ask_udp(&u.at[i], f->question, f->n, u.n == 1 ? 2 : 1, answer);
+	n = dns_ask_udp(d->upstream, f->question, f->n, answer);
 	place_leave(&d->forwards[f->place]);
 	if (n < 0) {
 		memcpy(answer, f->question, f->n);
@@ -299,7 +111,7 @@ static void forward(void *arg)
 	memcpy(answer, id, 2);
 	if (d->plan) /* the VPC may be gone by now, and its sockets */
 		(void)sendto(f->port->udp, answer, (size_t)n, 0, (struct sockaddr *)&f->client,
-			     length_of(&f->client)); /* lost: asked again */
+			     dns_length_of(&f->client)); /* lost: asked again */
 }
 
 /* 0, or -EBUSY: there is no place for it. */
@@ -327,7 +139,7 @@ static int forward_start(struct port *p, const struct sockaddr_storage *client,
 
 static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
-	uint8_t message[UDP_MAX];
+	uint8_t message[DNS_UDP_MAX];
 	struct port *p = arg;
 
 	(void)source, (void)events;
@@ -365,9 +177,8 @@ struct stream {
 static int answer_stream(struct dns *d, int fd, uint8_t *question, size_t n)
 {
 	OWN(free) uint8_t *answer = NULL;
-	struct upstreams u;
 	size_t n_answer = 0;
-	int r = -ENETUNREACH;
+	int r;
 
 	if (!d->plan)
 		return -ESHUTDOWN;
@@ -375,13 +186,11 @@ static int answer_stream(struct dns *d, int fd, uint8_t *question, size_t n)
 	case DNS_DROP:
 		return -EBADMSG;
 	case DNS_ANSWER:
-		return stream_write(fd, answer, n_answer);
+		return dns_stream_write(fd, answer, n_answer);
 	case DNS_FORWARD:
-		upstreams_load(d, &u);
-		for (size_t i = 0; i < u.n && r < 0; i++)
-			r = ask_tcp(&u.at[i], question, n, &answer, &n_answer);
-		return r < 0 ? stream_write(fd, question, dns_fail(question, n))
-			     : stream_write(fd, answer, n_answer);
+		r = dns_ask_tcp(d->upstream, question, n, &answer, &n_answer);
+		return r < 0 ? dns_stream_write(fd, question, dns_fail(question, n))
+			     : dns_stream_write(fd, answer, n_answer);
 	}
 	return -EINVAL;
 }
@@ -397,7 +206,7 @@ static void serve_stream(void *arg)
 		OWN(free) uint8_t *question = NULL;
 		size_t n = 0;
 
-		r = stream_read(fd, &question, &n);
+		r = dns_stream_read(fd, &question, &n);
 		if (r == 0)
 			r = answer_stream(d, fd, question, n);
 	} while (r == 0);
@@ -463,15 +272,15 @@ static int bind_at(int fd, const struct address *address)
 	const int one = 1;
 
 	if (address->family == AF_INET6) {
-		v6->sin6_port = htons(PORT);
+		v6->sin6_port = htons(DNS_PORT);
 		memcpy(&v6->sin6_addr, address->bytes, sizeof v6->sin6_addr);
 	} else {
-		v4->sin_port = htons(PORT);
+		v4->sin_port = htons(DNS_PORT);
 		memcpy(&v4->sin_addr, address->bytes, sizeof v4->sin_addr);
 	}
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
 	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) < 0 || /* of IPv6's, too */
-	    bind(fd, (const struct sockaddr *)&a, length_of(&a)) < 0)
+	    bind(fd, (const struct sockaddr *)&a, dns_length_of(&a)) < 0)
 		return -errno;
 	return 0;
 }
