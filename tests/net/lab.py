@@ -205,13 +205,13 @@ class Guest:
     def sh(self, command, check=True):
         return sh(f"ip netns exec {self.name} {command}", check)
 
-    def dhcp(self):
+    def dhcp(self, *options):
         """Asks for a lease with busybox's client and configures eth0 by it; what the client was told."""
         script = tempfile.NamedTemporaryFile("w", suffix=".sh", delete=False)
         script.write('#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n')
         script.close()
         os.chmod(script.name, 0o755)
-        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t {PATIENCE} -T 1 -O mtu -O ntpsrv -O wins -O 46 -s {script.name}")
+        out = self.sh(f"busybox udhcpc -i eth0 -n -q -t {PATIENCE} -T 1 -O mtu -O ntpsrv -O wins -O 46 {' '.join(options)} -s {script.name}")
         os.unlink(script.name)
         self.lease = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         self.configure(self.lease["ip"], self.lease["mask"], self.lease["router"])
@@ -278,6 +278,11 @@ class Guest:
         self.pump.kill()
         self.pump.wait()
         sh(f"ip netns del {self.name}", check=False)
+
+
+def other_than(*guests):
+    """An address of the default VPC's first block that none of these has: theirs are drawn by lot."""
+    return next(a for n in range(77, 177) if (a := f"172.31.0.{n}") not in [g.address for g in guests])
 
 
 def ours():

@@ -109,7 +109,7 @@ def test_who_leaves_a_group_stays_where_others_of_the_branch_lead(guests, group,
         first, second = next(ids for ids in by_digit.values() if len(ids) > 1)[:2]
 
         def members(name):
-            return two.address in inside_of(two.vpc, f"ipset list {name}")
+            return two.address in inside_of(two.vpc, f"ipset list {name}").split()
 
         with two.listen():
             assert not one.can_connect(two.address)

@@ -104,6 +104,7 @@ def test_an_address_that_is_given_back_takes_its_flows_along(guests, group, netd
     with guest.listen() as listener, socket.create_connection((guest.public, 80), PATIENCE) as client:
         server, _ = listener.accept()
         netd.call("gureum.Release", NetworkInterfaceId=guest.eni)
+        taken = netd.ec2("AllocateAddress", Address=guest.public)["AllocationId"]  # else it might be given again
         netd.call("gureum.Assign", NetworkInterfaceId=guest.eni)
         netd.ec2("AttachNetworkInterface", NetworkInterfaceId=guest.eni, InstanceId=guest.instance, DeviceIndex=0)
         client.settimeout(1)
@@ -112,6 +113,7 @@ def test_an_address_that_is_given_back_takes_its_flows_along(guests, group, netd
         with pytest.raises(OSError):
             assert server.recv(1) == b"x"
         server.close()
+    netd.ec2("ReleaseAddress", AllocationId=taken)
 
 
 def test_without_its_route_a_subnet_has_no_way_out(guests, netd):
