@@ -3,6 +3,7 @@
 #include "ipv6.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
@@ -13,7 +14,7 @@
 
 /* As in IPv4, a subnet's first four addresses and its last one are AWS's. */
 #define RESERVED_FIRST 4
-#define TRIES	       10000 /* to find one outside of reservations */
+#define LOTS	       100
 
 static int is_reserved(struct cidr6 subnet, struct in6_addr address)
 {
@@ -23,6 +24,21 @@ static int is_reserved(struct cidr6 subnet, struct in6_addr address)
 	(void)subnet; /* always a /64: what counts is the second half */
 	return memcmp(address.s6_addr + 8, last, 8) == 0 ||
 	       (memcmp(address.s6_addr + 8, none, 7) == 0 && address.s6_addr[15] < RESERVED_FIRST);
+}
+
+/* The second half as a number. */
+static uint64_t host_of(struct in6_addr address)
+{
+	uint64_t host;
+
+	memcpy(&host, address.s6_addr + 8, 8);
+	return be64toh(host);
+}
+
+static void set_host(struct in6_addr *address, uint64_t host)
+{
+	host = htobe64(host);
+	memcpy(address->s6_addr + 8, &host, 8);
 }
 
 static int is_taken(const char *subnet_id, const char *text, const json_t *also)
@@ -65,7 +81,9 @@ static int take_named(const json_t *subnet, struct cidr6 block, const char *text
 	return add(addresses, canonical);
 }
 
-static int is_set_aside(const json_t *reservations, struct in6_addr address)
+/* How far it is from the address to the next one that may be free: past the reservation it is in,
+ * 0: it is in none. */
+static unsigned __int128 set_aside(const json_t *reservations, struct in6_addr address)
 {
 	struct cidr6 block;
 	json_t *v;
@@ -73,30 +91,37 @@ static int is_set_aside(const json_t *reservations, struct in6_addr address)
 
 	json_array_foreach ((json_t *)reservations, i, v)
 		if (cidr6_parse(json_string_value(v), &block) == 0 && cidr6_has(block, address))
-			return 1;
+			return host_of(cidr6_first(block)) - (unsigned __int128)host_of(address) +
+			       ((unsigned __int128)1 << (128 - block.bits));
 	return 0;
 }
 
-/* Of 2^64 there is always one, unless reservations leave (nearly) nothing. */
+/* By lot; but reservations may leave so little that no lot meets it: then the next one behind. */
 static int take_any(const json_t *subnet, struct cidr6 block, json_t *addresses, struct fault *f)
 {
-	const json_t *reservations = taken_reservations(jstr_or(subnet, "SubnetId", ""));
-	int n_tries = 0;
+	const char *subnet_id = jstr_or(subnet, "SubnetId", "");
+	const json_t *reservations = taken_reservations(subnet_id);
+	unsigned __int128 gone = 0, step;
 	char text[INET6_ADDRSTRLEN];
-	struct in6_addr address;
+	uint64_t host = 0;
 
-	do {
-		if (++n_tries > TRIES)
-			return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
-					 "There are not enough free addresses in subnet '%s' to "
-					 "satisfy the requested number of addresses.",
-					 jstr_or(subnet, "SubnetId", ""));
-		address = cidr6_first(block);
-		(void)!getrandom(address.s6_addr + 8, 8, 0); /* cannot fail for so few bytes */
+	for (int n_lots = 0; gone >> 64 == 0; gone += step) {
+		struct in6_addr address = cidr6_first(block);
+
+		if (n_lots++ < LOTS)
+			(void)!getrandom(&host, sizeof host, 0); /* cannot fail for so few bytes */
+		set_host(&address, host + (uint64_t)gone);
+		step = set_aside(reservations, address);
 		inet_ntop(AF_INET6, &address, text, sizeof text);
-	} while (is_reserved(block, address) || is_set_aside(reservations, address) ||
-		 is_taken(jstr_or(subnet, "SubnetId", ""), text, addresses));
-	return add(addresses, text);
+		if (step == 0 && !is_reserved(block, address) &&
+		    !is_taken(subnet_id, text, addresses))
+			return add(addresses, text);
+		step = n_lots < LOTS ? 0 : step ? step : 1;
+	}
+	return fault_set(f, FAULT_INSUFFICIENT_FREE_ADDRESSES,
+			 "There are not enough free addresses in subnet '%s' to satisfy the "
+			 "requested number of addresses.",
+			 subnet_id);
 }
 
 int ipv6_addresses_take(const json_t *subnet, const json_t *parameters, const json_t *has,

@@ -79,6 +79,17 @@ def test_of_ipv6_too(netd, subnet, reserve, interface):
     assert address["Ipv6Address"] == str(high[7])
 
 
+def test_what_reservations_leave_of_ipv6_is_found(netd, subnet, reserve, interface):
+    """Sixteen addresses of 2^64: none is met by lot."""
+    block = block6(netd, subnet)
+    left = ipaddress.ip_network((block[0x5555555555555550], 124))
+    for reserved in block.address_exclude(left):
+        reserve(str(reserved))
+    taken = {interface(Ipv6AddressCount=1)["Ipv6Addresses"][0]["Ipv6Address"] for _ in range(16)}
+    assert taken == set(map(str, left))
+    refused("InsufficientFreeAddressesInSubnet", interface, Ipv6AddressCount=1)
+
+
 def test_what_is_there_is_shown_in_pages_by_filters_and_tags(netd, subnet, reserve):
     tags = [{"Key": "a", "Value": "b"}]
     specification = [{"ResourceType": "subnet-cidr-reservation", "Tags": tags}]
