@@ -278,7 +278,7 @@ static void version_2_has_its_rules(void)
 /* ---- with sockets ---- */
 
 static uint16_t port;
-static int netd_is_away, n_opened, n_described;
+static int netd_is_away, n_opened, n_described, has_ipv6;
 
 /* The address and the port, in the address's family. */
 static socklen_t at(const char *address, uint16_t port_number, struct sockaddr_storage *ret_at)
@@ -297,7 +297,7 @@ static socklen_t at(const char *address, uint16_t port_number, struct sockaddr_s
 	return sizeof *v6;
 }
 
-/* Both families have the same place for their port. */
+/* -errno. Both families have the same place for their port. */
 static int listener(const char *address)
 {
 	struct sockaddr_storage a;
@@ -305,11 +305,35 @@ static int listener(const char *address)
 	int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (a.ss_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
 	if (bind(fd, (struct sockaddr *)&a, n) < 0 || listen(fd, 64) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&a, &n) < 0)
-		exit(1);
+	    getsockname(fd, (struct sockaddr *)&a, &n) < 0) {
+		int error = errno;
+
+		close(fd);
+		return -error;
+	}
 	port = ntohs(((struct sockaddr_in *)&a)->sin_port);
 	return fd;
+}
+
+/* Listeners of both families at one port: what is free in the one may be somebody's in the other.
+ * Where this machine has no ::1 the second hears nobody. */
+static void listeners(int ret_fds[static 2])
+{
+	for (int i = 0; i < 100; i++, port = 0) {
+		ret_fds[0] = listener("0.0.0.0");
+		ret_fds[1] = ret_fds[0] < 0 ? ret_fds[0] : listener("::1");
+		has_ipv6 = ret_fds[1] != -EADDRNOTAVAIL;
+		if (!has_ipv6)
+			ret_fds[1] = listener("::");
+		if (ret_fds[1] >= 0)
+			return;
+		if (ret_fds[0] >= 0)
+			close(ret_fds[0]);
+	}
+	exit(1);
 }
 
 static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struct fault *f)
@@ -318,10 +342,13 @@ static int netd(void *userdata, struct rpc_request *r, json_t **ret_reply, struc
 	if (netd_is_away)
 		return fault_set(f, FAULT_SERVICE_UNAVAILABLE, "as told");
 	if (strcmp(r->method, "gureum.OpenMetadata") == 0) {
+		int fds[2];
+
 		n_opened++;
-		if (fds_add(&r->out, listener("0.0.0.0")) < 0)
+		listeners(fds);
+		if (fds_add(&r->out, fds[0]) < 0)
 			exit(1);
-		return fds_add(&r->out, listener("::1"));
+		return fds_add(&r->out, fds[1]);
 	}
 	n_described++;
 	fiber_sleep(20000);
@@ -502,6 +529,10 @@ static void ipv6_is_served_where_it_is_enabled(void)
 
 	json_t *eni = json_array_get(json_object_get(instance, "NetworkInterfaces"), 0);
 
+	if (!has_ipv6) {
+		skip("this machine has no ::1");
+		return;
+	}
 	json_object_set_new(eni, "Ipv6Addresses", json_pack("[{s:s}]", "Ipv6Address", "::1"));
 	is_str(http_from("::1", ask, 0), "", "nothing is said where nobody asked for it");
 	set_option("HttpProtocolIpv6", "enabled");
