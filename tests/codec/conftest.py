@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+os.environ.pop("AWS_PROFILE", None)  # a caller's own, which botocore would look for
+
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 

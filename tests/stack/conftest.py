@@ -15,6 +15,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+# A caller's own, which boto3 would look for; and no proxy of his knows the way to this cloud.
+os.environ.pop("AWS_PROFILE", None)
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
+
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 STACK = os.path.join(TOP, "scripts", "stack")
 # Disks of tests need not outlive a power cut of the machine; a client that falls silent is given up sooner.
