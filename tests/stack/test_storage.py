@@ -19,6 +19,29 @@ def volume(cloud):
     assert code_of(cloud.ec2.delete_volume, VolumeId=made) in ("", "InvalidVolume.NotFound")
 
 
+@pytest.fixture
+def keep(cloud):
+    """Makes a rule of the recycle bin; it goes with the test, for it would keep what others delete."""
+    made, rbin = [], cloud.client("rbin")
+
+    def make(kind, days, **more):
+        period = {"RetentionPeriodValue": days, "RetentionPeriodUnit": "DAYS"}
+        made.append(rbin.create_rule(ResourceType=kind, RetentionPeriod=period, **more)["Identifier"])
+        return made[-1]
+
+    yield make
+    for rule in made:
+        assert code_of(rbin.delete_rule, Identifier=rule) in ("", "ResourceNotFoundException")
+
+
+@pytest.fixture
+def unblocked(cloud):
+    """What the test forbids to share is allowed again."""
+    yield
+    ask(cloud, "DisableSnapshotBlockPublicAccess")
+    ask(cloud, "DisableImageBlockPublicAccess")
+
+
 def test_a_volume_lives_and_goes(cloud, volume):
     row = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]
     assert (row["Size"], row["VolumeType"], row["Iops"], row["Throughput"]) == (1, "gp3", 3000, 125)
@@ -95,10 +118,9 @@ def test_stord_comes_back_with_all_it_answered(cloud, volume):
     assert cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"] == before
 
 
-def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume):
+def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume, keep):
     rbin = cloud.client("rbin")
-    rule = rbin.create_rule(ResourceType="EBS_SNAPSHOT", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"},
-                            ResourceTags=[{"ResourceTagKey": "keep", "ResourceTagValue": "1"}], Description="kept")["Identifier"]
+    rule = keep("EBS_SNAPSHOT", 2, ResourceTags=[{"ResourceTagKey": "keep", "ResourceTagValue": "1"}], Description="kept")
     assert [r["Identifier"] for r in rbin.list_rules(ResourceType="EBS_SNAPSHOT")["Rules"]] == [rule]
     tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "keep", "Value": "1"}]}]
     snapshot = cloud.ec2.create_snapshot(VolumeId=volume, TagSpecifications=tags)["SnapshotId"]
@@ -129,10 +151,8 @@ def ask(cloud, action, **parameters):
         return answer.read().decode()
 
 
-def test_a_deleted_volume_is_restored_and_a_snapshot_locked_by_newer_clients(cloud, volume):
-    rbin = cloud.client("rbin")
-    days = {"RetentionPeriodValue": 1, "RetentionPeriodUnit": "DAYS"}
-    rule = rbin.create_rule(ResourceType="EBS_VOLUME", RetentionPeriod=days)["Identifier"]
+def test_a_deleted_volume_is_restored_and_a_snapshot_locked_by_newer_clients(cloud, volume, keep, unblocked):
+    rule = keep("EBS_VOLUME", 1)
     before = cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
     cloud.ec2.delete_volume(VolumeId=volume)
     assert code_of(cloud.ec2.describe_volumes, VolumeIds=[volume]) == "InvalidVolume.NotFound"
@@ -149,19 +169,18 @@ def test_a_deleted_volume_is_restored_and_a_snapshot_locked_by_newer_clients(clo
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
     assert "<state>block-new-sharing</state>" in ask(cloud, "EnableSnapshotBlockPublicAccess", State="block-new-sharing")
     assert "<state>unblocked</state>" in ask(cloud, "DisableSnapshotBlockPublicAccess")
-    rbin.delete_rule(Identifier=rule)
+    cloud.client("rbin").delete_rule(Identifier=rule)
     # A locked rule stays for a week: in the other region, whose disks no other test takes away.
     rbin = cloud.client("rbin", region_name="ap-northeast-2")
+    days = {"RetentionPeriodValue": 1, "RetentionPeriodUnit": "DAYS"}
     made = rbin.create_rule(ResourceType="EBS_VOLUME", RetentionPeriod=days, LockConfiguration={"UnlockDelay": {"UnlockDelayValue": 7, "UnlockDelayUnit": "DAYS"}})
     assert made["LockState"] == "locked"
     with pytest.raises(rbin.exceptions.ConflictException):
         rbin.delete_rule(Identifier=made["Identifier"])
 
 
-def test_a_deregistered_image_is_restored_with_its_name_and_snapshots(cloud, volume):
-    rbin = cloud.client("rbin")
-    rule = rbin.create_rule(ResourceType="EC2_IMAGE", RetentionPeriod={"RetentionPeriodValue": 30, "RetentionPeriodUnit": "DAYS"},
-                            ResourceTags=[{"ResourceTagKey": "keep"}])["Identifier"]
+def test_a_deregistered_image_is_restored_with_its_name_and_snapshots(cloud, volume, keep):
+    keep("EC2_IMAGE", 30, ResourceTags=[{"ResourceTagKey": "keep"}])
     snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     image = cloud.ec2.register_image(Name="of-a-test-of-the-bin", RootDeviceName="/dev/xvda",
                                      BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
@@ -186,10 +205,9 @@ def test_a_deregistered_image_is_restored_with_its_name_and_snapshots(cloud, vol
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
     assert code_of(cloud.ec2.restore_image_from_recycle_bin, ImageId=image) == "InvalidSnapshot.NotFound"
     assert [i["ImageId"] for i in cloud.ec2.list_images_in_recycle_bin()["Images"]] == [image]
-    rbin.delete_rule(Identifier=rule)
 
 
-def test_an_image_is_not_made_public_where_that_is_blocked(cloud, volume):
+def test_an_image_is_not_made_public_where_that_is_blocked(cloud, volume, unblocked):
     snapshot = cloud.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     image = cloud.ec2.register_image(Name="not-public", RootDeviceName="/dev/xvda",
                                      BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
