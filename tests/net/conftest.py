@@ -73,7 +73,8 @@ def stalls():
 @pytest.fixture(scope="session")
 def netd(request):
     sh("ip addr add 203.0.113.1/32 dev lo")  # stands for the outside
-    with tempfile.TemporaryDirectory(prefix="netd-") as directory:
+    # Its socket's path fits into an address (108 bytes), however long TMPDIR is.
+    with tempfile.TemporaryDirectory(prefix="netd-", dir="/tmp" if len(tempfile.gettempdir()) > 70 else None) as directory:
         daemon = Netd(directory, "[Network]\nDnsUpstream=203.0.113.1\nGuestsReachHost=yes\n")
         request.session.netd = daemon
         daemon.start()

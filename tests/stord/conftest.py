@@ -27,6 +27,12 @@ class Gone(Exception):
     """The daemon went away before it answered: what was asked may or may not have happened."""
 
 
+def new_directory(prefix):
+    """A new directory for a daemon: its sockets' paths fit into their addresses (108 bytes), however long TMPDIR is."""
+    temporary = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix=prefix, dir=temporary if len(temporary) < 40 else "/tmp")
+
+
 def until(what, seconds=120):
     end, pause = time.monotonic() + seconds, 0.005
     while not (got := what()):
@@ -144,7 +150,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def stord():
-    root = tempfile.mkdtemp(prefix="gureum-stord-")
+    root = new_directory("gureum-stord-")
     daemon = Stord(root)
     daemon.start()
     yield daemon

@@ -4,7 +4,7 @@ import random
 import subprocess
 import threading
 
-from conftest import Fault, Gone, until
+from conftest import Fault, Gone, Stord, new_directory, until
 
 
 class Customer(threading.Thread):
@@ -124,9 +124,7 @@ def test_a_full_disk_refuses_and_recovers(images):
     """A volume that has no room is said to be in error; nothing is left; when there is room all goes on."""
     import pytest
     import shutil
-    import tempfile
-    from conftest import Stord
-    root = tempfile.mkdtemp(prefix="gureum-full-")
+    root = new_directory("gureum-full-")
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", root], capture_output=True).returncode:
         os.rmdir(root)
         pytest.skip("mounting a small tmpfs needs root")

@@ -7,14 +7,13 @@ import mmap
 import os
 import random
 import shutil
-import tempfile
 import threading
 import time
 
 import pytest
 
 import power
-from conftest import Gone, Stord, until
+from conftest import Gone, Stord, new_directory, until
 from guests import Guests
 from test_direct import BLOCK, linear, put
 from test_model import BYTES, INSTANCES, SPOTS, World, qemu_io, read_blocks, remember
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.skipif(power.why_not() is not None, reason=str(power.wh
 
 @pytest.fixture
 def disk():
-    root = tempfile.mkdtemp(prefix="gureum-power-")
+    root = new_directory("gureum-power-")
     made = power.Disk(os.path.join(root, "state"))
     made.daemons, made.guests = [], []
     made.on()

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 import conftest
-from conftest import Stord, until
+from conftest import Stord, new_directory, until
 from guests import Guests
 
 INSTANCE = "i-0123456789abcdef0"
@@ -35,11 +35,11 @@ def traced(tmp_path, monkeypatch):
     monkeypatch.setattr(conftest, "STORD", str(script))
     # A build with ASan cannot look for leaks while it is traced.
     monkeypatch.setenv("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0")
-    root = tmp_path / "root"
-    root.mkdir()
-    stord = Stord(str(root)).start()
+    root = new_directory("gureum-sync-")
+    stord = Stord(root).start()
     yield stord, trace
     assert stord.stop() == 0
+    shutil.rmtree(root)
 
 
 def ended(stord, trace):
