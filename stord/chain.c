@@ -410,6 +410,21 @@ int chain_has_data(struct chain *c, uint64_t offset, uint64_t n_bytes)
 	return 0;
 }
 
+uint64_t chain_next_table(const struct chain *c, uint64_t offset)
+{
+	const uint64_t span = (uint64_t)CHAIN_CLUSTER * L2_ENTRIES;
+	uint64_t end = chain_bytes(c);
+
+	for (; offset < end; offset = (offset / span + 1) * span)
+		for (size_t i = 0; i < c->n; i++) {
+			const struct chain_file *f = c->files[i];
+
+			if (f->is_raw || (offset < f->bytes && f->l1[offset / span] & OFFSET_MASK))
+				return offset;
+		}
+	return end;
+}
+
 int chain_holds(struct chain *c, size_t n_top, uint64_t offset)
 {
 	uint64_t at;

@@ -37,6 +37,8 @@ uint64_t chain_bytes(const struct chain *c);
 /* 0 with the place of the cluster at `offset` (a multiple of CHAIN_CLUSTER), or -errno. */
 int chain_place(struct chain *c, uint64_t offset, struct place *ret_place);
 int place_is(const struct place *a, const struct place *b);
+/* The first offset from here on that a layer's tables may have something for; the end: none. */
+uint64_t chain_next_table(const struct chain *c, uint64_t offset);
 /* Any cluster within [offset, offset + n_bytes) is more than zeros that were never written: 1, 0 or
  * -errno. */
 int chain_has_data(struct chain *c, uint64_t offset, uint64_t n_bytes);

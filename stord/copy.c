@@ -215,9 +215,9 @@ static int record_end(struct copy *w, const char *why)
 	int r = !s ? -ECANCELED : t && json ? 0 : -ENOMEM;
 
 	if (r == 0)
-		r = jset(json, "State", why ? "error" : "completed");
-	if (r == 0)
-		r = why ? jset(json, "StateMessage", why) : jset(json, "Progress", "100%");
+		r = why ? jset(json, "State", "error") : snapshot_set_completed(json);
+	if (r == 0 && why)
+		r = jset(json, "StateMessage", why);
 	if (r == 0)
 		r = jset(json, "_Copy", NULL);
 	if (r == 0 && why)
@@ -415,7 +415,7 @@ static json_t *snapshot_new(const struct call *c, const json_t *p, const struct 
 	snprintf(text, sizeof text, "[Copied %.40s from %.40s]", source->id, source->region);
 	/* AWS: the volume's id of a copy is arbitrary. */
 	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:O, s:s, s:I, s:[], "
-			 "s:{s:s, s:s}, s:s*, s:s*}",
+			 "s:{s:s, s:s}, s:s*, s:s*, s:s}",
 			 "SnapshotId", id, "Description", *description ? description : text,
 			 "Encrypted", e->is_on, "OwnerId", c->ctx->account, "Progress", "0%",
 			 "StartTime", jtime_now(), "State", "pending", "VolumeId", "vol-ffffffff",
@@ -423,7 +423,8 @@ static json_t *snapshot_new(const struct call *c, const json_t *p, const struct 
 			 "StorageTier", "standard", "Tags", tags, "_Layer", layer, "_Bytes",
 			 (json_int_t)jint(source->json, "_Bytes", 0), "_Images", "_Copy", "Source",
 			 source->id, "Region", source->region, "KmsKeyId", e->is_on ? e->key : NULL,
-			 "DataEncryptionKeyId", e->is_on ? data_key : NULL);
+			 "DataEncryptionKeyId", e->is_on ? data_key : NULL, "TransferType",
+			 "standard");
 }
 
 int snapshot_copy(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

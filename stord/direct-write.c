@@ -212,10 +212,8 @@ static int record_completed(struct daemon *d, const char *id)
 	const struct doc *s = store_find(d->store, "snapshot", id);
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 	OWN(json_decref) json_t *json = s ? doc_edit(s) : NULL;
-	int r = json && t ? jset(json, "State", "completed") : -ENOMEM;
+	int r = json && t ? snapshot_set_completed(json) : -ENOMEM;
 
-	if (r == 0)
-		r = jset(json, "Progress", "100%");
 	if (r == 0)
 		r = jset(json, "_Direct", NULL);
 	if (r == 0)

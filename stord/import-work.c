@@ -47,16 +47,17 @@ static json_t *snapshot_new(const struct doc *task, const struct import *i, cons
 
 	snprintf(text, sizeof text, "Created by AWS-VMImport service for %.64s", task->id);
 	/* AWS shows this volume id for what was never a volume. */
-	return json_pack("{s:s, s:s, s:b, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:[], s:s, s:I, s:[], "
-			 "s:s*, s:s*}",
-			 "SnapshotId", jstr(task->json, "_SnapshotId"), "Description",
-			 *description ? description : text, "Encrypted", e.is_on, "OwnerId",
-			 task->account, "Progress", "100%", "StartTime", jtime_now(), "State",
-			 "completed", "VolumeId", "vol-ffffffff", "VolumeSize",
-			 (json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier", "standard",
-			 "Tags", "_Layer", layer, "_Bytes", (json_int_t)i->bytes, "_Images",
-			 "KmsKeyId", e.is_on ? e.key : NULL, "DataEncryptionKeyId",
-			 e.is_on ? data_key : NULL);
+	OWN(json_decref)
+	json_t *snapshot = json_pack(
+		"{s:s, s:s, s:b, s:s, s:o, s:s, s:I, s:s, s:[], s:s, s:I, s:[], s:s*, s:s*}",
+		"SnapshotId", jstr(task->json, "_SnapshotId"), "Description",
+		*description ? description : text, "Encrypted", e.is_on, "OwnerId", task->account,
+		"StartTime", jtime_now(), "VolumeId", "vol-ffffffff", "VolumeSize",
+		(json_int_t)((i->bytes + GIB - 1) / GIB), "StorageTier", "standard", "Tags",
+		"_Layer", layer, "_Bytes", (json_int_t)i->bytes, "_Images", "KmsKeyId",
+		e.is_on ? e.key : NULL, "DataEncryptionKeyId", e.is_on ? data_key : NULL);
+
+	return snapshot && snapshot_set_completed(snapshot) == 0 ? give(snapshot) : NULL;
 }
 
 /* A changed copy of the task: done (error 0) or failed with this message. NULL out of memory. */

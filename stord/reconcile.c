@@ -259,7 +259,5 @@ int stord_reconcile(struct daemon *d)
 	bin_start(d);
 	resume_imports(d);
 	r = copy_resume(d);
-	if (r < 0)
-		return r;
-	return 0;
+	return r < 0 ? r : snapshot_size_start(d);
 }

@@ -19,8 +19,8 @@
 
 /* ---- what a lock is now ---- */
 
-/* When its days began: when it was locked, or completed after that (what does not say when, as an
- * import, counts from its lock). 0: not yet. */
+/* When its days began: when it was locked, or completed after that (what does not say when, as
+ * an import of before that was kept, counts from its lock). 0: not yet. */
 static int64_t start_of(const json_t *snapshot)
 {
 	const json_t *lock = json_object_get(snapshot, "_Lock");

@@ -45,6 +45,15 @@ int snapshot_get_usable(const struct call *c, const char *id, const struct doc *
 	return 0;
 }
 
+int snapshot_set_completed(json_t *snapshot)
+{
+	int r = jset(snapshot, "State", "completed");
+
+	if (r == 0)
+		r = jset(snapshot, "Progress", "100%");
+	return r == 0 ? jset_new(snapshot, "CompletionTime", jtime_now()) : r;
+}
+
 /* ---- delete ---- */
 
 int snapshot_delete(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

@@ -66,6 +66,11 @@ int snapshot_get_usable(const struct call *c, const char *id, const struct doc *
 int snapshot_is_shared(const struct store *s, const struct doc *snapshot, const char *account);
 /* snapshot-describe.c: the same of the caller, in his region. */
 int snapshot_is_visible(const struct call *c, const struct doc *snapshot);
+/* snapshot.c: the changed copy of a snapshot says that it is completed, now. 0 or -ENOMEM. */
+int snapshot_set_completed(json_t *snapshot);
+/* snapshot-size.c: at start: whatever is completed, now and from now on, gets to know its size, in
+ * the background. 0 or -ENOMEM. */
+int snapshot_size_start(struct daemon *d);
 /* snapshot-public.c: its owner hides what is public; the caller may make a snapshot public. */
 int snapshot_hides_public(const struct store *s, const struct doc *snapshot);
 int snapshot_check_public(const struct call *c, struct fault *f);

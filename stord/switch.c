@@ -153,11 +153,7 @@ static int end_snapshots(struct txn *t, const struct doc *volume, int is_done)
 		}
 		OWN(json_decref) json_t *json = doc_edit(s);
 
-		r = json ? jset(json, "State", "completed") : -ENOMEM;
-		if (r == 0)
-			r = jset(json, "Progress", "100%");
-		if (r == 0)
-			r = jset_new(json, "CompletionTime", jtime_now());
+		r = json ? snapshot_set_completed(json) : -ENOMEM;
 		if (r == 0)
 			r = jset(json, "_Switching", NULL);
 		if (r == 0)

@@ -103,7 +103,7 @@ class World:
     def is_quiet(self):
         volumes, snapshots = self.rows()
         return all(v["State"] != "creating" and "_NextLayer" not in v for v in volumes.values()) and \
-            all(s["State"] != "pending" for s in snapshots.values() if "_Direct" not in s) and \
+            all(s["State"] != "pending" and "FullSnapshotSizeInBytes" in s for s in snapshots.values() if "_Direct" not in s) and \
             all(t["SnapshotTaskDetail"]["Status"] != "active" for t in self.stord("ec2.DescribeImportSnapshotTasks")["ImportSnapshotTasks"]) and \
             all(m["ModificationState"] in ("completed", "failed")
                 for m in self.stord("ec2.DescribeVolumesModifications")["VolumesModifications"])
