@@ -8,9 +8,10 @@ import pytest
 
 from conftest import Gone, until
 from guests import Guests
+from operations import TRANSACTION
 from test_modify import virtual_size
 from test_snapshots import INSTANCE, layer, qemu_io
-from test_steps import STEPS_MAX, TRANSACTION, Stord, world  # noqa: F401 (a fixture)
+from test_steps import STEPS_MAX, Stord, world  # noqa: F401 (a fixture)
 
 ARN = "arn:aws:rbin:us-east-1:123456789012:rule/"
 DAYS = {"RetentionPeriodUnit": "DAYS"}
