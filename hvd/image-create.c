@@ -44,15 +44,17 @@ static int reboot(struct daemon *d, const char *instance_id)
 	uint64_t patience = (uint64_t)config_integer(d->config, "Compute", "StopTimeoutSec") *
 			    UINT64_C(1000000);
 	struct waiter w = {.instance_id = instance_id, .next = waiters};
-	struct live *l = live_get(instance_id);
 
 	if (!instance || instance_state_of(instance->json) != INSTANCE_RUNNING)
 		return 0;
-	waiters = &w;
-	if (l)
-		l->reset_at_usec = now_usec() + patience;
-	int r = virt_reboot(hvd_get()->virt, instance_id);
+	if (!virt_is_connected(hvd_get()->virt))
+		return -ENOTCONN;
+	OWN(json_decref) json_t *changed = doc_edit(instance);
+	int r = changed ? instance_want_reboot(changed) : -ENOMEM;
 
+	if (r == 0)
+		r = instance_commit(instance, give(changed));
+	waiters = &w;
 	instance_kick(instance_id);
 	/* Its reset comes after `patience`, so this ends. */
 	for (uint64_t end = now_usec() + 2 * patience; r == 0 && !w.has_rebooted;)

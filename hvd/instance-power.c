@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "config.h"
 #include "instance-rooms.h"
 
 #define BIT(s) (1u << INSTANCE_##s)
@@ -161,37 +160,32 @@ int instances_terminate(struct call *c, json_t *parameters, json_t **ret_reply, 
 	return verb_run(c, &verb_terminate, parameters, ret_reply, f);
 }
 
-/* ---- reboot: no state changes ---- */
+/* ---- reboot: no state changes (instance-reboot.c) ---- */
 
 static const struct verb verb_reboot = {
 	.from = BIT(RUNNING), .to = INSTANCE_RUNNING, .participle = "rebooted"};
 
 int instances_reboot(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
-	uint64_t patience =
-		(uint64_t)config_integer(c->daemon->config, "Compute", "StopTimeoutSec") * 1000000;
-	struct virt *v = hvd_get()->virt;
 	json_t *id;
 	size_t i;
 	int r = check_all(c, &verb_reboot, parameters, f);
 
+	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id) {
+		const struct doc *d =
+			r == 0 ? store_find(c->store, INSTANCE_KIND, json_string_value(id)) : NULL;
+		OWN(json_decref) json_t *instance = d ? doc_edit(d) : NULL;
+		if (r == 0)
+			r = instance_want_reboot(instance);
+		if (r == 0)
+			r = txn_replace(c->txn, d, give(instance));
+		if (r < 0)
+			return r;
+		log_info("instance reboots", "INSTANCE", d->id, "REQUEST_ID", c->ctx->request);
+		instance_kick(d->id);
+	}
 	if (r < 0)
 		return r;
-	if (!virt_is_connected(v))
-		return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
-				 "The hypervisor is away for a moment");
-	json_array_foreach (json_object_get(parameters, "InstanceIds"), i, id) {
-		const char *name = json_string_value(id);
-		struct live *l = live_get(name);
-		/* AWS: a guest that does not shut down cleanly is reset after a while. Set
-		 * before the call: its event may come first. */
-		if (l)
-			l->reset_at_usec = now_usec() + patience;
-		/* Failing, it is reset all the same; what has ended is no running instance. */
-		(void)virt_reboot(v, name);
-		log_info("instance reboots", "INSTANCE", name, "REQUEST_ID", c->ctx->request);
-		instance_kick(name);
-	}
 	*ret_reply = json_pack("{s:b}", "Return", 1);
 	return *ret_reply ? 0 : -ENOMEM;
 }

@@ -97,21 +97,26 @@ static int note_life(struct live *l)
 	return r;
 }
 
+/* Of two steps' wishes to be looked at again. */
+static int sooner(int a, int b)
+{
+	if (a < 0 || b < 0)
+		return a < 0 ? a : b;
+	return !a || (b && b < a) ? b : a;
+}
+
 /* What came or is to go while it lives: both are looked at, whatever becomes of the first. */
 static int settle(struct live *l, int has_domain)
 {
 	int disks = volumes_settle(l, has_domain), nics = interfaces_settle(l, has_domain);
 
-	if (disks < 0 || nics < 0)
-		return disks < 0 ? disks : nics;
-	return !disks || (nics && nics < disks) ? nics : disks;
+	return sooner(disks, nics);
 }
 
 static int step_running(struct live *l)
 {
-	struct virt *v = hvd_get()->virt;
-	const struct doc *d = find(l);
-	int r = virt_is_active(v, l->id);
+	const struct doc *d;
+	int r = virt_is_active(hvd_get()->virt, l->id);
 
 	if (r == 0)
 		return lost_domain(l);
@@ -122,21 +127,9 @@ static int step_running(struct live *l)
 		l->is_life_known = 1;
 	if ((r = note_life(l)) < 0)
 		return r;
-	int msec = settle(l, 1);
-	if (msec < 0 || !l->reset_at_usec)
-		return msec;
-	uint64_t now = now_usec(), at = l->reset_at_usec;
-	if (now < at) {
-		int until = (int)((at - now) / 1000) + 1;
-		return msec && msec < until ? msec : until;
-	}
-	guest_forget(l->guest);
-	r = virt_reset(v, l->id);
-	if (r < 0 && virt_may_pass(r))
-		return r;	    /* it is owed still */
-	if (l->reset_at_usec == at) /* else it was asked for anew */
-		l->reset_at_usec = 0;
-	return r < 0 && r != -ENOENT ? r : msec;
+	int reboot = instance_reboot_settle(l), msec = settle(l, 1);
+
+	return sooner(reboot, msec);
 }
 
 /* ---- stopping ---- */
@@ -161,8 +154,8 @@ static int finish_stop(struct live *l)
 	if (r < 0 || instance_state_of(d->json) != INSTANCE_STOPPING)
 		return r < 0 ? r : 1;
 	OWN(json_decref) json_t *instance = doc_edit(d);
-	static const char *const forgotten[] = {"_Force", "_SeenAlive", "_AgentHeard",
-						"_ImpairedSince", "_HostBoot"};
+	static const char *const forgotten[] = {"_Force",	  "_SeenAlive", "_AgentHeard",
+						"_ImpairedSince", "_HostBoot",	"_RebootSince"};
 	for (size_t i = 0; i < sizeof(forgotten) / sizeof(forgotten[0]); i++)
 		(void)json_object_del(instance, forgotten[i]); /* not all are there */
 	r = instance_set_interfaces(instance, interfaces);
@@ -225,7 +218,7 @@ static int terminated(struct live *l, const struct doc *d)
 {
 	static const char *const forgotten[] = {"_UserData",  "_PublicKey",  "_Force",
 						"_SeenAlive", "_AgentHeard", "_ImpairedSince",
-						"_HostBoot"};
+						"_HostBoot",  "_RebootSince"};
 	OWN(json_decref) json_t *instance = doc_edit(d);
 	OWN(json_decref) json_t *none = json_array();
 	char vpc_id[ID_MAX];
@@ -338,7 +331,7 @@ void instance_on_event(const char *id, enum virt_event e)
 		return; /* not ours */
 	l->are_disks_known = l->are_nics_known = 0;
 	if (e == VIRT_REBOOTED) {
-		l->reset_at_usec = 0;
+		l->has_rebooted = 1;
 	} else if (e == VIRT_TERMINATED) {
 		l->is_terminated = 1;
 	} else if (e != VIRT_DEVICES) {

@@ -255,6 +255,8 @@ static int started(struct live *l, const json_t *gathered)
 		if (r == 0 && strcmp(jstr_or(row, "Status", ""), "attaching") == 0)
 			r = jset(row, "Status", "attached");
 	}
+	if (gathered) /* that was asked of its former life */
+		(void)json_object_del(instance, "_RebootSince");
 	l->are_disks_known = l->are_nics_known = gathered != NULL;
 	l->stuck = gathered ? STUCK_NOT : STUCK_UNKNOWN;
 	if (r == 0)
@@ -262,8 +264,6 @@ static int started(struct live *l, const json_t *gathered)
 	if (r < 0)
 		return r;
 	l->stop_since_usec = l->asked_usec = 0;
-	if (gathered) /* what was asked of its former life */
-		l->reset_at_usec = 0;
 	hvd_watch_consoles();
 	log_info("instance runs", "INSTANCE", l->id);
 	return 1;

@@ -16,6 +16,7 @@
  *				   the agent gave it
  *	_ImpairedSince		   since when the guest's check fails, as it was told; gone when the
  *				   agent is heard again
+ *	_RebootSince		   monotonic microseconds: a reboot was asked for then, and is owed
  *	_PacketsBefore		   what its tap had counted before this start
  *	_TerminatedAt		   microseconds: it is shown for TerminatedVisibleSec after that
  *
@@ -144,7 +145,7 @@ void launch_promise(const struct launch *l, int64_t n);
 /* There is room for those of InstanceIds that are stopped. */
 int instances_start_check(struct call *c, json_t *parameters, struct fault *f);
 
-/* ---- reconciling (instance-live.c, instance-reconcile.c, instance-start.c) ---- */
+/* ---- reconciling (instance-live.c, -reconcile.c, -start.c, -reboot.c) ---- */
 
 struct guest;
 
@@ -161,7 +162,10 @@ struct live {
 	/* monotonic; when the guest was first asked to power off, 0: not yet */
 	uint64_t stop_since_usec;
 	uint64_t asked_usec; /* and last */
-	/* a reboot that the guest does not do by then is done by reset, 0: none */
+	/* the reboot for which the button was pressed (its _RebootSince), 0: none; that it has come
+	 * since; when it is done by reset if it has not */
+	json_int_t reboot_pressed;
+	int has_rebooted;
 	uint64_t reset_at_usec;
 	unsigned n_failures; /* in a row, of what may pass */
 	/* monotonic; when its domain was first found missing, 0: it is there */
@@ -194,6 +198,14 @@ int instance_is_over(const char *id);
 /* (fiber) A document that wants a running domain gets one, and is `running` then; the same
  * returns. */
 int instance_start(struct live *l);
+/* A reboot is owed from now on, by an instance's editable copy. 0 or -ENOMEM. */
+int instance_want_reboot(json_t *instance);
+/* (fiber) Of a running domain: does what is due for the reboot that is owed; returns as
+ * instance_reconcile() does. */
+int instance_reboot_settle(struct live *l);
+/* A guest that had been up for `uptime` seconds when it said so has begun after `since` (both
+ * monotonic microseconds, here). */
+int instance_has_begun_since(double uptime, uint64_t heard_usec, uint64_t since_usec);
 /* libvirt told something about a domain. */
 void instance_on_event(const char *id, enum virt_event e);
 /* The guest showed life (its agent, if has_agent); from anywhere on the loop's thread. */

@@ -174,6 +174,16 @@ static void silence_is_what_could_have_been_broken(void)
 	ok(!agent_is_silent(now, now - sec, now - 2 * sec, 1), "until it is heard");
 }
 
+static void a_guests_uptime_tells_whether_it_has_begun_since(void)
+{
+	const uint64_t second = 1000000, since = 1000 * second;
+
+	ok(!instance_has_begun_since(50, since + 5 * second, since), "up for longer than that");
+	ok(instance_has_begun_since(3, since + 5 * second, since), "up for less");
+	ok(!instance_has_begun_since(3, since - 1, since), "it was heard before that");
+	ok(!instance_has_begun_since(-1, since + 5 * second, since), "what no clock says");
+}
+
 int main(void)
 {
 	RUN(every_move_is_allowed_by_the_table_or_changes_nothing);
@@ -186,5 +196,6 @@ int main(void)
 	RUN(metadata_options_change_what_is_asked_and_no_more);
 	RUN(interfaces_become_the_instances_own);
 	RUN(silence_is_what_could_have_been_broken);
+	RUN(a_guests_uptime_tells_whether_it_has_begun_since);
 	return tests_done();
 }
