@@ -360,7 +360,7 @@ static int put_reply(struct visit *v, const json_t *reply, struct http_reply *re
 			       &ret_reply->n_body);
 	if (r < 0) {
 		log_error(r, "a reply does not fit the model", "REQUEST_ID", v->request->id,
-			  "ACTION", v->method);
+			  "ACTION", v->method, "MEMBER", r == -EPROTO ? aws_encode_where() : "");
 		return fault_set(f, FAULT_INTERNAL_ERROR, "An internal error has occurred");
 	}
 	ret_reply->status = aws_action_status(v->action);

@@ -249,11 +249,6 @@ int route_has(const struct routes *r, size_t i, const char *action)
 	return json_object_get(r->owners[i].actions, action) != NULL;
 }
 
-const char *route_name(const struct routes *r, size_t i)
-{
-	return r->owners[i].name;
-}
-
 struct rpc_peer *route_peer(const struct routes *r, size_t i)
 {
 	return daemon_peer(r->owners[i].name);

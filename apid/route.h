@@ -31,7 +31,6 @@ int routes_complete(struct routes *r, struct fault *f);
 size_t routes_count(const struct routes *r);
 /* Owner number `i` announced this action. */
 int route_has(const struct routes *r, size_t i, const char *action);
-const char *route_name(const struct routes *r, size_t i);
 struct rpc_peer *route_peer(const struct routes *r, size_t i);
 
 /* (fiber) Who answers right now: {"hvd": "ok", "netd": "away"} (a new reference). Asks each at most

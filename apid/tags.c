@@ -14,8 +14,7 @@
 #include "daemon.h"
 #include "describe.h"
 #include "jsonx.h"
-
-#define RESOURCES_MAX 1000
+#include "tags.h"
 
 /* The parameters with the ids of one owner only; NULL: it has none of them. */
 struct share {
@@ -49,14 +48,12 @@ static json_t *share_of(struct shares *s, size_t owner, const json_t *parameters
 static int split(struct local_call *c, const json_t *parameters, struct shares *s, struct fault *f)
 {
 	const json_t *ids = json_object_get(parameters, "Resources");
+	int r = tags_resources_check(parameters, f);
 	size_t i;
 	json_t *v;
-	if (json_array_size(ids) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter resourceIdSet");
-	if (json_array_size(ids) > RESOURCES_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "At most %d resources can be tagged at once", RESOURCES_MAX);
+
+	if (r < 0)
+		return r;
 	json_array_foreach (ids, i, v) {
 		const char *id = json_string_value(v);
 		int owner = route_find_id(c->apid->routes, id ? id : "", f);

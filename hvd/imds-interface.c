@@ -40,6 +40,11 @@ static int macs_each(const struct imds_place *p, size_t i, char ret_name[static 
 	return 0;
 }
 
+static void macs_enter(struct imds_place *p, size_t i)
+{
+	p->interface = imds_interface_at(p, i);
+}
+
 static int device_number(const struct imds_place *p, char **ret_text)
 {
 	const json_t *attachment = json_object_get(p->interface, "Attachment");
@@ -216,4 +221,4 @@ static const struct imds_node interface_nodes[] = {
 	{NULL},
 };
 const struct imds_node imds_macs[] = {
-	{.name = NULL, .each = macs_each, .children = interface_nodes}};
+	{.name = NULL, .each = macs_each, .enter = macs_enter, .children = interface_nodes}};

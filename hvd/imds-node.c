@@ -103,8 +103,8 @@ static const struct imds_node *enter(struct imds_place *p, const struct imds_nod
 			if (strcmp(entry, name) != 0)
 				continue;
 			strcpy(p->name, name);
-			if (table == imds_macs)
-				p->interface = imds_interface_at(p, i);
+			if (table->enter)
+				table->enter(p, i);
 			return table;
 		}
 		return NULL;

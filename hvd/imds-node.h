@@ -24,6 +24,8 @@ struct imds_node {
 	/* A directory whose entries depend on the instance: the i-th entry's name, -ENOENT after
 	 * the last. Each is a file (`get` above, by place.name) or a directory (`children`). */
 	int (*each)(const struct imds_place *p, size_t i, char ret_name[static IMDS_NAME_MAX]);
+	/* The i-th entry was chosen: what is below it asks. */
+	void (*enter)(struct imds_place *p, size_t i);
 	/* How an entry is listed, when that is not its name ("0=my-key"). */
 	int (*label)(const struct imds_place *p, const char *name,
 		     char ret_label[static IMDS_NAME_MAX]);

@@ -30,7 +30,7 @@ struct opening {
 	const char *uri;
 	int keepalive_sec;
 	virConnectPtr connection;
-	char driver[16], version[24];
+	char version[24];
 	char error[VIRT_ERROR_BYTES];
 };
 
@@ -41,7 +41,7 @@ struct virt {
 	void *userdata;
 	virConnectPtr connection; /* NULL: down */
 	sd_event_source *lost;
-	char driver[16], version[24];
+	char version[24];
 	int is_closing;
 	struct virt_thread opener, closer;
 	struct opening opening;
@@ -182,8 +182,6 @@ static int open_run(void *arg)
 	(void)virConnectGetLibVersion(c, &version); /* stays 0 */
 	snprintf(w->version, sizeof(w->version), "%lu.%lu.%lu", version / 1000000,
 		 version / 1000 % 1000, version % 1000);
-	const char *type = virConnectGetType(c);
-	snprintf(w->driver, sizeof(w->driver), "%s", type ? type : "");
 	w->connection = give(c);
 	return 0;
 }
@@ -236,7 +234,6 @@ static void connect_run(void *arg)
 		int r = open_connection(v);
 		if (r == 0) {
 			v->connection = w->connection;
-			memcpy(v->driver, w->driver, sizeof(v->driver));
 			memcpy(v->version, w->version, sizeof(v->version));
 			log_info("connected to libvirt", "URI", v->uri, "LIBVIRT", v->version);
 			v->hooks->connected(v->userdata);
@@ -348,11 +345,6 @@ void virt_free(struct virt *v)
 int virt_is_connected(const struct virt *v)
 {
 	return v->connection != NULL;
-}
-
-const char *virt_driver(const struct virt *v)
-{
-	return v->driver[0] ? v->driver : NULL;
 }
 
 const char *virt_version(const struct virt *v)

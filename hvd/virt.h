@@ -43,9 +43,6 @@ void virt_free(struct virt *v);
 OWN_DEFINE(struct virt *, virt_free);
 
 int virt_is_connected(const struct virt *v);
-/* The driver is one that runs guests of this type by another name: "TEST" for libvirt's test
- * driver, "QEMU" else; NULL before the first connection. */
-const char *virt_driver(const struct virt *v);
 /* "9.0.0" of the libvirt that answers, "" while unknown. */
 const char *virt_version(const struct virt *v);
 

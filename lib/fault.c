@@ -61,13 +61,3 @@ int fault_is(const struct fault *f, enum fault_kind kind)
 {
 	return f && strcmp(f->code, table[kind].code) == 0;
 }
-
-const char *fault_kind_code(enum fault_kind kind)
-{
-	return table[kind].code;
-}
-
-int fault_kind_status(enum fault_kind kind)
-{
-	return table[kind].status;
-}

@@ -36,5 +36,3 @@ int fault_set_code(struct fault *f, const char *code, int status, const char *fo
 int fault_is_set(const struct fault *f);
 /* `f` carries this kind's code. */
 int fault_is(const struct fault *f, enum fault_kind kind);
-const char *fault_kind_code(enum fault_kind kind);
-int fault_kind_status(enum fault_kind kind);

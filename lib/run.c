@@ -17,24 +17,6 @@
 #define OUTPUT_MAX   (1u << 20)
 #define TIMEOUT_USEC 30000000ull
 
-static const char *record_path;
-
-void run_record(const char *path)
-{
-	record_path = path;
-}
-
-static void record(const struct run *r)
-{
-	OWN(fclose) FILE *file = record_path ? fopen(record_path, "ae") : NULL;
-
-	if (!file)
-		return;
-	for (size_t i = 0; r->argv[i]; i++)
-		fprintf(file, "%s%s", i ? " " : "", r->argv[i]);
-	fprintf(file, "\n%.*s", (int)r->input_bytes, r->input ? r->input : "");
-}
-
 void run_result_clear(struct run_result *r)
 {
 	free(r->out);
@@ -234,7 +216,6 @@ int run_command(const struct run *r, struct run_result *ret_result)
 	int e = 0, q = pipes_open(&p, r->input_bytes > 0);
 	pid_t pid;
 
-	record(r);
 	/* What is told nothing and may write nothing changes nothing here. */
 	if (r->input || r->confine)
 		step(r->confine ? "a confined command" : r->argv[0]);

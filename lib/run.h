@@ -39,6 +39,3 @@ static inline void own_run_result_clear(struct run_result *r)
 int run_command(const struct run *r, struct run_result *ret_result);
 /* (fiber) The same on a worker. */
 int run_wait(const struct run *r, struct run_result *ret_result);
-/* Tests: every command is appended as one line to `path` ("argv joined by spaces", then its input).
- * NULL: stop. */
-void run_record(const char *path);

@@ -234,6 +234,19 @@ static int change_one(struct call *c, const struct doc *d, const json_t *given, 
 	return r < 0 || is_check ? r : txn_replace(c->txn, d, give(copy));
 }
 
+int tags_resources_check(const json_t *parameters, struct fault *f)
+{
+	const json_t *ids = json_object_get(parameters, "Resources");
+
+	if (json_array_size(ids) == 0)
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "The request must contain the parameter resourceIdSet");
+	if (json_array_size(ids) > RESOURCES_MAX)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "At most %d resources can be tagged at once", RESOURCES_MAX);
+	return 0;
+}
+
 static int change_all(struct call *c, const struct tags_kind *kinds, json_t *parameters,
 		      tags_change change, struct fault *f)
 {
@@ -241,20 +254,17 @@ static int change_all(struct call *c, const struct tags_kind *kinds, json_t *par
 		     *given = json_object_get(parameters, "Tags");
 	int is_check = jbool(parameters, "_Check",
 			     0); /* apid asks every owner so before it asks one to do it */
+	int r = tags_resources_check(parameters, f);
 	size_t i;
 	json_t *v;
 
-	if (json_array_size(resources) == 0)
-		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter resourceIdSet");
-	if (json_array_size(resources) > RESOURCES_MAX)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "At most %d resources can be tagged at once", RESOURCES_MAX);
+	if (r < 0)
+		return r;
 	json_array_foreach (resources, i, v) {
 		const struct tags_kind *k = NULL;
 		const char *id = json_string_value(v);
-		int r = resource_check(c, kinds, id, &k, f);
 
+		r = resource_check(c, kinds, id, &k, f);
 		if (r < 0)
 			return r;
 		r = change_one(c, store_find(c->store, k->kind, id), given, change, is_check, f);

@@ -36,6 +36,8 @@ struct tags_kind {
 	/* As in struct describe: another account's that the caller sees; NULL: none. */
 	int (*is_visible)(const struct call *c, const struct doc *d);
 };
+/* CreateTags and DeleteTags name resources, and not too many. */
+int tags_resources_check(const json_t *parameters, struct fault *f);
 /* ec2.CreateTags / DeleteTags / DescribeTags for the daemon's own kinds; apid splits and joins by
  * the owners' prefixes. `kinds` ends with a row without kind. */
 int tags_create(struct call *c, const struct tags_kind *kinds, json_t *parameters,

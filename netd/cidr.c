@@ -198,11 +198,6 @@ struct cidr cidr_canonical(struct cidr c)
 	return (struct cidr){cidr_first(c), c.bits};
 }
 
-int cidr_is_canonical(struct cidr c)
-{
-	return c.address == cidr_first(c);
-}
-
 uint32_t cidr_first(struct cidr c)
 {
 	return c.address & cidr_mask(c.bits);

@@ -86,7 +86,6 @@ struct cidr6 cidr6_part(struct cidr6 c, unsigned bits, uint64_t part);
 uint32_t cidr_mask(unsigned bits);
 /* The block without host bits. */
 struct cidr cidr_canonical(struct cidr c);
-int cidr_is_canonical(struct cidr c);
 uint32_t cidr_first(struct cidr c);
 uint32_t cidr_last(struct cidr c);
 /* Addresses in it: 1..2^32. */
