@@ -162,6 +162,16 @@ static int ipv6s(const struct imds_place *p, char **ret_text)
 	return imds_lines(json_object_get(p->interface, "Ipv6Addresses"), "Ipv6Address", ret_text);
 }
 
+static int ipv4_prefixes(const struct imds_place *p, char **ret_text)
+{
+	return imds_lines(json_object_get(p->interface, "Ipv4Prefixes"), "Ipv4Prefix", ret_text);
+}
+
+static int ipv6_prefixes(const struct imds_place *p, char **ret_text)
+{
+	return imds_lines(json_object_get(p->interface, "Ipv6Prefixes"), "Ipv6Prefix", ret_text);
+}
+
 static int subnet_ipv6_cidrs(const struct imds_place *p, char **ret_text)
 {
 	const json_t *subnet = subnet_of(p);
@@ -202,6 +212,8 @@ static const struct imds_node interface_nodes[] = {
 	{"device-number", device_number},
 	{"interface-id", eni_id},
 	{"ipv4-associations", .children = associations, .is_there = has_associations},
+	{"ipv4-prefix", ipv4_prefixes},
+	{"ipv6-prefix", ipv6_prefixes},
 	{"ipv6s", ipv6s},
 	{"local-hostname", eni_hostname},
 	{"local-ipv4s", local_ipv4s},

@@ -12,7 +12,8 @@
  * Instance shape (InstanceId, ImageId, InstanceType, KeyName, AmiLaunchIndex, Placement,
  * PrivateIpAddress, PrivateDnsName, PublicIpAddress, PublicDnsName, SubnetId, VpcId,
  * MetadataOptions, SecurityGroups, NetworkInterfaces[] {NetworkInterfaceId, MacAddress, SubnetId,
- * VpcId, OwnerId, PrivateIpAddress, PrivateIpAddresses[], Ipv6Addresses[], Association, Groups[],
+ * VpcId, OwnerId, PrivateIpAddress, PrivateIpAddresses[], Ipv6Addresses[], Ipv4Prefixes[],
+ * Ipv6Prefixes[], Association, Groups[],
  * Attachment.DeviceIndex}, BlockDeviceMappings[], RootDeviceName, LaunchTime, Tags, Architecture,
  * State.Name), and
  *	_UserData	base64 as the customer gave it, absent if none

@@ -1,5 +1,7 @@
 /* An instance's document: found, shown, and filled from what netd says of its interfaces. */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -72,7 +74,9 @@ static json_t *interface_of(const json_t *eni)
 	static const char *const members[] = {"Association",
 					      "Description",
 					      "Groups",
+					      "Ipv4Prefixes",
 					      "Ipv6Addresses",
+					      "Ipv6Prefixes",
 					      "MacAddress",
 					      "NetworkInterfaceId",
 					      "OwnerId",
@@ -180,22 +184,56 @@ json_t *instance_present(const struct call *c, const struct doc *d)
 	return shown;
 }
 
+/* The block, as documents of interfaces have prefixes, has the address. */
+static int is_within(const char *block, const char *address)
+{
+	int family = strchr(address, ':') ? AF_INET6 : AF_INET;
+	uint8_t one[16] = {0}, two[16] = {0};
+	char first[INET6_ADDRSTRLEN];
+	unsigned bits = 0;
+
+	if (sscanf(block, "%45[0-9a-f.:]/%u", first, &bits) != 2 || bits > 128 ||
+	    inet_pton(family, first, one) != 1 || inet_pton(family, address, two) != 1)
+		return 0;
+	for (unsigned i = 0; i < bits; i++)
+		if ((one[i / 8] ^ two[i / 8]) & 0x80 >> i % 8)
+			return 0;
+	return 1;
+}
+
+static int interface_has_address(const json_t *interface, const char *address)
+{
+	static const struct {
+		const char *list, *member;
+	} of[] = {{"PrivateIpAddresses", "PrivateIpAddress"},
+		  {"Ipv6Addresses", "Ipv6Address"},
+		  {"Ipv4Prefixes", "Ipv4Prefix"},
+		  {"Ipv6Prefixes", "Ipv6Prefix"}};
+	json_t *a;
+	size_t i;
+
+	for (size_t k = 0; k < sizeof(of) / sizeof(of[0]); k++)
+		json_array_foreach (json_object_get(interface, of[k].list), i, a) {
+			const char *text = jstr_or(a, of[k].member, "");
+			if (strcmp(text, address) == 0 || is_within(text, address))
+				return 1;
+		}
+	return 0;
+}
+
 int instance_has_address(const struct doc *d, const char *vpc_id, const char *address)
 {
-	const char *list = strchr(address, ':') ? "Ipv6Addresses" : "PrivateIpAddresses",
-		   *member = strchr(address, ':') ? "Ipv6Address" : "PrivateIpAddress";
 	enum instance_state state = instance_state_of(d->json);
-	json_t *interface, *a;
-	size_t i, k;
+	json_t *interface;
+	size_t i;
 
 	/* What is shutting down loses its addresses before it says so, and another may have them. */
 	if (state == INSTANCE_TERMINATED || state == INSTANCE_SHUTTING_DOWN)
 		return 0;
 	json_array_foreach (json_object_get(d->json, "NetworkInterfaces"), i, interface)
-		json_array_foreach (json_object_get(interface, list), k, a)
-			if (strcmp(jstr_or(a, member, ""), address) == 0 &&
-			    strcmp(jstr_or(interface, "VpcId", ""), vpc_id) == 0)
-				return 1;
+		if (strcmp(jstr_or(interface, "VpcId", ""), vpc_id) == 0 &&
+		    interface_has_address(interface, address))
+			return 1;
 	return 0;
 }
 

@@ -200,14 +200,13 @@ static int read_interface(const json_t *given, struct launch *l, struct fault *f
 		{"InterfaceType", "InterfaceType"},
 		{"Ipv6AddressCount", "Ipv6AddressCount"},
 		{"Ipv6Addresses", "Ipv6Addresses"},
+		{"Ipv4PrefixCount", "Ipv4PrefixCount"},
+		{"Ipv4Prefixes", "Ipv4Prefixes"},
+		{"Ipv6PrefixCount", "Ipv6PrefixCount"},
+		{"Ipv6Prefixes", "Ipv6Prefixes"},
 		{"AssociatePublicIpAddress", "_AssociatePublicIpAddress"},
 		{"DeviceIndex", "_DeviceIndex"}};
-	static const char *const unsupported[] = {"AssociateCarrierIpAddress",
-						  "Ipv4PrefixCount",
-						  "Ipv4Prefixes",
-						  "Ipv6PrefixCount",
-						  "Ipv6Prefixes",
-						  "NetworkCardIndex",
+	static const char *const unsupported[] = {"AssociateCarrierIpAddress", "NetworkCardIndex",
 						  NULL};
 	int is_taken = jstr(given, "NetworkInterfaceId") != NULL;
 	/* AWS: an interface that existed before the instance outlives it unless told otherwise. */

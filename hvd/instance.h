@@ -82,7 +82,7 @@ int instance_set_interfaces(json_t *instance, const json_t *interfaces);
 /* What the API shows of a document (a new reference). */
 json_t *instance_present(const struct call *c, const struct doc *d);
 /* For IMDS: the instance is neither terminated nor about to be, and has this private address (IPv4,
- * or IPv6 in canonical text) in the VPC; the one that has, or NULL. */
+ * or IPv6 in canonical text; one of a prefix, too) in the VPC; the one that has, or NULL. */
 int instance_has_address(const struct doc *d, const char *vpc_id, const char *address);
 const struct doc *instance_by_address(const struct store *s, const char *vpc_id,
 				      const char *address);

@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "daemon.h"
+#include "delegation.h"
 #include "jsonx.h"
 #include "taken.h"
 
@@ -35,7 +36,7 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 	if (!cidr_has(block, address) || at < RESERVED_FIRST ||
 	    at >= cidr_size(block) - RESERVED_LAST)
 		return -ERANGE;
-	if (taken_private(subnet_id, wanted) || jarray_has(also_taken, wanted))
+	if (taken_private(subnet_id, wanted) || delegation_has(also_taken, wanted))
 		return -EADDRINUSE;
 	snprintf(ret_text, IP_TEXT_MAX, "%s", wanted);
 	return 0;
@@ -46,14 +47,44 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 /* The reservation that has the address. */
 static int find_reserved(const json_t *reservations, uint32_t address, struct cidr *ret_block)
 {
-	json_t *v;
-	size_t i;
+	const char *text;
+	json_t *type;
 
-	json_array_foreach ((json_t *)reservations, i, v)
-		if (cidr_parse(json_string_value(v), ret_block) == 0 &&
-		    cidr_has(*ret_block, address))
+	json_object_foreach ((json_t *)reservations, text, type)
+		if (cidr_parse(text, ret_block) == 0 && cidr_has(*ret_block, address))
 			return 1;
 	return 0;
+}
+
+/* Addresses of the prefix that are of reservations, which may be larger or smaller. */
+static uint64_t count_prefix_reserved(const json_t *reservations, const char *prefix)
+{
+	struct cidr block, reserved;
+	uint64_t n = 0;
+	const char *text;
+	json_t *type;
+
+	if (cidr_parse(prefix, &block) < 0)
+		return 0; /* of IPv6 */
+	json_object_foreach ((json_t *)reservations, text, type)
+		if (cidr_parse(text, &reserved) == 0 && cidr_overlap(block, reserved))
+			n += cidr_size(reserved.bits > block.bits ? reserved : block);
+	return n;
+}
+
+static uint64_t count_reserved_taken(const char *subnet_id, const json_t *reservations)
+{
+	const char *text;
+	struct cidr block;
+	uint32_t address;
+	uint64_t n = 0;
+	json_t *times;
+
+	json_object_foreach ((json_t *)taken_addresses(subnet_id), text, times)
+		n += ip_parse(text, &address) == 0 && find_reserved(reservations, address, &block);
+	json_object_foreach ((json_t *)taken_prefixes(subnet_id), text, times)
+		n += count_prefix_reserved(reservations, text);
+	return n;
 }
 
 /* Addresses of the block that can be given at all, as a range. */
@@ -67,16 +98,15 @@ static void usable(struct cidr whole, uint32_t *ret_first, uint32_t *ret_last)
  * overlap, without what AWS keeps and what is taken. */
 static uint64_t count_reserved(const char *subnet_id, struct cidr whole)
 {
-	json_t *reservations = (json_t *)taken_reservations(subnet_id), *v;
-	uint32_t usable_first, usable_last, address;
-	uint64_t n = 0, n_taken = 0;
+	json_t *reservations = (json_t *)taken_reservations(subnet_id), *type;
+	uint32_t usable_first, usable_last;
+	uint64_t n = 0;
 	const char *text;
 	struct cidr block;
-	size_t i;
 
 	usable(whole, &usable_first, &usable_last);
-	json_array_foreach (reservations, i, v) {
-		if (cidr_parse(json_string_value(v), &block) < 0)
+	json_object_foreach (reservations, text, type) {
+		if (cidr_parse(text, &block) < 0)
 			continue; /* of IPv6 */
 		uint32_t first = cidr_first(block), last = cidr_last(block);
 
@@ -84,11 +114,7 @@ static uint64_t count_reserved(const char *subnet_id, struct cidr whole)
 		last = last > usable_last ? usable_last : last;
 		n += first <= last ? (uint64_t)last - first + 1 : 0;
 	}
-	if (n)
-		json_object_foreach ((json_t *)taken_addresses(subnet_id), text, v)
-			n_taken += ip_parse(text, &address) == 0 &&
-				   find_reserved(reservations, address, &block);
-	return n - n_taken;
+	return n ? n - count_reserved_taken(subnet_id, reservations) : 0;
 }
 
 int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken,
@@ -105,7 +131,7 @@ int address_take(const json_t *subnet, const char *wanted, const json_t *also_ta
 	const json_t *reservations = taken_reservations(subnet_id);
 
 	/* With reservations what the request has already may be one of them. */
-	if (!json_array_size(reservations) &&
+	if (!json_object_size(reservations) &&
 	    address_count_free(subnet) <= json_array_size(also_taken))
 		return -ENOSPC;
 	uint32_t first, last, start = random_start();
@@ -124,7 +150,7 @@ int address_take(const json_t *subnet, const char *wanted, const json_t *also_ta
 			continue;
 		}
 		ip_format(address, text);
-		if (!taken_private(subnet_id, text) && !jarray_has(also_taken, text)) {
+		if (!taken_private(subnet_id, text) && !delegation_has(also_taken, text)) {
 			snprintf(ret_text, IP_TEXT_MAX, "%s", text);
 			return 0;
 		}

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "delegation.h"
 #include "refresh.h"
 #include "route-target.h"
 #include "taken.h"
@@ -30,8 +31,11 @@ int interface_limit_check(const json_t *attachment, const json_t *json, size_t n
 {
 	size_t limit = (size_t)jint(attachment, "_AddressLimit", LIMIT_ADDRESSES_PER_INTERFACE);
 
-	if (json_array_size(json_object_get(json, "PrivateIpAddresses")) + n <= limit &&
-	    json_array_size(json_object_get(json, "Ipv6Addresses")) + n6 <= limit)
+	n += json_array_size(json_object_get(json, "PrivateIpAddresses")) +
+	     delegation_n(&delegation_ipv4, json);
+	n6 += json_array_size(json_object_get(json, "Ipv6Addresses")) +
+	      delegation_n(&delegation_ipv6, json);
+	if (n <= limit && n6 <= limit)
 		return 0;
 	return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
 			 "Number of private addresses will exceed limit.");

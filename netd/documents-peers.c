@@ -60,14 +60,11 @@ static int members_add(const struct store *s, const char *vpc_id, const char *gr
 		if (strcmp(jstr_or(d->json, "VpcId", ""), vpc_id) != 0 ||
 		    !plan_is_active(d->json) || !is_member(d->json, group_id))
 			continue;
-		json_array_foreach (json_object_get(d->json, "PrivateIpAddresses"), i, address)
-			if (json_array_append(addresses,
-					      json_object_get(address, "PrivateIpAddress")) < 0)
-				return -ENOMEM;
-		json_array_foreach (json_object_get(d->json, "Ipv6Addresses"), i, address)
-			if (json_array_append(addresses, json_object_get(address, "Ipv6Address")) <
-			    0)
-				return -ENOMEM;
+		plan_addresses_each(of) json_array_foreach (
+			json_object_get(d->json, of->list), i,
+			address) if (json_array_append(addresses,
+						       json_object_get(address, of->element)) <
+				     0) return -ENOMEM;
 	}
 	return 0;
 }

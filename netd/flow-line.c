@@ -1,5 +1,6 @@
 /* Flow lines: formats, and what a flow's count says to each log. */
 #include "flow-line.h"
+#include "delegation.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,8 +84,9 @@ void flow_setup_unref(struct flow_setup *s)
 static int by_address(const void *va, const void *vb)
 {
 	const struct flow_address *a = va, *b = vb;
+	int order = ip_compare(&a->address, &b->address);
 
-	return ip_compare(&a->address, &b->address);
+	return order ? order : (a->bits > b->bits) - (a->bits < b->bits);
 }
 
 void flow_setup_sort(struct flow_setup *s)
@@ -104,15 +106,35 @@ int flow_setup_is_same(const struct flow_setup *a, const struct flow_setup *b)
 	       flow_rules_are_same(&a->rules, &b->rules);
 }
 
+static const struct flow_address *address_find(const struct flow_setup *s,
+					       const struct flow_address *key)
+{
+	return s->n_addresses ? bsearch(key, s->addresses, s->n_addresses, sizeof *s->addresses,
+					by_address)
+			      : NULL;
+}
+
+/* The prefix that has the address. */
+static const struct flow_address *prefix_find(const struct flow_setup *s, struct address address)
+{
+	struct flow_address key = {.address = address, .bits = DELEGATION_BITS4};
+
+	if (address.family == AF_INET6) {
+		key.bits = DELEGATION_BITS6;
+		memset(key.address.bytes + DELEGATION_BITS6 / 8, 0, 16 - DELEGATION_BITS6 / 8);
+	} else {
+		key.address.bytes[3] &= (uint8_t) ~(DELEGATION_SIZE4 - 1);
+	}
+	return address_find(s, &key);
+}
+
 static const struct flow_interface *interface_of(const struct flow_setup *s,
 						 const struct address *address)
 {
-	const struct flow_address key = {.address = *address};
-	const struct flow_address *found = s->n_addresses
-						   ? bsearch(&key, s->addresses, s->n_addresses,
-							     sizeof *s->addresses, by_address)
-						   : NULL;
+	const struct flow_address key = {.address = *address}, *found = address_find(s, &key);
 
+	if (!found)
+		found = prefix_find(s, *address);
 	return found ? &s->interfaces[found->interface] : NULL;
 }
 
@@ -203,6 +225,9 @@ static void set_address(struct values *v, enum flow_field field, const struct fl
 	const struct address *primary = !own			      ? address
 					: address->family == AF_INET6 ? &own->primary6
 								      : &own->primary4;
+
+	if (!primary->family) /* it has prefixes alone */
+		primary = address;
 	char text[IP_ANY_TEXT_MAX];
 
 	ip_any_format(primary, text);

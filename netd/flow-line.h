@@ -62,9 +62,11 @@ struct flow_interface {
 	size_t n_groups;
 	size_t acl; /* its subnet's: index + 1 of the rules', 0: not known */
 };
+/* An address, or a prefix. */
 struct flow_address {
-	struct address address;
+	struct address address; /* the first */
 	size_t interface;
+	unsigned bits; /* 0: this one alone */
 };
 struct flow_log {
 	char id[ID_MAX], account[16];

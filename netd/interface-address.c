@@ -1,4 +1,5 @@
-/* Secondary private addresses of an interface: to assign them, move them, take them back. */
+/* Secondary private addresses of an interface, and its prefixes: to assign them, move them, take them
+ * back. */
 #include "interface.h"
 
 #include <errno.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "address.h"
+#include "delegation.h"
 #include "elastic.h"
 #include "refresh.h"
 
@@ -14,6 +16,7 @@ struct assigning {
 	const struct call *c;
 	const struct doc *interface, *subnet;
 	json_t *json, *assigned, *taken; /* the caller's */
+	json_t *prefixes;		 /* texts */
 	int may_move;
 	struct moved moved;
 };
@@ -100,20 +103,12 @@ static int assign_one(struct assigning *s, const char *wanted, struct fault *f)
 	return element ? note_assigned(s, element, address) : -ENOMEM;
 }
 
-static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
+static int assign_addresses(struct assigning *s, const json_t *list, int64_t n, struct fault *f)
 {
-	const json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *wanted;
-	int64_t n = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
+	const json_t *wanted;
 	size_t i;
 	int r = 0;
 
-	if (!list == (n <= 0))
-		return fault_set(
-			f, list ? FAULT_INVALID_PARAMETER_COMBINATION : FAULT_MISSING_PARAMETER,
-			"Either a list of private addresses or the number of secondary "
-			"private addresses must be specified");
-	r = interface_limit_check(json_object_get(s->json, "Attachment"), s->json,
-				  list ? json_array_size(list) : (size_t)n, 0, f);
 	json_array_foreach (list, i, wanted)
 		if (r == 0)
 			r = assign_one(s, json_string_value(wanted), f);
@@ -122,22 +117,57 @@ static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 	return r;
 }
 
-static int prefixes_check(json_t *parameters, struct fault *f)
+/* What is named comes before what is chosen, so that nothing is chosen that is named. */
+static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 {
-	if (json_object_get(parameters, "Ipv4Prefixes") ||
-	    json_object_get(parameters, "Ipv4PrefixCount"))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Prefixes of interfaces are not supported");
-	return 0;
+	const struct delegation *d = &delegation_ipv4;
+	const json_t *list = json_object_get(parameters, "PrivateIpAddresses"),
+		     *subnet = s->subnet->json;
+	int64_t n = jint(parameters, "SecondaryPrivateIpAddressCount", 0),
+		n_prefixes = jint(parameters, d->count, 0);
+
+	if (list && n > 0)
+		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
+				 "Either a list of private addresses or the number of secondary "
+				 "private addresses must be specified");
+	if (!list && n <= 0 && !delegation_is_asked(d, parameters))
+		return fault_set(f, FAULT_MISSING_PARAMETER,
+				 "A list of private addresses, the number of secondary private "
+				 "addresses, prefixes or their number must be specified");
+	int r = delegation_named(d, subnet, parameters, s->json, &s->prefixes, f);
+
+	if (r == 0)
+		r = jarray_extend_all(s->taken, s->prefixes);
+	if (r == 0)
+		r = interface_limit_check(json_object_get(s->json, "Attachment"), s->json,
+					  (list ? json_array_size(list) : (size_t)(n > 0 ? n : 0)) +
+						  json_array_size(s->prefixes) + (size_t)n_prefixes,
+					  0, f);
+	if (r == 0)
+		r = assign_addresses(s, list, n, f);
+	if (r == 0)
+		r = delegation_take(d, subnet, parameters, s->taken, s->prefixes, f);
+	return r < 0 ? r : delegation_add(d, s->json, s->prefixes);
 }
 
-/* The interface is the caller's to change. */
-static int interface_get(const struct call *c, json_t *parameters, const struct doc **ret_interface,
-			 struct fault *f)
+static int assign_reply(const struct assigning *s, json_t **ret_reply)
 {
-	int r = interface_get_customers(c, parameters, ret_interface, f);
+	OWN(json_decref)
+	json_t *reply = json_pack("{s:s s:O}", "NetworkInterfaceId", s->interface->id,
+				  "AssignedPrivateIpAddresses", s->assigned);
+	const json_t *text;
+	size_t i;
 
-	return r < 0 ? r : prefixes_check(parameters, f);
+	if (!reply)
+		return -ENOMEM;
+	json_array_foreach (s->prefixes, i, text) {
+		OWN(json_decref) json_t *prefix = json_pack("{s:O}", "Ipv4Prefix", text);
+
+		if (!prefix || jarray_add_under(reply, "AssignedIpv4Prefixes", prefix) < 0)
+			return -ENOMEM;
+	}
+	*ret_reply = give(reply);
+	return 0;
 }
 
 /* Puts the changed copy and commits. */
@@ -159,7 +189,7 @@ int assign_private_ip_addresses(struct call *c, json_t *parameters, json_t **ret
 				struct fault *f)
 {
 	struct assigning s = {.c = c, .may_move = jbool(parameters, "AllowReassignment", 0)};
-	int r = interface_get(c, parameters, &s.interface, f);
+	int r = interface_get_customers(c, parameters, &s.interface, f);
 
 	if (r == 0)
 		r = kind_get(c, &kind_subnet, "SubnetId", jstr(s.interface->json, "SubnetId"),
@@ -174,29 +204,35 @@ int assign_private_ip_addresses(struct call *c, json_t *parameters, json_t **ret
 	s.assigned = assigned;
 	s.taken = taken;
 	r = json && assigned && taken ? assign_all(&s, parameters, f) : -ENOMEM;
-	if (r < 0)
-		return r;
-	*ret_reply = json_pack("{s:s s:O}", "NetworkInterfaceId", s.interface->id,
-			       "AssignedPrivateIpAddresses", assigned);
-	return *ret_reply ? finish(c, s.interface, give(json), &s.moved) : -ENOMEM;
+	OWN(json_decref) json_t *prefixes = s.prefixes;
+
+	if (r == 0)
+		r = assign_reply(&s, ret_reply);
+	return r < 0 ? r : finish(c, s.interface, give(json), &s.moved);
 }
 
 int unassign_private_ip_addresses(struct call *c, json_t *parameters, json_t **ret_reply,
 				  struct fault *f)
 {
 	const json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *address;
+	OWN(json_decref) json_t *removed = json_array();
 	const struct doc *interface = NULL;
 	struct moved m = {0};
 	size_t i, at;
-	int r = interface_get(c, parameters, &interface, f);
+	int r = interface_get_customers(c, parameters, &interface, f);
 
 	if (r < 0)
 		return r;
-	if (json_array_size(list) == 0)
+	if (json_array_size(list) == 0 && !delegation_is_asked(&delegation_ipv4, parameters))
 		return fault_set(f, FAULT_MISSING_PARAMETER,
-				 "The request must contain the parameter privateIpAddress");
+				 "The request must contain the parameter privateIpAddress or "
+				 "ipv4Prefix");
 	OWN(json_decref) json_t *json = doc_edit(interface);
 
+	r = json && removed ? delegation_remove(&delegation_ipv4, json, parameters, removed, f)
+			    : -ENOMEM;
+	if (r < 0)
+		return r;
 	json_array_foreach (list, i, address) {
 		const char *text = json_string_value(address);
 		json_t *element = find(json, text, &at);

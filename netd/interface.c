@@ -1,4 +1,4 @@
-/* Network interfaces: to describe, make and delete them. */
+/* Network interfaces: to make and delete them. */
 #include "interface.h"
 
 #include <errno.h>
@@ -7,65 +7,11 @@
 #include <sys/random.h>
 
 #include "address.h"
-#include "describe.h"
+#include "delegation.h"
 #include "ipv6.h"
 #include "elastic.h"
 #include "route-target.h"
 #include "taken.h"
-
-static const struct filter interface_filters[] = {
-	{"addresses.association.allocation-id", "PrivateIpAddresses.Association.AllocationId"},
-	{"addresses.association.association-id", "PrivateIpAddresses.Association.AssociationId"},
-	{"addresses.association.owner-id", "PrivateIpAddresses.Association.IpOwnerId"},
-	{"addresses.association.public-dns-name", "PrivateIpAddresses.Association.PublicDnsName"},
-	{"addresses.association.public-ip", "PrivateIpAddresses.Association.PublicIp"},
-	{"addresses.primary", "PrivateIpAddresses.Primary"},
-	{"addresses.private-dns-name", "PrivateIpAddresses.PrivateDnsName"},
-	{"addresses.private-ip-address", "PrivateIpAddresses.PrivateIpAddress"},
-	{"association.allocation-id", "Association.AllocationId"},
-	{"association.association-id", "Association.AssociationId"},
-	{"association.ip-owner-id", "Association.IpOwnerId"},
-	{"association.public-dns-name", "Association.PublicDnsName"},
-	{"association.public-ip", "Association.PublicIp"},
-	{"attachment.attach-time", "Attachment.AttachTime"},
-	{"attachment.attachment-id", "Attachment.AttachmentId"},
-	{"attachment.delete-on-termination", "Attachment.DeleteOnTermination"},
-	{"attachment.device-index", "Attachment.DeviceIndex"},
-	{"attachment.instance-id", "Attachment.InstanceId"},
-	{"attachment.instance-owner-id", "Attachment.InstanceOwnerId"},
-	{"attachment.nat-gateway-id", "Attachment.NatGatewayId"},
-	{"attachment.status", "Attachment.Status"},
-	{"availability-zone", "AvailabilityZone"},
-	{"description", "Description"},
-	{"group-id", "Groups.GroupId"},
-	{"group-name", "Groups.GroupName"},
-	{"interface-type", "InterfaceType"},
-	{"ipv6-addresses.ipv6-address", "Ipv6Addresses.Ipv6Address"},
-	{"mac-address", "MacAddress"},
-	{"network-interface-id", "NetworkInterfaceId"},
-	{"owner-id", "OwnerId"},
-	{"private-dns-name", "PrivateDnsName"},
-	{"private-ip-address", "PrivateIpAddresses.PrivateIpAddress"},
-	{"requester-id", "RequesterId"},
-	{"requester-managed", "RequesterManaged"},
-	{"source-dest-check", "SourceDestCheck"},
-	{"status", "Status"},
-	{"subnet-id", "SubnetId"},
-	{"vpc-id", "VpcId"},
-	FILTER_TAGS,
-	{NULL},
-};
-
-static const struct describe interfaces = {
-	.kind = "network-interface",
-	.result = "NetworkInterfaces",
-	.ids = "NetworkInterfaceIds",
-	.prefix = "eni",
-	.malformed = FAULT_INVALID_NETWORK_INTERFACE_ID_MALFORMED,
-	.not_found = FAULT_INVALID_NETWORK_INTERFACE_ID_NOT_FOUND,
-	.filters = interface_filters,
-	.present = interface_present,
-};
 
 /* What a request asks for, checked; owned by create_network_interface(). */
 struct birth {
@@ -75,34 +21,9 @@ struct birth {
 	json_t *groups, *tags;
 	json_t *addresses; /* texts, the primary one first */
 	json_t *addresses6;
+	json_t *prefixes, *prefixes6; /* texts */
 	char mac[18];
 };
-
-json_t *interface_shown(const json_t *json)
-{
-	OWN(json_decref) json_t *shown = json_copy((json_t *)json);
-	json_t *first = json_object_get(json_array_get(json_object_get(json, "Ipv6Addresses"), 0),
-					"Ipv6Address");
-
-	if (json_object_set(shown, "TagSet", json_object_get(json, "Tags")) < 0)
-		return NULL;
-	json_object_del(shown, "Tags");
-	if (first && json_object_set(shown, "Ipv6Address", first) < 0)
-		return NULL;
-	return give(shown);
-}
-
-json_t *interface_present(const struct call *c, const struct doc *d)
-{
-	(void)c;
-	return interface_shown(d->json);
-}
-
-int describe_network_interfaces(struct call *c, json_t *parameters, json_t **ret_reply,
-				struct fault *f)
-{
-	return describe_run(c, &interfaces, parameters, ret_reply, f);
-}
 
 static int group_add(const struct call *c, const json_t *vpc, const char *id, int is_launch,
 		     json_t *groups, struct fault *f)
@@ -209,13 +130,12 @@ static int address_add(const struct birth *b, const char *wanted, json_t *taken,
 }
 
 /* All addresses of the new interface, named ones before free ones, so that a free one does not
- * take a named one's place. */
-static int addresses_take(json_t *parameters, struct birth *b, struct fault *f)
+ * take a named one's place. `taken` has what nobody is to get any more, and gets these. */
+static int addresses_take(json_t *parameters, struct birth *b, json_t *taken, struct fault *f)
 {
 	json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *a;
 	int64_t n_free = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
 	OWN(json_decref) json_t *secondary = json_array();
-	OWN(json_decref) json_t *taken = json_array();
 	const char *primary = NULL;
 	size_t i;
 	int r = primary_parameter(parameters, &primary, f);
@@ -240,6 +160,27 @@ static int addresses_take(json_t *parameters, struct birth *b, struct fault *f)
 	for (; r == 0 && n_free > 0; n_free--)
 		r = address_add(b, NULL, taken, secondary, f);
 	return r < 0 ? r : jarray_extend_all(b->addresses, secondary);
+}
+
+/* Addresses and prefixes of IPv4: what is named before what is chosen, likewise. */
+static int take4(json_t *parameters, struct birth *b, struct fault *f)
+{
+	const struct delegation *d = &delegation_ipv4;
+	OWN(json_decref) json_t *taken = json_array();
+	int r = delegation_named(d, b->subnet->json, parameters, NULL, &b->prefixes, f);
+
+	if (r == 0)
+		r = jarray_extend_all(taken, b->prefixes);
+	if (r == 0)
+		r = addresses_take(parameters, b, taken, f);
+	return r < 0 ? r : delegation_take(d, b->subnet->json, parameters, taken, b->prefixes, f);
+}
+
+static int take6(json_t *parameters, struct birth *b, struct fault *f)
+{
+	const json_t *subnet = b->subnet->json;
+
+	return ipv6_take(subnet, parameters, NULL, 1, &b->addresses6, &b->prefixes6, f);
 }
 
 /* A MAC that no interface of the box has: locally administered, unicast. */
@@ -298,13 +239,8 @@ static json_t *interface_json(const struct call *c, const struct birth *b, const
 /* Members of AWS's that ask for what is not there. */
 static int kind_check(json_t *parameters, struct fault *f)
 {
-	static const char *const unsupported[] = {"Ipv4PrefixCount", "Ipv4Prefixes",
-						  "Ipv6PrefixCount", "Ipv6Prefixes", NULL};
 	const char *type = jstr(parameters, "InterfaceType");
-	int r = unsupported_check(parameters, unsupported, f);
 
-	if (r < 0)
-		return r;
 	if (type && strcmp(type, "interface") != 0)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
 				 "Interfaces of type %.32s are not supported", type);
@@ -350,9 +286,8 @@ static int birth_read(const struct call *c, json_t *parameters, struct birth *b,
 			"Instance '%s' already has an interface attached at device index '%d'.",
 			b->instance_id, b->device_index);
 	mac_new(b->mac);
-	r = addresses_take(parameters, b, f);
-	return r < 0 ? r
-		     : ipv6_addresses_take(b->subnet->json, parameters, NULL, 1, &b->addresses6, f);
+	r = take4(parameters, b, f);
+	return r < 0 ? r : take6(parameters, b, f);
 }
 
 /* The part of an interface's birth that only instances have: attachment and public address. */
@@ -373,8 +308,6 @@ static int birth_attach(const struct call *c, json_t *parameters, const struct b
 		r = jset_new(json_object_get(json, "Attachment"), "_Born", json_true());
 	if (r == 0)
 		r = attachment_set_limit(json_object_get(json, "Attachment"), parameters);
-	if (r == 0)
-		r = interface_limit_check(parameters, json, 0, 0, f);
 	if (r == 0 && b->device_index == 0)
 		r = interface_name_at_launch(c, parameters, b->subnet->json, json);
 	if (r < 0 || !jbool(parameters, "_AssociatePublicIpAddress", has_public))
@@ -393,7 +326,7 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	int r = birth_read(c, parameters, &b, f);
 	OWN(json_decref)
 	json_t *groups = b.groups, *tags = b.tags, *addresses = b.addresses,
-	       *addresses6 = b.addresses6;
+	       *addresses6 = b.addresses6, *prefixes = b.prefixes, *prefixes6 = b.prefixes6;
 
 	if (r < 0)
 		return r;
@@ -401,7 +334,13 @@ int create_network_interface(struct call *c, json_t *parameters, json_t **ret_re
 	OWN(json_decref)
 	json_t *json = interface_json(c, &b, id, jstr_or(parameters, "Description", ""));
 
-	r = json ? birth_attach(c, parameters, &b, json, f) : -ENOMEM;
+	r = json ? delegation_add(&delegation_ipv4, json, prefixes) : -ENOMEM;
+	if (r == 0)
+		r = delegation_add(&delegation_ipv6, json, prefixes6);
+	if (r == 0)
+		r = interface_limit_check(parameters, json, 0, 0, f);
+	if (r == 0)
+		r = birth_attach(c, parameters, &b, json, f);
 	if (r == 0)
 		r = put_new(c, &kind_network_interface, id, json_incref(json));
 	if (r < 0)
@@ -477,7 +416,8 @@ int interface_make_node(const struct call *c, struct node_birth *n, struct fault
 		return fault_set(f, FAULT_NETWORK_INTERFACE_LIMIT_EXCEEDED,
 				 "The maximum number of network interfaces has been reached.");
 	mac_new(b.mac);
-	int r = addresses_take(wanted, &b, f);
+	OWN(json_decref) json_t *taken = json_array();
+	int r = taken ? addresses_take(wanted, &b, taken, f) : -ENOMEM;
 	OWN(json_decref) json_t *addresses = b.addresses;
 
 	if (r < 0)

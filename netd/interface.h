@@ -55,8 +55,9 @@ int interface_set_association(const struct call *c, const json_t *vpc, json_t *j
 void interface_clear_association(json_t *json, json_t *private);
 
 /* _AddressLimit, how many private addresses of each family the instance's type allows an interface,
- * is kept with the attachment; absent: AWS's highest. PrivateIpAddressLimitExceeded when `json`
- * would have more with `n` of IPv4 and `n6` of IPv6 added. */
+ * is kept with the attachment; absent: AWS's highest. A prefix counts as one.
+ * PrivateIpAddressLimitExceeded when `json` would have more with `n` of IPv4 and `n6` of IPv6
+ * added. */
 int attachment_set_limit(json_t *attachment, json_t *parameters);
 int interface_limit_check(const json_t *attachment, const json_t *json, size_t n, size_t n6,
 			  struct fault *f);

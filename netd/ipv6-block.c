@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "delegation.h"
 #include "peering.h"
 #include "vpc.h"
 
@@ -286,7 +287,8 @@ int disassociate_subnet_cidr_block(struct call *c, json_t *parameters, json_t **
 				 id);
 	store_each (c->store, "network-interface", d)
 		if (jis(d->json, "SubnetId", subnet->id) &&
-		    json_array_size(json_object_get(d->json, "Ipv6Addresses")))
+		    (json_array_size(json_object_get(d->json, "Ipv6Addresses")) ||
+		     delegation_n(&delegation_ipv6, d->json)))
 			return fault_set(f, FAULT_INVALID_CIDR_BLOCK_IN_USE,
 					 "The subnet IPv6 CIDR block with association ID %s may "
 					 "not be disassociated, because %s has an address of it.",

@@ -37,8 +37,9 @@ int ipv6_vpc_disassociate(struct call *c, const char *association_id, json_t **r
 
 /* ---- ipv6-address.c ---- */
 
-/* Addresses for an interface: those named in Ipv6Addresses or as many as Ipv6AddressCount says,
- * else one where the subnet gives each new interface one (`is_birth`). `has` are those it has
- * (NULL: none). *ret_addresses is a new list of {Ipv6Address}. */
-int ipv6_addresses_take(const json_t *subnet, const json_t *parameters, const json_t *has,
-			int is_birth, json_t **ret_addresses, struct fault *f);
+/* Addresses and prefixes for an interface (NULL: one that has none). Addresses: those named in
+ * Ipv6Addresses or as many as Ipv6AddressCount says, else one where the subnet gives each new
+ * interface one (`is_birth`); *ret_addresses is a new list of {Ipv6Address}. Prefixes: as
+ * delegation.h says; *ret_prefixes is a new list of texts. */
+int ipv6_take(const json_t *subnet, const json_t *parameters, const json_t *interface, int is_birth,
+	      json_t **ret_addresses, json_t **ret_prefixes, struct fault *f);

@@ -45,17 +45,16 @@ static int net_add(struct flow_rules *s, const char *text)
 	return 0;
 }
 
-/* The addresses of one family of an interface. */
-static int addresses_add(struct flow_rules *s, const json_t *eni, const char *list,
-			 const char *member)
+/* The addresses and prefixes of an interface. */
+static int addresses_add(struct flow_rules *s, const json_t *eni)
 {
 	const json_t *address;
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (json_object_get(eni, list), i, address)
-		if (r == 0)
-			r = net_add(s, jstr_or(address, member, ""));
+	plan_addresses_each(of)
+		json_array_foreach (json_object_get(eni, of->list), i, address) if (r == 0) r =
+			net_add(s, jstr_or(address, of->element, ""));
 	return r;
 }
 
@@ -81,9 +80,8 @@ static int members_add(struct flow_rules *s, const struct plan_input *in, const 
 	int r = 0;
 
 	json_array_foreach (json_object_get(members, group_id), i, eni)
-		if (r == 0 &&
-		    (r = addresses_add(s, eni, "PrivateIpAddresses", "PrivateIpAddress")) == 0)
-			r = addresses_add(s, eni, "Ipv6Addresses", "Ipv6Address");
+		if (r == 0)
+			r = addresses_add(s, eni);
 	json_array_foreach (json_object_get(in->peer_groups, group_id), i, address)
 		if (r == 0)
 			r = net_add(s,

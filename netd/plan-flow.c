@@ -92,12 +92,21 @@ static int concerns(const json_t *log, const struct flow_setup *s, const struct 
 static void address_add(struct flow_setup *s, const char *text, struct address *primary)
 {
 	struct flow_address *a = &s->addresses[s->n_addresses];
+	struct cidr6 v6;
+	struct cidr v4;
 
-	if (ip_any_parse(text ? text : "", &a->address) < 0)
+	if (cidr_parse(text ? text : "", &v4) == 0) {
+		a->address = ip4(cidr_first(v4));
+		a->bits = v4.bits;
+	} else if (cidr6_parse(text ? text : "", &v6) == 0) {
+		a->address = ip6(cidr6_first(v6));
+		a->bits = v6.bits;
+	} else if (ip_any_parse(text ? text : "", &a->address) < 0) {
 		return;
+	}
 	a->interface = s->n_interfaces;
 	s->n_addresses++;
-	if (!primary->family)
+	if (!primary->family && !a->bits)
 		*primary = a->address;
 }
 
@@ -108,11 +117,10 @@ static void interface_addresses(struct flow_setup *s, const json_t *eni, struct 
 	size_t a;
 
 	address_add(s, jstr(eni, "PrivateIpAddress"), &i->primary4);
-	json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, address)
-		if (!jbool(address, "Primary", 0))
-			address_add(s, jstr(address, "PrivateIpAddress"), &i->primary4);
-	json_array_foreach (json_object_get(eni, "Ipv6Addresses"), a, address)
-		address_add(s, jstr(address, "Ipv6Address"), &i->primary6);
+	plan_addresses_each(of) json_array_foreach (json_object_get(eni, of->list), a,
+						    address) if (!jbool(address, "Primary", 0))
+		address_add(s, jstr(address, of->element),
+			    of->family == AF_INET ? &i->primary4 : &i->primary6);
 }
 
 static int is_rule_asked(const struct flow_setup *s)
@@ -170,9 +178,11 @@ static int room(struct flow_setup *s, const struct plan_input *in)
 	size_t n_addresses = 0, i;
 	const json_t *eni;
 
-	json_array_foreach (in->network_interfaces, i, eni)
-		n_addresses += 1 + json_array_size(json_object_get(eni, "PrivateIpAddresses")) +
-			       json_array_size(json_object_get(eni, "Ipv6Addresses"));
+	json_array_foreach (in->network_interfaces, i, eni) {
+		n_addresses++;
+		plan_addresses_each(of) n_addresses +=
+			json_array_size(json_object_get(eni, of->list));
+	}
 	s->logs = calloc(json_array_size(in->flow_logs) + 1, sizeof *s->logs);
 	s->interfaces = calloc(json_array_size(in->network_interfaces) + 1, sizeof *s->interfaces);
 	s->seen = calloc(json_array_size(in->network_interfaces) + 1, 1);

@@ -5,17 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* The interface's addresses of the family, and the text of each. */
-static const json_t *addresses_of(const json_t *eni, enum rules_family family)
-{
-	return json_object_get(eni, family == RULES_IPV6 ? "Ipv6Addresses" : "PrivateIpAddresses");
-}
-
-static json_t *text_of(const json_t *address, enum rules_family family)
-{
-	return json_object_get(address, family == RULES_IPV6 ? "Ipv6Address" : "PrivateIpAddress");
-}
-
 static int family_of(enum rules_family family)
 {
 	return family == RULES_IPV6 ? AF_INET6 : AF_INET;
@@ -29,7 +18,8 @@ static void set_name(enum rules_family family, const char *group_id, char ret_na
 
 /* What is asked for every rule. */
 struct index {
-	json_t *members; /* by a group's id: [addresses], none of a peer's; no group has none */
+	json_t *members; /* by a group's id: [addresses and prefixes], none of a peer's; no group has
+			    none */
 	json_t *peers;	 /* of the group under way: what its rules name, and whether it is there */
 	json_t *depths;	 /* by a group's id: see plan_dispatch() */
 };
@@ -41,22 +31,23 @@ static void own_index_clear(struct index *x)
 	json_decref(x->depths);
 }
 
-static int index_addresses(struct index *x, enum rules_family family, const char *group_id,
-			   const json_t *addresses)
+static int index_addresses(struct index *x, const char *group_id, const json_t *eni,
+			   const struct plan_addresses *of)
 {
 	json_t *address;
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (addresses, i, address)
+	json_array_foreach (json_object_get(eni, of->list), i, address)
 		if (r == 0)
-			r = jarray_add_under(x->members, group_id, text_of(address, family));
+			r = jarray_add_under(x->members, group_id,
+					     json_object_get(address, of->element));
 	return r;
 }
 
 static int index_members(const struct plan_input *in, enum rules_family family, struct index *x)
 {
-	const json_t *eni, *group, *addresses;
+	const json_t *eni, *group;
 	const char *id;
 	json_t *list;
 	size_t i, g;
@@ -65,13 +56,10 @@ static int index_members(const struct plan_input *in, enum rules_family family, 
 	json_object_foreach (in->peer_groups, id, list)
 		if (plan_peer_group(in, NULL, family_of(family), id, NULL) > 0)
 			r |= json_object_set_new(x->members, id, json_array());
-	json_array_foreach (in->network_interfaces, i, eni) {
-		addresses = addresses_of(eni, family);
-		if (json_array_size(addresses))
-			json_array_foreach (json_object_get(eni, "Groups"), g, group)
-				r |= index_addresses(x, family, jstr_or(group, "GroupId", ""),
-						     addresses);
-	}
+	json_array_foreach (in->network_interfaces, i, eni)
+		plan_addresses_each(of) if (of->family == family_of(family))
+			json_array_foreach (json_object_get(eni, "Groups"), g, group) r |=
+			index_addresses(x, jstr_or(group, "GroupId", ""), eni, of);
 	return r < 0 ? -ENOMEM : 0;
 }
 
@@ -205,22 +193,19 @@ static int memberships_add(struct plan *p, enum rules_family family, const struc
 {
 	size_t depth = (size_t)json_integer_value(json_object_get(x->depths, group_id)), i;
 	char names[PLAN_DEPTH_MAX + 1][32];
-	struct address address;
 	const json_t *text;
 
 	set_name(family, group_id, names[0]);
 	for (size_t n = 1; n <= depth; n++)
 		plan_set_of_branch(family, group_id, n, names[n]);
-	json_array_foreach (members, i, text) {
-		if (ip_any_parse(json_string_value(text), &address) < 0)
-			return -EINVAL;
+	json_array_foreach (members, i, text)
 		for (size_t n = 0; n <= depth; n++)
-			items_add(&p->router, ITEM_MEMBER, names[n])->address = address;
-	}
+			if (plan_members(&p->router, names[n], json_string_value(text), NULL) < 0)
+				return -EINVAL;
 	return 0;
 }
 
-static int plan_members(struct plan *p, enum rules_family family, const struct index *x)
+static int plan_memberships(struct plan *p, enum rules_family family, const struct index *x)
 {
 	const char *id;
 	json_t *members;
@@ -282,5 +267,5 @@ int plan_groups(const struct plan_input *in, struct plan *p, enum rules_family f
 	plan_memo_sweep(in->memo, family);
 	if ((r = plan_peer_sets(in, p, family)) < 0)
 		return r;
-	return plan_members(p, family, &x);
+	return plan_memberships(p, family, &x);
 }

@@ -50,6 +50,14 @@ int plan_interface(struct making *m, const json_t *eni);
 /* A static entry of the bridge: frames to `mac` leave by this port. */
 void plan_fdb(struct items *s, const char *port, const uint8_t mac[static 6]);
 
+/* ---- plan-delegation.c ---- */
+
+/* An address or a prefix as members of `set` (`s` NULL: none; `mac` may be NULL). Its family, or
+ * -EINVAL. */
+int plan_members(struct items *s, const char *set, const char *text, const uint8_t *mac);
+/* Routes and members of an interface's prefixes; `like` has its MAC and leg. 0 or -EINVAL. */
+int plan_prefixes4(struct making *m, const json_t *eni, const struct plan_guest *like);
+
 /* ---- plan-node.c ---- */
 
 /*

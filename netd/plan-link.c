@@ -234,5 +234,7 @@ int plan_interface(struct making *m, const json_t *eni)
 	json_array_foreach (json_object_get(eni, "PrivateIpAddresses"), a, private_address)
 		if (plan_guest(m, eni, private_address, &like) < 0)
 			return plan_bad(m, eni, "NetworkInterfaceId");
+	if (plan_prefixes4(m, eni, &like) < 0)
+		return plan_bad(m, eni, "NetworkInterfaceId");
 	return plan_ipv6_interface(m, eni, &like);
 }

@@ -63,18 +63,18 @@ int plan_peer_group(const struct plan_input *in, struct items *s, int family, co
 		    const char *set)
 {
 	json_t *list = json_object_get(in->peer_groups, id), *text;
-	struct address address;
 	size_t i;
 	int n = 0;
 
 	json_array_foreach (list, i, text) {
-		if (ip_any_parse(json_string_value(text), &address) < 0)
-			return -EINVAL;
-		if (address.family != family)
+		int of = plan_members(NULL, NULL, json_string_value(text), NULL);
+
+		if (of < 0)
+			return of;
+		if (of != family)
 			continue;
 		n++;
-		if (s)
-			items_add(s, ITEM_MEMBER, set)->address = address;
+		(void)plan_members(s, set, json_string_value(text), NULL); /* it can be read */
 	}
 	return n;
 }

@@ -56,10 +56,10 @@ struct plan_input {
 	/* Active ones: [{VpcPeeringConnectionId, VpcId (of the peer), IsRequester, IsWatched: what
 	 * is here of its members or names is to follow it}] */
 	json_t *peers;
-	json_t *peer_groups; /* groups of peers that rules name: {"sg-…": [addresses]}, of both
-				families */
-	json_t *peer_names;  /* public names of peers that lead inside: {name: private address} */
-	json_t *flow_logs;   /* of the VPC, its subnets and interfaces */
+	json_t *peer_groups; /* groups of peers that rules name: {"sg-…": [addresses and prefixes]},
+				of both families */
+	json_t *peer_names; /* public names of peers that lead inside: {name: private address} */
+	json_t *flow_logs;  /* of the VPC, its subnets and interfaces */
 };
 
 /* One private address of one interface: what DHCP and DNS know of it. */
@@ -141,3 +141,13 @@ void plan_print(const struct plan *p, FILE *out);
 int plan_rules(const struct plan_input *in, struct plan *p);
 /* The interfaces that are in the kernel: with an attachment. */
 int plan_is_active(const json_t *network_interface);
+/* Where documents of interfaces have addresses and prefixes, those of a family one after the other. */
+struct plan_addresses {
+	int family;
+	const char *list, *element;
+};
+#define PLAN_ADDRESSES 4
+extern const struct plan_addresses plan_addresses[PLAN_ADDRESSES];
+#define plan_addresses_each(a)                                                                     \
+	for (const struct plan_addresses *a = plan_addresses; a < plan_addresses + PLAN_ADDRESSES; \
+	     (a)++)

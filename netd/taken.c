@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "delegation.h"
 #include "jsonx.h"
 
 /* Things are counted under a text, a letter for what it is and then its name. An address that
@@ -14,8 +15,9 @@ static struct {
 	struct store *store;
 	json_t *counts;	      /* text → how often */
 	json_t *addresses;    /* subnet id → address → how often */
+	json_t *prefixes;     /* subnet id → block → how often */
 	json_t *devices;      /* "i-…/0" → interface id */
-	json_t *reservations; /* subnet id → [block] */
+	json_t *reservations; /* subnet id → block → type */
 	int is_stale; /* memory ran out while following a commit: made anew when next asked */
 } t;
 
@@ -31,16 +33,22 @@ static void count(json_t *counts, const char *key, int by)
 		t.is_stale = 1;
 }
 
-static void count_address(const char *subnet_id, const char *address, int by)
+/* Of `all`, by subnet. */
+static json_t *of_subnet(json_t *all, const char *subnet_id)
 {
-	json_t *of_subnet = json_object_get(t.addresses, subnet_id);
-
-	if (!of_subnet && json_object_set_new(t.addresses, subnet_id, json_object()) < 0)
+	if (!json_object_get(all, subnet_id) &&
+	    json_object_set_new(all, subnet_id, json_object()) < 0)
 		t.is_stale = 1;
-	of_subnet = json_object_get(t.addresses, subnet_id);
-	count(of_subnet, address, by);
-	if (!json_object_size(of_subnet))
-		(void)json_object_del(t.addresses, subnet_id);
+	return json_object_get(all, subnet_id);
+}
+
+static void count_of_subnet(json_t *all, const char *subnet_id, const char *text, int by)
+{
+	json_t *counts = of_subnet(all, subnet_id);
+
+	count(counts, text, by);
+	if (!json_object_size(counts))
+		(void)json_object_del(all, subnet_id);
 }
 
 __attribute__((format(printf, 2, 3))) static void count_format(int by, const char *format, ...)
@@ -74,6 +82,19 @@ static void count_device(const struct doc *d, int by)
 		(void)json_object_del(t.devices, key);
 }
 
+static void count_prefixes(const struct doc *d, const struct delegation *of, int by)
+{
+	const char *subnet_id = jstr_or(d->json, "SubnetId", "");
+	json_t *prefix;
+	size_t i;
+
+	json_array_foreach (json_object_get(d->json, of->list), i, prefix) {
+		count_of_subnet(t.prefixes, subnet_id, jstr_or(prefix, of->element, ""), by);
+		if (of->family == AF_INET)
+			count_format(by * DELEGATION_SIZE4, "s %s", subnet_id);
+	}
+}
+
 static void count_interface(const struct doc *d, int by)
 {
 	const char *subnet_id = jstr_or(d->json, "SubnetId", "");
@@ -83,13 +104,15 @@ static void count_interface(const struct doc *d, int by)
 	json_array_foreach (list, i, a) {
 		const char *public = jpath_str(a, "Association.PublicIp");
 
-		count_address(subnet_id, jstr_or(a, "PrivateIpAddress", ""), by);
+		count_of_subnet(t.addresses, subnet_id, jstr_or(a, "PrivateIpAddress", ""), by);
 		count_format(by, "s %s", subnet_id);
 		if (public)
 			count_format(by, "p %s", public);
 	}
 	json_array_foreach (json_object_get(d->json, "Ipv6Addresses"), i, a)
-		count_address(subnet_id, jstr_or(a, "Ipv6Address", ""), by);
+		count_of_subnet(t.addresses, subnet_id, jstr_or(a, "Ipv6Address", ""), by);
+	count_prefixes(d, &delegation_ipv4, by);
+	count_prefixes(d, &delegation_ipv6, by);
 	count_format(by, "m %s", jstr_or(d->json, "MacAddress", ""));
 	count_format(by, "n %s %s", d->account, d->region);
 	count_device(d, by);
@@ -113,32 +136,17 @@ static void on_elastic(void *userdata, const struct doc *before, const struct do
 		count_format(1, "p %s", jstr_or(after->json, "PublicIp", ""));
 }
 
-static void unreserve(const struct doc *d)
-{
-	json_t *list = json_object_get(t.reservations, jstr_or(d->json, "SubnetId", ""));
-
-	for (size_t i = json_array_size(list); i-- > 0;)
-		if (strcmp(json_string_value(json_array_get(list, i)),
-			   jstr_or(d->json, "Cidr", "")) == 0)
-			(void)json_array_remove(list, i); /* it is there */
-}
-
 static void on_reservation(void *userdata, const struct doc *before, const struct doc *after)
 {
-	const char *subnet_id;
-	json_t *list;
-
 	(void)userdata;
 	if (before)
-		unreserve(before);
-	if (!after)
-		return;
-	subnet_id = jstr_or(after->json, "SubnetId", "");
-	list = json_object_get(t.reservations, subnet_id);
-	if (!list && json_object_set_new(t.reservations, subnet_id, json_array()) < 0)
-		t.is_stale = 1;
-	list = json_object_get(t.reservations, subnet_id);
-	if (json_array_append_new(list, json_string(jstr_or(after->json, "Cidr", ""))) < 0)
+		(void)json_object_del(
+			of_subnet(t.reservations, jstr_or(before->json, "SubnetId", "")),
+			jstr_or(before->json, "Cidr", "")); /* it is there */
+	if (after &&
+	    json_object_set_new(of_subnet(t.reservations, jstr_or(after->json, "SubnetId", "")),
+				jstr_or(after->json, "Cidr", ""),
+				json_string(jstr_or(after->json, "ReservationType", ""))) < 0)
 		t.is_stale = 1;
 }
 
@@ -148,9 +156,10 @@ static int make(void)
 	t.is_stale = 0;
 	t.counts = json_object();
 	t.addresses = json_object();
+	t.prefixes = json_object();
 	t.devices = json_object();
 	t.reservations = json_object();
-	if (!t.counts || !t.addresses || !t.devices || !t.reservations)
+	if (!t.counts || !t.addresses || !t.prefixes || !t.devices || !t.reservations)
 		return -ENOMEM;
 	store_each (t.store, "network-interface", d)
 		on_interface(NULL, NULL, d);
@@ -177,9 +186,10 @@ void taken_close(void)
 {
 	json_decref(t.counts);
 	json_decref(t.addresses);
+	json_decref(t.prefixes);
 	json_decref(t.devices);
 	json_decref(t.reservations);
-	t.counts = t.addresses = t.devices = t.reservations = NULL;
+	t.counts = t.addresses = t.prefixes = t.devices = t.reservations = NULL;
 }
 
 /* Without memory for the index everything is taken: an address refused is better than one given
@@ -211,13 +221,23 @@ uint64_t taken_count(const char *subnet_id)
 
 int taken_private(const char *subnet_id, const char *address)
 {
-	return !is_there() ||
-	       json_object_get(json_object_get(t.addresses, subnet_id), address) != NULL;
+	char prefix[CIDR6_TEXT_MAX];
+
+	if (!is_there() || json_object_get(json_object_get(t.addresses, subnet_id), address))
+		return 1;
+	const json_t *prefixes = json_object_get(t.prefixes, subnet_id);
+
+	return prefixes && delegation_of(address, prefix) == 0 && json_object_get(prefixes, prefix);
 }
 
 const json_t *taken_addresses(const char *subnet_id)
 {
 	return is_there() ? json_object_get(t.addresses, subnet_id) : NULL;
+}
+
+const json_t *taken_prefixes(const char *subnet_id)
+{
+	return is_there() ? json_object_get(t.prefixes, subnet_id) : NULL;
 }
 
 const json_t *taken_reservations(const char *subnet_id)

@@ -12,13 +12,17 @@
 int taken_open(struct store *s);
 void taken_close(void);
 
-/* Private addresses in the subnet, not counting those that AWS reserves. */
+/* Private IPv4 addresses in the subnet, all those of prefixes among them, not counting those that
+ * AWS reserves. */
 uint64_t taken_count(const char *subnet_id);
+/* The address of either family is an interface's, or of an interface's prefix. */
 int taken_private(const char *subnet_id, const char *address);
-/* Those addresses of both families, as keys of an object, NULL: none; borrowed until
+/* Single addresses of both families, as keys of an object, NULL: none; borrowed until
  * the next commit. */
 const json_t *taken_addresses(const char *subnet_id);
-/* The blocks of its CIDR reservations, of both families: a list of texts, NULL: none; borrowed
+/* The same of interfaces' prefixes: blocks. */
+const json_t *taken_prefixes(const char *subnet_id);
+/* The blocks of its CIDR reservations, of both families: {block: type}, NULL: none; borrowed
  * until the next commit. */
 const json_t *taken_reservations(const char *subnet_id);
 int taken_public(const char *address);

@@ -73,6 +73,10 @@ class Story:
             if not e.code.endswith(".NotFound"):
                 raise
 
+    def unassign(self, **what):
+        with contextlib.suppress(Refused):  # gone in an earlier life
+            self.netd.ec2("UnassignPrivateIpAddresses", **what)
+
     def rules(self):
         permissions = [{"IpProtocol": "tcp", "FromPort": n, "ToPort": n, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]} for n in (1, 2, 3)]
         with contextlib.suppress(Refused):  # there from an earlier life
@@ -86,6 +90,8 @@ class Story:
         "no source/destination check": lambda s: s.netd.ec2(
             "ModifyNetworkInterfaceAttribute", NetworkInterfaceId=s.made["two"], SourceDestCheck={"Value": False}
         ),
+        "a prefix": lambda s: s.netd.ec2("AssignPrivateIpAddresses", NetworkInterfaceId=s.made["two"], Ipv4Prefixes=["10.20.2.64/28"]),
+        "a prefix given back": lambda s: s.unassign(NetworkInterfaceId=s.made["two"], Ipv4Prefixes=["10.20.2.64/28"]),
         "a public address given back": lambda s: s.netd.call("gureum.Release", NetworkInterfaceId=s.made["one"]),
         "a member removed": lambda s: s.gone("DeleteNetworkInterface", NetworkInterfaceId=s.made["two"], _Force=True),
         "a subnet removed": lambda s: s.gone("DeleteSubnet", SubnetId=s.made["subnet2"]),

@@ -72,7 +72,6 @@ def test_what_cannot_be_assigned(netd, guests):
     refused("InvalidParameterValue", netd.ec2, "AssignPrivateIpAddresses", PrivateIpAddresses=["10.1.1.1"], **which)
     refused("InvalidParameterValue", netd.ec2, "AssignPrivateIpAddresses", PrivateIpAddresses=["me"], **which)
     refused("PrivateIpAddressLimitExceeded", netd.ec2, "AssignPrivateIpAddresses", SecondaryPrivateIpAddressCount=50, **which)
-    refused("UnsupportedOperation", netd.ec2, "AssignPrivateIpAddresses", Ipv4PrefixCount=1, **which)
     # As many as the instance's type allows.
     netd.ec2("AttachNetworkInterface", InstanceId=guest.instance, DeviceIndex=0, _AddressLimit=2, **which)
     refused("PrivateIpAddressLimitExceeded", netd.ec2, "AssignPrivateIpAddresses", SecondaryPrivateIpAddressCount=2, **which)

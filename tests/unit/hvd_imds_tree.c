@@ -31,12 +31,22 @@ static void ipv6_is_shown_where_there_is_some(void)
 		json_pack("[{s:s} {s:s}]", "Ipv6Address", "fd00::a", "Ipv6Address", "fd00::b"));
 	json_object_set_new(vpc, "Ipv6CidrBlockAssociationSet",
 			    json_pack("[{s:s}]", "Ipv6CidrBlock", "fd00::/56"));
+	json_object_set_new(eni, "Ipv6Prefixes",
+			    json_pack("[{s:s}]", "Ipv6Prefix", "fd00:0:0:0:1::/80"));
+	json_object_set_new(eni, "Ipv4Prefixes",
+			    json_pack("[{s:s} {s:s}]", "Ipv4Prefix", "10.0.0.16/28", "Ipv4Prefix",
+				      "10.0.0.64/28"));
+	shows(MACS "ipv4-prefix", "10.0.0.16/28\n10.0.0.64/28");
+	shows(MACS "ipv6-prefix", "fd00:0:0:0:1::/80");
 	shows(MACS "ipv6s", "fd00::a\nfd00::b");
 	shows(MACS "vpc-ipv6-cidr-blocks", "fd00::/56");
 	shows(MACS "subnet-ipv6-cidr-blocks", "404");
 	shows("/latest/meta-data/ipv6", "fd00::a");
 	json_object_del(eni, "Ipv6Addresses");
+	json_object_del(eni, "Ipv6Prefixes");
+	json_object_del(eni, "Ipv4Prefixes");
 	json_object_del(vpc, "Ipv6CidrBlockAssociationSet");
+	shows(MACS "ipv4-prefix", "404");
 #undef MACS
 }
 

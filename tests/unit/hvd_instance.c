@@ -160,6 +160,34 @@ static void interfaces_become_the_instances_own(void)
 	is_str(jstr(i, "PrivateDnsName"), "", "with an empty name");
 }
 
+static void metadata_is_for_addresses_of_prefixes_too(void)
+{
+	static const struct {
+		const char *address;
+		int is_its;
+	} asks[] = {{"10.0.0.1", 1},	  {"10.0.0.2", 0},  {"10.0.0.15", 0},
+		    {"10.0.0.16", 1},	  {"10.0.0.31", 1}, {"10.0.0.32", 0},
+		    {"fd00::1", 1},	  {"fd00::2", 0},   {"fd00:0:0:0:1:ffff:0:1", 1},
+		    {"fd00:0:0:0:2::", 0}};
+	OWN(json_decref) json_t *i = instance_in(INSTANCE_RUNNING);
+	OWN(json_decref)
+	json_t *enis =
+		json_loads("[{\"VpcId\": \"vpc-1\", \"Attachment\": {\"DeviceIndex\": 0},"
+			   "  \"PrivateIpAddresses\": [{\"PrivateIpAddress\": \"10.0.0.1\"}],"
+			   "  \"Ipv4Prefixes\": [{\"Ipv4Prefix\": \"10.0.0.16/28\"}],"
+			   "  \"Ipv6Addresses\": [{\"Ipv6Address\": \"fd00::1\"}],"
+			   "  \"Ipv6Prefixes\": [{\"Ipv6Prefix\": \"fd00:0:0:0:1::/80\"}]}]",
+			   0, NULL);
+
+	is_int(instance_set_interfaces(i, enis), 0, "set");
+	struct doc d = {.json = i};
+
+	for (size_t k = 0; k < sizeof(asks) / sizeof(asks[0]); k++)
+		is_int(instance_has_address(&d, "vpc-1", asks[k].address), asks[k].is_its,
+		       asks[k].address);
+	is_int(instance_has_address(&d, "vpc-2", "10.0.0.16"), 0, "not in another VPC");
+}
+
 static void silence_is_what_could_have_been_broken(void)
 {
 	const uint64_t sec = 1000000, now = 1000 * sec;
@@ -195,6 +223,7 @@ int main(void)
 	RUN(user_data_is_limited);
 	RUN(metadata_options_change_what_is_asked_and_no_more);
 	RUN(interfaces_become_the_instances_own);
+	RUN(metadata_is_for_addresses_of_prefixes_too);
 	RUN(silence_is_what_could_have_been_broken);
 	RUN(a_guests_uptime_tells_whether_it_has_begun_since);
 	return tests_done();

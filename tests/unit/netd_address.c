@@ -7,6 +7,7 @@
 
 #include "jsonx.h"
 #include "../../netd/address.h"
+#include "../../netd/delegation.h"
 #include "../../netd/taken.h"
 
 #define SUBNET "subnet-00000001"
@@ -146,10 +147,17 @@ static void the_pool_gives_each_once(void)
 	is_int(address_take_from_pool(pool, got), -ENOSPC, "then there is none");
 }
 
-static void reserve(struct txn *t, const char *id, const char *block)
+static void reserve_in(struct txn *t, const char *subnet_id, const char *id, const char *block,
+		       const char *type)
 {
 	txn_put(t, "subnet-cidr-reservation", id, "123456789012", "us-east-1",
-		json_pack("{s:s s:s}", "SubnetId", SUBNET, "Cidr", block));
+		json_pack("{s:s s:s s:s}", "SubnetId", subnet_id, "Cidr", block, "ReservationType",
+			  type));
+}
+
+static void reserve(struct txn *t, const char *id, const char *block)
+{
+	reserve_in(t, SUBNET, id, block, "explicit");
 }
 
 /* .23 and .25 are in use. */
@@ -179,6 +187,46 @@ static void reservations_are_not_free(void)
 	txn_delete(t, "subnet-cidr-reservation", "scr-4");
 	txn_commit(t);
 	is_int(address_count_free(subnet), 7, "the others are again when the reservation goes");
+}
+
+static void put_prefix(struct txn *t, const char *id, const char *subnet_id, const char *prefix)
+{
+	txn_put(t, "network-interface", id, "123456789012", "us-east-1",
+		json_pack("{s:s s:s s:[{s:s}]}", "NetworkInterfaceId", id, "SubnetId", subnet_id,
+			  "Ipv4Prefixes", "Ipv4Prefix", prefix));
+}
+
+static void a_prefix_is_sixteen_addresses(void)
+{
+	OWN(json_decref)
+	json_t *larger =
+		json_pack("{s:s s:s}", "SubnetId", "subnet-00000003", "CidrBlock", "10.0.1.0/26");
+	OWN(json_decref) json_t *one = json_pack("{s:i}", "Ipv4PrefixCount", 1);
+	OWN(json_decref) json_t *also = json_pack("[s]", "10.0.1.33"), *texts = json_array();
+	OWN(txn_free) struct txn *t = txn_new(store);
+	char got[IP_TEXT_MAX];
+	struct fault f = {0};
+
+	put_prefix(t, "eni-000000a0", "subnet-00000003", "10.0.1.16/28");
+	txn_commit(t);
+	is_int(address_count_free(larger), 64 - 5 - 16, "of 64");
+	is_int(address_take(larger, "10.0.1.16", NULL, got), -EADDRINUSE, "its first");
+	is_int(address_take(larger, "10.0.1.31", NULL, got), -EADDRINUSE, "its last");
+	is_int(address_take(larger, "10.0.1.32", NULL, got), 0, "the one behind it");
+	reserve_in(t, "subnet-00000003", "scr-5", "10.0.1.16/29", "explicit");
+	txn_commit(t);
+	is_int(address_count_free(larger), 64 - 5 - 16, "half of it is reserved, and in use");
+	reserve_in(t, "subnet-00000003", "scr-6", "10.0.1.32/28", "prefix");
+	txn_commit(t);
+	is_int(address_count_free(larger), 64 - 5 - 32, "what is reserved for prefixes");
+	is_int(delegation_take(&delegation_ipv4, larger, one, also, texts, &f) < 0, 1,
+	       "an address of the same request is in the last block");
+	is_str(f.code, "InsufficientCidrBlocks", "so there is none");
+	is_int(delegation_take(&delegation_ipv4, larger, one, NULL, texts, &f), 0, "without it");
+	is_str(json_string_value(json_array_get(texts, 0)), "10.0.1.32/28", "the reserved one");
+	txn_delete(t, "network-interface", "eni-000000a0");
+	txn_commit(t);
+	is_int(address_take(larger, "10.0.1.16", NULL, got), 0, "with its interface it goes");
 }
 
 static void names_follow_the_region(void)
@@ -213,6 +261,7 @@ int main(void)
 	RUN(a_start_finds_what_was_taken);
 	RUN(the_pool_gives_each_once);
 	RUN(reservations_are_not_free);
+	RUN(a_prefix_is_sixteen_addresses);
 	RUN(names_follow_the_region);
 	taken_close();
 	store_free(store);

@@ -117,6 +117,26 @@ static void a_secondary_address_is_shown_as_the_primary_one(void)
 	       "but not in pkt-dstaddr");
 }
 
+static void an_address_of_a_prefix_is_its_interfaces(void)
+{
+	OWN(flow_setup_unref) struct flow_setup *s = setup();
+	struct flow_count c = {.source = ip("192.0.2.1"), .protocol = 6, .packets = {1}};
+
+	s->addresses = realloc(s->addresses, 5 * sizeof *s->addresses);
+	s->addresses[s->n_addresses++] = (struct flow_address){ip("10.0.0.32"), 1, 28};
+	s->addresses[s->n_addresses++] = (struct flow_address){ip("fd00:0:0:0:1::"), 1, 80};
+	flow_setup_sort(s);
+	c.destination = ip("10.0.0.47");
+	is_str(say(s, &c), "0 eni-b 192.0.2.1 10.0.0.20 0 0 1 ACCEPT ingress\n", "IPv4");
+	c.source = ip("2001:db8::1");
+	c.destination = ip("fd00:0:0:0:1:2:3:4");
+	is_str(say(s, &c), "0 eni-b 2001:db8::1 fd00::1:2:3:4 0 0 1 ACCEPT ingress\n",
+	       "IPv6, where it has no address that could be shown instead");
+	c.source = ip("10.0.0.48");
+	c.destination = ip("192.0.2.1");
+	is_str(say(s, &c), "", "what is beside it is nobody's");
+}
+
 static void what_serves_a_vpc_is_not_logged(void)
 {
 	OWN(flow_setup_unref) struct flow_setup *s = setup();
@@ -320,6 +340,7 @@ int main(void)
 {
 	RUN(a_flow_between_two_interfaces_is_four_lines);
 	RUN(a_secondary_address_is_shown_as_the_primary_one);
+	RUN(an_address_of_a_prefix_is_its_interfaces);
 	RUN(what_serves_a_vpc_is_not_logged);
 	RUN(a_window_says_who_had_nothing_and_what_was_lost);
 	RUN(formats_are_aws_fields_each_once);
