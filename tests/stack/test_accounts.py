@@ -282,7 +282,8 @@ def test_no_list_shows_what_another_account_has(two):
             continue
         if action == "DescribeImportImageTasks":
             continue  # it repeats what was asked for
-        wrong += [f"{method} shows {one}" for one in theirs.all if one in text]
+        # Whole words: an address may be the beginning of another.
+        wrong += [f"{method} shows {one}" for one in theirs.all if re.search(rf"\b{re.escape(one)}\b", text)]
     assert not wrong, "\n".join(wrong)
 
 
