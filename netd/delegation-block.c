@@ -152,7 +152,7 @@ int blocks_find(const struct blocks *b, const char *text, size_t *ret_at)
 	struct cidr v4;
 
 	if (cidr_parse(text, &v4) == 0) {
-		if (v4.bits != b->d->bits || !cidr_is_canonical(v4))
+		if (v4.bits != b->d->bits || cidr_first(v4) != v4.address)
 			return -EDOM;
 		first = ip4(cidr_first(v4));
 	} else if (cidr6_parse(text, &v6) == 0) {
