@@ -84,11 +84,6 @@ static void choose_acceleration(void *arg)
 	instance_kick_all(h->daemon->store);
 }
 
-static void sweep(void *arg)
-{
-	parts_sweep_unknown(arg);
-}
-
 /* ---- consoles ---- */
 
 static int on_consoles(sd_event_source *source, uint64_t usec, void *userdata)
@@ -163,7 +158,7 @@ int hvd_open(struct daemon *d)
 	if (r == 0)
 		r = fiber_spawn(choose_acceleration, &self);
 	if (r == 0)
-		r = fiber_spawn(sweep, d);
+		r = parts_doubts_begin();
 	if (r < 0) {
 		log_error(r, "cannot open");
 		return r;
@@ -179,6 +174,7 @@ void hvd_close(struct daemon *d)
 	imds_close(d);
 	catalog_close(d);
 	instance_purge_stop();
+	parts_doubts_end();
 	consoles = sd_event_source_disable_unref(consoles);
 	live_close();
 	virt_free(self.virt);

@@ -125,6 +125,8 @@ static int batch_settle(struct batch *b, struct fault *f)
 		if (!is_kept || b->makings[i].result < 0) {
 			if (b->makings[i].result == 0)
 				b->makings[i].result = -ECANCELED;
+			else if (b->makings[i].fault.status >= 500)
+				parts_doubt(); /* what was asked last may be made yet */
 			parts_sweep_later(b->ctx, b->makings[i].id);
 		}
 	if (is_kept)

@@ -106,9 +106,17 @@ int parts_sweep(const struct context *ctx, const char *instance_id, const json_t
 		struct fault *f);
 /* The second in the background, again and again until it works. */
 void parts_sweep_later(const struct context *ctx, const char *instance_id);
-/* (fiber) At start: the same for each instance id that interfaces and volumes name and that is
- * unknown: a launch was cut off. */
+/* (fiber) The same for each instance id that interfaces and volumes name and that is unknown: a
+ * launch was cut off; and what is reserved for an instance that does not know of it is given back.
+ * At any time. */
 void parts_sweep_unknown(struct daemon *d);
+/* part-return.c: hvd starts: that is done at once, and then as after a doubt. 0 or -errno. */
+int parts_doubts_begin(void);
+/* A daemon has not said what became of a call that makes or reserves something: it may do it yet, and
+ * that is done after a while, again and again for about an hour. */
+void parts_doubt(void);
+/* No timer fires any more. */
+void parts_doubts_end(void);
 /* An instance that is being made: its parts are not orphans. */
 void parts_claim(const struct context *ctx, const char *instance_id);
 /* It is durable now. */

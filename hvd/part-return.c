@@ -9,6 +9,10 @@
  *
  * netd tells of what it has begun, and then it is finished (instance_refresh); only what it has begun
  * for an instance that is gone is given back here.
+ *
+ * A daemon that was silent for too long may do later what it was asked: after it has said that there
+ * is nothing to give back. So whenever there was no answer, and at hvd's start, what it has is
+ * compared with what we know several times, less and less often.
  */
 #include <errno.h>
 #include <string.h>
@@ -84,6 +88,8 @@ int volume_return(const struct context *ctx, const char *volume_id, const char *
 
 	if (d && volume_mapping(d->json, volume_id))
 		return 0;
+	log_info("a volume is given back that an instance was to have", "INSTANCE", instance_id,
+		 "VOLUME_ID", volume_id);
 	int r = parts_call(
 		"stord", ctx, "ec2.DetachVolume",
 		json_pack("{s:s, s:s}", "VolumeId", volume_id, "InstanceId", instance_id), &fault);
@@ -93,6 +99,7 @@ int volume_return(const struct context *ctx, const char *volume_id, const char *
 void volume_return_later(const struct context *ctx, const char *volume_id, const char *instance_id)
 {
 	return_later(ctx, volume_id, instance_id, volume_return);
+	parts_doubt();
 }
 
 void volumes_take_back(const struct context *ctx, const json_t *volumes)
@@ -106,11 +113,8 @@ void volumes_take_back(const struct context *ctx, const json_t *volumes)
 				   *instance = jstr_or(attachment, "InstanceId", "");
 			const struct doc *d = instance_find(instance);
 
-			if (!d || volume_mapping(d->json, id))
-				continue;
-			log_warning(0, "taking back a volume whose attachment was cut off",
-				    "INSTANCE", instance, "VOLUME_ID", id);
-			volume_return_later(ctx, id, instance);
+			if (d && !volume_mapping(d->json, id))
+				return_later(ctx, id, instance, volume_return);
 		}
 }
 
@@ -147,4 +151,75 @@ static int interface_return(const struct context *ctx, const char *id, const cha
 void interface_return_later(const struct context *ctx, const char *id, const char *instance_id)
 {
 	return_later(ctx, id, instance_id, interface_return);
+	parts_doubt();
+}
+
+/* ---- what a daemon did late ---- */
+
+#define SECOND UINT64_C(1000000)
+
+static const uint64_t looks_usec[] = {5 * SECOND, 25 * SECOND, 120 * SECOND, 600 * SECOND,
+				      3600 * SECOND};
+#define N_LOOKS (sizeof(looks_usec) / sizeof(looks_usec[0]))
+
+static struct {
+	sd_event_source *timer;
+	size_t n_done;
+	int is_looking;
+} doubt;
+
+static int on_time(sd_event_source *source, uint64_t usec, void *userdata);
+
+static void arm(void)
+{
+	if (doubt.is_looking || doubt.n_done == N_LOOKS)
+		return;
+	doubt.timer = sd_event_source_disable_unref(doubt.timer);
+	/* out of memory: after the next doubt */
+	(void)sd_event_add_time(fiber_loop(), &doubt.timer, CLOCK_MONOTONIC,
+				now_usec() + looks_usec[doubt.n_done], SECOND / 10, on_time, NULL);
+}
+
+static void look_run(void *arg)
+{
+	(void)arg;
+	parts_sweep_unknown(daemon_get());
+	doubt.is_looking = 0;
+	arm();
+}
+
+static int look(void)
+{
+	doubt.is_looking = 1;
+	int r = fiber_spawn(look_run, NULL);
+	if (r < 0)
+		doubt.is_looking = 0;
+	return r;
+}
+
+static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source, (void)usec, (void)userdata;
+	doubt.n_done++;
+	if (look() < 0)
+		arm(); /* out of memory: the next time */
+	return 0;
+}
+
+int parts_doubts_begin(void)
+{
+	doubt.n_done = 0;
+	return look();
+}
+
+void parts_doubt(void)
+{
+	doubt.n_done = 0;
+	arm();
+}
+
+void parts_doubts_end(void)
+{
+	doubt.n_done = N_LOOKS;
+	doubt.timer = sd_event_source_disable_unref(doubt.timer);
 }

@@ -37,7 +37,7 @@ json_t *volume_mapping(const json_t *instance, const char *volume_id);
 int volume_return(const struct context *ctx, const char *volume_id, const char *instance_id);
 /* The same in the background, again and again until it works. Anywhere; nobody need hold it. */
 void volume_return_later(const struct context *ctx, const char *volume_id, const char *instance_id);
-/* After a start of hvd: the same for each attachment of stord's list that its instance's document
+/* The same for each attachment of stord's list that its instance's document
  * does not know: what reserved it or gave it back was cut off. */
 void volumes_take_back(const struct context *ctx, const json_t *volumes);
 
