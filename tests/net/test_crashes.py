@@ -51,7 +51,7 @@ class Story:
         table = self.netd.ec2("DescribeRouteTables", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0]["RouteTableId"]
         self.netd.ec2("CreateRoute", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=igw)
 
-    def interface(self, name, subnet, public):
+    def interface(self, name, subnet, public, **more):
         instance = "i-" + self.token + name.encode().hex().rjust(9, "0")
         reply = self.netd.ec2(
             "CreateNetworkInterface",
@@ -61,6 +61,7 @@ class Story:
             _InstanceId=instance,
             _DeviceIndex=0,
             _AssociatePublicIpAddress=public,
+            **more,
         )
         self.made[name] = reply["NetworkInterface"]["NetworkInterfaceId"]
         self.made[name + ".tap"] = reply["NetworkInterface"]["_Tap"]
@@ -84,7 +85,7 @@ class Story:
 
     chapters = {
         "the first interface": lambda s: s.interface("one", "subnet1", True),
-        "a second member, in another subnet": lambda s: s.interface("two", "subnet2", False),
+        "a second member, in another subnet": lambda s: s.interface("two", "subnet2", False, PrivateIpAddress="10.20.2.10"),
         "a group's rules": lambda s: s.rules(),
         "another group": lambda s: s.netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=s.made["two"], Groups=[s.made["far"]]),
         "no source/destination check": lambda s: s.netd.ec2(

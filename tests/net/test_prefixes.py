@@ -105,7 +105,8 @@ def test_nobody_else_sends_from_a_prefix(netd, guests, group):
                 s.sendto(guest.name.encode(), (far.address, 5000))
         assert listener.recvfrom(100)[0] == one.name.encode()
     # Nor does its guest from beside it.
-    beside = str(ipaddress.ip_network(prefixes(netd, one.eni)[0])[0] - 1)
+    block = ipaddress.ip_network(prefixes(netd, one.eni)[0])
+    beside = next(a for a in map(str, (block[0] - 1, block[-1] + 1, block[-1] + 2)) if a not in (one.address, far.address))
     hold(one, beside)
     assert not one.ping(far.address, 1, 1, "-I", beside)
 
