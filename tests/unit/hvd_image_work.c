@@ -399,6 +399,9 @@ static void an_owner_ends_and_protects_an_image(void)
 				    "\"Values\":[\"fifth\"]}]}";
 	struct context ctx = {.account = "123456789012", .region = "us-east-1"};
 	const struct doc *found = NULL;
+	int64_t minute = (jtime_now_usec() / 60000000 + 1000000) * 60; /* in two years */
+	OWN(json_decref) json_t *time = jtime(minute * 1000000);
+	char at[64];
 
 	ended(id);
 	is_str(change("ec2.DisableImage", id, ""), "", "disabled");
@@ -410,9 +413,9 @@ static void an_owner_ends_and_protects_an_image(void)
 	is_str(change("ec2.EnableImageDeprecation", id,
 		      ",\"DeprecateAt\":\"2020-01-01T00:00:00Z\""),
 	       "InvalidParameterValue", "not in the past");
-	is_str(change("ec2.EnableImageDeprecation", id, ",\"DeprecateAt\":1900000000"), "",
-	       "to be deprecated");
-	is_str(jstr(image(id), "DeprecationTime"), "2030-03-17T17:46:00.000Z", "to the minute");
+	snprintf(at, sizeof at, ",\"DeprecateAt\":%lld", (long long)minute + 40);
+	is_str(change("ec2.EnableImageDeprecation", id, at), "", "to be deprecated");
+	is_str(jstr(image(id), "DeprecationTime"), json_string_value(time), "to the minute");
 	is_int(shown(by_name), 1, "shown until then");
 	is_str(change("ec2.DisableImageDeprecation", id, ""), "", "not any more");
 	ok(!jstr(image(id), "DeprecationTime"), "no time");
