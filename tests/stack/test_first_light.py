@@ -45,6 +45,24 @@ def test_user_data_ran_and_its_output_is_on_the_console(cloud, guest):
     assert "user-data: exit" in text
 
 
+def test_a_password_on_the_console_is_the_instances_password_data(cloud, guest):
+    """As a Windows guest's EC2Launch writes it: encrypted for the key pair, so only its holder can read it."""
+    cloud.out("sh", "-c", f"cd {cloud.state} && openssl genrsa -out windows.pem 2048 2>&1 && openssl rsa -in windows.pem -pubout -out windows.pub 2>&1 && "
+              "printf 'cloudy, with sun' | openssl pkeyutl -encrypt -pubin -inkey windows.pub | base64 > windows.b64")
+    assert cloud.ec2.get_password_data(InstanceId=guest)["PasswordData"] == ""
+    with open(os.path.join(cloud.state, "windows.b64")) as f:
+        said = f.read()
+    cloud.ssh(guest, f"printf '%s: <Password>\\r\\n%s\\r\\n</Password>\\r\\n' \"$(date)\" '{said}' > /dev/ttyS0")
+    cloud.ec2.get_waiter("password_data_available").wait(InstanceId=guest, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+    data = cloud.ec2.get_password_data(InstanceId=guest)
+    assert data["InstanceId"] == guest and data["Timestamp"] and data["PasswordData"] == said.replace("\n", "")
+    opened = cloud.out("sh", "-c", f"echo {data['PasswordData']} | base64 -d | openssl pkeyutl -decrypt -inkey {cloud.state}/windows.pem")
+    assert opened == "cloudy, with sun"
+    assert code_of(cloud.ec2.get_password_data, InstanceId="i-0123456789abcdef0") == "InvalidInstanceID.NotFound"
+    assert code_of(cloud.ec2.get_password_data, InstanceId="i-windows") == "InvalidInstanceID.Malformed"
+    assert code_of(cloud.ec2.get_password_data, InstanceId=guest, DryRun=True) == "DryRunOperation"
+
+
 def test_the_guest_reaches_its_gateway(cloud, guest):
     assert "GATEWAY-ANSWERS" in cloud.console(guest)
 
