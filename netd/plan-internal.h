@@ -140,7 +140,6 @@ static inline struct ruleset *plan_chains(struct plan *p, enum rules_family fami
 	return family == RULES_IPV6 ? &p->rules6 : &p->rules;
 }
 
-#define PLAN_MATCH_MAX 80
 /* "-s 10.0.0.0/8 ", or nothing for everything. 0 or -EINVAL. */
 int plan_match_cidr(const char *flag, const char *cidr, char *out, size_t n_out);
 /* AWS's protocol and ports (ICMP: type and code) as a match. -ENOENT: nothing in the family fits

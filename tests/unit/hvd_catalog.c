@@ -21,7 +21,6 @@
 	"3GjZD+hnmhib5HPOICjIcTMEoPk9xZOdD7Y8CabcERcWpMj/wZ9t\n"                                   \
 	"jYaqrXKenPYgYs4EP1KJnA9Wx9ucmHjc4JRj3kj9QM6KFyjazvBr4Fx0lOAc1pgO\nUSf103RaTSlgf2AtKxD2pb" \
 	"WobIPJw4Dm4wIDAQAB\n"
-#define RSA_SPKI "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" RSA_PKCS1
 #define ED25519_LINE                                                                               \
 	"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII0KQ6sOl6sWrRNCa4OO8PoXSI5doTKAEMOzQwNMcqpj"
 #define ED25519_SHA256 "NWz2iYf6mXFLvfx3kttI0SY4bzfAklDnZlxtge5lhEs="
