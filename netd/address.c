@@ -33,9 +33,10 @@ static int take_this(struct cidr block, const char *subnet_id, const char *wante
 		return -EINVAL;
 	uint64_t at = (uint64_t)address - cidr_first(block);
 
-	if (!cidr_has(block, address) || at < RESERVED_FIRST ||
-	    at >= cidr_size(block) - RESERVED_LAST)
+	if (!cidr_has(block, address))
 		return -ERANGE;
+	if (at < RESERVED_FIRST || at >= cidr_size(block) - RESERVED_LAST)
+		return -EPERM;
 	if (taken_private(subnet_id, wanted) || delegation_has(also_taken, wanted))
 		return -EADDRINUSE;
 	snprintf(ret_text, IP_TEXT_MAX, "%s", wanted);

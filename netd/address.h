@@ -11,10 +11,10 @@
 
 /* An address of the subnet: `wanted`, or (NULL) any free one, not always the lowest: an address
  * that was just given back should not be somebody else's at once. `also_taken` are texts that
- * the same request took before, prefixes among them. AWS reserves the first four addresses of a subnet (network,
- * router, DNS, future) and the last one; those of the subnet's reservations are given by name
- * only, those of interfaces' prefixes (delegation.h) to nobody. 0, -EINVAL: no address; -ERANGE: outside of the subnet
- * or reserved; -EADDRINUSE; -ENOSPC: none is free. */
+ * the same request took before, prefixes among them. AWS reserves the first four addresses of a
+ * subnet (network, router, DNS, future) and the last one; those of the subnet's reservations are
+ * given by name only, those of interfaces' prefixes (delegation.h) to nobody. 0, -EINVAL: no
+ * address; -ERANGE: outside of the subnet; -EPERM: reserved; -EADDRINUSE; -ENOSPC: none is free. */
 int address_take(const json_t *subnet, const char *wanted, const json_t *also_taken,
 		 char ret_text[static IP_TEXT_MAX]);
 /* Addresses of the subnet that can still be taken without a name: AWS counts none of reservations. */

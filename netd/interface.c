@@ -104,6 +104,9 @@ int interface_address_fault(int r, const char *wanted, const char *subnet_id, st
 	if (r == -ERANGE)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Address does not fall within the subnet's address range");
+	if (r == -EPERM)
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Address %s is in subnet's reserved address range", wanted);
 	if (r == -EADDRINUSE)
 		return fault_set(f, FAULT_INVALID_IP_ADDRESS_IN_USE, "Address %s is in use.",
 				 wanted);

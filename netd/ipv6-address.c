@@ -79,9 +79,12 @@ static int take_named(const struct taking *t, const char *text, struct fault *f)
 				 "Value (%.64s) for parameter ipv6Address is invalid. Invalid "
 				 "IPv6 address.",
 				 text ? text : "null");
-	if (!cidr6_has(t->block, address) || is_reserved(t->block, address))
+	if (!cidr6_has(t->block, address))
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Address does not fall within the subnet's address range");
+	if (is_reserved(t->block, address))
+		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				 "Address %s is in subnet's reserved address range", text);
 	inet_ntop(AF_INET6, &address, canonical, sizeof canonical);
 	if (is_taken(t, canonical))
 		return fault_set(f, FAULT_INVALID_IP_ADDRESS_IN_USE, "Address %s is in use.",

@@ -160,8 +160,10 @@ int snapshot_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply,
 	const struct doc *d = store_get(c->store, c->ctx, bins[0].kind, id);
 
 	if (id && !id_is(id, "snap"))
-		return fault_set(f, FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
-				 "Value (%.64s) for parameter snapshotId is invalid.", id);
+		return fault_set(
+			f, FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
+			"Value (%.64s) for parameter snapshotId is invalid. Expected: 'snap-...'.",
+			id);
 	if (!id || !d)
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_NOT_FOUND,
 				 "The snapshot '%s' does not exist in the Recycle Bin.",

@@ -25,7 +25,8 @@ int direct_snapshot(const struct call *c, const char *id, const struct doc **ret
 	if (fault_is(f, FAULT_INVALID_SNAPSHOT_NOT_FOUND))
 		return fault_set(f, FAULT_EBS_NOT_FOUND, "The snapshot '%s' does not exist.", id);
 	return fault_set(f, FAULT_EBS_INVALID_SNAPSHOT_ID,
-			 "Value (%.64s) for parameter snapshotId is invalid.", id ? id : "");
+			 "Value (%.64s) for parameter snapshotId is invalid. Expected: 'snap-...'.",
+			 id ? id : "");
 }
 
 static int completed_snapshot(const struct call *c, const char *id, const struct doc **ret_doc,

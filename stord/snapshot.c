@@ -24,8 +24,10 @@ int snapshot_get(const struct call *c, const char *id, const struct doc **ret_do
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter snapshotId");
 	if (!id_is(id, "snap"))
-		return fault_set(f, FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
-				 "Value (%.64s) for parameter snapshotId is invalid.", id);
+		return fault_set(
+			f, FAULT_INVALID_SNAPSHOT_ID_MALFORMED,
+			"Value (%.64s) for parameter snapshotId is invalid. Expected: 'snap-...'.",
+			id);
 	if (!d)
 		return fault_set(f, FAULT_INVALID_SNAPSHOT_NOT_FOUND,
 				 "The snapshot '%s' does not exist.", id);

@@ -36,8 +36,10 @@ int volume_id_get(const json_t *parameters, const char **ret_id, struct fault *f
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter volumeId");
 	if (!id_is(id, "vol"))
-		return fault_set(f, FAULT_INVALID_VOLUME_ID_MALFORMED,
-				 "Value (%.64s) for parameter volumeId is invalid.", id);
+		return fault_set(
+			f, FAULT_INVALID_VOLUME_ID_MALFORMED,
+			"Value (%.64s) for parameter volumeId is invalid. Expected: 'vol-...'.",
+			id);
 	*ret_id = id;
 	return 0;
 }
