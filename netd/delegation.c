@@ -122,9 +122,6 @@ int delegation_named(const struct delegation *d, const json_t *subnet, const jso
 	size_t i;
 	int r = texts ? 0 : -ENOMEM;
 
-	if (d->family == AF_INET6 && delegation_is_asked(d, parameters))
-		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
-				 "Interfaces have IPv6 addresses, not prefixes");
 	if (d->family == AF_INET6 && delegation_is_asked(d, parameters) &&
 	    ipv6_block_of(subnet, &block) < 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,

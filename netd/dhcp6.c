@@ -113,7 +113,8 @@ static const struct plan_guest6 *guest_next(const struct plan *p, const char *le
 					    const uint8_t *mac, const struct plan_guest6 *after)
 {
 	for (size_t i = after ? (size_t)(after - p->guests6) + 1 : 0; i < p->n_guests6; i++)
-		if (memcmp(p->guests6[i].mac, mac, 6) == 0 && strcmp(p->guests6[i].leg, leg) == 0)
+		if (!p->guests6[i].bits && memcmp(p->guests6[i].mac, mac, 6) == 0 &&
+		    strcmp(p->guests6[i].leg, leg) == 0)
 			return &p->guests6[i];
 	return NULL;
 }

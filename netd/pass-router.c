@@ -1,7 +1,9 @@
 /* Pass, routers: what is inside their namespaces. */
 #include "pass-internal.h"
+#include "delegation.h"
 
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <string.h>
 
 /* ---- sets and chains, before anything connects ---- */
@@ -41,7 +43,7 @@ int router_protect(struct router *r)
 		e = protect_family(r, RULES_IPV4, &r->plan->rules);
 	/* A VPC without IPv6 costs no command; one that had it has the set of its addresses still.
 	 */
-	if (e == 0 && (r->plan->has_ipv6 || items_has(there, ITEM_SET, "local-6")))
+	if (e == 0 && (r->plan->has_ipv6 || items_has(there, ITEM_SET, PLAN_LOCAL6)))
 		e = protect_family(r, RULES_IPV6, &r->plan->rules6);
 	return e;
 }
@@ -94,22 +96,44 @@ struct stale {
 	const struct changes *sets, *inside;
 };
 
+/* The address, or block, of an item has this one. */
+static int has(const struct item *i, const struct address *address)
+{
+	struct cidr6 block = {.bits = i->plen};
+	struct in6_addr inner;
+
+	if (i->address.family != AF_INET6 || address->family != AF_INET6 || !i->plen)
+		return ip_is(&i->address, address);
+	memcpy(&block.address, i->address.bytes, 16);
+	memcpy(&inner, address->bytes, 16);
+	return cidr6_has(block, inner);
+}
+
+/* It says who has an IPv6 address, or a prefix of an interface. */
+static int is_owner6(const struct item *i)
+{
+	if (i->address.family != AF_INET6)
+		return 0;
+	return i->kind == ITEM_NEIGHBOUR ||
+	       (i->kind == ITEM_ROUTE && i->type == RTN_UNICAST && i->plen == DELEGATION_BITS6);
+}
+
 static int has_moved(const struct stale *s, const struct address *address)
 {
 	for (size_t i = 0; i < s->sets->n; i++) {
 		const struct change *c = &s->sets->at[i];
 
-		if (c->was && c->was->kind == ITEM_MEMBER && ip_is(&c->was->address, address) &&
+		if (c->was && c->was->kind == ITEM_MEMBER && has(c->was, address) &&
 		    (!c->will || memcmp(c->was->mac, c->will->mac, 6) != 0) &&
 		    (strncmp(c->was->name, "subnet-", 7) == 0 ||
-		     strcmp(c->was->name, "local-6") == 0))
+		     strcmp(c->was->name, PLAN_LOCAL6) == 0))
 			return 1;
 	}
 	/* IPv6 has no sets with MACs. */
 	for (size_t i = 0; address->family == AF_INET6 && i < s->inside->n; i++) {
 		const struct change *c = &s->inside->at[i];
 
-		if (c->was && c->was->kind == ITEM_NEIGHBOUR && ip_is(&c->was->address, address))
+		if (c->was && is_owner6(c->was) && has(c->was, address))
 			return 1;
 	}
 	return 0;
@@ -150,8 +174,7 @@ static int is_set_change_final(const struct changes *c)
 static int has_neighbour_moved(const struct changes *c)
 {
 	for (size_t i = 0; i < c->n; i++)
-		if (c->at[i].was && c->at[i].was->kind == ITEM_NEIGHBOUR &&
-		    c->at[i].was->address.family == AF_INET6)
+		if (c->at[i].was && is_owner6(c->at[i].was))
 			return 1;
 	return 0;
 }

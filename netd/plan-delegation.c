@@ -76,3 +76,44 @@ int plan_prefixes4(struct making *m, const json_t *eni, const struct plan_guest 
 	}
 	return 0;
 }
+
+/* The modified EUI-64 of RFC 4291, Appendix A. */
+static struct in6_addr link_local(const uint8_t mac[static 6])
+{
+	return (struct in6_addr){.s6_addr = {0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff,
+					     0xfe, mac[3], mac[4], mac[5]}};
+}
+
+int plan_prefixes6(struct plan *p, const json_t *eni, const struct plan_guest6 *like)
+{
+	const struct address via = ip6(link_local(like->mac));
+	const json_t *prefix;
+	struct item *i;
+	size_t k;
+
+	json_array_foreach (json_object_get(eni, delegation_ipv6.list), k, prefix) {
+		const char *text = jstr_or(prefix, delegation_ipv6.element, "");
+		struct plan_guest6 *g = &p->guests6[p->n_guests6];
+		struct cidr6 block;
+
+		if (cidr6_parse(text, &block) < 0 || block.bits != DELEGATION_BITS6)
+			return -EINVAL;
+		*g = *like;
+		g->address = cidr6_first(block);
+		g->bits = block.bits;
+		p->n_guests6++;
+		i = items_add(&p->router, ITEM_ROUTE, NULL);
+		*i = (struct item){.kind = ITEM_ROUTE,
+				   .table = RT_TABLE_MAIN,
+				   .address = ip6(g->address),
+				   .plen = g->bits,
+				   .type = RTN_UNICAST,
+				   .via = via};
+		snprintf(i->link, sizeof i->link, "%s", g->leg);
+		i = items_add(&p->router, ITEM_NEIGHBOUR, g->leg);
+		i->address = via;
+		memcpy(i->mac, g->mac, 6);
+		(void)plan_members(&p->router, PLAN_LOCAL6, text, NULL); /* it could be read */
+	}
+	return 0;
+}

@@ -45,7 +45,7 @@ static int by_digits(const void *one, const void *two)
 
 static const char *suffix_of(enum rules_family family)
 {
-	return family == RULES_IPV6 ? "-6" : "";
+	return family == RULES_IPV6 ? PLAN_SUFFIX6 : "";
 }
 
 void plan_set_of_branch(enum rules_family family, const char *id, size_t n_digits,
@@ -82,7 +82,7 @@ static int ask_groups(const struct level *l, const char *branch, size_t n_digits
 	for (size_t i = 0; i < n; i++) {
 		char set[32], to[32];
 
-		snprintf(set, sizeof set, "%.28s%s", ids[i], suffix_of(l->family));
+		snprintf(set, sizeof set, "%.24s%s", ids[i], suffix_of(l->family));
 		snprintf(to, sizeof to, "%.24s", ids[i]);
 		ask(l, branch, set, to);
 		if (json_object_set_new(l->depths, ids[i], json_integer((json_int_t)n_digits)) < 0)

@@ -13,7 +13,7 @@ static int family_of(enum rules_family family)
 /* The name of the group's members of the family. */
 static void set_name(enum rules_family family, const char *group_id, char ret_name[static 32])
 {
-	snprintf(ret_name, 32, "%.28s%s", group_id, family == RULES_IPV6 ? "-6" : "");
+	snprintf(ret_name, 32, "%.24s%s", group_id, family == RULES_IPV6 ? PLAN_SUFFIX6 : "");
 }
 
 /* What is asked for every rule. */
@@ -167,7 +167,7 @@ void plan_member_set(struct plan *p, enum rules_family family, const char *name)
 {
 	struct item *set = items_add(&p->router, ITEM_SET, name);
 
-	snprintf(set->text, sizeof set->text, "hash:ip");
+	snprintf(set->text, sizeof set->text, family == RULES_IPV6 ? "hash:net" : "hash:ip");
 	set->address.family = family == RULES_IPV6 ? AF_INET6 : 0;
 }
 

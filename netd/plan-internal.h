@@ -57,6 +57,8 @@ void plan_fdb(struct items *s, const char *port, const uint8_t mac[static 6]);
 int plan_members(struct items *s, const char *set, const char *text, const uint8_t *mac);
 /* Routes and members of an interface's prefixes; `like` has its MAC and leg. 0 or -EINVAL. */
 int plan_prefixes4(struct making *m, const json_t *eni, const struct plan_guest *like);
+/* The same of IPv6, and their rows of guests6, for which there is room. */
+int plan_prefixes6(struct plan *p, const json_t *eni, const struct plan_guest6 *like);
 
 /* ---- plan-node.c ---- */
 

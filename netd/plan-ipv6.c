@@ -14,6 +14,7 @@
  *   address. An egress-only gateway is a link of its own by which no connection can begin outside.
  */
 #include "plan-internal.h"
+#include "delegation.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -100,15 +101,6 @@ static void address6(struct items *s, const char *link, struct in6_addr address,
 
 	i->address = ip6(address);
 	i->plen = plen;
-}
-
-static void set6(struct items *s, const char *of)
-{
-	struct item *i = items_add(s, ITEM_SET, NULL);
-
-	snprintf(i->name, sizeof i->name, "%.28s-6", of);
-	snprintf(i->text, sizeof i->text, "hash:ip");
-	i->address.family = AF_INET6;
 }
 
 /* ---- route tables ---- */
@@ -241,7 +233,7 @@ int plan_ipv6_router(struct making *m)
 	sysctls(s, on_sysctls, sizeof on_sysctls / sizeof *on_sysctls, "");
 	address6(s, "lo", address_dns6, 128);
 	address6(s, "lo", address_imds6, 128);
-	set6(s, "local");
+	plan_member_set(m->p, RULES_IPV6, PLAN_LOCAL6);
 	return 0;
 }
 
@@ -338,8 +330,6 @@ int plan_ipv6_subnet(struct making *m, const json_t *subnet, const char *leg, ui
 static int guest6(struct plan *p, struct plan_guest6 *g, const char *text)
 {
 	struct item *i;
-	char set[] = "local-6";
-
 	if (!text || inet_pton(AF_INET6, text, &g->address) != 1)
 		return -EINVAL;
 	(void)route6(&p->router, RT_TABLE_MAIN, (struct cidr6){g->address, 128}, RTN_UNICAST,
@@ -348,7 +338,7 @@ static int guest6(struct plan *p, struct plan_guest6 *g, const char *text)
 	i->address = ip6(g->address);
 	memcpy(i->mac, g->mac, 6);
 	items_add(&p->router, ITEM_PROXY, g->leg)->address = ip6(g->address);
-	items_add(&p->router, ITEM_MEMBER, set)->address = ip6(g->address);
+	items_add(&p->router, ITEM_MEMBER, PLAN_LOCAL6)->address = ip6(g->address);
 	return 0;
 }
 
@@ -358,7 +348,7 @@ int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_g
 		     *addresses = json_object_get(eni, "Ipv6Addresses"), *address;
 	struct plan *p = m->p;
 	struct plan_guest6 guest = {0}, *grown;
-	size_t i, n = json_array_size(addresses);
+	size_t i, n = json_array_size(addresses) + delegation_n(&delegation_ipv6, eni);
 
 	if (!p->has_ipv6 || !n || blocks_of(subnet, &guest.subnet, 1) != 1)
 		return 0;
@@ -373,6 +363,8 @@ int plan_ipv6_interface(struct making *m, const json_t *eni, const struct plan_g
 			return plan_bad(m, eni, "NetworkInterfaceId");
 		p->guests6[p->n_guests6++] = guest;
 	}
+	if (plan_prefixes6(p, eni, &guest) < 0)
+		return plan_bad(m, eni, "NetworkInterfaceId");
 	return 0;
 }
 
@@ -426,8 +418,8 @@ static void forward_chain(struct plan *p)
 	ruleset_chain(s, "filter", "acl", "-");
 	ruleset_chain(s, "filter", "egress", "-");
 	ruleset_chain(s, "filter", "ingress", "-");
-	ruleset_rule(s, "filter", "egress", "-m set ! --match-set local-6 src -g ingress");
-	ruleset_rule(s, "filter", "ingress", "-m set ! --match-set local-6 dst -j ACCEPT");
+	ruleset_rule(s, "filter", "egress", "-m set ! --match-set " PLAN_LOCAL6 " src -g ingress");
+	ruleset_rule(s, "filter", "ingress", "-m set ! --match-set " PLAN_LOCAL6 " dst -j ACCEPT");
 }
 
 int plan_rules6(const struct plan_input *in, struct plan *p)

@@ -9,6 +9,7 @@
  * to be read back, compared and mended.
  */
 #include "plan-internal.h"
+#include "delegation.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,18 +38,21 @@ static int by_digits(const void *one, const void *two)
 	return 0;
 }
 
-static void guest_rule(struct ruleset *s, const char *chain, const struct plan_guest6 *g)
+static void guest_rule(struct ruleset *s, const char *chain, const struct plan_guest6 *g,
+		       const char *verdict)
 {
 	char text[INET6_ADDRSTRLEN];
 
 	inet_ntop(AF_INET6, &g->address, text, sizeof text);
 	ruleset_rule(s, "raw", chain,
-		     "-s %s/128 -m mac --mac-source %02x:%02x:%02x:%02x:%02x:%02x -j RETURN", text,
-		     g->mac[0], g->mac[1], g->mac[2], g->mac[3], g->mac[4], g->mac[5]);
+		     "-s %s/%u -m mac --mac-source %02x:%02x:%02x:%02x:%02x:%02x -j %s", text,
+		     g->bits ? g->bits : 128, g->mac[0], g->mac[1], g->mac[2], g->mac[3], g->mac[4],
+		     g->mac[5], verdict);
 }
 
+/* `how`: 'g' or 'j'. */
 static void digit_rule(struct ruleset *s, const char *chain, unsigned place, unsigned digit,
-		       const char *to)
+		       char how, const char *to)
 {
 	struct in6_addr value = {0}, mask = {0};
 	char text[INET6_ADDRSTRLEN], mask_text[INET6_ADDRSTRLEN];
@@ -57,7 +61,7 @@ static void digit_rule(struct ruleset *s, const char *chain, unsigned place, uns
 	mask.s6_addr[15 - place / 2] = (uint8_t)(15 << (place % 2 ? 4 : 0));
 	inet_ntop(AF_INET6, &value, text, sizeof text);
 	inet_ntop(AF_INET6, &mask, mask_text, sizeof mask_text);
-	ruleset_rule(s, "raw", chain, "-s %s/%s -g %s", text, mask_text, to);
+	ruleset_rule(s, "raw", chain, "-s %s/%s -%c %s", text, mask_text, how, to);
 }
 
 /* Fills the chain for these guests. Chains are gone to, not called: RETURN leads back to PREROUTING
@@ -69,7 +73,7 @@ static void guest_rules(struct ruleset *s, const char *chain,
 	size_t i, end;
 
 	for (i = 0; i < n && (n <= FEW || place == DIGITS_MAX); i++)
-		guest_rule(s, chain, guests[i]);
+		guest_rule(s, chain, guests[i], "RETURN");
 	for (; i < n; i = end) {
 		unsigned digit = digit_of(&guests[i]->address, place);
 
@@ -79,9 +83,37 @@ static void guest_rules(struct ruleset *s, const char *chain,
 		snprintf(branch, sizeof branch, "%.27s%s%x", chain, place ? "" : "-", digit);
 		ruleset_chain(s, "raw", branch, "-");
 		guest_rules(s, branch, guests + i, end - i, place + 1);
-		digit_rule(s, chain, place, digit, branch);
+		digit_rule(s, chain, place, digit, 'g', branch);
 	}
 	ruleset_rule(s, "raw", chain, "-j DROP");
+}
+
+/* The same for prefixes, by their own last digits, of which four differ within a subnet. These
+ * chains are called, and what fits none comes back, to be asked for as a single address. */
+#define PREFIX_PLACE  ((128 - DELEGATION_BITS6) / 4)
+#define PREFIX_DIGITS 4
+
+static void prefix_rules(struct ruleset *s, const char *chain,
+			 const struct plan_guest6 *const *guests, size_t n, unsigned place)
+{
+	char branch[32];
+	size_t i, end;
+
+	for (i = 0; i < n && (n <= FEW || place == PREFIX_DIGITS); i++)
+		guest_rule(s, chain, guests[i], "ACCEPT");
+	for (; i < n; i = end) {
+		unsigned digit = digit_of(&guests[i]->address, PREFIX_PLACE + place);
+
+		for (end = i;
+		     end < n && digit_of(&guests[end]->address, PREFIX_PLACE + place) == digit;
+		     end++)
+			;
+		/* "from-l…-p", then the digits. */
+		snprintf(branch, sizeof branch, "%.26s%s%x", chain, place ? "" : "-p", digit);
+		ruleset_chain(s, "raw", branch, "-");
+		prefix_rules(s, branch, guests + i, end - i, place + 1);
+		digit_rule(s, chain, PREFIX_PLACE + place, digit, 'j', branch);
+	}
 }
 
 /* Of the whole: neighbour discovery; what begins DHCPv6 is heard before these chains. */
@@ -96,24 +128,36 @@ static void link_local_chain(struct ruleset *s)
 	ruleset_rule(s, "raw", "link-local", "-j DROP");
 }
 
+/* Those on the leg with so many bits (0: single addresses), in order: how many. */
+static size_t choose(const struct plan *p, const char *leg, unsigned bits,
+		     const struct plan_guest6 **guests)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_guests6; i++)
+		if (p->guests6[i].bits == bits && strcmp(p->guests6[i].leg, leg) == 0)
+			guests[n++] = &p->guests6[i];
+	qsort(guests, n, sizeof(*guests), by_digits);
+	return n;
+}
+
 /* What may come in by a leg. */
 static int leg_chain(struct plan *p, const char *leg)
 {
 	struct ruleset *s = &p->rules6;
 	OWN(free)
 	const struct plan_guest6 **guests = calloc(p->n_guests6 + 1, sizeof(*guests));
-	size_t n = 0;
+	size_t n;
 	char chain[32];
 
 	if (!guests)
 		return -ENOMEM;
-	for (size_t i = 0; i < p->n_guests6; i++)
-		if (strcmp(p->guests6[i].leg, leg) == 0)
-			guests[n++] = &p->guests6[i];
-	qsort(guests, n, sizeof(*guests), by_digits);
 	snprintf(chain, sizeof chain, "from-%.15s", leg);
 	ruleset_chain(s, "raw", chain, "-");
 	ruleset_rule(s, "raw", chain, "-s fe80::/10 -g link-local");
+	n = choose(p, leg, DELEGATION_BITS6, guests);
+	prefix_rules(s, chain, guests, n, 0);
+	n = choose(p, leg, 0, guests);
 	guest_rules(s, chain, guests, n, 0);
 	ruleset_rule(s, "raw", "PREROUTING", "-i %s -j %s", leg, chain);
 	return 0;
@@ -131,7 +175,8 @@ int plan_sources6(const struct plan_input *in, struct plan *p)
 	link_local_chain(s);
 	if (plan_has_peers(p))
 		ruleset_rule(s, "raw", "PREROUTING",
-			     "-i %c+ -m set --match-set local-6 src -j DROP", PLAN_PEERING_LETTER);
+			     "-i %c+ -m set --match-set " PLAN_LOCAL6 " src -j DROP",
+			     PLAN_PEERING_LETTER);
 	ruleset_rule(s, "raw", "PREROUTING", "-s ::/128 -j DROP");
 	json_array_foreach (in->network_interfaces, i, eni)
 		if (!jbool(eni, "SourceDestCheck", 1)) {

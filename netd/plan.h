@@ -79,13 +79,17 @@ struct plan_guest {
 	char ptr_record[256];	  /* what the public address is called in reverse, "" if not said */
 };
 
-/* One IPv6 address of one interface. Those of one interface follow one another. */
+/* One IPv6 address or prefix of one interface. Those of one interface follow one another. */
 struct plan_guest6 {
 	uint8_t mac[6];
 	char leg[16];
 	struct in6_addr address;
 	struct cidr6 subnet; /* the subnet's block */
+	unsigned bits;	     /* of a prefix; 0: the address alone */
 };
+/* Sets of IPv6 addresses end so: the same as IPv4's are "sg-…", "local" and so on. */
+#define PLAN_SUFFIX6 "-net-6"
+#define PLAN_LOCAL6  "local" PLAN_SUFFIX6
 /* Of every router leg, in every VPC. */
 extern const uint8_t plan_leg_mac[6];
 

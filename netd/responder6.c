@@ -1,4 +1,4 @@
-/* IPv6 inside a VPC: the socket of router advertisements and DHCPv6. */
+/* IPv6 inside a VPC: the socket of router advertisements, DHCPv6, and neighbour discovery of prefixes. */
 #include "responder6.h"
 
 #include <arpa/inet.h>
@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include "dhcp6.h"
+#include "log.h"
 #include "ra.h"
 
 #define SERVER_PORT 547
@@ -22,6 +23,8 @@
 #define BATCH	    64 /* packets per turn of the loop: a flood does not stop the daemon */
 #define HEADER_SIZE 40
 #define UDP_SIZE    8
+#define ADVERT_SIZE 24 /* of neighbour discovery, and a solicitation's */
+#define OPTION_SIZE 8
 #define PACKET_MAX  1500
 
 struct responder6 {
@@ -30,6 +33,7 @@ struct responder6 {
 	struct plan_guest6 *told; /* guests that know their router */
 	size_t n_told;
 	sd_event_source *source, *repeat;
+	int hears_neighbours; /* the filter lets neighbour solicitations through */
 };
 
 /* fe80::1, as on every leg; ff02::1, all nodes */
@@ -37,12 +41,15 @@ static const struct in6_addr address_leg = {.s6_addr = {0xfe, 0x80, [15] = 1}},
 			     address_all = {.s6_addr = {0xff, 0x02, [15] = 1}};
 
 /* Of what passes through the namespace only router solicitations and DHCPv6 questions wake the
- * daemon. Offsets from the IPv6 header; neither has extension headers in front. */
+ * daemon, and neighbour solicitations where an interface has a prefix (see listen_for()). Offsets from
+ * the IPv6 header; none of them has extension headers in front. */
+#define AT_NEIGHBOUR 4
 static const struct sock_filter wanted[] = {
 	BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 6),
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 2),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 3),
 	BPF_STMT(BPF_LD | BPF_B | BPF_ABS, HEADER_SIZE),
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ND_ROUTER_SOLICIT, 3, 4),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ND_ROUTER_SOLICIT, 4, 0),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ND_NEIGHBOR_SOLICIT, 3, 4),
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 3),
 	BPF_STMT(BPF_LD | BPF_H | BPF_ABS, HEADER_SIZE + 2),
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SERVER_PORT, 0, 1),
@@ -128,6 +135,35 @@ static void on_solicitation(const struct responder6 *r, int index, const char *l
 			  IN6_IS_ADDR_UNSPECIFIED(&ip->ip6_src) ? address_all : ip->ip6_src);
 }
 
+/* The kernel answers for single addresses (ITEM_PROXY), this for those of prefixes: every guest of
+ * the subnet finds them behind the router. Not questions for duplicates, whose sender has no address:
+ * nobody else can have it. */
+static void on_neighbour(const struct responder6 *r, int index, const char *leg, const uint8_t *mac,
+			 const struct ip6_hdr *ip, const uint8_t *message)
+{
+	const struct plan *p = r->plan;
+	struct nd_neighbor_advert head = {.nd_na_type = ND_NEIGHBOR_ADVERT,
+					  .nd_na_flags_reserved = ND_NA_FLAG_SOLICITED};
+	uint8_t answer[ADVERT_SIZE + OPTION_SIZE] = {0};
+	int is_there = 0;
+
+	memcpy(&head.nd_na_target, message + 8, 16);
+	for (size_t i = 0; i < p->n_guests6 && !is_there; i++) {
+		const struct plan_guest6 *g = &p->guests6[i];
+
+		is_there = g->bits && strcmp(g->leg, leg) == 0 &&
+			   cidr6_has((struct cidr6){g->address, g->bits}, head.nd_na_target);
+	}
+	if (!is_there || IN6_IS_ADDR_UNSPECIFIED(&ip->ip6_src) ||
+	    !find_guest(p->guests6, p->n_guests6, leg, mac))
+		return;
+	memcpy(answer, &head, ADVERT_SIZE);
+	answer[ADVERT_SIZE] = ND_OPT_TARGET_LINKADDR;
+	answer[ADVERT_SIZE + 1] = OPTION_SIZE / 8;
+	memcpy(answer + ADVERT_SIZE + 2, plan_leg_mac, 6);
+	send_to(r, index, mac, ip->ip6_src, IPPROTO_ICMPV6, answer, sizeof answer, 2);
+}
+
 static void on_question(const struct responder6 *r, int index, const char *leg, const uint8_t *mac,
 			const struct ip6_hdr *ip, const uint8_t *udp, size_t n_udp)
 {
@@ -162,6 +198,10 @@ static void on_packet(const struct responder6 *r, const struct sockaddr_ll *from
 	if (ip.ip6_nxt == IPPROTO_ICMPV6 && ip.ip6_hlim == 255 &&
 	    ra_is_solicitation(packet + HEADER_SIZE, n_payload))
 		on_solicitation(r, from->sll_ifindex, request.ifr_name, from->sll_addr, &ip);
+	else if (ip.ip6_nxt == IPPROTO_ICMPV6 && ip.ip6_hlim == 255 && n_payload >= ADVERT_SIZE &&
+		 packet[HEADER_SIZE] == ND_NEIGHBOR_SOLICIT && packet[HEADER_SIZE + 1] == 0)
+		on_neighbour(r, from->sll_ifindex, request.ifr_name, from->sll_addr, &ip,
+			     packet + HEADER_SIZE);
 	else if (ip.ip6_nxt == IPPROTO_UDP)
 		on_question(r, from->sll_ifindex, request.ifr_name, from->sll_addr, &ip,
 			    packet + HEADER_SIZE, n_payload);
@@ -234,16 +274,35 @@ static int on_repeat(sd_event_source *source, uint64_t usec, void *arg)
 
 /* ---- the whole ---- */
 
+/* As the plan needs it. 0 or -errno. */
+static int listen_for(struct responder6 *r, int neighbours)
+{
+	struct sock_filter own[sizeof wanted / sizeof *wanted];
+	const struct sock_fprog filter = {sizeof own / sizeof *own, own};
+
+	memcpy(own, wanted, sizeof own);
+	if (!neighbours)
+		own[AT_NEIGHBOUR].k = ND_ROUTER_SOLICIT; /* which is accepted before */
+	if (setsockopt(r->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0)
+		return -errno;
+	r->hears_neighbours = neighbours;
+	return 0;
+}
+
+static int has_prefixes(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n_guests6; i++)
+		if (p->guests6[i].bits)
+			return 1;
+	return 0;
+}
+
 static int bind_socket(int fd)
 {
-	const struct sock_fprog filter = {sizeof wanted / sizeof *wanted,
-					  (struct sock_filter *)wanted};
 	const struct sockaddr_ll all = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IPV6)};
 	const int one = 1;
 
-	/* The filter first: the socket hears nothing before it is bound to a protocol. */
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0 ||
-	    setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) < 0 ||
+	if (setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) < 0 ||
 	    bind(fd, (const struct sockaddr *)&all, sizeof all) < 0)
 		return -errno;
 	return 0;
@@ -262,7 +321,10 @@ int responder6_new(sd_event *loop, const struct netns *n, const struct plan *pla
 	r->fd = netns_socket(n, AF_PACKET, SOCK_DGRAM, 0);
 	if (r->fd < 0)
 		return r->fd;
-	e = bind_socket(r->fd);
+	/* The filter first: the socket hears nothing before it is bound to a protocol. */
+	e = listen_for(r, has_prefixes(plan));
+	if (e == 0)
+		e = bind_socket(r->fd);
 	if (e == 0)
 		e = sd_event_add_io(loop, &r->source, r->fd, EPOLLIN, on_event, r);
 	if (e >= 0)
@@ -278,7 +340,12 @@ int responder6_new(sd_event *loop, const struct netns *n, const struct plan *pla
 
 void responder6_set_plan(struct responder6 *r, const struct plan *plan)
 {
+	int neighbours = has_prefixes(plan);
+
 	r->plan = plan;
+	if (neighbours != r->hears_neighbours && listen_for(r, neighbours) < 0)
+		log_warning(-errno, "the VPC's IPv6 prefixes are not found by neighbours", "VPC",
+			    plan->vpc_id);
 }
 
 void responder6_free(struct responder6 *r)

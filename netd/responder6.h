@@ -1,6 +1,6 @@
 /*
- * The responder of a VPC with IPv6: hears router solicitations and DHCPv6 on every leg, and answers
- * the asking MAC alone (ra.h, dhcp6.h); advertises itself to guests that the plan newly has, and to
+ * The responder of a VPC with IPv6: hears router solicitations, DHCPv6 and neighbour solicitations
+ * for addresses of prefixes on every leg, and answers the asking MAC alone (ra.h, dhcp6.h); advertises itself to guests that the plan newly has, and to
  * all of them now and then, so that the default route they learnt does not run out.
  *
  * One packet socket in the router's namespace: it hears a leg's multicasts without joining groups
