@@ -22,6 +22,7 @@ SETTING(Compute, TerminatedVisibleSec, INTEGER, "3600", "How long terminated ins
 SETTING(Network, FlowLogMiB, INTEGER, "64", "Each flow log keeps this much of the newest lines, in StateDirectory/netd/flow-logs.")
 SETTING(Network, GuestsReachHost, BOOL, "no", "Guests may reach services on this machine's own addresses. no: as in AWS, only what the machine began is answered.")
 SETTING(Network, HostFirewall, STRING, "pass", "Where a chain of this machine's own nftables may drop what is forwarded. pass: two rules in front of it let guests' links pass (their groups decide). leave: nothing is put there; gureum doctor says what is missing.")
+SETTING(Network, NatGatewayElasticIps, INTEGER, "2", "Elastic IP addresses that a public NAT gateway may have, 1 to 8: 2 is AWS's quota, which it raises when asked.")
 SETTING(Network, PublicPool, STRING, "198.18.0.0/16", "Public addresses are taken from here.")
 SETTING(Network, Ipv6Pool, STRING, "fd67:7572:6500::/40", "IPv6 blocks of VPCs (/56 each) are taken from here: own unique local addresses, masqueraded outside.")
 SETTING(Network, TransitPool, STRING, "100.127.0.0/16", "Link addresses between the host and each VPC's router.")

@@ -147,10 +147,14 @@ ROW(ec2, ModifyAddressAttribute, modify_address_attribute, 0)
 ROW(ec2, ReleaseAddress, release_address, 0)
 ROW(ec2, ResetAddressAttribute, reset_address_attribute, 0)
 
-/* nat-gateway.c */
+/* nat-gateway.c, nat-gateway-associate.c */
+ROW(ec2, AssignPrivateNatGatewayAddress, assign_private_nat_gateway_address, 0)
+ROW(ec2, AssociateNatGatewayAddress, associate_nat_gateway_address, 0)
 ROW(ec2, CreateNatGateway, create_nat_gateway, ACTION_CLIENT_TOKEN)
 ROW(ec2, DeleteNatGateway, delete_nat_gateway, 0)
 ROW(ec2, DescribeNatGateways, describe_nat_gateways, 0)
+ROW(ec2, DisassociateNatGatewayAddress, disassociate_nat_gateway_address, 0)
+ROW(ec2, UnassignPrivateNatGatewayAddress, unassign_private_nat_gateway_address, 0)
 
 /* flow_log.c */
 ROW(ec2, CreateFlowLogs, create_flow_logs, ACTION_CLIENT_TOKEN)

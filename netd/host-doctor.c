@@ -313,6 +313,11 @@ static const struct {
 	 "rejected packets can be logged",
 	 "this kernel has no NFLOG: VPCs with flow logs cannot be built",
 	 {"iptables-nft", "-A", "FORWARD", "-j", "NFLOG", "--nflog-group", "1"}},
+	{"kernel-statistic",
+	 "a NAT gateway's flows can be spread over its addresses",
+	 "this kernel has no xt_statistic: NAT gateways with secondary addresses cannot be built",
+	 {"iptables-nft", "-A", "FORWARD", "-m", "statistic", "--mode", "nth", "--every", "2",
+	  "--packet", "0", "-j", "ACCEPT"}},
 };
 
 static void check_features(json_t *list)

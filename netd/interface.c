@@ -411,7 +411,8 @@ int interface_make_node(const struct call *c, struct node_birth *n, struct fault
 	OWN(json_decref) json_t *groups = json_array();
 	OWN(json_decref) json_t *tags = json_array();
 	OWN(json_decref)
-	json_t *wanted = json_pack("{s:s*}", "PrivateIpAddress", n->private_ip);
+	json_t *wanted = json_pack("{s:s* s:O*}", "PrivateIpAddress", n->private_ip,
+				   "PrivateIpAddresses", n->secondary);
 
 	b.groups = groups;
 	b.tags = tags;

@@ -32,6 +32,7 @@ struct node_birth {
 	const char *owner,
 		*owner_id;	   /* member of its Attachment that says whose it is, and the id */
 	const char *private_ip;	   /* NULL: any */
+	json_t *secondary;	   /* [{PrivateIpAddress}], without the member: any; NULL: none */
 	char interface_id[ID_MAX]; /* out */
 	char address[IP_TEXT_MAX]; /* out */
 };

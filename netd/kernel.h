@@ -16,7 +16,8 @@
  *	security-group-rule	GroupId, IsEgress, IpProtocol ("-1", "tcp", "udp", "icmp", "icmpv6" or a number), FromPort, ToPort (-1: all; for ICMP type and
  *				code), one of CidrIpv4 | CidrIpv6 | PrefixListId | ReferencedGroupInfo.GroupId
  *	network-interface	VpcId, SubnetId, MacAddress, PrivateIpAddress, PrivateIpAddresses[{Primary, PrivateIpAddress, Association.PublicIp}], PrivateDnsName,
- *				Association{PublicIp, PublicDnsName}, Groups[{GroupId}], SourceDestCheck, _PrivateDnsNameOptions{HostnameType, EnableResourceNameDnsARecord, EnableResourceNameDnsAAAARecord}; _Tap: name of its tap. Only an interface with
+ *				Association{PublicIp, PublicDnsName}, Groups[{GroupId}], SourceDestCheck, _PrivateDnsNameOptions{HostnameType, EnableResourceNameDnsARecord, EnableResourceNameDnsAAAARecord}; _Tap: name of its tap; _Node: it has a namespace of its own
+ *				instead (plan-internal.h), and begins no flow with an element of PrivateIpAddresses that has _Idle. Only an interface with
  *				Attachment (InstanceId, DeviceIndex) has a tap, a port and rules; without, its address is merely taken.
  *	vpc-peering-connection	Status.Code "active", RequesterVpcInfo.VpcId, AccepterVpcInfo.VpcId, the sides' PeeringOptions.AllowDnsResolutionFromRemoteVpc
  *

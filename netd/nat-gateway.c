@@ -12,6 +12,7 @@
 #include "fiber.h"
 #include "interface.h"
 #include "log.h"
+#include "nat-gateway-address.h"
 #include "route-target.h"
 
 #define SHOWN_USEC     3600000000ll /* how long a deleted or failed one can be seen */
@@ -32,23 +33,12 @@ static int is_in(const struct doc *d, const char *state)
 	return jis(d->json, "State", state);
 }
 
-/* AWS tells of each address how far it is, too: of the one there is, as far as the gateway. */
 static json_t *present(const struct call *c, const struct doc *d)
 {
 	OWN(json_decref) json_t *shown = json_deep_copy(d->json);
-	json_t *address = json_array_get(json_object_get(shown, "NatGatewayAddresses"), 0);
-	int is_public = jis(d->json, "ConnectivityType", "public");
-	int r = !shown ? -ENOMEM
-		       : jset(address, "Status",
-			      is_in(d, "failed")     ? "failed"
-			      : !is_in(d, "pending") ? "succeeded"
-			      : is_public	     ? "associating"
-						     : "assigning");
 
 	(void)c;
-	if (r == 0)
-		r = jset(address, "FailureMessage", jstr(d->json, "FailureMessage"));
-	return r == 0 ? give(shown) : NULL;
+	return shown && nat_addresses_present(d->json, nat_rows(shown)) == 0 ? give(shown) : NULL;
 }
 
 static const struct describe nat_gateways = {
@@ -75,6 +65,13 @@ int describe_nat_gateways(struct call *c, json_t *parameters, json_t **ret_reply
 int nat_gateway_is_there(const struct doc *nat)
 {
 	return is_in(nat, "pending") || is_in(nat, "available");
+}
+
+/* It, or one of its addresses. */
+static int is_passing(const struct doc *d)
+{
+	return is_in(d, "pending") || is_in(d, "deleting") ||
+	       (is_in(d, "available") && nat_addresses_pass(d->json));
 }
 
 /* ---- states that pass ---- */
@@ -146,6 +143,12 @@ static void start_sweeps(struct store *s)
 		log_warning(-ENOMEM, "NAT gateways that are gone are still shown");
 }
 
+/* How long until there is something to be done. */
+static uint64_t rest_of(const struct doc *d)
+{
+	return is_in(d, "available") ? nat_addresses_drain_usec(d->json) : 0;
+}
+
 /* Its own copy: the gateway may be gone when the fiber runs. */
 struct follow {
 	struct store *store;
@@ -170,12 +173,18 @@ static int advance(struct store *s, const struct doc *d)
 {
 	OWN(txn_free) struct txn *t = txn_new(s);
 	OWN(json_decref) json_t *json = doc_edit(d);
+	struct context ctx = {0};
+	const struct call c = {.ctx = &ctx, .daemon = daemon_get(), .store = s, .txn = t};
 	const char *code = jstr(d->json, "_FailureCode");
 	int r;
 
 	if (!t || !json)
 		return -ENOMEM;
-	if (is_in(d, "deleting"))
+	snprintf(ctx.account, sizeof ctx.account, "%s", d->account);
+	snprintf(ctx.region, sizeof ctx.region, "%s", d->region);
+	if (is_in(d, "available"))
+		r = nat_addresses_advance(&c, json);
+	else if (is_in(d, "deleting"))
 		r = jset(json, "State", "deleted");
 	else if (code)
 		r = fail(json, code, jstr_or(d->json, "_FailureMessage", ""));
@@ -183,23 +192,36 @@ static int advance(struct store *s, const struct doc *d)
 		r = jset(json, "State", "available");
 	log_info("NAT gateway", "NAT_GATEWAY", d->id, "VPC", jstr_or(d->json, "VpcId", ""), "STATE",
 		 jstr_or(json, "State", ""));
+	if (is_in(d, "available"))
+		kernel_touch(jstr_or(json, "VpcId", ""));
 	if (r == 0)
 		r = txn_replace(t, d, give(json));
 	return r < 0 ? r : txn_commit(t);
 }
 
-/* Waits until the kernel follows the gateway's documents. */
-static int wait_for_kernel(const struct doc *d)
+int nat_gateway_wait(const json_t *nat)
 {
-	json_t *address = json_array_get(json_object_get(d->json, "NatGatewayAddresses"), 0);
 	char vpc_id[ID_MAX], interface_id[ID_MAX];
 	int r;
 
-	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(d->json, "VpcId", ""));
+	snprintf(vpc_id, sizeof vpc_id, "%s", jstr_or(nat, "VpcId", ""));
 	snprintf(interface_id, sizeof interface_id, "%s",
-		 jstr_or(address, "NetworkInterfaceId", ""));
+		 jstr_or(json_array_get(nat_rows(nat), 0), "NetworkInterfaceId", ""));
 	r = kernel_sync(vpc_id, NULL);
 	return r < 0 ? r : kernel_sync(interface_id, NULL);
+}
+
+/* A step of the gateway, if there is one to be done; `d` is of no more use. */
+static int take_step(struct store *s, const struct doc *d)
+{
+	char id[ID_MAX];
+	int r;
+
+	snprintf(id, sizeof id, "%s", d->id);
+	r = nat_gateway_wait(d->json);
+	d = store_find(s, kind_nat_gateway.name, id);
+	/* Meanwhile another address may have begun to go. */
+	return r == 0 && d && is_passing(d) && rest_of(d) == 0 ? advance(s, d) : r;
 }
 
 /* However long that takes: who asks for the gateway sees that it is pending. What keeps the kernel
@@ -213,20 +235,20 @@ static void run_follow(void *arg)
 	while (r == 0) {
 		const struct doc *d = store_find(f->store, kind_nat_gateway.name, f->id);
 
-		if (!d || (!is_in(d, "pending") && !is_in(d, "deleting")))
+		if (!d || !is_passing(d))
 			break;
-		r = wait_for_kernel(d);
-		d = store_find(f->store, kind_nat_gateway.name, f->id);
-		if (r == 0 && d && (is_in(d, "pending") || is_in(d, "deleting")))
-			r = advance(f->store, d);
-		if (r < 0)
-			r = fiber_sleep(pause);
+		uint64_t rest = rest_of(d);
+
+		r = rest ? fiber_sleep(rest) : take_step(f->store, d);
+		if (r == 0)
+			continue;
+		r = fiber_sleep(pause);
 		pause = pause * 2 < PAUSE_MAX_USEC ? pause * 2 : PAUSE_MAX_USEC;
 	}
 	start_sweeps(f->store);
 }
 
-static void start_follow(struct store *s, const char *id)
+void nat_gateway_follow(struct store *s, const char *id)
 {
 	struct follow *f = calloc(1, sizeof *f);
 
@@ -244,15 +266,19 @@ static void start_follow(struct store *s, const char *id)
 void nat_gateways_open(struct store *s)
 {
 	store_each (s, kind_nat_gateway.name, d)
-		if (is_in(d, "pending") || is_in(d, "deleting"))
-			start_follow(s, d->id);
+		if (is_passing(d))
+			nat_gateway_follow(s, d->id);
 	start_sweeps(s);
 }
 
 /* ---- CreateNatGateway ---- */
 
+static const struct nat_parameters secondary_parameters = {
+	"SecondaryAllocationIds", "SecondaryPrivateIpAddresses", "SecondaryPrivateIpAddressCount"};
+
 struct nat_birth {
 	const struct doc *subnet, *vpc, *elastic; /* elastic: NULL for a private one */
+	struct nat_wanted secondary;		  /* its places are the caller's */
 	json_t *tags;				  /* the caller's */
 	int is_private;
 	char id[ID_MAX];
@@ -272,23 +298,25 @@ static size_t count_in_zone(const struct call *c, const char *zone)
 	return n;
 }
 
-static int elastic_check(const struct call *c, json_t *parameters, struct nat_birth *b,
-			 struct fault *f)
+static int elastics_get(const struct call *c, json_t *parameters, struct nat_birth *b,
+			struct fault *f)
 {
 	int r;
 
 	if (b->is_private && jstr(parameters, "AllocationId"))
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "AllocationId cannot be specified for a private NAT gateway");
-	if (b->is_private)
-		return 0;
-	r = kind_get_parameter(c, &kind_elastic_ip, parameters, "AllocationId", &b->elastic, f);
-	if (r < 0)
-		return r;
-	if (jstr(b->elastic->json, "AssociationId"))
-		return fault_set(f, FAULT_RESOURCE_ALREADY_ASSOCIATED,
-				 "Elastic IP address [%s] is already associated", b->elastic->id);
-	return 0;
+	r = b->is_private ? 0
+			  : nat_elastic_get(c, "AllocationId", jstr(parameters, "AllocationId"),
+					    &b->elastic, f);
+	if (r == 0)
+		r = nat_wanted_read(c, parameters, &secondary_parameters, b->is_private, 1,
+				    &b->secondary, f);
+	for (size_t i = 0; r == 0 && i < b->secondary.n_elastics; i++)
+		if (b->secondary.elastics[i] == b->elastic)
+			r = fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				      "The allocation ID '%s' is specified twice", b->elastic->id);
+	return r;
 }
 
 static int birth_read(const struct call *c, json_t *parameters, struct nat_birth *b,
@@ -300,7 +328,7 @@ static int birth_read(const struct call *c, json_t *parameters, struct nat_birth
 	if (r == 0)
 		r = kind_get(c, &kind_vpc, "VpcId", jstr(b->subnet->json, "VpcId"), &b->vpc, f);
 	if (r == 0)
-		r = elastic_check(c, parameters, b, f);
+		r = elastics_get(c, parameters, b, f);
 	if (r == 0)
 		r = kind_tags(&kind_nat_gateway, parameters, &b->tags, f);
 	if (r < 0)
@@ -314,9 +342,9 @@ static int birth_read(const struct call *c, json_t *parameters, struct nat_birth
 	return 0;
 }
 
-/* Its interface, with the elastic address on it; and how the gateway's document shows both. */
+/* Its interface, with the elastic addresses on it; and how the gateway's document shows both. */
 static int interface_make(const struct call *c, const struct nat_birth *b, const char *private_ip,
-			  json_t **ret_address, struct fault *f)
+			  json_t *rows, struct fault *f)
 {
 	char description[80];
 	struct node_birth n = {.subnet = b->subnet,
@@ -326,25 +354,31 @@ static int interface_make(const struct call *c, const struct nat_birth *b, const
 			       .description = description,
 			       .owner = "NatGatewayId",
 			       .owner_id = b->id,
-			       .private_ip = private_ip};
-	struct moved m = {0};
+			       .private_ip = private_ip,
+			       .secondary = b->secondary.places};
+	const json_t *address;
+	size_t i;
 	int r;
 
 	snprintf(description, sizeof description, "Interface for NAT Gateway %s", b->id);
 	r = interface_make_node(c, &n, f);
-	if (r == 0 && b->elastic)
-		r = elastic_join(c, b->elastic, n.interface_id, n.address, &m);
 	if (r < 0)
 		return r;
-	const json_t *elastic =
-		b->elastic ? txn_look(c->txn, b->elastic->kind, b->elastic->id) : NULL;
+	/* Its own reference: with each elastic address the document is another. */
+	OWN(json_decref)
+	json_t *addresses = json_incref(
+		json_object_get(txn_look(c->txn, kind_network_interface.name, n.interface_id),
+				"PrivateIpAddresses"));
 
-	*ret_address = json_pack("{s:s* s:s* s:b s:s s:s s:s*}", "AllocationId",
-				 b->elastic ? b->elastic->id : NULL, "AssociationId",
-				 jstr(elastic, "AssociationId"), "IsPrimary", 1,
-				 "NetworkInterfaceId", n.interface_id, "PrivateIp", n.address,
-				 "PublicIp", jstr(elastic, "PublicIp"));
-	return *ret_address ? 0 : -ENOMEM;
+	json_array_foreach (addresses, i, address)
+		if (r == 0)
+			r = nat_address_join(
+				c,
+				i == 0			       ? b->elastic
+				: i <= b->secondary.n_elastics ? b->secondary.elastics[i - 1]
+							       : NULL,
+				n.interface_id, jstr(address, "PrivateIpAddress"), i == 0, rows);
+	return r;
 }
 
 static json_t *nat_json(const struct nat_birth *b)
@@ -356,7 +390,7 @@ static json_t *nat_json(const struct nat_birth *b)
 }
 
 /* AWS makes one that is going to fail, too, and says why in its document. */
-static int without_gateway(const struct nat_birth *b, json_t *json, json_t **ret_address)
+static int without_gateway(const struct nat_birth *b, json_t *json)
 {
 	char message[128];
 	int r = jset(json, "_FailureCode", "Gateway.NotAttached");
@@ -365,27 +399,31 @@ static int without_gateway(const struct nat_birth *b, json_t *json, json_t **ret
 		 b->vpc->id);
 	if (r == 0)
 		r = jset(json, "_FailureMessage", message);
-	*ret_address = json_pack("{s:s s:b}", "AllocationId", b->elastic->id, "IsPrimary", 1);
+	for (size_t i = 0; i <= b->secondary.n_elastics; i++)
+		if (json_array_append_new(
+			    nat_rows(json),
+			    json_pack("{s:s s:b}", "AllocationId",
+				      (i ? b->secondary.elastics[i - 1] : b->elastic)->id,
+				      "IsPrimary", i == 0)) < 0)
+			r = -ENOMEM;
 	return r;
 }
 
 int create_nat_gateway(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)
 {
 	struct nat_birth b = {0};
-	json_t *address = NULL;
 	int r = birth_read(c, parameters, &b, f);
 	OWN(json_decref) json_t *tags = b.tags;
+	OWN(json_decref) json_t *places = b.secondary.places;
 
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *json = nat_json(&b);
 
 	if (!b.is_private && !gateway_of(c, b.vpc->id))
-		r = without_gateway(&b, json, &address);
+		r = without_gateway(&b, json);
 	else
-		r = interface_make(c, &b, jstr(parameters, "PrivateIpAddress"), &address, f);
-	if (r == 0 && json_array_append_new(json_object_get(json, "NatGatewayAddresses"), address))
-		r = -ENOMEM;
+		r = interface_make(c, &b, jstr(parameters, "PrivateIpAddress"), nat_rows(json), f);
 	if (r == 0)
 		r = put_new(c, &kind_nat_gateway, b.id, json_incref(json));
 	if (r < 0)
@@ -397,16 +435,16 @@ int create_nat_gateway(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (!*ret_reply)
 		return -ENOMEM;
 	kernel_touch(b.vpc->id);
-	start_follow(c->store, b.id);
+	nat_gateway_follow(c->store, b.id);
 	return 0;
 }
 
 /* ---- DeleteNatGateway ---- */
 
-/* Its interface goes, its elastic address stays with its owner, routes lead nowhere. */
+/* Its interface goes, its elastic addresses stay with their owner, routes lead nowhere. */
 static int unmake(const struct call *c, const struct doc *nat)
 {
-	json_t *address = json_array_get(json_object_get(nat->json, "NatGatewayAddresses"), 0);
+	json_t *address = json_array_get(nat_rows(nat->json), 0);
 	const struct doc *interface = store_get(c->store, c->ctx, "network-interface",
 						jstr_or(address, "NetworkInterfaceId", ""));
 	int r = routes_mark_target(c, jstr_or(nat->json, "VpcId", ""), "NatGatewayId", nat->id,
@@ -443,6 +481,6 @@ int delete_nat_gateway(struct call *c, json_t *parameters, json_t **ret_reply, s
 	if (r < 0)
 		return r;
 	kernel_touch(jstr_or(nat->json, "VpcId", ""));
-	start_follow(c->store, nat->id);
+	nat_gateway_follow(c->store, nat->id);
 	return 0;
 }

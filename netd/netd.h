@@ -10,6 +10,7 @@
  *	network-interface: _PublicAtLaunch: it got its public address at launch, and gets a new one
  *		at each start; _IsReleased: its instance is stopped, and it has none. Tags are kept
  *		in "Tags" as everywhere and shown as AWS's TagSet.
+ *	natgateway, and the elements of its interface's PrivateIpAddresses: see nat-gateway-address.h
  */
 #pragma once
 
@@ -47,6 +48,7 @@ enum {
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
 	LIMIT_DESCRIPTION = 255, /* of an interface, bytes; ours: AWS names none */
 	LIMIT_NAT_GATEWAYS_PER_ZONE = 5,
+	LIMIT_ADDRESSES_PER_NAT_GATEWAY = 8, /* elastic ones: see NatGatewayElasticIps */
 	LIMIT_RESERVATIONS_PER_SUBNET = 100, /* ours: AWS names none */
 	LIMIT_ENDED_PEERINGS = 200,	     /* still shown, of a requester; ours */
 };

@@ -77,10 +77,11 @@ static void remove_all(struct router *r, const struct changes *changes)
  * that no longer holds. */
 static int is_translation(const struct plan *p, struct address private, struct address public)
 {
-	struct address all = ip4(p->translated);
+	struct items own = items_slice(&p->router, ITEM_ADDRESS, ITEM_ADDRESS);
 
-	if (p->translated)
-		return ip_is(&all, &public);
+	for (size_t i = 0; p->is_translator && i < own.n; i++)
+		if (ip_is(&own.at[i].address, &public))
+			return 1;
 	for (size_t i = 0; i < p->n_guests; i++) {
 		struct address ours = ip4(p->guests[i].address),
 			       shown = ip4(p->guests[i].public_address);

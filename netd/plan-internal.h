@@ -71,10 +71,8 @@ int plan_prefixes6(struct plan *p, const json_t *eni, const struct plan_guest6 *
  * gureum-eni-…, comes with the interface's document and goes with it.
  */
 struct node {
-	struct plan *plan;   /* of the node */
-	const json_t *eni;   /* its document */
-	const char *primary; /* its address */
-	uint32_t address;    /* the same */
+	struct plan *plan; /* of the node */
+	const json_t *eni; /* its document, whose addresses are as they should be */
 };
 int plan_node(struct making *m, const json_t *eni, const struct plan_guest *like);
 /* The rules inside a NAT gateway (plan-nat.c). */

@@ -60,10 +60,8 @@ static int plan_inside(struct plan *p, const json_t *eni, const struct plan_gues
 
 static int plan_kind(struct plan *p, const json_t *eni)
 {
-	struct node n = {.plan = p, .eni = eni, .primary = jstr(eni, "PrivateIpAddress")};
+	struct node n = {.plan = p, .eni = eni};
 
-	if (ip_parse(n.primary, &n.address) < 0)
-		return -EINVAL;
 	for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
 		if (strcmp(kinds[k].kind, jstr_or(eni, "_Node", "")) == 0) {
 			kinds[k].rules(&n);

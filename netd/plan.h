@@ -120,7 +120,7 @@ struct plan {
 	struct plan **nodes;  /* the VPC's ENI namespaces; each one's id is its interface's */
 	size_t n_nodes;
 	char node_id[ID_MAX]; /* of a node's plan: its interface; "" in a VPC's */
-	uint32_t translated;  /* of a node's plan: the address of all that it passes on; 0: none */
+	int is_translator;    /* of a node's plan: what it passes on has an address of its own */
 };
 
 /* An ENI namespace (plan-node.c) has a plan, too: its port in the host's namespace, and what is

@@ -195,6 +195,13 @@ def address_by_nat_gateway(p):
     return "ReleaseAddress", dict(AllocationId=address), "InvalidIPAddress.InUse", lambda: (p.ec2("DeleteNatGateway", NatGatewayId=nat), p.nat_gone(nat))
 
 
+def address_by_a_second_place_at_a_nat_gateway(p):
+    p.gateway()
+    address, other = p.address(), p.address()
+    nat = p.nat(AllocationId=other, SecondaryAllocationIds=[address])
+    return "ReleaseAddress", dict(AllocationId=address), "InvalidIPAddress.InUse", lambda: (p.ec2("DeleteNatGateway", NatGatewayId=nat), p.nat_gone(nat))
+
+
 def address_associated_again(p):
     p.gateway()
     address, two = p.address(), p.interface()

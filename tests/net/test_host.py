@@ -156,7 +156,7 @@ def test_doctor_says_why_iptables_tables_cannot_be_read(netd, other_tables):
 def test_doctor_tries_the_kernel(netd):
     before = sorted(os.listdir("/run/netns"))
     checks = doctor(netd)
-    for check in ("kernel-ports", "kernel-sets", "kernel-nf_tables", "kernel-nflog"):
+    for check in ("kernel-ports", "kernel-sets", "kernel-nf_tables", "kernel-nflog", "kernel-statistic"):
         assert checks[check]["State"] == "ok", checks[check]
     assert sorted(os.listdir("/run/netns")) == before
 
