@@ -249,7 +249,7 @@ clean: ## remove everything that was built
 	rm -rf build build-san build-fuzz
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: all check image-debian test-debian test-programs test bench test-kvm lint deps image run stop install uninstall fuzz bench-codec clean help
 

@@ -18,6 +18,14 @@ static int read_parameters(const char *text, json_t **ret_parameters)
 	return 0;
 }
 
+static int is_daemon(const char *name)
+{
+	for (const char *const *d = cli_daemons; *d; d++)
+		if (strcmp(*d, name) == 0)
+			return 1;
+	return 0;
+}
+
 static int run_call(struct cli *cli, int argc, char **argv)
 {
 	const char *region = NULL, *account = NULL;
@@ -32,6 +40,8 @@ static int run_call(struct cli *cli, int argc, char **argv)
 	if (argc - first < 2 || argc - first > 3)
 		return cli_misuse(&call_command,
 				  "call: a daemon, a method and its parameters are needed");
+	if (!is_daemon(argv[first]))
+		return cli_misuse(&call_command, "call: there is no daemon %s", argv[first]);
 	status = read_parameters(argc - first == 3 ? argv[first + 2] : "{}", &parameters);
 	if (status > 0)
 		return status;

@@ -69,7 +69,8 @@ static void check_rp_filter(json_t *list)
 		is_loose ? "net.ipv4.conf.all.rp_filter is 2: what guests send to their bridge's "
 			   "own address may reach this host; set it to 0 (each link then has its "
 			   "own) or 1"
-			 : "a bridge drops what guests send to it");
+			 : "what guests send to their bridge's own address does not reach this "
+			   "host");
 }
 
 /* By its links, or by the setting that is its owner's. */
