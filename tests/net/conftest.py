@@ -13,7 +13,7 @@ import threading
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from lab import Guest, Netd, Refused, sh
+from lab import Guest, Log, Netd, Refused, Side, sh
 from lab_ipv6 import OUTSIDE, Six
 
 LOG_SHOWN = 20000  # characters, the last, with a failure
@@ -168,3 +168,40 @@ def outside():
     sh(f"ip -6 addr add {OUTSIDE}/128 dev lo nodad")
     yield OUTSIDE
     sh(f"ip -6 addr del {OUTSIDE}/128 dev lo")
+
+
+@pytest.fixture
+def log(netd):
+    made = []
+
+    def make(*arguments, **more):
+        made.append(Log(netd, *arguments, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        with contextlib.suppress(Refused):
+            netd.ec2("DeleteFlowLogs", FlowLogIds=[one.id])
+
+
+@pytest.fixture
+def side(netd, vpc, guests):
+    return lambda cidr: Side(netd, vpc, guests, cidr)
+
+
+@pytest.fixture
+def peer(netd, vpc):
+    """Asks for a connection between two VPCs; it is deleted at the end."""
+    made = []
+
+    def make(one, two, accept=True, **more):
+        asked = netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId=two.vpc, **more)["VpcPeeringConnection"]
+        made.append(asked["VpcPeeringConnectionId"])
+        if accept:
+            netd.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=made[-1])
+        return made[-1]
+
+    yield make
+    for peering in made:
+        with contextlib.suppress(Refused):  # ended already, or even forgotten
+            netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peering)

@@ -24,6 +24,8 @@ CLONE_NEWNET = 0x40000000
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 PING = {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+LOG_FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type gureum-rule-id".split()
+LOG_FORMAT = " ".join("${%s}" % field for field in LOG_FIELDS)
 HOME = os.open("/proc/self/ns/net", os.O_RDONLY)
 
 # What is to happen may take so long, for a machine may stand still for seconds; it costs nothing when it happens at once. Only what must not
@@ -283,6 +285,60 @@ class Guest:
 def other_than(*guests):
     """An address of the default VPC's first block that none of these has: theirs are drawn by lot."""
     return next(a for n in range(77, 177) if (a := f"172.31.0.{n}") not in [g.address for g in guests])
+
+
+class Log:
+    """A flow log of a resource, and what it says."""
+
+    def __init__(self, netd, resource_type, resource, traffic="ALL", **more):
+        self.netd = netd
+        reply = netd.ec2(
+            "CreateFlowLogs",
+            ResourceType=resource_type,
+            ResourceIds=[resource],
+            TrafficType=traffic,
+            LogGroupName=os.urandom(4).hex(),
+            DeliverLogsPermissionArn="arn:aws:iam::123456789012:role/flow-logs",
+            MaxAggregationInterval=60,
+            **{"LogFormat": LOG_FORMAT, **more},
+        )
+        assert reply["Unsuccessful"] == []
+        (self.id,) = reply["FlowLogIds"]
+        self.vpc = netd.ec2("DescribeFlowLogs", FlowLogIds=[self.id])["FlowLogs"][0]["_VpcId"]
+        netd.call("gureum.FlushFlowLogs", VpcId=self.vpc)  # it counts from here
+        self.path = netd.directory / "lib/netd/flow-logs" / f"{self.id}.log"
+
+    def rows(self, flush=True, **want):
+        """Rows with these values, all windows so far."""
+        if flush:
+            self.netd.call("gureum.FlushFlowLogs", VpcId=self.vpc)
+        text = self.path.read_text() if self.path.exists() else ""
+        rows = [dict(zip(LOG_FIELDS, line.split(" "))) for line in text.splitlines()]
+        want = {name.replace("_", "-"): str(value) for name, value in want.items()}
+        return [row for row in rows if all(row[name] == value for name, value in want.items())]
+
+
+class Side:
+    """A VPC with one subnet and one guest in it: one of those that a peering connection joins."""
+
+    def __init__(self, netd, vpc, guests, cidr, **more):
+        self.netd, self.cidr = netd, cidr
+        self.vpc = vpc(cidr)
+        prefix = cidr.rsplit(".", 2)[0]
+        self.subnet = netd.ec2("CreateSubnet", VpcId=self.vpc, CidrBlock=f"{prefix}.1.0/24")["Subnet"]["SubnetId"]
+        filters = [{"Name": "vpc-id", "Values": [self.vpc]}]
+        self.table = netd.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+        self.group = netd.ec2("DescribeSecurityGroups", Filters=filters)["SecurityGroups"][0]["GroupId"]
+        netd.ec2("AuthorizeSecurityGroupIngress", GroupId=self.group, IpPermissions=[TCP_80, PING])
+        self.guest = guests(public=False, SubnetId=self.subnet)
+        self.guest.dhcp()
+
+    def route(self, to, peering):
+        self.netd.ec2("CreateRoute", RouteTableId=self.table, DestinationCidrBlock=to.cidr, VpcPeeringConnectionId=peering)
+
+    def route_states(self, peering):
+        routes = self.netd.ec2("DescribeRouteTables", RouteTableIds=[self.table])["RouteTables"][0]["Routes"]
+        return [r["State"] for r in routes if r.get("VpcPeeringConnectionId") == peering]
 
 
 def ours():

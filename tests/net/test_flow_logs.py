@@ -1,59 +1,11 @@
 """Flow logs: what guests send is on record, with AWS's fields, and costs nothing where nobody asked."""
 
-import contextlib
-import os
 import re
 import signal
 import socket
 
 import pytest
-from lab import PATIENCE, PING, TCP_80, Refused, eventually, from_group, inside, router, sh
-
-FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type gureum-rule-id".split()
-FORMAT = " ".join("${%s}" % field for field in FIELDS)
-
-
-class Log:
-    def __init__(self, netd, resource_type, resource, traffic="ALL", **more):
-        self.netd = netd
-        reply = netd.ec2(
-            "CreateFlowLogs",
-            ResourceType=resource_type,
-            ResourceIds=[resource],
-            TrafficType=traffic,
-            LogGroupName=os.urandom(4).hex(),
-            DeliverLogsPermissionArn="arn:aws:iam::123456789012:role/flow-logs",
-            MaxAggregationInterval=60,
-            **{"LogFormat": FORMAT, **more},
-        )
-        assert reply["Unsuccessful"] == []
-        (self.id,) = reply["FlowLogIds"]
-        self.vpc = netd.ec2("DescribeFlowLogs", FlowLogIds=[self.id])["FlowLogs"][0]["_VpcId"]
-        netd.call("gureum.FlushFlowLogs", VpcId=self.vpc)  # it counts from here
-        self.path = netd.directory / "lib/netd/flow-logs" / f"{self.id}.log"
-
-    def rows(self, flush=True, **want):
-        """Rows with these values, all windows so far."""
-        if flush:
-            self.netd.call("gureum.FlushFlowLogs", VpcId=self.vpc)
-        text = self.path.read_text() if self.path.exists() else ""
-        rows = [dict(zip(FIELDS, line.split(" "))) for line in text.splitlines()]
-        want = {name.replace("_", "-"): str(value) for name, value in want.items()}
-        return [row for row in rows if all(row[name] == value for name, value in want.items())]
-
-
-@pytest.fixture
-def log(netd):
-    made = []
-
-    def make(*arguments, **more):
-        made.append(Log(netd, *arguments, **more))
-        return made[-1]
-
-    yield make
-    for one in made:
-        with contextlib.suppress(Refused):
-            netd.ec2("DeleteFlowLogs", FlowLogIds=[one.id])
+from lab import Log, PATIENCE, PING, TCP_80, Refused, eventually, from_group, inside, router, sh
 
 
 def total(rows, field="bytes"):

@@ -1,15 +1,13 @@
 """Groups of a peered VPC in rules: followed while the connection is there, stale afterwards."""
 
 from lab import eventually, refused, router, sh
-from test_flow_logs import log  # noqa: F401 (a fixture)
-from test_peering import peer, side  # noqa: F401 (fixtures)
 
 
 def from_group(group_id):
     return {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "UserIdGroupPairs": [{"GroupId": group_id, "Description": "afar"}]}
 
 
-def test_a_rule_follows_the_members_of_a_group_of_a_peer(netd, side, peer):  # noqa: F811
+def test_a_rule_follows_the_members_of_a_group_of_a_peer(netd, side, peer):
     one, two = side("10.71.0.0/16"), side("10.72.0.0/16")
     refused("InvalidGroup.NotFound", netd.ec2, "AuthorizeSecurityGroupIngress", GroupId=one.group, IpPermissions=[from_group(two.group)])
     peering = peer(one, two)
@@ -40,12 +38,12 @@ def test_a_rule_follows_the_members_of_a_group_of_a_peer(netd, side, peer):  # n
     refused("InvalidGroup.NotFound", netd.ec2, "AuthorizeSecurityGroupIngress", GroupId=one.group, IpPermissions=[from_group(friends)])
 
 
-def pairs(netd, side):  # noqa: F811
+def pairs(netd, side):
     (group,) = netd.ec2("DescribeSecurityGroups", GroupIds=[side.group])["SecurityGroups"]
     return [p for permission in group["IpPermissions"] if permission.get("FromPort") == 8080 for p in permission["UserIdGroupPairs"]]
 
 
-def test_flow_logs_know_the_rule_that_names_a_peers_group(netd, side, peer, log):  # noqa: F811
+def test_flow_logs_know_the_rule_that_names_a_peers_group(netd, side, peer, log):
     one, two = side("10.75.0.0/16"), side("10.76.0.0/16")
     peering = peer(one, two)
     one.route(two, peering), two.route(one, peering)
@@ -57,7 +55,7 @@ def test_flow_logs_know_the_rule_that_names_a_peers_group(netd, side, peer, log)
     assert {row["gureum-rule-id"] for row in rows} == {rule["SecurityGroupRuleId"]}
 
 
-def test_a_rule_is_stale_when_the_connection_ends(netd, side, peer):  # noqa: F811
+def test_a_rule_is_stale_when_the_connection_ends(netd, side, peer):
     one, two = side("10.73.0.0/16"), side("10.74.0.0/16")
     peering = peer(one, two)
     netd.ec2("AuthorizeSecurityGroupIngress", GroupId=one.group, IpPermissions=[from_group(two.group)])

@@ -8,9 +8,8 @@ import socket
 import subprocess
 
 import pytest
-from lab import PATIENCE, dns, eventually, from_group, inside, refused, router, sh
+from lab import PATIENCE, Log, dns, eventually, from_group, inside, refused, router, sh
 from lab_ipv6 import ALL_6, TCP_80_6, Six, association, can_connect, configure, connects, default_route, lease, listen, solicit
-from test_flow_logs import Log
 
 
 def test_a_guest_learns_its_router_and_its_addresses(six):

@@ -7,52 +7,7 @@ import signal
 import sqlite3
 import time
 
-import pytest
-from lab import Guest, PING, Refused, REGION, TCP_80, dns, eventually, refused, router, sh
-
-
-class Side:
-    def __init__(self, netd, vpc, guests, cidr, **more):
-        self.netd, self.cidr = netd, cidr
-        self.vpc = vpc(cidr)
-        prefix = cidr.rsplit(".", 2)[0]
-        self.subnet = netd.ec2("CreateSubnet", VpcId=self.vpc, CidrBlock=f"{prefix}.1.0/24")["Subnet"]["SubnetId"]
-        filters = [{"Name": "vpc-id", "Values": [self.vpc]}]
-        self.table = netd.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
-        self.group = netd.ec2("DescribeSecurityGroups", Filters=filters)["SecurityGroups"][0]["GroupId"]
-        netd.ec2("AuthorizeSecurityGroupIngress", GroupId=self.group, IpPermissions=[TCP_80, PING])
-        self.guest = guests(public=False, SubnetId=self.subnet)
-        self.guest.dhcp()
-
-    def route(self, to, peering):
-        self.netd.ec2("CreateRoute", RouteTableId=self.table, DestinationCidrBlock=to.cidr, VpcPeeringConnectionId=peering)
-
-    def route_states(self, peering):
-        routes = self.netd.ec2("DescribeRouteTables", RouteTableIds=[self.table])["RouteTables"][0]["Routes"]
-        return [r["State"] for r in routes if r.get("VpcPeeringConnectionId") == peering]
-
-
-@pytest.fixture
-def side(netd, vpc, guests):
-    return lambda cidr: Side(netd, vpc, guests, cidr)
-
-
-@pytest.fixture
-def peer(netd, vpc):
-    """Asks for a connection between two VPCs; it is deleted at the end."""
-    made = []
-
-    def make(one, two, accept=True, **more):
-        asked = netd.ec2("CreateVpcPeeringConnection", VpcId=one.vpc, PeerVpcId=two.vpc, **more)["VpcPeeringConnection"]
-        made.append(asked["VpcPeeringConnectionId"])
-        if accept:
-            netd.ec2("AcceptVpcPeeringConnection", VpcPeeringConnectionId=made[-1])
-        return made[-1]
-
-    yield make
-    for peering in made:
-        with contextlib.suppress(Refused):  # ended already, or even forgotten
-            netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peering)
+from lab import Guest, PING, Refused, REGION, dns, eventually, refused, router, sh
 
 
 def shown(netd, peering):

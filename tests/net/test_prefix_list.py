@@ -2,7 +2,6 @@
 
 import pytest
 from lab import eventually, refused, router, sh
-from test_flow_logs import log  # noqa: F401 (a fixture)
 
 
 def by(name, *values):
@@ -222,7 +221,7 @@ def test_every_region_has_the_clouds_own_lists(netd):
     refused("InvalidPrefixListId.NotFound", netd.ec2, "DescribePrefixLists", PrefixListIds=["pl-0123456789abcdef0"])
 
 
-def test_flow_logs_know_the_rule_that_names_a_list(netd, lists, guests, group, log):  # noqa: F811
+def test_flow_logs_know_the_rule_that_names_a_list(netd, lists, guests, group, log):
     one = guests(groups=[group()])
     one.dhcp()
     allowed, other = lists(f"{one.address}/32"), lists("192.0.2.0/24")

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from lab import PATIENCE, PING, TCP_80, eventually, from_group, router, sh
+from lab import PATIENCE, PING, TCP_80, from_group, sh
 
 
 # ---- groups ----
