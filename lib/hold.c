@@ -47,6 +47,11 @@ int hold_try(const char *id, struct hold **ret_hold)
 	return *ret_hold ? 0 : -ENOMEM;
 }
 
+int hold_is_wanted(const struct hold *h)
+{
+	return h->n_users > 1;
+}
+
 void hold_leave(struct hold *h)
 {
 	fiber_unlock(&h->lock);

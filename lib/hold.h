@@ -12,5 +12,7 @@ struct hold;
 struct hold *hold_enter(const char *id);
 /* (fiber) The same if nobody holds it: 0; -EBUSY; -ENOMEM. */
 int hold_try(const char *id, struct hold **ret_hold);
+/* Somebody waits for what is held. */
+int hold_is_wanted(const struct hold *h);
 void hold_leave(struct hold *h);
 OWN_DEFINE(struct hold *, hold_leave);

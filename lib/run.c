@@ -155,21 +155,25 @@ static int capture_read(struct capture *c, int fd)
 	return 1;
 }
 
-/* Moves bytes until both outputs end. 0, or -ETIMEDOUT. */
+/* Moves bytes until both outputs end. 0, -ETIMEDOUT or -ECANCELED. */
 static int converse(const struct run *r, struct pipes *p, struct capture *out, struct capture *err,
 		    uint64_t until)
 {
 	size_t sent = 0;
 
 	while (p->out[0] >= 0 || p->err[0] >= 0) {
-		struct pollfd polls[3] = {
-			{p->out[0], POLLIN, 0}, {p->err[0], POLLIN, 0}, {p->in[1], POLLOUT, 0}};
+		struct pollfd polls[4] = {{p->out[0], POLLIN, 0},
+					  {p->err[0], POLLIN, 0},
+					  {p->in[1], POLLOUT, 0},
+					  {r->stop_fd > 0 ? r->stop_fd : -1, POLLIN, 0}};
 		uint64_t now = now_usec();
 
 		if (now >= until)
 			return -ETIMEDOUT;
-		if (poll(polls, 3, (int)((until - now + 999) / 1000)) < 0 && errno != EINTR)
+		if (poll(polls, 4, (int)((until - now + 999) / 1000)) < 0 && errno != EINTR)
 			return -errno;
+		if (polls[3].revents)
+			return -ECANCELED;
 		if (polls[2].revents) {
 			ssize_t n = write(p->in[1], r->input + sent, r->input_bytes - sent);
 

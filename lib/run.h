@@ -20,6 +20,7 @@ struct run {
 	uint64_t limit_as_bytes; /* > 0: RLIMIT_AS of the child */
 	uint64_t limit_cpu_sec;	 /* > 0: RLIMIT_CPU */
 	size_t output_max_bytes; /* > 0: as much of each output is kept, instead of 1 MiB */
+	int stop_fd;		 /* > 0: when it becomes readable the child is killed: -ECANCELED */
 	int confine; /* 1: no new privileges, own empty network namespace where permitted */
 };
 
@@ -35,7 +36,8 @@ static inline void own_run_result_clear(struct run_result *r)
 }
 
 /* Runs and waits. Blocks the thread: from a fiber use run_wait(). 0 when the command ran, whatever
- * its status; -ENOENT no such program, -ETIMEDOUT killed for lateness, -errno. */
+ * its status; -ENOENT no such program, -ETIMEDOUT killed for lateness, -ECANCELED by stop_fd,
+ * -errno. */
 int run_command(const struct run *r, struct run_result *ret_result);
 /* (fiber) The same on a worker. */
 int run_wait(const struct run *r, struct run_result *ret_result);

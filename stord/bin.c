@@ -183,7 +183,7 @@ int volume_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply, s
 
 	if (r < 0)
 		return r;
-	/* A merge may be at its layers. */
+	merge_give_way(c->daemon, id);
 	OWN(hold_leave) struct hold *h = hold_enter(id);
 	const struct doc *d = store_get(c->store, c->ctx, bins[1].kind, id);
 

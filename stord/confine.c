@@ -412,7 +412,7 @@ uint64_t confine_seconds(const struct confined_file *files, size_t n_files)
 }
 
 int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, int key_fd,
-			   const char *const *arguments, struct run_result *ret_result)
+			   int stop_fd, const char *const *arguments, struct run_result *ret_result)
 {
 	uint64_t more_sec = confine_seconds(files, n_files);
 	char number[48], (*paths)[512] = calloc(n_files, sizeof *paths);
@@ -439,6 +439,7 @@ int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, in
 	}
 	struct run run = {.argv = argv,
 			  .timeout_usec = TIMEOUT_USEC + more_sec * 1000000,
+			  .stop_fd = stop_fd,
 			  .confine = 1,
 			  .pass_fds = &key_fd,
 			  .n_pass_fds = key_fd >= 0};

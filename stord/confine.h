@@ -32,9 +32,10 @@ struct confined_file {
 /* (fiber) Runs qemu-img on layers of our own. They belong to us and to QEMU's user, so the child
  * stays who we are; files (at most CONFINE_CHAIN_MAX), system calls and time (confine_seconds) are tied
  * as for a stranger's image: a guest that took over its QEMU may have written these headers. key_fd: the
- * tool inherits it (volume-key.h); -1: none. */
+ * tool inherits it (volume-key.h); stop_fd: as in struct run; -1: none. */
 int confine_qemu_img_chain(const struct confined_file *files, size_t n_files, int key_fd,
-			   const char *const *arguments, struct run_result *ret_result);
+			   int stop_fd, const char *const *arguments,
+			   struct run_result *ret_result);
 /* How many seconds more than for a stranger's image it may take, of the clock and of processors: what
  * is copied between layers is as much as they have, and cut off it begins from the start. */
 uint64_t confine_seconds(const struct confined_file *files, size_t n_files);

@@ -204,7 +204,7 @@ static int run_check(struct fsck *k, const char *name, const char *path, int is_
 	snprintf(key, sizeof key, "%s", l ? jstr_or(l->json, "Key", "") : "");
 	if (key[0])
 		return volume_key_check_image(k->daemon, key, path, is_mending, ret_result);
-	return layer_tool(k->daemon, name, (unsigned)is_mending, -1, is_mending ? mend : look,
+	return layer_tool(k->daemon, name, (unsigned)is_mending, -1, -1, is_mending ? mend : look,
 			  ret_result);
 }
 

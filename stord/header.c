@@ -91,7 +91,7 @@ int header_rewrite(struct daemon *d, const char *key, const char *path, const ch
 		arguments[n++] = format;
 	}
 	arguments[n] = image;
-	r = confine_qemu_img_chain(&file, 1, lent.fd, arguments, &result);
+	r = confine_qemu_img_chain(&file, 1, lent.fd, -1, arguments, &result);
 	if (r < 0 || result.status == 0)
 		return r;
 	if (strstr(result.err, "lock"))

@@ -6,7 +6,7 @@
 #include "layer.h"
 #include "stord.h"
 
-int layer_tool(struct daemon *d, const char *name, unsigned n_written, int key_fd,
+int layer_tool(struct daemon *d, const char *name, unsigned n_written, int key_fd, int stop_fd,
 	       const char *const *arguments, struct run_result *ret_result)
 {
 	char(*paths)[FILE_PATH_MAX] = calloc(CONFINE_CHAIN_MAX, sizeof *paths);
@@ -23,5 +23,5 @@ int layer_tool(struct daemon *d, const char *name, unsigned n_written, int key_f
 		files[n] = (struct confined_file){paths[n], n < n_written};
 		name = l ? jstr(l->json, "Backing") : NULL;
 	}
-	return confine_qemu_img_chain(files, n, key_fd, arguments, ret_result);
+	return confine_qemu_img_chain(files, n, key_fd, stop_fd, arguments, ret_result);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/crypto.h>
@@ -20,6 +21,36 @@
 #include "volume-key.h"
 
 #define CLUSTERS_A_STEP 512 /* 32 MiB: between them the loop has a look */
+
+/* ---- stopping ---- */
+
+static struct {
+	int fd; /* readable: the tool is killed; 0: not made yet */
+	int is_stopped;
+} self;
+
+int offline_begin(void)
+{
+	eventfd_t n;
+
+	if (!self.fd) {
+		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+		if (fd < 0)
+			return -errno;
+		self.fd = fd;
+	}
+	(void)eventfd_read(self.fd, &n); /* not readable is what is wanted */
+	self.is_stopped = 0;
+	return 0;
+}
+
+void offline_stop(void)
+{
+	self.is_stopped = 1;
+	if (self.fd)
+		(void)eventfd_write(self.fd, 1); /* full is readable, too */
+}
 
 /* ---- flushes and modes ---- */
 
@@ -53,7 +84,7 @@ static int run_qemu_img(struct daemon *d, const char *name, unsigned n_written, 
 			const char *const *arguments)
 {
 	OWN(run_result_clear) struct run_result result = {0};
-	int r = layer_tool(d, name, n_written, key_fd, arguments, &result);
+	int r = layer_tool(d, name, n_written, key_fd, self.fd, arguments, &result);
 
 	if (r == 0 && result.status != 0) {
 		log_warning(0, "qemu-img failed", "QEMU_IMG", result.err, "FILE", name);
@@ -187,7 +218,7 @@ static int rewrite(struct daemon *d, const char *over, struct rewriting *w)
 	if (r == 0)
 		r = fiber_work(rewrite_begin, w);
 	while (r == 0 && w->at < w->n)
-		r = fiber_work(rewrite_step, w);
+		r = self.is_stopped ? -ECANCELED : fiber_work(rewrite_step, w);
 	if (r == 0)
 		r = fiber_work(rewrite_end, w);
 	if (r < 0)

@@ -6,10 +6,19 @@
  * descriptor (volume-key.h); but it cannot open an encrypted layer that it is told of by name, so
  * what is pulled into an encrypted layer is written by ourselves into a new file, which then takes
  * the layer's place.
+ *
+ * One is under way at a time, and can be stopped while data is copied: it leaves what a kill leaves,
+ * and is begun again from the start.
  */
 #pragma once
 
 #include "daemon.h"
+
+/* Before each: what was stopped before does not count. 0 or -errno. */
+int offline_begin(void);
+/* The one under way, if it still copies, ends soon with -ECANCELED. From anywhere on the loop's
+ * thread. */
+void offline_stop(void);
 
 /* (fiber) The layer's data goes into the one under it. Flushed when it returns 0. */
 int offline_commit(struct daemon *d, const char *over);

@@ -294,7 +294,9 @@ int merge_finish(struct daemon *d, const struct merge *m)
 
 void merge_stop(struct daemon *d, const struct merge *m)
 {
-	if (m->instance_id[0])
+	if (!m->instance_id[0])
+		offline_stop();
+	else
 		/* when it fails, the merge ends by itself */
 		(void)ask(d, m, 0, "gureum.StopMerge",
 			  json_pack("{s:s, s:s}", "InstanceId", m->instance_id, "VolumeId",
@@ -346,8 +348,10 @@ int merge_run(struct daemon *d, const struct merge *m)
 	find_ways(d, m, &w);
 	if (m->instance_id[0])
 		return run_live(d, m, &w);
-	int r = restore_headers(d, m, &w);
+	int r = offline_begin();
 
+	if (r == 0)
+		r = restore_headers(d, m, &w);
 	if (r < 0)
 		return r;
 	return m->is_commit && !m->is_long ? run_commit(d, m, &w) : run_pull(d, m, &w);

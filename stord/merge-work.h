@@ -25,5 +25,5 @@ int merge_is_in_headers(struct daemon *d, const struct merge *m,
 			char ret_layer[static FILE_NAME_MAX]);
 /* (fiber) Its guest did it while nobody here looked: what remains. As merge_run. */
 int merge_finish(struct daemon *d, const struct merge *m);
-/* (fiber) Ends the guest's part of one that is under way. */
+/* (fiber) Ends one that is under way: the guest's part, or soon the copying without a guest. */
 void merge_stop(struct daemon *d, const struct merge *m);

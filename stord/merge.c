@@ -19,8 +19,8 @@
 #define LOOK_USEC	 20000ull
 /* So much is pulled into a running guest's active layer even if that layer has less. */
 #define CHEAP_BYTES (INT64_C(256) << 20)
-/* More is not merged without its guest while an instance that is stopped may be started: it would
- * wait for it. */
+/* More is not merged without its guest while an instance that is stopped may be started: that would
+ * stop it, and it would have to begin from the start. */
 #define OFFLINE_MAX_BYTES (INT64_C(4) << 30)
 
 enum outcome { DONE, NOTHING, LATER };
@@ -177,8 +177,20 @@ static enum outcome work(struct daemon *d, const struct merge *m,
 	return r == 0 ? DONE : LATER;
 }
 
+/* It would keep who waits for one of them waiting, for minutes perhaps. */
+static int party_is_wanted(const struct party *p)
+{
+	int is = 0;
+
+	for (int i = 0; i < p->n; i++)
+		is |= hold_is_wanted(p->holds[i]);
+	return is;
+}
+
 static enum outcome work_with(struct daemon *d, const struct merge *m, struct party *p)
 {
+	if (!m->instance_id[0] && party_is_wanted(p))
+		return LATER;
 	/* A guest's own QEMU does it: its volume may be snapshotted, detached and deleted
 	 * meanwhile, and then the merge comes to nothing. */
 	if (m->instance_id[0])
@@ -419,12 +431,14 @@ void merge_looked(void)
 	self.is_looked_at--;
 }
 
+/* What stands on the lowest of a long chain alone is not: nothing but the top one is written. */
 static int is_in_the_way(const struct daemon *d, const char *volume_id)
 {
-	const struct doc *v = store_find(d->store, "volume", volume_id);
+	const struct doc *v = leaf_find(d->store, volume_id);
+	const char *lowest = self.current.is_long ? self.current.over : self.current.under;
 
 	return self.is_working && v && strcmp(self.current.volume_id, volume_id) != 0 &&
-	       layer_stands_on(d->store, jstr(v->json, "_Layer"), self.current.under);
+	       layer_stands_on(d->store, jstr(v->json, "_Layer"), lowest);
 }
 
 static uint64_t now_usec(const struct daemon *d)
@@ -433,6 +447,12 @@ static uint64_t now_usec(const struct daemon *d)
 
 	(void)sd_event_now(d->loop, CLOCK_MONOTONIC, &now); /* cannot fail on the loop's thread */
 	return now;
+}
+
+void merge_give_way(struct daemon *d, const char *volume_id)
+{
+	if (is_in_the_way(d, volume_id) && !self.current.instance_id[0])
+		merge_stop(d, &self.current);
 }
 
 int merge_yield(struct daemon *d, const char *volume_id)

@@ -62,6 +62,16 @@ static int chain_check(const struct store *s, const struct doc *volume, struct f
 				   "requests.");
 }
 
+/* A chain that is too long already gets shorter first: else whoever takes snapshots again and again
+ * would have no merge come to an end. */
+static void give_way(const struct call *c, const char *volume_id)
+{
+	const struct doc *v = store_get(c->store, c->ctx, "volume", volume_id);
+
+	if (v && layer_depth(c->store, jstr(v->json, "_Layer")) <= LAYERS_MAX)
+		merge_give_way(c->daemon, volume_id);
+}
+
 /* (fiber) Holds all volumes, in order; each has its file and no other switch under way. */
 static int take_hold(struct call *c, struct taking *t, struct fault *f)
 {
@@ -73,6 +83,7 @@ static int take_hold(struct call *c, struct taking *t, struct fault *f)
 
 		if (t->n_holds == VOLUMES_MAX)
 			return -E2BIG;
+		give_way(c, volume_id);
 		if (!(t->holds[t->n_holds] = hold_enter(volume_id)))
 			return -ENOMEM;
 		t->n_holds++;

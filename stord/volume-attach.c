@@ -14,6 +14,7 @@
 #include "hold.h"
 #include "config.h"
 #include "layer.h"
+#include "merge.h"
 #include "volume-key.h"
 #include "volume_type.h"
 
@@ -249,6 +250,8 @@ int volume_detach(struct call *c, json_t *parameters, json_t **ret_reply, struct
 
 	if (r == 0)
 		r = txn_replace(c->txn, d, give(volume));
+	if (r == 0 && !is_begin)
+		merge_kick(c->daemon); /* what was too much to merge while a start might come */
 	if (r == 0 && is_unmade)
 		r = volume_prepare_later(c->daemon, jstr(parameters, "VolumeId"));
 	if (r == 0)

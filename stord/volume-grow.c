@@ -60,7 +60,7 @@ static int grow_file(struct daemon *d, const char *layer, int64_t gib)
 	}
 	snprintf(bytes, sizeof bytes, "%lld", (long long)(gib * GIB));
 	const char *const arguments[] = {"resize", "-q", "-f", "qcow2", paths[0], bytes, NULL};
-	int r = confine_qemu_img_chain(files, n, -1, arguments, &result);
+	int r = confine_qemu_img_chain(files, n, -1, -1, arguments, &result);
 
 	if (r == 0 && result.status != 0) {
 		log_warning(0, "qemu-img does not grow a volume", "FILE", paths[0], "REASON",

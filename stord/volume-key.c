@@ -334,7 +334,7 @@ int volume_key_grow_image(struct daemon *d, const char *volume_id, const char *p
 	int r = image ? volume_key_lend(d, volume_id, &lent) : -ENOMEM;
 
 	if (r == 0)
-		r = confine_qemu_img_chain(&file, 1, lent.fd, arguments, &result);
+		r = confine_qemu_img_chain(&file, 1, lent.fd, -1, arguments, &result);
 	if (r == 0 && result.status != 0) {
 		log_warning(0, "qemu-img failed on an encrypted volume", "FILE", path, "REASON",
 			    result.err);
@@ -354,7 +354,7 @@ int volume_key_check_image(struct daemon *d, const char *volume_id, const char *
 	const struct confined_file file = {.path = path, .is_written = is_mending};
 	int r = image ? volume_key_lend(d, volume_id, &lent) : -ENOMEM;
 
-	return r == 0 ? confine_qemu_img_chain(&file, 1, lent.fd, is_mending ? mend : look,
+	return r == 0 ? confine_qemu_img_chain(&file, 1, lent.fd, -1, is_mending ? mend : look,
 					       ret_result)
 		      : r;
 }

@@ -73,6 +73,7 @@ int volume_enter(struct call *c, json_t *parameters, struct hold **ret_hold,
 
 	if (r < 0)
 		return r;
+	merge_give_way(c->daemon, jstr(parameters, "VolumeId"));
 	*ret_hold = hold_enter(jstr(parameters, "VolumeId"));
 	return *ret_hold ? volume_get(c, parameters, ret_doc, f)
 			 : -ENOMEM; /* it may be gone after the wait */

@@ -35,6 +35,11 @@ def io_encrypted(stord, v, *commands, mode=()):
     """On an encrypted volume that no guest has: with the key and the chain that a guest's QEMU would get."""
     reply = stord("ec2.AttachVolume", VolumeId=v, InstanceId=INSTANCES[0], Device="/dev/sdz")
     stord("ec2.DetachVolume", VolumeId=v, InstanceId=INSTANCES[0])
+    io_attached(reply, *commands, mode=mode)
+
+
+def io_attached(reply, *commands, mode=()):
+    """The same with what AttachVolume answered."""
     image = None
     for file in reversed([reply["_Path"]] + [layer["Path"] for layer in reply["_Chain"]]):
         image = {"driver": "qcow2", "encrypt": {"format": "luks", "key-secret": "k"}, "backing": image, "file": {"driver": "file", "filename": file}}

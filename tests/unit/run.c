@@ -45,6 +45,20 @@ static void who_takes_too_long_is_killed(void)
 	is_int(run_command(&r, &result), -ETIMEDOUT, "it is told");
 }
 
+static void who_is_stopped_is_killed(void)
+{
+	static const char *const argv[] = {"sleep", "1000", NULL};
+	int fds[2];
+	struct run r = {.argv = argv};
+	struct run_result result = {0};
+
+	is_int(pipe(fds), 0, "a pipe");
+	r.stop_fd = fds[0];
+	is_int(write(fds[1], "x", 1), 1, "a word");
+	is_int(run_command(&r, &result), -ECANCELED, "it is told");
+	close(fds[0]), close(fds[1]);
+}
+
 /* The child shares the daemon's memory until exec. */
 static void what_the_child_becomes_the_daemon_does_not(void)
 {
@@ -91,6 +105,7 @@ int main(void)
 	RUN(what_it_says_and_how_it_ends_is_told);
 	RUN(a_program_that_is_not_there_is_an_error);
 	RUN(who_takes_too_long_is_killed);
+	RUN(who_is_stopped_is_killed);
 	RUN(what_the_child_becomes_the_daemon_does_not);
 	RUN(descriptors_are_the_childs_only_when_passed);
 	return tests_done();
