@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "again.h"
 #include "chain.h"
 #include "copy.h"
 #include "encryption.h"
@@ -169,7 +170,8 @@ static const struct doc *pending(const struct copy *w)
 	return s && json_object_get(s->json, "_Copy") ? s : NULL;
 }
 
-/* What the customer is shown from time to time. Copying is 90 of the hundred. */
+/* What the customer is shown from time to time. Copying is 90 of the hundred. -ECANCELED: it was deleted
+ * meanwhile. */
 static int show_progress(struct copy *w)
 {
 	uint64_t n = target_blocks(&w->target);
@@ -186,11 +188,10 @@ static int show_progress(struct copy *w)
 
 	w->percent = percent;
 	snprintf(text, sizeof text, "%u%%", percent);
-	int r = t && json ? jset(json, "Progress", text) : -ENOMEM;
-
-	if (r == 0)
-		r = txn_replace(t, s, give(json));
-	return r == 0 ? txn_commit(t) : r;
+	/* A step that is not shown is no reason to fail. */
+	if (t && json && jset(json, "Progress", text) == 0 && txn_replace(t, s, give(json)) == 0)
+		(void)txn_commit(t);
+	return 0;
 }
 
 static int run_through(struct copy *w, int is_verify)
@@ -268,6 +269,16 @@ static int copy_all(struct copy *w)
 	return r == 0 ? fiber_work(finish, w) : r;
 }
 
+/* 0, or -ECANCELED: it was deleted meanwhile. */
+static int record_until_kept(struct copy *w, const char *why)
+{
+	int r;
+
+	for (uint64_t wait = 0; (r = record_end(w, why)) < 0 && r != -ECANCELED; again_wait(&wait))
+		log_warning(r, "a copy's end is not recorded yet", "SNAPSHOT_ID", w->id);
+	return r;
+}
+
 static void run_copy(struct copy *w)
 {
 	char why[160];
@@ -279,15 +290,12 @@ static void run_copy(struct copy *w)
 	snprintf(why, sizeof why, "The snapshot could not be copied: %s",
 		 r == -ENODATA ? "the source is gone" : strerror(-r));
 	if (r != -ECANCELED)
-		r = record_end(w, r < 0 ? why : NULL);
+		r = record_until_kept(w, r < 0 ? why : NULL);
 	if (r == -ECANCELED) { /* deleted meanwhile: what was made since then goes too */
 		(void)file_remove(w->path, 0);
 		if (w->owner[0])
 			volume_key_drop(w->daemon, w->owner);
-	} else if (r < 0)
-		log_warning(r, "a copy's end is not recorded; it begins again at the next start",
-			    "SNAPSHOT_ID", w->id);
-	else
+	} else
 		log_info("snapshot copied", "SNAPSHOT_ID", w->id);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <openssl/crypto.h>
+#include "again.h"
 #include "chain.h"
 #include "encryption.h"
 #include "fiber.h"
@@ -173,6 +174,18 @@ static int encrypt(struct daemon *d, const char *plain, const char *path, const 
 	return r;
 }
 
+/* 0, or -ECANCELED: it was canceled meanwhile. */
+static int record_until_kept(struct daemon *d, const char *task_id, const struct import *made,
+			     const char *message)
+{
+	int r;
+
+	for (uint64_t wait = 0; (r = record_end(d, task_id, made, message)) < 0 && r != -ECANCELED;
+	     again_wait(&wait))
+		log_warning(r, "an import's end is not recorded yet", "TASK_ID", task_id);
+	return r;
+}
+
 static void run_task(struct daemon *d, const char *task_id, int fd)
 {
 	const struct doc *task = store_find(d->store, KIND, task_id);
@@ -218,16 +231,12 @@ static void run_task(struct daemon *d, const char *task_id, int fd)
 	else
 		log_info("snapshot imported", "TASK_ID", task_id, "SNAPSHOT_ID",
 			 jstr(json, "_SnapshotId"));
-	r = record_end(d, task_id, r < 0 ? NULL : &i, r < 0 ? message : NULL);
-	if (r == -ECANCELED) {
+	if (record_until_kept(d, task_id, r < 0 ? NULL : &i, r < 0 ? message : NULL) < 0) {
 		(void)file_remove(path, 0); /* a leftover goes at the next start */
 		if (is_encrypted)
 			volume_key_drop(d, jstr_or(json, "_SnapshotId", ""));
 		log_info("an import was canceled", "TASK_ID", task_id);
-	} else if (r < 0)
-		log_warning(r,
-			    "an import's end is not recorded; it is tried again at the next start",
-			    "TASK_ID", task_id);
+	}
 }
 
 static void work_on(void *arg)

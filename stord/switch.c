@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <openssl/crypto.h>
+#include "again.h"
 #include "fiber.h"
 #include "hold.h"
 #include "host.h"
@@ -12,9 +13,6 @@
 #include "merge.h"
 #include "volume-key.h"
 #include "stord.h"
-
-#define RETRY_FIRST_USEC 500000ull
-#define RETRY_LAST_USEC	 30000000ull
 
 static const struct doc *volume_find(const struct daemon *d, const char *id)
 {
@@ -289,16 +287,13 @@ static void settle_run(void *arg)
 {
 	OWN(free) struct later *l = arg;
 
-	for (uint64_t wait = RETRY_FIRST_USEC;;
-	     wait = wait * 2 < RETRY_LAST_USEC ? wait * 2 : RETRY_LAST_USEC) {
-		(void)fiber_sleep(0); /* what it is about is committed by then */
+	(void)fiber_sleep(0); /* what it is about is committed by then */
+	for (uint64_t wait = 0;; again_wait(&wait)) {
 		OWN(hold_leave) struct hold *h = hold_enter(l->id);
 		int r = h ? switch_settle(l->daemon, l->id) : -ENOMEM;
 
 		if (r == 0 || r == -EBUSY || r == -ENOENT)
 			return;
-		hold_leave(give(h));
-		(void)fiber_sleep(wait); /* a shorter one is no harm */
 	}
 }
 

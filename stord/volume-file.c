@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "again.h"
 #include "fiber.h"
 #include "header.h"
 #include "hold.h"
@@ -10,10 +11,6 @@
 #include "log.h"
 #include "merge.h"
 #include "switch.h"
-
-/* What is in the way of a volume's file is in a guest whose host is silent. */
-#define AGAIN_FIRST_USEC 500000ull
-#define AGAIN_LAST_USEC	 30000000ull
 
 /* A guest that died with a merge on its disk may have left headers that the documents do not agree
  * with; while it runs, they are its own affair. */
@@ -58,17 +55,17 @@ struct later {
 	char id[ID_MAX];
 };
 
-/* The volume that was being created is available now, or in error. */
-static void creation_ends(struct daemon *d, const char *id, int error)
+/* The volume that was being created is available now, or in error. 0 or -errno: nobody knows yet. */
+static int creation_ends(struct daemon *d, const char *id, int error)
 {
 	const struct doc *doc = store_find(d->store, "volume", id);
 
 	if (!doc)
-		return; /* deleted meanwhile, or its creation never became durable */
+		return 0; /* deleted meanwhile, or its creation never became durable */
 	if (error < 0)
 		log_error(error, "cannot make a volume's file", "VOLUME_ID", id);
 	if (strcmp(jstr_or(doc->json, "State", ""), "creating") != 0)
-		return;
+		return 0;
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 	OWN(json_decref) json_t *json = doc_edit(doc);
 	int r = t && json ? jset(json, "State", error < 0 ? "error" : "available") : -ENOMEM;
@@ -80,7 +77,8 @@ static void creation_ends(struct daemon *d, const char *id, int error)
 	if (r == 0)
 		r = txn_commit(t);
 	if (r < 0)
-		log_warning(r, "a volume stays in creation", "VOLUME_ID", id);
+		log_warning(r, "a volume's creation is not recorded yet", "VOLUME_ID", id);
+	return r;
 }
 
 static void make_later(void *arg)
@@ -88,15 +86,15 @@ static void make_later(void *arg)
 	OWN(free) struct later *l = arg;
 
 	/* The document is committed after its handler has returned: let it. */
-	for (uint64_t wait = 0;; wait = wait ? wait * 2 : AGAIN_FIRST_USEC) {
-		(void)fiber_sleep(wait < AGAIN_LAST_USEC ? wait : AGAIN_LAST_USEC);
+	(void)fiber_sleep(0);
+	/* What is in the way of the file is in a guest whose host is silent; of its end, a disk
+	 * that is full. */
+	for (uint64_t wait = 0;; again_wait(&wait)) {
 		OWN(hold_leave) struct hold *h = hold_enter(l->id);
 		int r = h ? volume_prepare(l->daemon, l->id) : -ENOMEM;
 
-		if (r != -EAGAIN) {
-			creation_ends(l->daemon, l->id, r);
+		if (r != -EAGAIN && creation_ends(l->daemon, l->id, r) == 0)
 			return;
-		}
 	}
 }
 
