@@ -1,11 +1,13 @@
 """Prefixes of interfaces: blocks of a subnet that lead to one guest, which gives their addresses to whom it likes (to containers, say)."""
 
-import contextlib
 import ipaddress
 import socket
 
 import pytest
-from lab import ALL, PING, TCP_80, Refused, eventually, from_group, inside, refused, router, sh
+from lab import ALL, PATIENCE, PING, TCP_80, eventually, from_group, inside, refused, router, sh
+from test_flow_logs import Log
+from test_nat_gateway import site  # noqa: F401 (a fixture)
+from test_peering import peer, side  # noqa: F401 (fixtures)
 
 
 def show(netd, eni):
@@ -26,12 +28,7 @@ def place(netd, vpc):
     made = {"vpc": vpc("10.46.0.0/16")}
     for name, cidr in (("one", "10.46.1.0/26"), ("two", "10.46.2.0/26")):
         made[name] = netd.ec2("CreateSubnet", VpcId=made["vpc"], CidrBlock=cidr)["Subnet"]["SubnetId"]
-    yield made
-    for group in made.get("groups", ()):
-        with contextlib.suppress(Refused):
-            netd.ec2("RevokeSecurityGroupIngress", GroupId=group, IpPermissions=[from_group(group)])
-    for group in made.get("groups", ()):
-        netd.ec2("DeleteSecurityGroup", GroupId=group)
+    return made
 
 
 @pytest.fixture
@@ -193,3 +190,71 @@ def test_what_cannot_be_a_prefix(netd, interface):
     attach = {"InstanceId": "i-00000000000000abd", "DeviceIndex": 0, **eni}
     refused("PrivateIpAddressLimitExceeded", netd.ec2, "AttachNetworkInterface", _AddressLimit=2, **attach)
     assert len(prefixes(netd, eni["NetworkInterfaceId"])) == 1 and "Attachment" not in show(netd, eni["NetworkInterfaceId"])
+
+
+def connects_from(guest, source, to, port, timeout=PATIENCE):
+    with inside(guest.name):
+        s = socket.socket()
+    with s:
+        s.settimeout(timeout)
+        s.bind((source, 0))
+        return s.connect_ex((to, port)) == 0
+
+
+def test_peers_know_a_prefix_by_its_group_and_acls_see_it(netd, side, peer):  # noqa: F811
+    one, two = side("10.47.0.0/16"), side("10.48.0.0/16")
+    peering = peer(one, two)
+    one.route(two, peering), two.route(one, peering)
+    friends = netd.ec2("CreateSecurityGroup", GroupName="friends", Description="afar", VpcId=two.vpc)["GroupId"]
+    rule = [{"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "UserIdGroupPairs": [{"GroupId": friends}]}]
+    netd.ec2("AuthorizeSecurityGroupIngress", GroupId=one.group, IpPermissions=rule)
+    netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=two.guest.eni, Groups=[two.group, friends])
+    ((prefix,),) = [p.values() for p in netd.ec2("AssignPrivateIpAddresses", NetworkInterfaceId=two.guest.eni, Ipv4PrefixCount=1)["AssignedIpv4Prefixes"]]
+    address = hosts(prefix)[5]
+    hold(two.guest, address)
+    with one.guest.listen(8080):
+        assert eventually(lambda: connects_from(two.guest, address, one.guest.address, 8080))
+        assert one.guest.reaches(address)
+        (acl,) = netd.ec2("DescribeNetworkAcls", Filters=[{"Name": "vpc-id", "Values": [one.vpc]}])["NetworkAcls"]
+        entry = {"NetworkAclId": acl["NetworkAclId"], "RuleNumber": 50, "Egress": False}
+        netd.ec2("CreateNetworkAclEntry", Protocol="-1", RuleAction="deny", CidrBlock=prefix, **entry)
+        assert not connects_from(two.guest, address, one.guest.address, 8080, 0.7)
+        assert two.guest.connects(one.guest.address, 8080)
+        netd.ec2("DeleteNetworkAclEntry", **entry)
+        assert connects_from(two.guest, address, one.guest.address, 8080)
+    netd.ec2("RevokeSecurityGroupIngress", GroupId=one.group, IpPermissions=rule)
+    netd.ec2("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=two.guest.eni, Groups=[two.group])
+    netd.ec2("DeleteSecurityGroup", GroupId=friends)
+
+
+def test_a_prefix_gets_out_by_a_nat_gateway_and_not_by_the_internet_gateway(netd, guests, site):  # noqa: F811
+    place = site("10.49.0.0/16")
+    inner, outer = guests(SubnetId=place.private, Ipv4PrefixCount=1), guests(SubnetId=place.public, Ipv4PrefixCount=1)
+    public = place.elastic()
+    nat = place.nat(AllocationId=public["AllocationId"])
+    netd.ec2("CreateRoute", RouteTableId=place.tables[1], NatGatewayId=nat["NatGatewayId"], DestinationCidrBlock="0.0.0.0/0")
+    for guest in (inner, outer):
+        guest.dhcp()
+        guest.held = hosts(prefixes(netd, guest.eni)[0])[3]
+        hold(guest, guest.held)
+    with socket.create_server(("203.0.113.1", 8085)) as outside:
+        outside.settimeout(PATIENCE)
+        assert eventually(lambda: connects_from(inner, inner.held, "203.0.113.1", 8085))
+        assert outside.accept()[1][0] == public["PublicIp"]
+        # It has no public address, though its guest's primary address has one.
+        assert not connects_from(outer, outer.held, "203.0.113.1", 8085, 0.7)
+        assert connects_from(outer, outer.address, "203.0.113.1", 8085)
+
+
+def test_flow_logs_tell_of_the_interface_that_has_the_prefix(netd, guests, group):
+    one, other = guests(groups=[group(TCP_80)], Ipv4PrefixCount=1), guests()
+    one.dhcp(), other.dhcp()
+    address = hosts(prefixes(netd, one.eni)[0])[2]
+    hold(one, address)
+    log = Log(netd, "NetworkInterface", one.eni)
+    with one.listen(), one.listen(81):
+        assert other.connects(address) and not other.can_connect(address, 81)
+    mine = {"interface_id": one.eni, "srcaddr": other.address, "dstaddr": one.address, "flow_direction": "ingress"}
+    assert eventually(lambda: log.rows(dstport=80, action="ACCEPT", **mine))
+    assert eventually(lambda: log.rows(dstport=81, action="REJECT", **mine))
+    netd.ec2("DeleteFlowLogs", FlowLogIds=[log.id])

@@ -97,13 +97,17 @@ def test_a_launch_with_two_interfaces_keeps_the_one_that_was_there(cloud):
     there = cloud.ec2.create_network_interface(SubnetId=subnet, Description="was there")["NetworkInterface"]["NetworkInterfaceId"]
     too_many = [{"DeviceIndex": 0, "SubnetId": subnet, "SecondaryPrivateIpAddressCount": 2}]
     assert code_of(cloud.launch, NetworkInterfaces=too_many) == "PrivateIpAddressLimitExceeded"
+    cloud.ec2.assign_private_ip_addresses(NetworkInterfaceId=there, SecondaryPrivateIpAddressCount=1)
     instance = cloud.launch(NetworkInterfaces=[
-        {"DeviceIndex": 0, "SubnetId": subnet, "SecondaryPrivateIpAddressCount": 1, "DeleteOnTermination": True},
+        {"DeviceIndex": 0, "SubnetId": subnet, "Ipv4PrefixCount": 1, "DeleteOnTermination": True},
         {"DeviceIndex": 1, "NetworkInterfaceId": there},
     ])[0]
     cloud.wait_state(instance, "running")
     first, second = cloud.describe(instance)["NetworkInterfaces"]
-    assert len(first["PrivateIpAddresses"]) == 2 and first["Attachment"]["DeleteOnTermination"] is True
+    (prefix,) = first["Ipv4Prefixes"]
+    (shown,) = cloud.ec2.describe_network_interfaces(NetworkInterfaceIds=[first["NetworkInterfaceId"]])["NetworkInterfaces"]
+    assert prefix["Ipv4Prefix"].endswith("/28") and shown["Ipv4Prefixes"] == [prefix]
+    assert len(second["PrivateIpAddresses"]) == 2 and first["Attachment"]["DeleteOnTermination"] is True
     assert second["NetworkInterfaceId"] == there and second["Attachment"]["DeleteOnTermination"] is False
     assert cloud.run("sh", "-c", f"virsh domiflist {instance} | grep -c ethernet").stdout.strip() == "2"
     cloud.terminate(instance)
