@@ -86,6 +86,11 @@ static const struct aws_service *by_version(const char *version)
 	return NULL;
 }
 
+int envelope_is_json_to_query(const struct http_request *q, const struct aws_service *s)
+{
+	return aws_service_protocol(s) == AWS_QUERY && by_json(q);
+}
+
 const struct aws_service *envelope_service(const struct http_request *q)
 {
 	static const char credential[] = "Credential=";
@@ -94,7 +99,7 @@ const struct aws_service *envelope_service(const struct http_request *q)
 	const char *scope = claim ? claim + strlen(credential)
 				  : behind(q->query, strlen(q->query), "X-Amz-Credential");
 	const struct aws_service *s = by_scope(scope);
-	if (!s)
+	if (!s || envelope_is_json_to_query(q, s))
 		s = by_json(q);
 	if (!s)
 		s = by_path(q);

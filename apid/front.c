@@ -101,9 +101,15 @@ static int find_service(struct visit *v, struct fault *f)
 	r = sigv4_parse(&v->to_check, &v->claim, f);
 	if (r == -ENODATA)
 		return refuse_unsigned(v, f);
-	if (r == 0)
-		v->service = aws_service_find(v->claim.service);
-	return r;
+	if (r < 0)
+		return r;
+	const struct aws_service *s = aws_service_find(v->claim.service);
+	if (s && envelope_is_json_to_query(q, s))
+		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,
+				 "This cloud is asked for %s in the Query protocol, not in JSON",
+				 aws_service_prefix(s));
+	v->service = s;
+	return 0;
 }
 
 static int check_form(struct visit *v, struct fault *f)
