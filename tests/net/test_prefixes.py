@@ -4,10 +4,8 @@ import ipaddress
 import socket
 
 import pytest
-from lab import ALL, PATIENCE, PING, TCP_80, eventually, from_group, inside, refused, router, sh
-from test_flow_logs import Log
+from lab import ALL, Log, PATIENCE, PING, TCP_80, eventually, from_group, inside, refused, router, sh
 from test_nat_gateway import site  # noqa: F401 (a fixture)
-from test_peering import peer, side  # noqa: F401 (fixtures)
 
 
 def show(netd, eni):
@@ -201,7 +199,7 @@ def connects_from(guest, source, to, port, timeout=PATIENCE):
         return s.connect_ex((to, port)) == 0
 
 
-def test_peers_know_a_prefix_by_its_group_and_acls_see_it(netd, side, peer):  # noqa: F811
+def test_peers_know_a_prefix_by_its_group_and_acls_see_it(netd, side, peer):
     one, two = side("10.47.0.0/16"), side("10.48.0.0/16")
     peering = peer(one, two)
     one.route(two, peering), two.route(one, peering)
