@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 ACCOUNT, REGION = "123456789012", "us-east-1"
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
+THE_OUTSIDE = "203.0.113.1"
 
 TCP_80 = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
@@ -87,9 +89,8 @@ class Netd:
     def __init__(self, directory, settings=""):
         self.directory = pathlib.Path(directory)
         self.config = self.directory / "gureum.conf"
-        self.config.write_text(
-            f"[Paths]\nStateDirectory={directory}/lib\nRuntimeDirectory={directory}/run\nGroup=\n{settings}"
-        )
+        self.settings = f"[Paths]\nStateDirectory={directory}/lib\nRuntimeDirectory={directory}/run\nGroup=\n{settings}"
+        self.config.write_text(self.settings)
         self.log = self.directory / "log"
         self.steps = self.directory / "steps"
         self.process = None
@@ -107,6 +108,24 @@ class Netd:
             self.process = subprocess.Popen([BUILD / "netd/netd", "-c", self.config], stderr=log, env=environment)
         eventually(lambda: self.lines("ready") > before or self.process.poll() is not None)
         return self.process.poll() is None
+
+    def begin_anew(self):
+        """Without state, on a host as it was before the first test: nothing is left of a test that ended midway."""
+        if self.process.poll() is None:
+            self.kill()
+        for namespace in os.listdir("/run/netns"):
+            sh(f"ip netns del {namespace}", check=False)
+        for link in re.findall(r"^\d+: ([^:@]+)", sh("ip -o link"), re.M):
+            if link != "lo":
+                sh(f"ip link del {link}", check=False)
+        for table in sh("cat /proc/net/ip_tables_names", check=False).split():
+            sh(f"iptables-legacy -t {table} -P FORWARD ACCEPT; iptables-legacy -t {table} -F; iptables-legacy -t {table} -X")
+        sh("nft flush ruleset; ip addr flush dev lo scope global; for f in -4 -6; do ip $f route flush proto 103; done", check=False)
+        sh(f"ip addr add {THE_OUTSIDE}/32 dev lo; rm -rf /run/systemd/netif /run/NetworkManager")
+        shutil.rmtree(self.directory / "lib", ignore_errors=True)
+        self.config.write_text(self.settings)
+        self.die_at(0)
+        self.start()
 
     def die_at(self, step):
         """It will be killed before this step from now on (see lib/step.h); 0: it will not."""
