@@ -58,6 +58,29 @@ def once(cloud):
     return cloud.client("ec2", config=Config(retries={"max_attempts": 0}, read_timeout=60, proxies={}))
 
 
+def test_a_libvirt_that_is_busy_with_a_guest_has_not_refused_its_volume(cloud, pair):
+    """Something else waits for the guest's QEMU, which stands still: libvirt gives up what hvd asks after half a minute."""
+    def n_given_up():
+        with open(os.path.join(cloud.state, "log", "libvirtd.log"), errors="replace") as f:
+            return f.read().count("cannot acquire state change lock")
+
+    guest, volume, before = pair[0], make(cloud), n_given_up()
+    qemu = cloud.out("sh", "-c", f"ps ax -o pid,args | awk '/qemu-system.*guest={guest}/{{print $1; exit}}'").strip()
+    cloud.out("kill", "-STOP", qemu)
+    try:
+        cloud.out("sh", "-c", f"virsh qemu-monitor-command {guest} --hmp 'info status' >/dev/null 2>&1 </dev/null &")
+        until(lambda: not cloud.out("virsh", "domcontrol", guest).startswith("ok"), told="libvirt waits for QEMU")
+        cloud.ec2.attach_volume(VolumeId=volume, InstanceId=guest, Device="/dev/sdj")
+        until(lambda: n_given_up() > before, told="libvirt has given up a call")
+        assert {(a[0], a[2]) for a in attachments(cloud, volume)} == {(guest, "attaching")}
+    finally:
+        cloud.out("kill", "-CONT", qemu)
+    wait_attached(cloud, volume, guest)
+    disk(cloud, guest, volume)
+    detach(cloud, volume)
+    cloud.ec2.delete_volume(VolumeId=volume)
+
+
 def test_a_volume_goes_from_one_running_guest_to_another(cloud, pair):
     first, second = pair
     volume = make(cloud)
