@@ -190,14 +190,11 @@ static int make_interfaces(const struct context *ctx, const struct launch *l, js
 
 static json_t *volume_request(const struct launch *l, const json_t *instance, const json_t *mapping)
 {
-	static const char *const same[][2] = {{"SnapshotId", "SnapshotId"},
-					      {"VolumeSize", "Size"},
-					      {"VolumeType", "VolumeType"},
-					      {"Iops", "Iops"},
-					      {"Throughput", "Throughput"},
-					      {"Encrypted", "Encrypted"},
-					      {"KmsKeyId", "KmsKeyId"},
-					      {"_SnapshotAccount", "_SnapshotAccount"}};
+	static const char *const same[][2] = {
+		{"SnapshotId", "SnapshotId"}, {"VolumeSize", "Size"},
+		{"VolumeType", "VolumeType"}, {"Iops", "Iops"},
+		{"Throughput", "Throughput"}, {"Encrypted", "Encrypted"},
+		{"KmsKeyId", "KmsKeyId"},     {"_SnapshotAccount", "_SnapshotAccount"}};
 	const json_t *ebs = json_object_get(mapping, "Ebs");
 	OWN(json_decref)
 	json_t *ask =

@@ -19,7 +19,6 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "net"))
-import lab  # noqa: E402
 from lab import BUILD, Guest, Netd, sh  # noqa: E402
 
 ROUNDS, SECONDS, PINGS = 5, 2, 3000

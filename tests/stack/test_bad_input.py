@@ -7,7 +7,6 @@ import urllib.error
 import urllib.request
 import uuid
 
-import botocore.session
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest

@@ -123,7 +123,6 @@ def test_a_deletion_cut_short_is_finished(stord, images):
 def test_a_full_disk_refuses_and_recovers(images):
     """A volume that has no room is said to be in error; nothing is left; when there is room all goes on."""
     import pytest
-    import shutil
     root = new_directory("gureum-full-")
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", root], capture_output=True).returncode:
         os.rmdir(root)

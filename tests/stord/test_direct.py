@@ -262,7 +262,6 @@ def test_what_was_put_outlives_the_daemon(stord):
 def test_kill_within_start_and_complete_is_a_normal_event(stord, moment):
     """Killed a little later each time: what is there afterwards can be completed, or was never there."""
     import threading
-    import time
     base = write(stord, {1: pattern(1)})
     timer = threading.Timer(0.002 * moment, stord.kill)
     timer.start()

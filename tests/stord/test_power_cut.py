@@ -14,7 +14,6 @@ import pytest
 
 import power
 from conftest import Gone, Stord, new_directory, until
-from guests import Guests
 from test_direct import BLOCK, linear, put
 from test_model import BYTES, INSTANCES, SPOTS, World, qemu_io, read_blocks, remember
 

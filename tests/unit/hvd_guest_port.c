@@ -57,7 +57,7 @@ static struct guest_port *port_new(void)
 /* The loop runs until it is so, for a minute at most. */
 #define await(what)                                                                                \
 	do                                                                                         \
-		for (int tries_ = 0; tries_ < 12000 && !(what); tries_++)                           \
+		for (int tries_ = 0; tries_ < 12000 && !(what); tries_++)                          \
 			fiber_sleep(5000);                                                         \
 	while (0)
 
