@@ -115,8 +115,8 @@ static int is_owner6(const struct item *i)
 {
 	if (i->address.family != AF_INET6)
 		return 0;
-	return i->kind == ITEM_NEIGHBOUR ||
-	       (i->kind == ITEM_ROUTE && i->type == RTN_UNICAST && i->plen == DELEGATION_BITS6);
+	return i->kind == ITEM_NEIGHBOUR || (i->kind == ITEM_ROUTE && i->table == RT_TABLE_MAIN &&
+					     i->type == RTN_UNICAST && i->plen == DELEGATION_BITS6);
 }
 
 static int has_moved(const struct stale *s, const struct address *address)

@@ -136,3 +136,17 @@ def test_what_cannot_be_an_ipv6_prefix(six):
     (row,) = netd.ec2("DescribeSubnets", SubnetIds=[guest.subnet])["Subnets"]
     association = row["Ipv6CidrBlockAssociationSet"][0]["AssociationId"]
     refused("InvalidCidrBlock.InUse", netd.ec2, "DisassociateSubnetCidrBlock", AssociationId=association)
+
+
+def test_a_flow_does_not_outlive_the_guest_that_has_the_prefix(six):
+    group = six.group(ALL_6)
+    one, other = six.guest(groups=[group]), six.guest(groups=[group])
+    (prefix,) = six.netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=one.eni, Ipv6PrefixCount=1)["AssignedIpv6Prefixes"]
+    hold(one, within(prefix))
+    with listen(one) as listener:
+        assert connects(other, within(prefix))
+        listener.accept()[0].close()
+        flows = f"ip netns exec {router(six.id)} conntrack -L -f ipv6 -p tcp --orig-dst {within(prefix)}"
+        assert within(prefix) in sh(flows)
+        six.netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=one.eni, Ipv6Prefixes=[prefix])
+        assert within(prefix) not in sh(flows)
