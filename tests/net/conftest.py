@@ -13,7 +13,7 @@ import threading
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from lab import THE_OUTSIDE, Guest, Log, Netd, Refused, Side, sh
+from lab import THE_OUTSIDE, Guest, Log, Netd, Refused, Side, Site, sh
 from lab_ipv6 import OUTSIDE, Six
 
 LOG_SHOWN = 20000  # characters, the last, with a failure
@@ -212,3 +212,20 @@ def peer(netd, vpc):
     for peering in made:
         with contextlib.suppress(Refused):  # ended already, or even forgotten
             netd.ec2("DeleteVpcPeeringConnection", VpcPeeringConnectionId=peering)
+
+
+@pytest.fixture
+def site(netd, request):
+    made = []
+
+    def make(*args, **more):
+        made.append(Site(netd, *args, **more))
+        return made[-1]
+
+    yield make
+    # after the guests of the test, which this fixture's user names first
+    for s in made:
+        for eni in netd.ec2("DescribeNetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [s.vpc]}])["NetworkInterfaces"]:
+            if not eni["RequesterManaged"]:
+                netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni["NetworkInterfaceId"], _Force=True)
+        s.delete()

@@ -28,6 +28,7 @@ ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 PING = {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 LOG_FIELDS = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction instance-id vpc-id type gureum-rule-id".split()
 LOG_FORMAT = " ".join("${%s}" % field for field in LOG_FIELDS)
+DEFAULT = {"DestinationCidrBlock": "0.0.0.0/0"}
 HOME = os.open("/proc/self/ns/net", os.O_RDONLY)
 
 # What is to happen may take so long, for a machine may stand still for seconds; it costs nothing when it happens at once. Only what must not
@@ -406,3 +407,57 @@ def dns(guest, server, name, kind=1, stream=False, timeout=PATIENCE):
         records.append(socket.inet_ntoa(data) if n == 4 else data)
         at += 10 + n
     return answer[3] & 15, records
+
+
+class Site:
+    """A VPC with a public and a private subnet, and what is made in it."""
+
+    def __init__(self, netd, cidr, has_gateway=True):
+        self.netd, self.nats, self.elastics = netd, [], []
+        block = cidr.rsplit(".", 2)[0]
+        self.vpc = netd.ec2("CreateVpc", CidrBlock=cidr)["Vpc"]["VpcId"]
+        self.public, self.private = (
+            netd.ec2("CreateSubnet", VpcId=self.vpc, CidrBlock=f"{block}.{n}.0/24")["Subnet"]["SubnetId"] for n in (1, 2)
+        )
+        self.tables = [netd.ec2("CreateRouteTable", VpcId=self.vpc)["RouteTable"]["RouteTableId"] for _ in range(2)]
+        self.associations = [
+            netd.ec2("AssociateRouteTable", SubnetId=s, RouteTableId=t)["AssociationId"]
+            for s, t in zip((self.public, self.private), self.tables)
+        ]
+        self.gateway = None
+        if has_gateway:
+            self.gateway = netd.ec2("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+            netd.ec2("AttachInternetGateway", InternetGatewayId=self.gateway, VpcId=self.vpc)
+            netd.ec2("CreateRoute", RouteTableId=self.tables[0], GatewayId=self.gateway, **DEFAULT)
+
+    def elastic(self):
+        self.elastics.append(self.netd.ec2("AllocateAddress"))
+        return self.elastics[-1]
+
+    def nat(self, wait="available", **parameters):
+        nat = self.netd.ec2("CreateNatGateway", **{"SubnetId": self.public, **parameters})["NatGateway"]
+        assert nat["State"] == "pending"
+        self.nats.append(nat["NatGatewayId"])
+        return self.wait(nat["NatGatewayId"], wait)
+
+    def show(self, nat_id):
+        return self.netd.ec2("DescribeNatGateways", NatGatewayIds=[nat_id])["NatGateways"][0]
+
+    def wait(self, nat_id, state):
+        eventually(lambda: self.show(nat_id)["State"] == state)
+        return self.show(nat_id)
+
+    def delete(self):
+        for nat in self.nats:
+            self.netd.ec2("DeleteNatGateway", NatGatewayId=nat)
+        for address in self.elastics:
+            self.netd.ec2("ReleaseAddress", AllocationId=address["AllocationId"])
+        for association, table in zip(self.associations, self.tables):
+            self.netd.ec2("DisassociateRouteTable", AssociationId=association)
+            self.netd.ec2("DeleteRouteTable", RouteTableId=table)
+        if self.gateway:
+            self.netd.ec2("DetachInternetGateway", InternetGatewayId=self.gateway, VpcId=self.vpc)
+            self.netd.ec2("DeleteInternetGateway", InternetGatewayId=self.gateway)
+        for subnet in (self.public, self.private):
+            self.netd.ec2("DeleteSubnet", SubnetId=subnet)
+        self.netd.ec2("DeleteVpc", VpcId=self.vpc)

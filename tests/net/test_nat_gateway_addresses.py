@@ -4,22 +4,20 @@ import contextlib
 import socket
 
 import pytest
-from lab import PATIENCE, TCP_80, eventually, refused, sh
+from lab import DEFAULT, PATIENCE, TCP_80, THE_OUTSIDE, eventually, refused, sh
 from test_crashes import die_at_every_step
-from test_nat_gateway import DEFAULT, site  # noqa: F401 (a fixture)
 
-OUTSIDE = "203.0.113.1"
 LONG = 4000  # seconds that a drain may take: no test waits for its end
 
 
 @contextlib.contextmanager
 def outside(port):
-    with socket.create_server((OUTSIDE, port), backlog=64) as server:
+    with socket.create_server((THE_OUTSIDE, port), backlog=64) as server:
         server.settimeout(PATIENCE)
         yield server
 
 
-def flow(guest, server, to=OUTSIDE):
+def flow(guest, server, to=THE_OUTSIDE):
     """A new one: the client's end, the server's, and whose it is to the server."""
     client = guest.connect(to, server.getsockname()[1])
     end, (peer, _) = server.accept()
@@ -27,7 +25,7 @@ def flow(guest, server, to=OUTSIDE):
     return client, end, peer
 
 
-def sources(guest, server, n, to=OUTSIDE):
+def sources(guest, server, n, to=THE_OUTSIDE):
     """How often each address was the source of n new flows."""
     seen = {}
     for _ in range(n):
@@ -75,7 +73,7 @@ def rules_of(eni):
 
 
 @pytest.fixture
-def public(site, guests, netd):  # noqa: F811
+def public(site, guests, netd):
     """A guest behind a public gateway with two addresses."""
     place = site("10.53.0.0/16")
     place.inner = guests(SubnetId=place.private)
@@ -95,7 +93,7 @@ def test_flows_take_turns_with_the_addresses(public, netd):
     assert first["NetworkInterfaceId"] == second["NetworkInterfaceId"] and first["AssociationId"] != second["AssociationId"]
     with outside(8086) as server:
         assert sources(public.inner, server, 6) == {public.one["PublicIp"]: 3, public.two["PublicIp"]: 3}
-    assert public.inner.ping(OUTSIDE, 4, PATIENCE) == 4  # one flow, with one address
+    assert public.inner.ping(THE_OUTSIDE, 4, PATIENCE) == 4  # one flow, with one address
     # The interface shows both, the subnet has one less, the elastic address says where it is.
     eni = interface_of(netd, public.id)
     assert [(a["PrivateIpAddress"], a["Primary"]) for a in eni["PrivateIpAddresses"]] == [(first["PrivateIp"], True), (second["PrivateIp"], False)]
@@ -163,7 +161,7 @@ def test_the_end_of_a_drain_cuts(public, netd):
         assert sources(public.inner, server, 4) == {public.one["PublicIp"]: 2, public.two["PublicIp"]: 2}
 
 
-def test_three_of_a_private_gateway(site, guests, netd):  # noqa: F811
+def test_three_of_a_private_gateway(site, guests, netd):
     place = site("10.54.0.0/16", has_gateway=False)
     open_group = netd.ec2("CreateSecurityGroup", GroupName="open", Description="of a test", VpcId=place.vpc)["GroupId"]
     netd.ec2("AuthorizeSecurityGroupIngress", GroupId=open_group, IpPermissions=[TCP_80])
@@ -187,7 +185,7 @@ def test_three_of_a_private_gateway(site, guests, netd):  # noqa: F811
     netd.ec2("DeleteSecurityGroup", GroupId=open_group)
 
 
-def test_the_quota_can_be_raised(site, guests, netd):  # noqa: F811
+def test_the_quota_can_be_raised(site, guests, netd):
     was = netd.config.read_text()
     netd.kill()
     netd.config.write_text(was + "NatGatewayElasticIps=3\n")
@@ -211,7 +209,7 @@ def test_the_quota_can_be_raised(site, guests, netd):  # noqa: F811
         netd.start()
 
 
-def test_what_is_refused(site, netd):  # noqa: F811
+def test_what_is_refused(site, netd):
     place = site("10.55.0.0/16")
     one, two, three = (place.elastic()["AllocationId"] for _ in range(3))
     unknown, create = "eipalloc-00000000000000000", {"SubnetId": place.public}
@@ -265,14 +263,14 @@ def test_what_is_refused(site, netd):  # noqa: F811
     refused("NatGatewayNotFound", netd.ec2, "UnassignPrivateNatGatewayAddress", PrivateIpAddresses=[rest[1]["PrivateIp"]], **its)
 
 
-def test_one_that_fails_names_all_its_addresses(site):  # noqa: F811
+def test_one_that_fails_names_all_its_addresses(site):
     place = site("10.56.0.0/16", has_gateway=False)
     ids = [place.elastic()["AllocationId"] for _ in range(2)]
     nat = place.nat(wait="failed", AllocationId=ids[0], SecondaryAllocationIds=ids[1:])
     assert [(a["AllocationId"], a["IsPrimary"], a["Status"]) for a in nat["NatGatewayAddresses"]] == [(ids[0], True, "failed"), (ids[1], False, "failed")]
 
 
-def test_killed_at_every_step_addresses_come_and_go(site, netd):  # noqa: F811
+def test_killed_at_every_step_addresses_come_and_go(site, netd):
     place = site("10.57.0.0/16")
     one, two = place.elastic(), place.elastic()
     nat = place.nat(AllocationId=one["AllocationId"], PrivateIpAddress="10.57.1.50")["NatGatewayId"]

@@ -1,7 +1,7 @@
 """A second interface comes to a running guest, answers, and goes."""
 import pytest
 
-from conftest import code_of, until
+from conftest import ask, code_of, until
 
 QUICK = {"Delay": 1, "MaxAttempts": 120}
 
@@ -130,6 +130,18 @@ def test_a_nat_gateway_by_the_stock_client(cloud):
     (shown,) = ec2.describe_nat_gateways(Filters=filters)["NatGateways"]
     assert shown["NatGatewayAddresses"][0]["PublicIp"] == address["PublicIp"] and shown["CreateTime"]
     assert code_of(ec2.release_address, AllocationId=address["AllocationId"]) == "InvalidIPAddress.InUse"
+    second = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    answer = ask(cloud, "AssociateNatGatewayAddress", NatGatewayId=nat["NatGatewayId"], **{"AllocationId.1": second})
+    assert "<natGatewayAddressSet><item>" in answer and "<isPrimary>false</isPrimary>" in answer and "<status>associating</status>" in answer, answer
+    assert "_" not in answer.partition("<natGatewayAddressSet>")[2], answer
+    until(lambda: "<status>associating</status>" not in ask(cloud, "DescribeNatGateways"), told="the address is there")
+    _, shown = ec2.describe_nat_gateways(**which)["NatGateways"][0]["NatGatewayAddresses"]
+    assert shown["AllocationId"] == second and shown["PrivateIp"]
+    (link,) = [a["AssociationId"] for a in ec2.describe_addresses(AllocationIds=[second])["Addresses"]]
+    answer = ask(cloud, "DisassociateNatGatewayAddress", NatGatewayId=nat["NatGatewayId"], MaxDrainDurationSeconds=1, **{"AssociationId.1": link})
+    assert "<status>disassociating</status>" in answer, answer
+    until(lambda: len(ec2.describe_nat_gateways(**which)["NatGateways"][0]["NatGatewayAddresses"]) == 1, told="the address is gone")
+    ec2.release_address(AllocationId=second)
     ec2.create_tags(Resources=[nat["NatGatewayId"]], Tags=[{"Key": "k", "Value": "v"}])
     assert ec2.describe_tags(Filters=[{"Name": "resource-type", "Values": ["natgateway"]}])["Tags"][0]["ResourceId"] == nat["NatGatewayId"]
     assert ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])["NatGatewayId"] == nat["NatGatewayId"]

@@ -1,13 +1,7 @@
 """Volumes and snapshots as customers' tools see them, and the root volume of a running guest."""
-import urllib.parse
-import urllib.request
-
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
-from conftest import code_of
+from conftest import ask, code_of
 
 
 @pytest.fixture
@@ -139,16 +133,6 @@ def test_a_rule_of_the_recycle_bin_keeps_a_deleted_snapshot(cloud, volume, keep)
         rbin.create_rule(ResourceType="EBS_LUN", RetentionPeriod={"RetentionPeriodValue": 2, "RetentionPeriodUnit": "DAYS"})
     cloud.ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot)
     cloud.ec2.delete_snapshot(SnapshotId=snapshot)
-
-
-def ask(cloud, action, **parameters):
-    """A signed request for an action that is newer than the client's models; the answer's text."""
-    body = urllib.parse.urlencode({"Action": action, "Version": "2016-11-15", **parameters})
-    request = AWSRequest("POST", cloud.env["AWS_ENDPOINT_URL"] + "/", data=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
-    SigV4Auth(Credentials(cloud.env["AWS_ACCESS_KEY_ID"], cloud.env["AWS_SECRET_ACCESS_KEY"]), "ec2", "us-east-1").add_auth(request)
-    sent = urllib.request.Request(request.url, body.encode(), dict(request.headers))
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sent, timeout=60) as answer:
-        return answer.read().decode()
 
 
 def test_a_deleted_volume_is_restored_and_a_snapshot_locked_by_newer_clients(cloud, volume, keep, unblocked):
