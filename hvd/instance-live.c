@@ -120,7 +120,7 @@ static void work_run(void *arg)
 	} while (l->is_kicked && r >= 0);
 	l->has_fiber = 0;
 	l->is_kicked = 0; /* a kick during a failure is answered by looking again */
-	if (instance_is_over(l->id))
+	if (r >= 0 && instance_is_over(l->id))
 		live_free(l);
 	else
 		look_again(l, r < 0 ? backoff_msec(l->n_failures) : r);
@@ -135,7 +135,7 @@ static int on_drain(sd_event_source *source, void *userdata)
 			continue;
 		l->has_fiber = 1;
 		if (fiber_spawn(work_run, l) < 0) {
-			l->has_fiber = 0;
+			l->has_fiber = l->is_kicked = 0;
 			look_again(l, AGAIN_FIRST_MSEC);
 		}
 	}

@@ -290,6 +290,20 @@ static int keep_port(struct live *l)
 	return r < 0 ? PORT_AGAIN_MSEC : 0;
 }
 
+/* A libvirtd that hung, and was given up, does later what it was asked before: a start that comes
+ * after the instance's end would write to volumes that are others' by now. */
+static int end_unwanted(struct live *l)
+{
+	if (!l->is_unwanted)
+		return 0;
+	int r = virt_destroy(hvd_get()->virt, l->id);
+	if (r < 0)
+		return r;
+	log_warning(0, "a start that libvirt did too late is undone", "INSTANCE", l->id);
+	l->is_unwanted = 0;
+	return 0;
+}
+
 int instance_reconcile(struct live *l)
 {
 	static int (*const steps[INSTANCE_STATES])(struct live *) = {
@@ -304,7 +318,11 @@ int instance_reconcile(struct live *l)
 		return 0;
 	}
 	parts_unclaim(l->id);
-	enum instance_state s = instance_state_of(d->json);
+	int r = end_unwanted(l);
+	if (r < 0)
+		return r;
+	d = find(l);
+	enum instance_state s = d ? instance_state_of(d->json) : INSTANCE_TERMINATED;
 	int again = s == INSTANCE_PENDING || s == INSTANCE_RUNNING || s == INSTANCE_STOPPING
 			    ? keep_port(l)
 			    : 0;
@@ -325,10 +343,14 @@ int instance_is_over(const char *id)
 
 void instance_on_event(const char *id, enum virt_event e)
 {
-	struct live *l;
+	const struct doc *d = store_find(daemon_get()->store, INSTANCE_KIND, id);
+	struct live *l = d ? live_get(id) : NULL;
 
-	if (!store_find(daemon_get()->store, INSTANCE_KIND, id) || !(l = live_get(id)))
+	if (!l)
 		return; /* not ours */
+	enum instance_state s = instance_state_of(d->json);
+	if (e == VIRT_STARTED && (s == INSTANCE_STOPPED || s == INSTANCE_TERMINATED))
+		l->is_unwanted = 1;
 	l->are_disks_known = l->are_nics_known = 0;
 	if (e == VIRT_REBOOTED) {
 		l->has_rebooted = 1;

@@ -166,6 +166,8 @@ struct live {
 	sd_event_source *timer; /* kicks when it fires */
 	enum virt_event ended;	/* how its domain ended, while has_ended */
 	int has_ended;
+	/* a domain of its name began when none was wanted any more */
+	int is_unwanted;
 	int is_terminated; /* its QEMU was told to end by somebody on the host */
 	/* monotonic; when the guest was first asked to power off, 0: not yet */
 	uint64_t stop_since_usec;

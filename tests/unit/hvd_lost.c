@@ -1,12 +1,14 @@
-/* A domain that is not there though it should be, on libvirt's test driver; netd and stord know of
+/* A domain that is not there though it should be, or is though it should not, on libvirt's test driver; netd and stord know of
  * nothing. */
 #include "../../hvd/instance-rooms.h"
 #include "hvd_call.h"
 
-#define OTHER	  "i-0000000000000000a"
-#define ENDING	  "i-0000000000000000b"
-#define SECOND	  UINT64_C(1000000)
-#define TEST_NAME "test" /* the driver's own domain, which runs */
+#define OTHER	   "i-0000000000000000a"
+#define ENDING	   "i-0000000000000000b"
+#define STOPPED	   "i-0000000000000000c"
+#define TERMINATED "i-0000000000000000d"
+#define SECOND	   UINT64_C(1000000)
+#define TEST_NAME  "test" /* the driver's own domain, which runs */
 
 static int n_connected;
 
@@ -18,7 +20,8 @@ static void on_connected(void *userdata)
 
 static void on_event(void *userdata, const char *name, enum virt_event event)
 {
-	(void)userdata, (void)name, (void)event;
+	(void)userdata;
+	instance_on_event(name, event);
 }
 
 static const struct virt_hooks hooks = {on_connected, on_event};
@@ -42,18 +45,23 @@ static const json_t *instance(const char *id)
 	return store_find(d->store, INSTANCE_KIND, id)->json;
 }
 
-/* A running instance of this life of the machine; its guest's own power-off ends it for good. */
-static struct live *running(const char *id)
+static void put(const char *id, enum instance_state state)
 {
 	OWN(txn_free) struct txn *t = txn_new(d->store);
 	json_t *json = json_pack("{s:s, s:[], s:[], s:o, s:s, s:s}", "InstanceId", id,
 				 "BlockDeviceMappings", "NetworkInterfaces", "State",
-				 instance_state_json(INSTANCE_RUNNING), "_ShutdownBehavior",
-				 "terminate", "_HostBoot", hvd_get()->host_boot);
+				 instance_state_json(state), "_ShutdownBehavior", "terminate",
+				 "_HostBoot", hvd_get()->host_boot);
 
 	if (txn_put(t, INSTANCE_KIND, id, "123456789012", "us-east-1", json) < 0 ||
 	    txn_commit(t) < 0)
 		exit(1);
+}
+
+/* A running instance of this life of the machine; its guest's own power-off ends it for good. */
+static struct live *running(const char *id)
+{
+	put(id, INSTANCE_RUNNING);
 	return live_get(id);
 }
 
@@ -92,6 +100,31 @@ static void a_power_off_that_is_heard_of_late_is_the_guests_still(void)
 	       "and it is told so");
 }
 
+static void begins_and_is_ended(const char *id)
+{
+	char xml[256], error[VIRT_ERROR_BYTES];
+
+	snprintf(xml, sizeof xml,
+		 "<domain type='test'><name>%s</name><memory>1024</memory><os><type>hvm</type></os>"
+		 "</domain>",
+		 id);
+	is_int(virt_create(hvd_get()->virt, id, xml, error), 0, "libvirt starts it");
+	await(virt_is_active(hvd_get()->virt, id) == 0);
+	is_int(virt_is_active(hvd_get()->virt, id), 0, "it is ended");
+}
+
+static void a_start_that_comes_after_the_instances_end_is_undone(void)
+{
+	put(STOPPED, INSTANCE_STOPPED);
+	put(TERMINATED, INSTANCE_TERMINATED);
+	begins_and_is_ended(STOPPED);
+	is_int(instance_state_of(instance(STOPPED)), INSTANCE_STOPPED, "it stays stopped");
+	begins_and_is_ended(TERMINATED);
+	is_int(instance_state_of(instance(TERMINATED)), INSTANCE_TERMINATED, "and terminated");
+	await(!live_find(STOPPED) && !live_find(TERMINATED));
+	ok(!live_find(STOPPED) && !live_find(TERMINATED), "and nothing of them is in memory");
+}
+
 static void tests(void)
 {
 	(void)hvd_peer_start("netd", peer); /* to the end of the process */
@@ -104,6 +137,7 @@ static void tests(void)
 	RUN(a_driver_without_a_monitor_is_taken_at_its_word);
 	RUN(whoever_looks_a_missing_domain_waits_for_its_event);
 	RUN(a_power_off_that_is_heard_of_late_is_the_guests_still);
+	RUN(a_start_that_comes_after_the_instances_end_is_undone);
 	instance_purge_stop();
 	live_close();
 	virt_free(hvd_get()->virt);
