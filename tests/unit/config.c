@@ -122,7 +122,7 @@ static void a_flood_of_output_is_bounded(void)
 
 int main(void)
 {
-	char drop_ins[96];
+	char drop_ins[96], command[64];
 
 	if (!mkdtemp(directory))
 		return 1;
@@ -137,5 +137,8 @@ int main(void)
 	RUN(a_late_command_is_killed);
 	RUN(no_such_program_is_enoent);
 	RUN(a_flood_of_output_is_bounded);
+	snprintf(command, sizeof command, "rm -rf %s", directory);
+	if (system(command) != 0)
+		return 1;
 	return tests_done();
 }
