@@ -111,7 +111,7 @@ static int backoff_msec(unsigned n_failures)
 static void work_run(void *arg)
 {
 	struct live *l = arg;
-	int r;
+	int r = 0;
 
 	do {
 		l->is_kicked = 0;
