@@ -75,13 +75,15 @@ class Stord:
         self.process.terminate()
         return self.process.wait()
 
-    def __call__(self, method, fds=(), context=None, with_fds=False, **parameters):
+    def __call__(self, method, fds=(), context=None, with_fds=False, sent=lambda: None, **parameters):
+        """`sent` is called when the request is on its way."""
         message = json.dumps({"method": method, "parameters": parameters, "context": {**CONTEXT, **(context or {})}}).encode() + b"\0"
         out, got = b"", []
         try:
             with socket.socket(socket.AF_UNIX) as s:
                 s.connect(os.path.join(self.root, "run", "stord.sock"))
                 s.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+                sent()
                 while not out.endswith(b"\0"):
                     data, ancillary, _, _ = s.recvmsg(65536, 1024)
                     if not data:
