@@ -28,7 +28,7 @@ static void on_connected(void *userdata)
 {
 	struct hvd *h = userdata;
 
-	instance_kick_all(h->daemon->store);
+	instance_on_connected(h->daemon->store);
 }
 
 static void on_event(void *userdata, const char *name, enum virt_event event)

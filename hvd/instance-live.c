@@ -179,3 +179,18 @@ void instance_kick_all(struct store *s)
 			instance_kick(d->id);
 		}
 }
+
+void instance_on_connected(struct store *s)
+{
+	instance_kick_all(s);
+	store_each (s, INSTANCE_KIND, d) {
+		enum instance_state state = instance_state_of(d->json);
+		struct live *l;
+
+		if (state != INSTANCE_STOPPED && state != INSTANCE_TERMINATED)
+			continue;
+		if ((l = live_get(d->id))) /* out of memory: at the next connection */
+			l->is_doubtful = 1;
+		instance_kick(d->id);
+	}
+}

@@ -294,13 +294,18 @@ static int keep_port(struct live *l)
  * after the instance's end would write to volumes that are others' by now. */
 static int end_unwanted(struct live *l)
 {
-	if (!l->is_unwanted)
+	int r;
+
+	if (!l->is_doubtful)
 		return 0;
-	int r = virt_destroy(hvd_get()->virt, l->id);
-	if (r < 0)
+	r = virt_is_active(hvd_get()->virt, l->id);
+	if (r > 0) {
+		log_warning(0, "a start that libvirt did too late is undone", "INSTANCE", l->id);
+		r = virt_destroy(hvd_get()->virt, l->id);
+	}
+	if (r < 0 && r != -ENOTCONN) /* the next connection doubts again */
 		return r;
-	log_warning(0, "a start that libvirt did too late is undone", "INSTANCE", l->id);
-	l->is_unwanted = 0;
+	l->is_doubtful = 0;
 	return 0;
 }
 
@@ -350,7 +355,7 @@ void instance_on_event(const char *id, enum virt_event e)
 		return; /* not ours */
 	enum instance_state s = instance_state_of(d->json);
 	if (e == VIRT_STARTED && (s == INSTANCE_STOPPED || s == INSTANCE_TERMINATED))
-		l->is_unwanted = 1;
+		l->is_doubtful = 1;
 	l->are_disks_known = l->are_nics_known = 0;
 	if (e == VIRT_REBOOTED) {
 		l->has_rebooted = 1;

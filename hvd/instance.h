@@ -166,8 +166,8 @@ struct live {
 	sd_event_source *timer; /* kicks when it fires */
 	enum virt_event ended;	/* how its domain ended, while has_ended */
 	int has_ended;
-	/* a domain of its name began when none was wanted any more */
-	int is_unwanted;
+	/* none is wanted any more, and yet there may be a domain of its name */
+	int is_doubtful;
 	int is_terminated; /* its QEMU was told to end by somebody on the host */
 	/* monotonic; when the guest was first asked to power off, 0: not yet */
 	uint64_t stop_since_usec;
@@ -197,6 +197,9 @@ struct live *live_find(const char *id);
 void instance_kick(const char *id);
 /* All that are neither stopped nor terminated. */
 void instance_kick_all(struct store *s);
+/* libvirt is there, maybe after hvd or libvirtd were away: all are compared with it, also those
+ * that are over. */
+void instance_on_connected(struct store *s);
 /* Closes what is held in memory. */
 void live_close(void);
 

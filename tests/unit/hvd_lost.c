@@ -7,6 +7,7 @@
 #define ENDING	   "i-0000000000000000b"
 #define STOPPED	   "i-0000000000000000c"
 #define TERMINATED "i-0000000000000000d"
+#define UNHEARD	   "i-0000000000000000e"
 #define SECOND	   UINT64_C(1000000)
 #define TEST_NAME  "test" /* the driver's own domain, which runs */
 
@@ -100,7 +101,7 @@ static void a_power_off_that_is_heard_of_late_is_the_guests_still(void)
 	       "and it is told so");
 }
 
-static void begins_and_is_ended(const char *id)
+static void begins(const char *id)
 {
 	char xml[256], error[VIRT_ERROR_BYTES];
 
@@ -109,8 +110,18 @@ static void begins_and_is_ended(const char *id)
 		 "</domain>",
 		 id);
 	is_int(virt_create(hvd_get()->virt, id, xml, error), 0, "libvirt starts it");
+}
+
+static void is_ended(const char *id)
+{
 	await(virt_is_active(hvd_get()->virt, id) == 0);
 	is_int(virt_is_active(hvd_get()->virt, id), 0, "it is ended");
+}
+
+static void begins_and_is_ended(const char *id)
+{
+	begins(id);
+	is_ended(id);
 }
 
 static void a_start_that_comes_after_the_instances_end_is_undone(void)
@@ -123,6 +134,19 @@ static void a_start_that_comes_after_the_instances_end_is_undone(void)
 	is_int(instance_state_of(instance(TERMINATED)), INSTANCE_TERMINATED, "and terminated");
 	await(!live_find(STOPPED) && !live_find(TERMINATED));
 	ok(!live_find(STOPPED) && !live_find(TERMINATED), "and nothing of them is in memory");
+}
+
+static void a_start_that_nobody_heard_of_is_undone_at_the_next_connection(void)
+{
+	begins(UNHEARD); /* an event of an instance that is not known yet */
+	fiber_sleep(50000);
+	put(UNHEARD, INSTANCE_STOPPED);
+	is_int(virt_is_active(hvd_get()->virt, UNHEARD), 1, "it runs");
+	instance_on_connected(d->store);
+	is_ended(UNHEARD);
+	await(!live_find(UNHEARD) && !live_find(STOPPED) && !live_find(TERMINATED));
+	ok(!live_find(UNHEARD) && !live_find(STOPPED) && !live_find(TERMINATED),
+	   "and nothing of those that are over is in memory");
 }
 
 static void tests(void)
@@ -138,6 +162,7 @@ static void tests(void)
 	RUN(whoever_looks_a_missing_domain_waits_for_its_event);
 	RUN(a_power_off_that_is_heard_of_late_is_the_guests_still);
 	RUN(a_start_that_comes_after_the_instances_end_is_undone);
+	RUN(a_start_that_nobody_heard_of_is_undone_at_the_next_connection);
 	instance_purge_stop();
 	live_close();
 	virt_free(hvd_get()->virt);
