@@ -218,11 +218,30 @@ int kernel_sync(const char *vpc_id, struct fault *f)
 	return 0;
 }
 
+/* (fiber) What was asked before is done, or has failed: the pass that follows tells. */
+static int catch_up(void)
+{
+	OWN(free) char(*behind)[ID_MAX] = calloc(kernel.n_vpcs + 1, sizeof *behind);
+	size_t n = 0;
+
+	if (!behind)
+		return -ENOMEM;
+	for (size_t i = 0; i < kernel.n_vpcs; i++) /* the list changes while we wait */
+		if (kernel.vpcs[i]->done < kernel.vpcs[i]->touched)
+			snprintf(behind[n++], ID_MAX, "%s", kernel.vpcs[i]->router.id);
+	while (n > 0)
+		(void)kernel_sync(behind[--n], NULL);
+	return 0;
+}
+
 int kernel_reconcile(unsigned *ret_changes, struct fault *f)
 {
 	struct waiter w = {.fiber = fiber_self()};
+	int r = catch_up();		      /* what nobody has come to yet is not amiss */
 	uint64_t target = kernel.n_begun + 1; /* a pass that runs has its list already */
 
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < kernel.n_vpcs; i++)
 		kernel.vpcs[i]->touched++;
 	kernel.is_host_touched = kernel.is_full = 1;

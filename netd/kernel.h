@@ -49,8 +49,9 @@ int kernel_sync(const char *vpc_id, struct fault *f);
  * and [fd00:ec2::254]:80 where the kernel has IPv6; whether the VPC has it or not: it may come. */
 int kernel_open_metadata(const char *vpc_id, struct fds *out, struct fault *f);
 
-/* (fiber) Looks at everything, touched or not, and returns when that is done. How many things had
- * to be changed in the kernel: 0 when all was as it should be. 0 or -errno with `f`. */
+/* (fiber) Looks at everything, touched or not, once what was asked before is done, and returns when
+ * that is done, too. How many things had to be changed in the kernel: 0 when all was as it should
+ * be. 0 or -errno with `f`. */
 int kernel_reconcile(unsigned *ret_changes, struct fault *f);
 
 /* (fiber) Flow logs of the VPC: what was counted so far is in their files when it returns. 0 or
