@@ -50,7 +50,7 @@ struct chain_file {
 struct chain {
 	struct chain_file **files; /* the top one first */
 	size_t n;
-	char pinned[FILE_NAME_MAX];
+	json_t *pinned; /* names */
 };
 
 static int read_at(int fd, void *buffer, size_t n, uint64_t offset)
@@ -281,6 +281,19 @@ static int open_layer(struct daemon *d, struct chain *c, const json_t *step)
 	return r;
 }
 
+/* By its own name: what it is found from may go before we have read it, a snapshot that is deleted or
+ * a layer that a merge takes away, and then it may seem to be spare. */
+static int pin(struct chain *c, const char *name)
+{
+	int r = layer_pin(name);
+
+	if (r == 0 && json_array_append_new(c->pinned, json_string(name)) < 0) {
+		layer_unpin(name);
+		r = -ENOMEM;
+	}
+	return r;
+}
+
 /* Names are copied: documents may change while files are opened. A merge that ended meanwhile makes
  * a chain that never was, so the way down is written down first. */
 static int open_all(struct daemon *d, struct chain *c, const char *name)
@@ -299,6 +312,9 @@ static int open_all(struct daemon *d, struct chain *c, const char *name)
 							 jstr_or(layer->json, "Format", "qcow2"),
 							 "key", jstr(layer->json, "Key"))) < 0)
 			return -ENOMEM;
+		r = pin(c, name);
+		if (r < 0)
+			return r;
 		name = jstr(layer->json, "Backing");
 	}
 	json_array_foreach (way, i, step)
@@ -309,24 +325,33 @@ static int open_all(struct daemon *d, struct chain *c, const char *name)
 
 static void close_all(struct chain *c)
 {
-	for (size_t i = 0; i < c->n; i++)
+	json_t *name;
+	size_t i;
+
+	for (i = 0; i < c->n; i++)
 		chain_file_free(c->files[i]);
 	c->n = 0;
+	json_array_foreach (c->pinned, i, name)
+		layer_unpin(json_string_value(name));
+	(void)json_array_clear(c->pinned); /* NULL where nothing is pinned */
 }
 
 int chain_open(struct daemon *d, const char *name, struct chain **ret_chain)
 {
 	OWN(chain_free) struct chain *c = calloc(1, sizeof *c);
-	int r = !c ? -ENOMEM : !name ? -ENODATA : layer_pin(name);
+	char top[FILE_NAME_MAX];
 
-	if (r < 0)
-		return r;
-	snprintf(c->pinned, sizeof c->pinned, "%s", name);
-	r = open_all(d, c, c->pinned);
-	/* A merge that was under way before the pin may have ended between two files. */
+	if (!c || !(c->pinned = json_array()))
+		return -ENOMEM;
+	if (!name)
+		return -ENODATA;
+	snprintf(top, sizeof top, "%s", name);
+	int r = open_all(d, c, top);
+
+	/* A merge that was under way before the pins may have ended between two files. */
 	for (int again = 0; r == -ENODATA && again < OPEN_AGAIN; again++) {
 		close_all(c);
-		r = open_all(d, c, c->pinned);
+		r = open_all(d, c, top);
 	}
 	if (r == 0)
 		*ret_chain = give(c);
@@ -353,8 +378,7 @@ void chain_free(struct chain *c)
 	if (!c)
 		return;
 	close_all(c);
-	if (c->pinned[0])
-		layer_unpin(c->pinned);
+	json_decref(c->pinned);
 	free(c->files);
 	free(c);
 }

@@ -7,7 +7,8 @@
  * Nothing is written.
  *
  * A chain is opened on the loop, where the documents are; it is then read on a worker. While it is
- * open its layers are pinned, so none is merged away under the reader.
+ * open each of its layers is pinned, so nothing is merged into one under the reader, even where the
+ * snapshot that is read has been deleted.
  */
 #pragma once
 
