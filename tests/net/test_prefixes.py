@@ -5,7 +5,6 @@ import socket
 
 import pytest
 from lab import ALL, Log, PATIENCE, PING, TCP_80, eventually, from_group, inside, refused, router, sh
-from test_nat_gateway import site  # noqa: F401 (a fixture)
 
 
 def show(netd, eni):
@@ -225,7 +224,7 @@ def test_peers_know_a_prefix_by_its_group_and_acls_see_it(netd, side, peer):
     netd.ec2("DeleteSecurityGroup", GroupId=friends)
 
 
-def test_a_prefix_gets_out_by_a_nat_gateway_and_not_by_the_internet_gateway(netd, guests, site):  # noqa: F811
+def test_a_prefix_gets_out_by_a_nat_gateway_and_not_by_the_internet_gateway(netd, guests, site):
     place = site("10.49.0.0/16")
     inner, outer = guests(SubnetId=place.private, Ipv4PrefixCount=1), guests(SubnetId=place.public, Ipv4PrefixCount=1)
     public = place.elastic()
