@@ -73,8 +73,9 @@ static void count(const char *what)
 		return;
 	if (--a.n > 0) {
 		put(file, &a);
-	} else if (a.n == 0 && is_there(file)) {
-		(void)unlink(path); /* the next life must not die of it, too */
+	} else if (a.n == 0 && is_there(file) && unlink(path) == 0) {
+		/* The next life must not die of it, too; and who tests may have been first to take it
+		 * away, and counts on our living. */
 		fprintf(stderr, "killed before: %s\n", what);
 		(void)kill(a.pid ? a.pid : getpid(), SIGKILL);
 		if (!a.pid)

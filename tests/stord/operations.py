@@ -335,7 +335,7 @@ class ByBlocks(Operation):
                 ChecksumAlgorithm="SHA256", ChecksumAggregationMethod="LINEAR")
 
     def is_done(self, w, parent):
-        return not any("_Direct" in s for s in w.rows()[1].values())
+        return not any("_Direct" in s for s in w.rows()[1].values()) and w.is_quiet()
 
 
 class CreateEncrypted(Create):
