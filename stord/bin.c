@@ -183,12 +183,15 @@ int volume_restore_bin(struct call *c, json_t *parameters, json_t **ret_reply, s
 
 	if (r < 0)
 		return r;
-	merge_give_way(c->daemon, id);
-	OWN(hold_leave) struct hold *h = hold_enter(id);
 	const struct doc *d = store_get(c->store, c->ctx, bins[1].kind, id);
+	OWN(hold_leave) struct hold *h = NULL;
 
-	if (!h)
-		return -ENOMEM;
+	if (d) { /* nobody else's merge is stopped, nor held up */
+		merge_give_way(c->daemon, id);
+		if (!(h = hold_enter(id)))
+			return -ENOMEM;
+		d = store_get(c->store, c->ctx, bins[1].kind, id);
+	}
 	if (!d)
 		return fault_set(f, FAULT_INVALID_VOLUME_NOT_FOUND,
 				 "The volume '%s' does not exist in the Recycle Bin.", id);
