@@ -358,6 +358,23 @@ int chain_open(struct daemon *d, const char *name, struct chain **ret_chain)
 	return r;
 }
 
+int chain_open_snapshot(struct daemon *d, const char *id, struct chain **ret_chain)
+{
+	char layer[FILE_NAME_MAX] = "";
+	int r = -ENODATA;
+
+	while (r == -ENODATA) {
+		const struct doc *s = store_find(d->store, "snapshot", id);
+		const char *its = s ? jstr(s->json, "_Layer") : NULL;
+
+		if (!its || strcmp(its, layer) == 0)
+			return r;
+		snprintf(layer, sizeof layer, "%s", its);
+		r = chain_open(d, layer, ret_chain);
+	}
+	return r;
+}
+
 int chain_of_file(int fd, const char *format, struct chain **ret_chain)
 {
 	OWN(chain_free) struct chain *c = calloc(1, sizeof *c);

@@ -30,6 +30,8 @@ struct place {
 /* (fiber) The layer `name` and all under it. 0 or -errno; -ENODATA: a layer, or its key, is missing;
  * -EKEYREJECTED: a layer is encrypted with another key than its document says. */
 int chain_open(struct daemon *d, const char *name, struct chain **ret_chain);
+/* (fiber) The same for a snapshot's layers, though a merge that ends meanwhile puts it on another. */
+int chain_open_snapshot(struct daemon *d, const char *id, struct chain **ret_chain);
 void chain_free(struct chain *c);
 OWN_DEFINE(struct chain *, chain_free);
 

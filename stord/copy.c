@@ -234,30 +234,21 @@ static int record_end(struct copy *w, const char *why)
 	return r;
 }
 
-/* The source's layer, copied out of its document. */
-static int source_layer(struct copy *w, char ret_layer[static FILE_NAME_MAX])
+static int open_source(struct copy *w)
 {
 	const struct doc *s = pending(w);
-	const struct doc *source =
-		s ? store_find(w->daemon->store, "snapshot",
-			       jstr_or(json_object_get(s->json, "_Copy"), "Source", ""))
-		  : NULL;
+	char id[ID_MAX];
 
 	if (!s)
 		return -ECANCELED;
-	if (!source || !jstr(source->json, "_Layer"))
-		return -ENODATA;
-	snprintf(ret_layer, FILE_NAME_MAX, "%s", jstr(source->json, "_Layer"));
-	return 0;
+	snprintf(id, sizeof id, "%s", jstr_or(json_object_get(s->json, "_Copy"), "Source", ""));
+	return chain_open_snapshot(w->daemon, id, &w->source);
 }
 
 static int copy_all(struct copy *w)
 {
-	char layer[FILE_NAME_MAX];
-	int r = source_layer(w, layer);
+	int r = open_source(w);
 
-	if (r == 0)
-		r = chain_open(w->daemon, layer, &w->source);
 	if (r == 0 && w->owner[0])
 		r = volume_key_get(w->daemon, w->owner, 1, w->key);
 	if (r == 0)
@@ -282,7 +273,7 @@ static int record_until_kept(struct copy *w, const char *why)
 static void run_copy(struct copy *w)
 {
 	char why[160];
-	int r = copy_all(w);
+	int r = copy_all(w), failed = r;
 
 	if (r == -EUCLEAN || r == -EBADMSG)
 		log_error(r, "a snapshot cannot be read, or its copy is not what was written",
@@ -295,7 +286,9 @@ static void run_copy(struct copy *w)
 		(void)file_remove(w->path, 0);
 		if (w->owner[0])
 			volume_key_drop(w->daemon, w->owner);
-	} else
+	} else if (failed < 0)
+		log_warning(failed, "a snapshot could not be copied", "SNAPSHOT_ID", w->id);
+	else
 		log_info("snapshot copied", "SNAPSHOT_ID", w->id);
 }
 

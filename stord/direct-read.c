@@ -43,10 +43,10 @@ static int completed_snapshot(const struct call *c, const char *id, const struct
 static int open_contents(struct daemon *d, const struct doc *snapshot, struct chain **ret_chain,
 			 struct fault *f)
 {
-	char layer[128];
+	char id[ID_MAX];
 
-	snprintf(layer, sizeof layer, "%s", jstr_or(snapshot->json, "_Layer", ""));
-	int r = chain_open(d, layer, ret_chain);
+	snprintf(id, sizeof id, "%s", snapshot->id);
+	int r = chain_open_snapshot(d, id, ret_chain);
 
 	if (r == -EOPNOTSUPP)
 		return fault_set(f, FAULT_UNSUPPORTED_OPERATION,

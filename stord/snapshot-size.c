@@ -51,11 +51,11 @@ static int count_step(void *arg)
 	return r < 0 ? r : 0;
 }
 
-static int count_blocks(struct daemon *d, const char *layer, uint64_t *ret_n)
+static int count_blocks(struct daemon *d, const char *id, uint64_t *ret_n)
 {
 	OWN(chain_free) struct chain *chain = NULL;
 	struct counting n = {0};
-	int r = chain_open(d, layer, &chain);
+	int r = chain_open_snapshot(d, id, &chain);
 
 	n.chain = chain;
 	while (r == 0 && n.at < chain_bytes(chain))
@@ -85,12 +85,11 @@ static int keep_size(struct daemon *d, const char *id, uint64_t n_blocks)
 static void count_one(struct daemon *d, const char *id)
 {
 	const struct doc *s = store_find(d->store, "snapshot", id);
-	OWN(json_decref) json_t *json = s ? json_incref(s->json) : NULL;
 	uint64_t n_blocks = 0;
 
-	if (!s || !is_without(json))
+	if (!s || !is_without(s->json))
 		return;
-	int r = count_blocks(d, jstr(json, "_Layer"), &n_blocks);
+	int r = count_blocks(d, id, &n_blocks);
 
 	if (r == 0)
 		r = keep_size(d, id, n_blocks);
