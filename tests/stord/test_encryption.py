@@ -1,5 +1,6 @@
 """Encrypted volumes: nothing of them can be read without stord's keys, and no key without its volume."""
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -149,10 +150,16 @@ def io(reply, command):
     assert "failed" not in r.stdout + r.stderr and r.returncode == 0, r.stdout + r.stderr
 
 
+@contextlib.contextmanager
 def opened(stord, volume):
-    reply = attach(stord, volume)
+    """What AttachVolume answers, and meanwhile nobody else works on its files."""
+    yield attach(stord, volume)
     stord("ec2.DetachVolume", VolumeId=volume)
-    return reply
+
+
+def io_of(stord, volume, command):
+    with opened(stord, volume) as reply:
+        io(reply, command)
 
 
 def completed_snapshot(stord, volume, **more):
@@ -164,21 +171,21 @@ def test_snapshots_and_volumes_of_an_encrypted_volume_have_its_key(stord):
     stord("ec2.ModifyEbsDefaultKmsKeyId", KmsKeyId="mine")
     volume = stord.create(Size=1, Encrypted=True)
     stord.available(volume)
-    io(opened(stord, volume), "write -P 0x5a 0 1M")
+    io_of(stord, volume, "write -P 0x5a 0 1M")
     snapshot = completed_snapshot(stord, volume)
     row = stord.volume(volume)
     assert snapshot["Encrypted"] is True and snapshot["KmsKeyId"] == row["KmsKeyId"] and snapshot["DataEncryptionKeyId"].startswith("dek-")
-    io(opened(stord, volume), "write -P 0x5b 512k 1M")
+    io_of(stord, volume, "write -P 0x5b 512k 1M")
     stord("ec2.ResetEbsDefaultKmsKeyId")
     made = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=snapshot["SnapshotId"], Size=2)
     assert made["Encrypted"] is True and made["KmsKeyId"] == row["KmsKeyId"]
     stord.available(made["VolumeId"])
-    reply = opened(stord, made["VolumeId"])
-    assert reply["_Passphrase"] == opened(stord, volume)["_Passphrase"] and len(reply["_Chain"]) == 1
-    io(reply, "read -P 0x5a 0 1M")
-    io(reply, "write -P 0x5c 1500M 1M")
-    io(opened(stord, volume), "read -P 0x5a 0 512k")
-    io(opened(stord, volume), "read -P 0x5b 512k 1M")
+    with opened(stord, made["VolumeId"]) as reply, opened(stord, volume) as its_origin:
+        assert reply["_Passphrase"] == its_origin["_Passphrase"] and len(reply["_Chain"]) == 1
+        io(reply, "read -P 0x5a 0 1M")
+        io(reply, "write -P 0x5c 1500M 1M")
+    io_of(stord, volume, "read -P 0x5a 0 512k")
+    io_of(stord, volume, "read -P 0x5b 512k 1M")
     second = completed_snapshot(stord, made["VolumeId"])
     assert second["DataEncryptionKeyId"] == snapshot["DataEncryptionKeyId"]
     stord("ec2.ModifyVolume", VolumeId=made["VolumeId"], Size=3)
@@ -192,8 +199,8 @@ def test_snapshots_and_volumes_of_an_encrypted_volume_have_its_key(stord):
     stord("ec2.DeleteSnapshot", SnapshotId=snapshot["SnapshotId"])
     stord.kill()
     stord.start()
-    io(opened(stord, made["VolumeId"]), "read -P 0x5a 0 1M")
-    io(opened(stord, made["VolumeId"]), "read -P 0x5c 1500M 1M")
+    io_of(stord, made["VolumeId"], "read -P 0x5a 0 1M")
+    io_of(stord, made["VolumeId"], "read -P 0x5c 1500M 1M")
     assert stord("gureum.Fsck")["Findings"] == []
     stord("ec2.DeleteVolume", VolumeId=made["VolumeId"])
     stord("ec2.DeleteSnapshot", SnapshotId=second["SnapshotId"])
@@ -238,19 +245,20 @@ def test_a_volume_from_a_plain_snapshot_is_encrypted_if_it_is_asked_for(stord, i
     # Its origin may go at once.
     stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
     stord.available(volume)
-    reply = opened(stord, volume)
-    assert reply["_Chain"] == []
-    io(reply, "read -P 0x41 1M 2M")
-    io(reply, "read -P 0 3M 1M")
-    io(reply, "write -P 0x5a 2900M 1M")
+    with opened(stord, volume) as reply:
+        assert reply["_Chain"] == []
+        io(reply, "read -P 0x41 1M 2M")
+        io(reply, "read -P 0 3M 1M")
+        io(reply, "write -P 0x5a 2900M 1M")
     assert stord.files() == {"keys/master", f"keys/{volume}.key", f"zones/us-east-1a/volumes/{volume}.qcow2"}
     no_clear_text(stord)
     # Another key than the snapshot's: data that is encrypted anew.
     second = completed_snapshot(stord, volume)["SnapshotId"]
     other = stord("ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=second, Encrypted=True, KmsKeyId="other")
     stord.available(other["VolumeId"])
-    assert opened(stord, other["VolumeId"])["_Passphrase"] != reply["_Passphrase"] and other["KmsKeyId"].endswith("/other")
-    io(opened(stord, other["VolumeId"]), "read -P 0x5a 2900M 1M")
+    with opened(stord, other["VolumeId"]) as its:
+        assert its["_Passphrase"] != reply["_Passphrase"] and other["KmsKeyId"].endswith("/other")
+        io(its, "read -P 0x5a 2900M 1M")
     for code, more in (("InvalidParameterValue", {"Encrypted": False}), ("InvalidParameterValue", {"Encrypted": True, "KmsKeyId": "a b"})):
         stord.refused(code, "ec2.CreateVolume", AvailabilityZone="us-east-1a", SnapshotId=second, **more)
     stord.refused("InvalidParameterDependency", "ec2.CreateVolume", AvailabilityZone="us-east-1a", Size=1, KmsKeyId="mine")
@@ -267,7 +275,7 @@ def test_killed_while_it_is_encrypted_a_volume_is_made_all_the_same(stord, image
     stord.kill()
     stord.start()
     stord.available(volume)
-    io(opened(stord, volume), "read -P 0x41 1M 2M")
+    io_of(stord, volume, "read -P 0x41 1M 2M")
     assert stord("gureum.Fsck")["Findings"] == [] and not [f for f in stord.files() if ".new" in f]
     stord("ec2.DeleteVolume", VolumeId=volume)
     stord("ec2.DeleteSnapshot", SnapshotId=snapshot)
@@ -330,8 +338,8 @@ def test_encrypted_snapshots_are_written_and_compared_by_blocks(stord, images):
     assert row["Encrypted"] is True and row["KmsKeyId"] == started["KmsKeyArn"]
     volume = stord.create(SnapshotId=second)
     stord.available(volume)
-    io(opened(stord, volume), "read -P 0x01 1536k 512k")
-    io(opened(stord, volume), "read -P 0x41 2560k 512k")
+    io_of(stord, volume, "read -P 0x01 1536k 512k")
+    io_of(stord, volume, "read -P 0x41 2560k 512k")
     for more in ({"ParentSnapshotId": first, "Encrypted": True}, {"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/x"}):
         stord.refused("ValidationException:INVALID_PARAMETER_VALUE", "ebs.StartSnapshot", VolumeSize=2, **more)
     assert stord("gureum.Fsck")["Findings"] == []
@@ -411,10 +419,11 @@ def test_an_encrypted_chain_stays_short(stord, guests, is_running):
         stord("ec2.DeleteSnapshot", SnapshotId=s)
     stord("ec2.DetachVolume", VolumeId=volume, _Force=True)
     until(lambda: stord("gureum.Fsck")["Idle"])
-    assert len(opened(stord, volume)["_Chain"]) == 0
+    with opened(stord, volume) as reply:
+        assert reply["_Chain"] == []
     reads = [f"read -P {n + 1} {n}M 1M" for n in range(40)]
     for r in reads:
-        io(opened(stord, volume), r)
+        io_of(stord, volume, r)
     stord("ec2.DeleteVolume", VolumeId=volume)
     assert stord.files() == {"keys/master"}
 

@@ -34,8 +34,10 @@ def is_encrypted(path):
 def io_encrypted(stord, v, *commands, mode=()):
     """On an encrypted volume that no guest has: with the key and the chain that a guest's QEMU would get."""
     reply = stord("ec2.AttachVolume", VolumeId=v, InstanceId=INSTANCES[0], Device="/dev/sdz")
-    stord("ec2.DetachVolume", VolumeId=v, InstanceId=INSTANCES[0])
-    io_attached(reply, *commands, mode=mode)
+    try:
+        io_attached(reply, *commands, mode=mode)
+    finally:
+        stord("ec2.DetachVolume", VolumeId=v, InstanceId=INSTANCES[0])
 
 
 def io_attached(reply, *commands, mode=()):
