@@ -26,24 +26,35 @@ static int read_sets(struct router *r)
 	return ipset_dump(r->netns, &r->netns->sets);
 }
 
+/* A VPC without IPv6 costs no command; but one that had it has sets of IPv6 still, by whatever name,
+ * and rules that hold them. */
+static int needs_rules6(const struct router *r, const struct changes *sets)
+{
+	for (size_t i = 0; i < sets->n; i++) {
+		const struct change *c = &sets->at[i];
+
+		if (c->was && !c->will && c->was->kind == ITEM_SET &&
+		    c->was->address.family == AF_INET6)
+			return 1;
+	}
+	return r->plan->has_ipv6;
+}
+
 int router_protect(struct router *r)
 {
 	struct items wanted = items_slice(&r->plan->router, ITEM_SET, ITEM_MEMBER);
-	const struct items *there = &r->netns->sets;
 	OWN(changes_free) struct changes changes = {0};
 	int e = read_sets(r);
 
 	if (e == 0)
-		e = items_compare(&wanted, there, &changes);
+		e = items_compare(&wanted, &r->netns->sets, &changes);
 	if (e == 0)
 		e = ipset_change(r->netns, &changes, 0);
 	for (size_t i = 0; i < changes.n; i++)
 		r->n_changes += changes.at[i].will != NULL;
 	if (e == 0)
 		e = protect_family(r, RULES_IPV4, &r->plan->rules);
-	/* A VPC without IPv6 costs no command; one that had it has the set of its addresses still.
-	 */
-	if (e == 0 && (r->plan->has_ipv6 || items_has(there, ITEM_SET, PLAN_LOCAL6)))
+	if (e == 0 && needs_rules6(r, &changes))
 		e = protect_family(r, RULES_IPV6, &r->plan->rules6);
 	return e;
 }

@@ -120,3 +120,14 @@ def test_vpcs_may_overlap_and_do_not_meet(netd, vpc, guests):
     for one, two in pair:
         with two.listen() as listener, one.connect("10.9.1.11"):
             assert listener.accept()[1][0] == "10.9.1.10"
+
+
+def test_rules_of_ipv6_that_hold_a_set_by_any_name_go_with_it(netd, guests):
+    """A former version had other names; and the VPC has no IPv6 any more."""
+    inside = f"ip netns exec {router(guests().vpc)}"
+    netd.kill()
+    sh(f"{inside} ipset create local-6 hash:ip family inet6")
+    sh(f"{inside} ip6tables-nft -N ingress; {inside} ip6tables-nft -A ingress -m set ! --match-set local-6 dst -j ACCEPT")
+    netd.start()
+    assert netd.reconcile() == 0
+    assert "local-6" not in sh(f"{inside} ipset save") + sh(f"{inside} ip6tables-nft-save")
