@@ -117,7 +117,8 @@ static int assign_addresses(struct assigning *s, const json_t *list, int64_t n, 
 	return r;
 }
 
-/* What is named comes before what is chosen, so that nothing is chosen that is named. */
+/* What is named comes before what is chosen, so that nothing is chosen that is named; prefixes before
+ * addresses, which fit in anywhere. */
 static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 {
 	const struct delegation *d = &delegation_ipv4;
@@ -144,9 +145,13 @@ static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 						  json_array_size(s->prefixes) + (size_t)n_prefixes,
 					  0, f);
 	if (r == 0)
-		r = assign_addresses(s, list, n, f);
+		r = assign_addresses(s, list, 0, f);
 	if (r == 0)
 		r = delegation_take(d, subnet, parameters, s->taken, s->prefixes, f);
+	if (r == 0)
+		r = jarray_extend_all(s->taken, s->prefixes);
+	if (r == 0)
+		r = assign_addresses(s, NULL, n, f);
 	return r < 0 ? r : delegation_add(d, s->json, s->prefixes);
 }
 

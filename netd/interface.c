@@ -132,19 +132,9 @@ static int address_add(const struct birth *b, const char *wanted, json_t *taken,
 		       : 0;
 }
 
-/* All addresses of the new interface, named ones before free ones, so that a free one does not
- * take a named one's place. `taken` has what nobody is to get any more, and gets these. */
-static int addresses_take(json_t *parameters, struct birth *b, json_t *taken, struct fault *f)
+/* What a request asks for, as far as its parameters tell. */
+static int counts_check(const json_t *list, int64_t n_free, struct fault *f)
 {
-	json_t *list = json_object_get(parameters, "PrivateIpAddresses"), *a;
-	int64_t n_free = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
-	OWN(json_decref) json_t *secondary = json_array();
-	const char *primary = NULL;
-	size_t i;
-	int r = primary_parameter(parameters, &primary, f);
-
-	if (r < 0)
-		return r;
 	if (n_free && list)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "PrivateIpAddresses and SecondaryPrivateIpAddressCount may not be "
@@ -152,31 +142,62 @@ static int addresses_take(json_t *parameters, struct birth *b, json_t *taken, st
 	if (n_free < 0 || n_free + (int64_t)json_array_size(list) >= LIMIT_ADDRESSES_PER_INTERFACE)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Too many private addresses for one interface");
-	b->addresses = json_array();
-	if (primary)
-		r = address_add(b, primary, taken, b->addresses, f);
-	json_array_foreach (list, i, a)
-		if (r == 0 && !jbool(a, "Primary", 0))
-			r = address_add(b, jstr(a, "PrivateIpAddress"), taken, secondary, f);
-	if (r == 0 && !primary)
-		r = address_add(b, NULL, taken, b->addresses, f);
-	for (; r == 0 && n_free > 0; n_free--)
-		r = address_add(b, NULL, taken, secondary, f);
-	return r < 0 ? r : jarray_extend_all(b->addresses, secondary);
+	return 0;
 }
 
-/* Addresses and prefixes of IPv4: what is named before what is chosen, likewise. */
+/* Secondary addresses of the list that have a name, or those that have none. */
+static int secondary_add(const struct birth *b, const json_t *list, int is_named, json_t *taken,
+			 json_t *secondary, struct fault *f)
+{
+	const json_t *a;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (list, i, a) {
+		const char *text = jstr(a, "PrivateIpAddress");
+
+		if (r == 0 && !jbool(a, "Primary", 0) && !!text == is_named)
+			r = address_add(b, text, taken, secondary, f);
+	}
+	return r;
+}
+
+/* All addresses and prefixes of IPv4 of the new interface. What is named comes before what is
+ * chosen, so that nothing is chosen that is named; and prefixes are chosen before addresses, which
+ * fit in anywhere: else it would be a matter of luck whether a free block is left. */
 static int take4(json_t *parameters, struct birth *b, struct fault *f)
 {
-	const struct delegation *d = &delegation_ipv4;
+	const json_t *list = json_object_get(parameters, "PrivateIpAddresses"),
+		     *subnet = b->subnet->json;
+	int64_t n_free = jint(parameters, "SecondaryPrivateIpAddressCount", 0);
 	OWN(json_decref) json_t *taken = json_array();
-	int r = delegation_named(d, b->subnet->json, parameters, NULL, &b->prefixes, f);
+	OWN(json_decref) json_t *secondary = json_array();
+	const struct delegation *d = &delegation_ipv4;
+	const char *primary = NULL;
+	int r = delegation_named(d, subnet, parameters, NULL, &b->prefixes, f);
 
+	b->addresses = json_array();
 	if (r == 0)
 		r = jarray_extend_all(taken, b->prefixes);
 	if (r == 0)
-		r = addresses_take(parameters, b, taken, f);
-	return r < 0 ? r : delegation_take(d, b->subnet->json, parameters, taken, b->prefixes, f);
+		r = primary_parameter(parameters, &primary, f);
+	if (r == 0)
+		r = counts_check(list, n_free, f);
+	if (r == 0 && primary)
+		r = address_add(b, primary, taken, b->addresses, f);
+	if (r == 0)
+		r = secondary_add(b, list, 1, taken, secondary, f);
+	if (r == 0)
+		r = delegation_take(d, subnet, parameters, taken, b->prefixes, f);
+	if (r == 0)
+		r = jarray_extend_all(taken, b->prefixes);
+	if (r == 0 && !primary)
+		r = address_add(b, NULL, taken, b->addresses, f);
+	if (r == 0)
+		r = secondary_add(b, list, 0, taken, secondary, f);
+	for (; r == 0 && n_free > 0; n_free--)
+		r = address_add(b, NULL, taken, secondary, f);
+	return r < 0 ? r : jarray_extend_all(b->addresses, secondary);
 }
 
 static int take6(json_t *parameters, struct birth *b, struct fault *f)
@@ -420,9 +441,8 @@ int interface_make_node(const struct call *c, struct node_birth *n, struct fault
 		return fault_set(f, FAULT_NETWORK_INTERFACE_LIMIT_EXCEEDED,
 				 "The maximum number of network interfaces has been reached.");
 	mac_new(b.mac);
-	OWN(json_decref) json_t *taken = json_array();
-	int r = taken ? addresses_take(wanted, &b, taken, f) : -ENOMEM;
-	OWN(json_decref) json_t *addresses = b.addresses;
+	int r = wanted ? take4(wanted, &b, f) : -ENOMEM;
+	OWN(json_decref) json_t *addresses = b.addresses, *prefixes = b.prefixes;
 
 	if (r < 0)
 		return r;

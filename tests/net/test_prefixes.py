@@ -1,10 +1,11 @@
 """Prefixes of interfaces: blocks of a subnet that lead to one guest, which gives their addresses to whom it likes (to containers, say)."""
 
+import contextlib
 import ipaddress
 import socket
 
 import pytest
-from lab import ALL, Log, PATIENCE, PING, TCP_80, eventually, from_group, inside, refused, router, sh
+from lab import ALL, Log, PATIENCE, PING, TCP_80, Refused, eventually, from_group, inside, refused, router, sh
 
 
 def show(netd, eni):
@@ -38,7 +39,12 @@ def interface(netd, place):
 
     yield make
     for eni in made:
-        netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni["NetworkInterfaceId"])
+        with contextlib.suppress(Refused):  # the test did
+            netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni["NetworkInterfaceId"])
+
+
+def address(n, **more):
+    return {"PrivateIpAddress": f"10.46.1.{n}", **more}
 
 
 def hold(guest, address):
@@ -148,6 +154,29 @@ def test_a_prefix_is_nobody_elses(netd, place, interface):
     assert interface()["PrivateIpAddress"] in hosts("10.46.1.16/28")
 
 
+def test_addresses_that_are_chosen_leave_the_free_blocks_to_prefixes(netd, place, interface):
+    """Of 64 addresses two blocks can be prefixes: whoever asks for both and addresses gets them, whatever the lot."""
+    for _ in range(8):
+        one = interface(Ipv4PrefixCount=2, SecondaryPrivateIpAddressCount=3)
+        blocks = [p["Ipv4Prefix"] for p in one["Ipv4Prefixes"]]
+        assert sorted(blocks) == ["10.46.1.16/28", "10.46.1.32/28"]
+        assert not {a["PrivateIpAddress"] for a in one["PrivateIpAddresses"]} & {a for b in blocks for a in hosts(b)}
+        eni = {"NetworkInterfaceId": one["NetworkInterfaceId"]}
+        netd.ec2("UnassignPrivateIpAddresses", Ipv4Prefixes=blocks, **eni)
+        given = netd.ec2("AssignPrivateIpAddresses", Ipv4PrefixCount=2, SecondaryPrivateIpAddressCount=2, **eni)
+        assert len(given["AssignedIpv4Prefixes"]) == len(given["AssignedPrivateIpAddresses"]) == 2
+        netd.ec2("DeleteNetworkInterface", **eni)
+
+
+def test_an_address_that_is_chosen_is_none_that_is_named_behind_it(netd, interface):
+    free = [{"Primary": True}, {}, {}]
+    named = [address(n) for n in range(4, 50)]  # nearly all there are
+    for _ in range(8):
+        one = interface(PrivateIpAddresses=[*free, *named])
+        assert len(one["PrivateIpAddresses"]) == 49 and one["PrivateIpAddresses"][0]["Primary"]
+        netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=one["NetworkInterfaceId"])
+
+
 def test_reservations_for_prefixes_come_first(netd, place, interface):
     def reserve(cidr, kind):
         netd.ec2("CreateSubnetCidrReservation", SubnetId=place["two"], Cidr=cidr, ReservationType=kind)
@@ -162,10 +191,6 @@ def test_reservations_for_prefixes_come_first(netd, place, interface):
     refused("InsufficientCidrBlocks", interface, "two", PrivateIpAddress="10.46.2.6", Ipv4PrefixCount=1)
     assert interface("two", PrivateIpAddress="10.46.2.6", Ipv4Prefixes=[{"Ipv4Prefix": "10.46.2.16/28"}])["Ipv4Prefixes"] == [{"Ipv4Prefix": "10.46.2.16/28"}]
     assert free(netd, place["two"]) == before - 2 - 8
-
-
-def address(n, **more):
-    return {"PrivateIpAddress": f"10.46.1.{n}", **more}
 
 
 def test_what_cannot_be_a_prefix(netd, interface):
