@@ -40,6 +40,17 @@ static int needs_rules6(const struct router *r, const struct changes *sets)
 	return r->plan->has_ipv6;
 }
 
+/* Where a message of the kernel's listing ends, the last member may be told without its MAC (seen with
+ * Linux 6.18): nothing says that it is another. It is set again, which changes nothing if it was right:
+ * nobody else changed it, and the address did not move. */
+static int is_unsaid(const struct change *c)
+{
+	static const uint8_t none[6];
+
+	return c->was && c->will && c->will->kind == ITEM_MEMBER &&
+	       memcmp(c->was->mac, none, sizeof none) == 0;
+}
+
 int router_protect(struct router *r)
 {
 	struct items wanted = items_slice(&r->plan->router, ITEM_SET, ITEM_MEMBER);
@@ -51,7 +62,7 @@ int router_protect(struct router *r)
 	if (e == 0)
 		e = ipset_change(r->netns, &changes, 0);
 	for (size_t i = 0; i < changes.n; i++)
-		r->n_changes += changes.at[i].will != NULL;
+		r->n_changes += changes.at[i].will && !is_unsaid(&changes.at[i]);
 	if (e == 0)
 		e = protect_family(r, RULES_IPV4, &r->plan->rules);
 	if (e == 0 && needs_rules6(r, &changes))
@@ -111,23 +122,22 @@ struct stale {
 /* The address, or block, of an item has this one. */
 static int has(const struct item *i, const struct address *address)
 {
-	struct cidr6 block = {.bits = i->plen};
-	struct in6_addr inner;
+	unsigned whole = i->plen / 8, rest = i->plen % 8;
+	const uint8_t *a = i->address.bytes, *b = address->bytes;
 
-	if (i->address.family != AF_INET6 || address->family != AF_INET6 || !i->plen)
+	if (!i->plen || i->address.family != address->family)
 		return ip_is(&i->address, address);
-	memcpy(&block.address, i->address.bytes, 16);
-	memcpy(&inner, address->bytes, 16);
-	return cidr6_has(block, inner);
+	return memcmp(a, b, whole) == 0 && (!rest || (a[whole] ^ b[whole]) >> (8 - rest) == 0);
 }
 
-/* It says who has an IPv6 address, or a prefix of an interface. */
-static int is_owner6(const struct item *i)
+/* It says who has an address, or a prefix of an interface. */
+static int is_owner(const struct item *i)
 {
-	if (i->address.family != AF_INET6)
-		return 0;
-	return i->kind == ITEM_NEIGHBOUR || (i->kind == ITEM_ROUTE && i->table == RT_TABLE_MAIN &&
-					     i->type == RTN_UNICAST && i->plen == DELEGATION_BITS6);
+	unsigned bits = i->address.family == AF_INET6 ? DELEGATION_BITS6 : DELEGATION_BITS4;
+
+	return i->kind == ITEM_NEIGHBOUR ||
+	       (i->kind == ITEM_ROUTE && i->table == RT_TABLE_MAIN && i->type == RTN_UNICAST &&
+		i->via.family && i->plen == bits);
 }
 
 static int has_moved(const struct stale *s, const struct address *address)
@@ -135,17 +145,18 @@ static int has_moved(const struct stale *s, const struct address *address)
 	for (size_t i = 0; i < s->sets->n; i++) {
 		const struct change *c = &s->sets->at[i];
 
-		if (c->was && c->was->kind == ITEM_MEMBER && has(c->was, address) &&
+		if (c->was && c->was->kind == ITEM_MEMBER && !is_unsaid(c) &&
+		    has(c->was, address) &&
 		    (!c->will || memcmp(c->was->mac, c->will->mac, 6) != 0) &&
 		    (strncmp(c->was->name, "subnet-", 7) == 0 ||
 		     strcmp(c->was->name, PLAN_LOCAL6) == 0))
 			return 1;
 	}
-	/* IPv6 has no sets with MACs. */
-	for (size_t i = 0; address->family == AF_INET6 && i < s->inside->n; i++) {
+	/* IPv6 has no sets with MACs, and what IPv4's have is not always told. */
+	for (size_t i = 0; i < s->inside->n; i++) {
 		const struct change *c = &s->inside->at[i];
 
-		if (c->was && is_owner6(c->was) && has(c->was, address))
+		if (c->was && is_owner(c->was) && has(c->was, address))
 			return 1;
 	}
 	return 0;
@@ -171,7 +182,7 @@ static int is_set_change_final(const struct changes *c)
 	static const char *const harmless[] = {"sg-", "pl-", "groups-"};
 
 	for (size_t i = 0; i < c->n; i++) {
-		int is_harmless = !c->at[i].was;
+		int is_harmless = !c->at[i].was || is_unsaid(&c->at[i]);
 
 		for (size_t k = 0; !is_harmless && k < sizeof harmless / sizeof *harmless; k++)
 			is_harmless =
@@ -182,11 +193,11 @@ static int is_set_change_final(const struct changes *c)
 	return 0;
 }
 
-/* An IPv6 address that went, or went to another guest: the sets need not show it. */
+/* An address that went, or went to another guest: the sets need not show it. */
 static int has_neighbour_moved(const struct changes *c)
 {
 	for (size_t i = 0; i < c->n; i++)
-		if (c->at[i].was && is_owner6(c->at[i].was))
+		if (c->at[i].was && is_owner(c->at[i].was))
 			return 1;
 	return 0;
 }

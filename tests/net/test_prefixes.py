@@ -124,6 +124,27 @@ def test_what_a_person_breaks_of_a_prefix_is_mended(netd, guests, group):
     assert sh(f"ip -n {ns} route show {prefix}").split()[:3] == [prefix, "via", guest.address]
 
 
+def test_of_thousands_of_addresses_none_is_mended_that_is_right(netd, vpc):
+    """The kernel's listing of so many has some without their MAC; that is no reason to cut their flows, or to warn."""
+    subnet = netd.ec2("CreateSubnet", VpcId=vpc("10.50.0.0/16"), CidrBlock="10.50.0.0/16")["Subnet"]
+    born = [{"_InstanceId": f"i-{n:017x}", "_DeviceIndex": 0, "SubnetId": subnet["SubnetId"], "Ipv4PrefixCount": 49} for n in range(0xAB0, 0xABA)]
+    made = [netd.ec2("CreateNetworkInterface", **b)["NetworkInterface"]["NetworkInterfaceId"] for b in born]
+    inside = f"ip netns exec {router(subnet['VpcId'])}"
+    try:
+        netd.reconcile()
+        members = [line.split()[2].split(",") for line in sh(f"{inside} ipset save {subnet['SubnetId']}").splitlines()[1:]]
+        assert len(members) == 10 * (49 * 16 + 1)
+        source = min(members, key=len)[0]
+        sh(f"{inside} conntrack -I -s {source} -d 10.50.0.1 -p udp --sport 7 --dport 7 -t 600")
+        netd.kill()
+        netd.start()
+        assert netd.reconcile() == 0
+        assert source in sh(f"{inside} conntrack -L -s {source}")
+    finally:
+        for eni in made:
+            netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni, _Force=True)
+
+
 def test_a_prefix_is_nobody_elses(netd, place, interface):
     before = free(netd, place["one"])
     one = interface(PrivateIpAddress="10.46.1.60", Ipv4Prefixes=[{"Ipv4Prefix": "10.46.1.16/28"}])
