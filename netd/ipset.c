@@ -78,6 +78,9 @@ static void print_member(const char *verb, const struct item *i, FILE *out)
 	fputc('\n', out);
 }
 
+/* What a VPC of five blocks of /16 has is well below; a set takes memory for what is in it only. */
+#define MEMBERS_MAX " maxelem 1048576"
+
 static void print_make(const struct item *i, FILE *out)
 {
 	char first[IP_ANY_TEXT_MAX];
@@ -90,7 +93,8 @@ static void print_make(const struct item *i, FILE *out)
 	fprintf(out, "create %s %s", i->name, i->text);
 	if (i->via.family)
 		fprintf(out, " range %s/%u", first, i->type);
-	fprintf(out, "%s\n", i->address.family == AF_INET6 ? " family inet6" : "");
+	fprintf(out, "%s%s\n", i->address.family == AF_INET6 ? " family inet6" : "",
+		strncmp(i->text, "hash:", 5) == 0 ? MEMBERS_MAX : "");
 }
 
 static void print_remove(const struct item *i, FILE *out)

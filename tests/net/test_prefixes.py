@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import re
 import socket
 
 import pytest
@@ -143,6 +144,13 @@ def test_of_thousands_of_addresses_none_is_mended_that_is_right(netd, vpc):
     finally:
         for eni in made:
             netd.ec2("DeleteNetworkInterface", NetworkInterfaceId=eni, _Force=True)
+
+
+def test_sets_have_room_for_all_addresses_of_a_vpc(netd, guests):
+    """Five blocks of 65,536, which is as many as a set takes alone if it is not told otherwise."""
+    headers = sh(f"ip netns exec {router(guests().vpc)} ipset list -t")
+    rooms = [int(n) for n in re.findall(r"maxelem (\d+)", headers)]
+    assert len(rooms) > 1 and min(rooms) >= 5 * 65536
 
 
 def test_a_prefix_is_nobody_elses(netd, place, interface):
