@@ -200,14 +200,16 @@ class World:
             self.read_layer(lambda s=s: self.stord("ec2.DescribeSnapshots", SnapshotIds=[s["SnapshotId"]])["Snapshots"][0], reads)
 
     def read_layer(self, show, reads):
-        """By path; a merge may take the file away between the question and the opening: then it is another file by now."""
-        while True:
+        """By path, beside stord: a merge may take a file of the chain away between the question and the opening, or keep one for itself while it
+        writes there."""
+        for n in range(1200):
             layer = show()["_Layer"]
             try:
                 return qemu_io(os.path.join(self.stord.state, layer), *reads, mode=("-r", "-U"))
-            except AssertionError:
-                if show()["_Layer"] == layer:
+            except AssertionError as e:
+                if show()["_Layer"] == layer and (n == 1199 or "can't open device" not in str(e)):
                     raise
+                threading.Event().wait(0.05)
 
     def read_encrypted(self, v, reads):
         """A merge may come in between."""
