@@ -176,7 +176,7 @@ int rpc_call_within(struct rpc_peer *p, uint64_t answer_usec, const struct conte
 				 daemon_word(p), strerror(-r));
 	}
 	put_connection(p, &c);
-	step("what follows an answer");
+	step_after(method);
 	r = take_reply(reply, ret_reply, f);
 	if (r == 0 && ret_fds) {
 		*ret_fds = fds;

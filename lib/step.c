@@ -83,15 +83,28 @@ static void count(const char *what)
 	}
 }
 
-void step(const char *what)
+static void meet(const char *before, const char *what)
 {
 	static int is_known;
+	char name[128];
 
 	(void)pthread_mutex_lock(&lock); /* a plain mutex does not fail */
 	if (!is_known)
 		find_path();
 	is_known = 1;
-	if (path[0])
-		count(what);
+	if (path[0]) {
+		snprintf(name, sizeof name, "%s%s", before, what);
+		count(name);
+	}
 	(void)pthread_mutex_unlock(&lock);
+}
+
+void step(const char *what)
+{
+	meet("", what);
+}
+
+void step_after(const char *method)
+{
+	meet("what follows ", method);
 }

@@ -11,11 +11,11 @@ import pytest
 from conftest import TOP, code_of, until
 from test_volume_attach import QUICK, ZONE, attachments, disk, make, once, wait_attached
 
-TRANSACTION = {"a transaction", "what follows a transaction", "what follows an answer"}
+TRANSACTION = {"a transaction", "what follows a transaction"}
 NEEDS = {
-    "attach": TRANSACTION | {"ec2.AttachVolume", "libvirt: a device in"},
+    "attach": TRANSACTION | {"ec2.AttachVolume", "what follows ec2.AttachVolume", "libvirt: a device in"},
     "snapshot": {"libvirt: a switch of layers"},
-    "detach": TRANSACTION | {"ec2.DescribeVolumes", "ec2.DetachVolume", "libvirt: a device out"},
+    "detach": TRANSACTION | {"ec2.DescribeVolumes", "ec2.DetachVolume", "what follows ec2.DetachVolume", "libvirt: a device out"},
 }
 BUILD = os.environ.get("GUREUM_BUILD", os.path.join(TOP, "build"))
 MARK = "written before all of it"
@@ -100,6 +100,11 @@ def write_mark(cloud, instance, volume):
     cloud.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
     wait_attached(cloud, volume, instance)
     cloud.ssh(instance, f"echo {MARK} | dd of=/dev/{disk(cloud, instance, volume)} bs=512 conv=sync,fsync 2>/dev/null")
+
+
+def detach(cloud, volume):
+    """Of a daemon that may die before its answer is out: the client asks again, and by then it may be done."""
+    assert code_of(cloud.ec2.detach_volume, VolumeId=volume) in ("", "IncorrectState")
 
 
 def fsck(cloud):
@@ -194,7 +199,7 @@ def test_what_stord_reserved_and_did_not_answer_is_given_back(cloud, guest, step
     wait_attached(cloud, volume, guest)
     # The other way: it dies with the last word of a detachment.
     steps.arm(2, name="what follows a transaction", daemon="stord")
-    cloud.ec2.detach_volume(VolumeId=volume)
+    detach(cloud, volume)
     until(lambda: not os.path.exists(steps.path), told="stord was killed")
     until(lambda: state(cloud, volume) == "available", told="it is free again")
     steps.disarm()
@@ -205,11 +210,11 @@ def test_a_volume_that_is_shown_to_be_available_can_be_attached_to_the_same_gues
     """hvd dies as soon as stord has said that the volume is free: nothing of the attachment is left that would be in the way."""
     volume = make(cloud)
     write_mark(cloud, guest, volume)
-    steps.arm(3, name="what follows an answer")  # the third is stord's last word
-    cloud.ec2.detach_volume(VolumeId=volume)
+    steps.arm(2, name="what follows ec2.DetachVolume")  # the second is stord's last word
+    detach(cloud, volume)
     until(lambda: state(cloud, volume) == "available", every=0.01, told="it is shown to be available")
     assert code_of(cloud.ec2.attach_volume, VolumeId=volume, InstanceId=guest, Device="/dev/sdf") == ""
-    assert steps.disarm() == "what follows an answer"
+    assert steps.disarm() == "what follows ec2.DetachVolume"
     wait_attached(cloud, volume, guest)
     assert holds_mark(cloud, guest, volume)
     until_detached(cloud, volume)

@@ -16,7 +16,7 @@ MIB = 1 << 20
 N_SPOTS = 6
 TRANSACTION = {"a transaction", "what follows a transaction"}
 LAYER = {"a layer's file", "a file's flush", "a file's place", "a directory's flush"}
-CALL = {"gureum.SwitchLayers", "what follows an answer"}
+CALL = {"gureum.SwitchLayers", "what follows gureum.SwitchLayers"}
 REMOVAL = {"a file's end"}
 TOOL = {"a confined command", "a command that has begun"}
 
@@ -238,7 +238,7 @@ class Copy(Operation):
 
 class Merge(Operation):
     """Of three snapshots the second is deleted: its layer goes into another."""
-    needs = TRANSACTION | REMOVAL | {"a file's flush", "gureum.FlushVolume", "what follows an answer", "gureum.CommitLayer"}
+    needs = TRANSACTION | REMOVAL | {"a file's flush", "gureum.FlushVolume", "gureum.CommitLayer", "what follows gureum.CommitLayer"}
 
     def prepare(self, w):
         v = w.volume(1, is_attached=self.is_attached)
