@@ -208,6 +208,8 @@ static int read_interface(const json_t *given, struct launch *l, struct fault *f
 		{"DeviceIndex", "_DeviceIndex"}};
 	static const char *const unsupported[] = {"AssociateCarrierIpAddress", "NetworkCardIndex",
 						  NULL};
+	static const char *const counts[] = {"SecondaryPrivateIpAddressCount", "Ipv6AddressCount",
+					     "Ipv4PrefixCount", "Ipv6PrefixCount"};
 	int is_taken = jstr(given, "NetworkInterfaceId") != NULL;
 	/* AWS: an interface that existed before the instance outlives it unless told otherwise. */
 	OWN(json_decref)
@@ -216,6 +218,8 @@ static int read_interface(const json_t *given, struct launch *l, struct fault *f
 
 	int r = unsupported_check(given, unsupported, f);
 
+	for (size_t i = 0; r == 0 && i < sizeof counts / sizeof counts[0]; i++)
+		r = count_check(given, counts[i], 0, f);
 	if (r < 0)
 		return r;
 	if (!json_is_integer(json_object_get(given, "DeviceIndex")))

@@ -218,6 +218,17 @@ int text_limit(const json_t *parameters, const char *name, size_t n_max, struct 
 				   name, n_max);
 }
 
+int count_check(const json_t *parameters, const char *name, int64_t least, struct fault *f)
+{
+	int64_t n = jint(parameters, name, least);
+
+	return n >= least ? 0
+			  : fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
+				      "Value (%lld) for parameter %s is invalid. It must be %lld "
+				      "or more.",
+				      (long long)n, name, (long long)least);
+}
+
 /* What says nothing, also as a structure of such members: AWS's SDK for Go writes empty strings. */
 static int is_nothing(const json_t *value)
 {

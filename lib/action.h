@@ -67,6 +67,10 @@ int call_check_waited(const struct call *c, struct fault *f);
  * memory, and no Describe fits into a message any more. */
 int text_limit(const json_t *parameters, const char *name, size_t n_max, struct fault *f);
 
+/* The number `name` of the parameters (or of a structure in them) is absent or `least` or more;
+ * else InvalidParameterValue. For what is counted. */
+int count_check(const json_t *parameters, const char *name, int64_t least, struct fault *f);
+
 /* What the parameters ask of this that is not there: absent, null, false, 0, "", [] and {} ask
  * nothing. `paths`: dotted, up to NULL. UnsupportedOperation: what AWS has and is not built is
  * refused, never passed over. (scripts/check-members looks that no member is forgotten.) */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "action.h"
 #include "delegation-block.h"
 #include "ipv6.h"
 #include "jsonx.h"
@@ -120,7 +121,7 @@ int delegation_named(const struct delegation *d, const json_t *subnet, const jso
 	OWN(blocks_clear) struct blocks b = {0};
 	struct cidr6 block;
 	size_t i;
-	int r = texts ? 0 : -ENOMEM;
+	int r;
 
 	if (d->family == AF_INET6 && delegation_is_asked(d, parameters) &&
 	    ipv6_block_of(subnet, &block) < 0)
@@ -130,14 +131,13 @@ int delegation_named(const struct delegation *d, const json_t *subnet, const jso
 	if (list && json_object_get(parameters, d->count))
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "%s and %s may not be used together", d->list, d->count);
-	if (n < 0)
-		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
-				 "Value (%lld) for parameter %s is invalid.", (long long)n,
-				 d->count);
+	if ((r = count_check(parameters, d->count, 0, f)) < 0)
+		return r;
 	if (n > LIMIT_ADDRESSES_PER_INTERFACE ||
 	    json_array_size(list) > LIMIT_ADDRESSES_PER_INTERFACE)
 		return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
 				 "Number of prefixes will exceed limit.");
+	r = texts ? 0 : -ENOMEM;
 	if (r == 0 && json_array_size(list))
 		r = blocks_read(d, subnet, &b);
 	json_array_foreach (list, i, element)

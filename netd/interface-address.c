@@ -126,22 +126,26 @@ static int assign_all(struct assigning *s, json_t *parameters, struct fault *f)
 		     *subnet = s->subnet->json;
 	int64_t n = jint(parameters, "SecondaryPrivateIpAddressCount", 0),
 		n_prefixes = jint(parameters, d->count, 0);
+	int r = count_check(parameters, "SecondaryPrivateIpAddressCount", 1, f);
 
+	if (r == 0)
+		r = count_check(parameters, d->count, 1, f);
+	if (r < 0)
+		return r;
 	if (list && n > 0)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "Either a list of private addresses or the number of secondary "
 				 "private addresses must be specified");
-	if (!list && n <= 0 && !delegation_is_asked(d, parameters))
+	if (!list && n == 0 && !delegation_is_asked(d, parameters))
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "A list of private addresses, the number of secondary private "
 				 "addresses, prefixes or their number must be specified");
-	int r = delegation_named(d, subnet, parameters, s->json, &s->prefixes, f);
-
+	r = delegation_named(d, subnet, parameters, s->json, &s->prefixes, f);
 	if (r == 0)
 		r = jarray_extend_all(s->taken, s->prefixes);
 	if (r == 0)
 		r = interface_limit_check(json_object_get(s->json, "Attachment"), s->json,
-					  (list ? json_array_size(list) : (size_t)(n > 0 ? n : 0)) +
+					  (list ? json_array_size(list) : (size_t)n) +
 						  json_array_size(s->prefixes) + (size_t)n_prefixes,
 					  0, f);
 	if (r == 0)

@@ -139,7 +139,7 @@ static int counts_check(const json_t *list, int64_t n_free, struct fault *f)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "PrivateIpAddresses and SecondaryPrivateIpAddressCount may not be "
 				 "used together");
-	if (n_free < 0 || n_free + (int64_t)json_array_size(list) >= LIMIT_ADDRESSES_PER_INTERFACE)
+	if (n_free + (int64_t)json_array_size(list) >= LIMIT_ADDRESSES_PER_INTERFACE)
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "Too many private addresses for one interface");
 	return 0;
@@ -174,9 +174,11 @@ static int take4(json_t *parameters, struct birth *b, struct fault *f)
 	OWN(json_decref) json_t *secondary = json_array();
 	const struct delegation *d = &delegation_ipv4;
 	const char *primary = NULL;
-	int r = delegation_named(d, subnet, parameters, NULL, &b->prefixes, f);
+	int r = count_check(parameters, "SecondaryPrivateIpAddressCount", 0, f);
 
 	b->addresses = json_array();
+	if (r == 0)
+		r = delegation_named(d, subnet, parameters, NULL, &b->prefixes, f);
 	if (r == 0)
 		r = jarray_extend_all(taken, b->prefixes);
 	if (r == 0)

@@ -166,12 +166,14 @@ static int take_addresses(const json_t *subnet, const json_t *parameters, const 
 	OWN(json_decref) json_t *addresses = json_array();
 	struct taking t = {.subnet = subnet, .prefixes = prefixes, .addresses = addresses};
 	size_t i;
-	int r = 0;
+	int r = count_check(parameters, "Ipv6AddressCount", 0, f);
 
+	if (r < 0)
+		return r;
 	if (json_object_get(parameters, "Ipv6AddressCount") && named)
 		return fault_set(f, FAULT_INVALID_PARAMETER_COMBINATION,
 				 "Ipv6Addresses and Ipv6AddressCount may not be used together");
-	if (n < 0 || n > LIMIT_ADDRESSES_PER_INTERFACE ||
+	if (n > LIMIT_ADDRESSES_PER_INTERFACE ||
 	    (size_t)n + json_array_size(named) + json_array_size(has) >
 		    LIMIT_ADDRESSES_PER_INTERFACE)
 		return fault_set(f, FAULT_PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
@@ -258,10 +260,14 @@ int assign_ipv6_addresses(struct call *c, json_t *parameters, json_t **ret_reply
 
 	if (r == 0)
 		r = kind_get(c, &kind_subnet, "SubnetId", jstr(d->json, "SubnetId"), &subnet, f);
+	if (r == 0)
+		r = count_check(parameters, "Ipv6AddressCount", 1, f);
+	if (r == 0)
+		r = count_check(parameters, delegation_ipv6.count, 1, f);
 	if (r < 0)
 		return r;
 	if (!json_object_get(parameters, "Ipv6Addresses") &&
-	    jint(parameters, "Ipv6AddressCount", 0) < 1 &&
+	    !json_object_get(parameters, "Ipv6AddressCount") &&
 	    !delegation_is_asked(&delegation_ipv6, parameters))
 		return fault_set(f, FAULT_MISSING_PARAMETER,
 				 "The request must contain the parameter ipv6Addresses, "

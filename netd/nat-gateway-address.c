@@ -138,11 +138,13 @@ int nat_wanted_read(const struct call *c, json_t *parameters, const struct nat_p
 		     *count = names->count ? json_object_get(parameters, names->count) : NULL;
 	int64_t n_free = count ? json_integer_value(count) : 0;
 	struct nat_wanted w = {0};
-	int r = combination_check(elastics, list, count, is_of_private, f);
+	int r = names->count ? count_check(parameters, names->count, 1, f) : 0;
 	size_t n = !is_of_private ? json_array_size(elastics)
 		   : n_free > 0	  ? (size_t)n_free
 				  : json_array_size(list);
 
+	if (r == 0)
+		r = combination_check(elastics, list, count, is_of_private, f);
 	if (r == 0)
 		r = quota_check(c, is_of_private, n_there + n, f);
 	if (r == 0)

@@ -229,8 +229,15 @@ def test_what_cannot_be_a_prefix(netd, interface):
     refused("InvalidParameterCombination", interface, Ipv4Prefixes=[{"Ipv4Prefix": "10.46.1.16/28"}], Ipv4PrefixCount=1)
     for wrong in ("10.46.1.16", "10.46.1.16/29", "10.46.1.16/27", "10.46.1.20/28", "10.46.2.16/28", "me", "fd00::/80"):
         refused("InvalidParameterValue", netd.ec2, assign, Ipv4Prefixes=[wrong], **eni)
-    refused("InvalidParameterValue", interface, Ipv4PrefixCount=-1)
-    refused("MissingParameter", netd.ec2, assign, Ipv4PrefixCount=0, **eni)
+    # A count that says less than nothing, beside one that would do; and none, of what is there to add some.
+    both, before = ("Ipv4PrefixCount", "SecondaryPrivateIpAddressCount"), show(netd, eni["NetworkInterfaceId"])
+    for count, other in (both, both[::-1]):
+        for more in ({}, {other: 1}):
+            refused("InvalidParameterValue", interface, **{count: -1, **more})
+            for wrong in (-1, 0):
+                refused("InvalidParameterValue", netd.ec2, assign, **{count: wrong, **more, **eni})
+    assert show(netd, eni["NetworkInterfaceId"]) == before
+    interface(**dict.fromkeys(both, 0))
     refused("PrivateIpAddressLimitExceeded", netd.ec2, assign, Ipv4PrefixCount=51, **eni)
     refused("InvalidParameterValue", netd.ec2, "UnassignPrivateIpAddresses", Ipv4Prefixes=["10.46.1.16/28"], **eni)
     # A prefix takes the place of an address, of which the type of an instance allows so many.

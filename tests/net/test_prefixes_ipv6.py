@@ -121,6 +121,12 @@ def test_what_cannot_be_an_ipv6_prefix(six):
         refused("InvalidParameterValue", netd.ec2, "AssignIpv6Addresses", Ipv6Prefixes=[wrong], **which)
     refused("InvalidParameterCombination", netd.ec2, "AssignIpv6Addresses", Ipv6Prefixes=[own], Ipv6PrefixCount=1, **which)
     refused("MissingParameter", netd.ec2, "AssignIpv6Addresses", **which)
+    both = ("Ipv6PrefixCount", "Ipv6AddressCount")
+    for count, other in (both, both[::-1]):
+        for more in ({}, {other: 1}):
+            refused("InvalidParameterValue", netd.ec2, "CreateNetworkInterface", SubnetId=guest.subnet, **{count: -1, **more})
+            for wrong in (-1, 0):
+                refused("InvalidParameterValue", netd.ec2, "AssignIpv6Addresses", **{count: wrong, **more, **which})
     refused("PrivateIpAddressLimitExceeded", netd.ec2, "AssignIpv6Addresses", Ipv6PrefixCount=50, **which)
     (prefix,) = netd.ec2("AssignIpv6Addresses", Ipv6PrefixCount=1, **which)["AssignedIpv6Prefixes"]
     refused("InvalidIPAddress.InUse", netd.ec2, "AssignIpv6Addresses", Ipv6Addresses=[within(prefix)], **which)

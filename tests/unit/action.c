@@ -238,6 +238,18 @@ static void a_text_that_documents_keep_has_a_bound(void)
 	is_str(f.code, "InvalidParameterValue", "and it is said");
 }
 
+static void a_count_says_no_less_than_it_may(void)
+{
+	OWN(json_decref) json_t *p = json_pack("{s:i s:i}", "None", 0, "Less", -1);
+	struct fault f = {0};
+
+	is_int(count_check(p, "Absent", 1, &f), 0, "absent");
+	is_int(count_check(p, "None", 0, &f), 0, "none, where that may be");
+	ok(count_check(p, "None", 1, &f) < 0, "none, where it may not");
+	is_str(f.code, "InvalidParameterValue", "and it is said");
+	ok(count_check(p, "Less", 0, &f) < 0, "less than none");
+}
+
 static void tests(void *arg)
 {
 	(void)arg;
@@ -249,6 +261,7 @@ static void tests(void *arg)
 	RUN(a_token_is_forgotten_after_a_day);
 	RUN(tokens_are_not_remembered_without_end);
 	RUN(a_text_that_documents_keep_has_a_bound);
+	RUN(a_count_says_no_less_than_it_may);
 	sd_event_exit(fiber_loop(), 0);
 }
 

@@ -146,6 +146,28 @@ static void instances_are_limited(void)
 	d->spec = &spec;
 }
 
+/* Of an interface that is to be made, and of one that is there. */
+static void no_interface_of_a_launch_has_less_than_no_addresses(void)
+{
+	static const struct daemon_spec instances = {.name = "hvd", .actions = instance_actions};
+	static const char *const counts[] = {"SecondaryPrivateIpAddressCount", "Ipv6AddressCount",
+					     "Ipv4PrefixCount", "Ipv6PrefixCount"};
+
+	d->spec = &instances;
+	for (size_t i = 0; i < 2 * sizeof counts / sizeof counts[0]; i++) {
+		char launch[512];
+
+		snprintf(launch, sizeof launch,
+			 "{\"ImageId\":\"" IMAGE "\",\"InstanceType\":\"t2.nano\","
+			 "\"MinCount\":1,\"MaxCount\":1,\"NetworkInterfaces\":[{"
+			 "\"DeviceIndex\":0,\"%s\":-1%s}]}",
+			 counts[i / 2],
+			 i % 2 ? ",\"NetworkInterfaceId\":\"eni-00000000000000001\"" : "");
+		refused("InvalidParameterValue", "instance", "ec2.RunInstances", launch);
+	}
+	d->spec = &spec;
+}
+
 static void put_image(void)
 {
 	OWN(txn_free) struct txn *t = txn_new(d->store);
@@ -168,6 +190,7 @@ static void tests(void)
 	put_image();
 	RUN(key_pairs_are_limited);
 	RUN(an_image_is_shared_with_so_many_accounts);
+	RUN(no_interface_of_a_launch_has_less_than_no_addresses);
 	RUN(instances_are_limited);
 	RUN(imports_under_way_are_limited);
 	RUN(images_are_limited);
