@@ -38,6 +38,8 @@
 #endif
 #define GUARD_BYTES 4096u
 #define STACKS_KEPT 16
+/* Of one who sleeps while there is no memory for a timer. */
+#define NAP_USEC 1000u
 
 struct fiber {
 	ucontext_t context;
@@ -227,6 +229,19 @@ int fiber_spawn(void (*run)(void *arg), void *arg)
 	return 0;
 }
 
+/* To the loop, until it is resumed. */
+static void leave(struct fiber *f)
+{
+	f->is_waiting = 1;
+#ifdef FIBER_ASAN
+	__sanitizer_start_switch_fiber(&f->asan_fake, self.home_stack, self.home_bytes);
+#endif
+	(void)swapcontext(&f->context, &self.home);
+#ifdef FIBER_ASAN
+	__sanitizer_finish_switch_fiber(f->asan_fake, &self.home_stack, &self.home_bytes);
+#endif
+}
+
 void fiber_wait(void)
 {
 	struct fiber *f = self.current;
@@ -236,14 +251,7 @@ void fiber_wait(void)
 		f->is_woken = 0;
 		return;
 	}
-	f->is_waiting = 1;
-#ifdef FIBER_ASAN
-	__sanitizer_start_switch_fiber(&f->asan_fake, self.home_stack, self.home_bytes);
-#endif
-	(void)swapcontext(&f->context, &self.home);
-#ifdef FIBER_ASAN
-	__sanitizer_finish_switch_fiber(f->asan_fake, &self.home_stack, &self.home_bytes);
-#endif
+	leave(f);
 }
 
 void fiber_wake(struct fiber *f)
@@ -259,6 +267,16 @@ void fiber_wake(struct fiber *f)
 	*self.ready_last = f;
 	self.ready_last = &f->next;
 	(void)sd_event_source_set_enabled(self.drain, SD_EVENT_ON);
+}
+
+/* Goes on from the loop's next turn. */
+static void give_turn(void)
+{
+	struct fiber *f = self.current;
+
+	f->is_waiting = 1;
+	fiber_wake(f);
+	leave(f);
 }
 
 /* ---- waiting for descriptors and time ---- */
@@ -305,6 +323,27 @@ static int timer_new(struct fd_wait *w, uint64_t usec, sd_event_source **ret_sou
 					  on_time, w);
 }
 
+static uint64_t clock_usec(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now); /* never fails */
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* The loop has its turn after each nap: nothing spins, and nothing is asked for. */
+static int sleep_in_naps(uint64_t usec)
+{
+	const struct timespec nap = {.tv_nsec = NAP_USEC * 1000};
+	uint64_t end = clock_usec() + usec;
+
+	do {
+		(void)nanosleep(&nap, NULL); /* a shorter one is no harm */
+		give_turn();
+	} while (clock_usec() < end);
+	return 0;
+}
+
 int fiber_sleep(uint64_t usec)
 {
 	OWN(sd_event_source_disable_unref) sd_event_source *timer = NULL;
@@ -313,6 +352,8 @@ int fiber_sleep(uint64_t usec)
 
 	assert(w.fiber);
 	r = timer_new(&w, usec, &timer);
+	if (r == -ENOMEM)
+		return sleep_in_naps(usec);
 	while (r >= 0 && !w.is_over)
 		fiber_wait();
 	return r < 0 ? r : 0;

@@ -37,7 +37,9 @@ void fiber_wait(void);
 /* Lets `f` continue soon, from the loop. Not thread safe: loop thread only. */
 void fiber_wake(struct fiber *f);
 
-/* (fiber) Waits for `usec` microseconds of the monotonic clock. 0 or -errno. */
+/* (fiber) Waits for `usec` microseconds of the monotonic clock; the loop has had a turn, also after
+ * none. 0, also without any memory: who tries again after a pause has that pause when it is needed
+ * most. -errno when the loop is over. */
 int fiber_sleep(uint64_t usec);
 /* (fiber) Waits until `fd` shows one of epoll's `events`, at most `timeout_usec` (UINT64_MAX: for
  * ever). Returns the events that came (> 0), -ETIMEDOUT or -errno. */

@@ -1,4 +1,5 @@
 /* Fibers: waiting, waking, time, descriptors, workers, locks. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -6,6 +7,20 @@
 #include "fiber.h"
 #include "own.h"
 #include "tap.h"
+
+/* No memory for a timer. */
+static int n_starved, is_starved;
+
+int sd_event_add_time_relative(sd_event *e, sd_event_source **ret, clockid_t clock, uint64_t usec,
+			       uint64_t accuracy, sd_event_time_handler_t callback, void *userdata)
+{
+	static typeof(sd_event_add_time_relative) *real;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "sd_event_add_time_relative");
+	n_starved += is_starved;
+	return is_starved ? -ENOMEM : real(e, ret, clock, usec, accuracy, callback, userdata);
+}
 
 static char trace[256];
 
@@ -159,6 +174,30 @@ static void a_lock_is_handed_on_in_order(void)
 	is_str(trace, "aabbcc", "nobody comes between");
 }
 
+static void sleeps(void *arg)
+{
+	note(arg);
+	is_int(fiber_sleep(2000), 0, "it has slept");
+	note(arg);
+	n_ended++;
+}
+
+static void who_sleeps_without_memory_holds_nobody_up(void)
+{
+	begin();
+	is_starved = 1;
+	(void)fiber_spawn(sleeps, "s");
+	(void)fiber_spawn(waits, NULL);
+	fiber_wake(sleeper);
+	note("b");
+	turn_until(2);
+	is_starved = 0;
+	is_int((int)strlen(trace), 5, "both have come to their end");
+	trace[3] = '\0'; /* which came first is the clock's matter */
+	is_str(trace, "sab", "the spawner went on meanwhile");
+	is_int(n_starved, 1, "memory was not asked for again and again");
+}
+
 int main(void)
 {
 	sd_event *loop = NULL;
@@ -166,6 +205,7 @@ int main(void)
 	if (sd_event_new(&loop) < 0 || fiber_start(loop, 3) < 0)
 		return 1;
 	RUN(a_fiber_goes_on_where_it_waited);
+	RUN(who_sleeps_without_memory_holds_nobody_up);
 	RUN(a_fiber_may_spawn_a_fiber);
 	RUN(a_wake_that_comes_first_is_remembered);
 	RUN(a_descriptor_is_awaited_with_a_limit);
