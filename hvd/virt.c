@@ -214,9 +214,13 @@ static int open_connection(struct virt *v)
 		return r;
 	}
 	/* Again and again: the first time it may not even have a socket yet. */
-	while (virt_thread_wait(&v->opener, v->patience_usec) < 0) {
-		is_late = 1;
-		virt_event_hang_up();
+	while ((r = virt_thread_wait(&v->opener, v->patience_usec)) < 0) {
+		if (r == -ETIMEDOUT) {
+			is_late = 1;
+			virt_event_hang_up();
+		} else {
+			(void)fiber_sleep(RETRY_FIRST_USEC); /* no memory: its time is not over */
+		}
 	}
 	if (is_late)
 		snprintf(w->error, sizeof(w->error), "libvirt does not answer; it is asked anew");

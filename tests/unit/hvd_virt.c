@@ -1,4 +1,5 @@
 /* A libvirtd that takes connections and says nothing: this process. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -6,6 +7,26 @@
 
 #include "../../hvd/virt.h"
 #include "hvd_call.h"
+
+/* No memory to wait with: at how many asks, and at how many of them the loop had had no turn. */
+static int is_starved, n_asked, n_without_turn, has_turned = 1;
+
+int sd_event_add_io(sd_event *e, sd_event_source **ret, int fd, uint32_t events,
+		    sd_event_io_handler_t callback, void *userdata)
+{
+	static typeof(sd_event_add_io) *real;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "sd_event_add_io");
+	if (gettid() != getpid() || !is_starved || !fiber_self()) /* libvirt's own have some */
+		return real(e, ret, fd, events, callback, userdata);
+	n_asked++;
+	n_without_turn += !has_turned;
+	has_turned = 0;
+	if (n_without_turn > 2) /* it would go on for ever */
+		is_starved = 0;
+	return -ENOMEM;
+}
 
 static struct virt *virt;
 static int listening = -1;
@@ -70,6 +91,15 @@ static void a_libvirtd_that_says_nothing_is_given_up_and_asked_anew(void)
 	ok(has_ended(second), "this one is given up too");
 }
 
+static void who_has_no_memory_to_wait_with_asks_after_a_pause(void)
+{
+	is_starved = 1;
+	for (; is_starved && n_asked < 3; has_turned = 1)
+		(void)fiber_sleep(1000);
+	is_starved = 0;
+	is_int(n_without_turn, 0, "the loop has its turn before the next");
+}
+
 static void the_end_does_not_wait_for_it(void)
 {
 	OWN(fd_close) int fd = taken();
@@ -87,6 +117,7 @@ static void tests(void)
 	if (virt_new(d->loop, uri, 1000000, &hooks, NULL, &virt) < 0)
 		exit(1);
 	RUN(a_libvirtd_that_says_nothing_is_given_up_and_asked_anew);
+	RUN(who_has_no_memory_to_wait_with_asks_after_a_pause);
 	RUN(the_end_does_not_wait_for_it);
 }
 
