@@ -156,9 +156,10 @@ int account_attributes_describe(struct call *c, json_t *parameters, json_t **ret
 					    "max-elastic-ips",
 					    "vpc-max-elastic-ips",
 					    NULL};
-	/* The quotas of VPC are AWS's defaults; netd holds them. */
-	char vpc[64] = "none", max_instances[24];
-	const char *const values[] = {"VPC", vpc, max_instances, "5", "5", "5"};
+	/* The quotas of VPC are AWS's defaults, or settings; netd holds them. */
+	char vpc[64] = "none", max_instances[24], max_elastic_ips[24];
+	const char *const values[] = {"VPC",	      vpc, max_instances, "5", max_elastic_ips,
+				      max_elastic_ips};
 	json_t *asked = json_object_get(parameters, "AttributeNames");
 	OWN(json_decref) json_t *list = json_array();
 	int r = 0;
@@ -174,6 +175,8 @@ int account_attributes_describe(struct call *c, json_t *parameters, json_t **ret
 					 "Value (%s) for parameter attributeName is invalid.",
 					 name ? name : "");
 	}
+	snprintf(max_elastic_ips, sizeof max_elastic_ips, "%lld",
+		 (long long)config_integer(c->daemon->config, "Network", "ElasticIps"));
 	snprintf(max_instances, sizeof max_instances, "%lld",
 		 (long long)config_integer(c->daemon->config, "Compute", "MaxInstances"));
 	if (json_array_size(asked) == 0 || jarray_has(asked, "default-vpc"))

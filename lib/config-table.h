@@ -19,6 +19,7 @@ SETTING(Compute, MaxInstances, INTEGER, "256", "Instances that may exist (not te
 SETTING(Compute, MemoryPercent, INTEGER, "200", "Instances may be promised this share of the host's memory together; 0: no limit.")
 SETTING(Compute, StopTimeoutSec, INTEGER, "60", "After so long a guest that does not power off by itself is cut off.")
 SETTING(Compute, TerminatedVisibleSec, INTEGER, "3600", "How long terminated instances stay in DescribeInstances.")
+SETTING(Network, ElasticIps, INTEGER, "5", "Elastic IP addresses that an account may have in each region: 5 is AWS's quota, which it raises when asked.")
 SETTING(Network, FlowLogMiB, INTEGER, "64", "Each flow log keeps this much of the newest lines, in StateDirectory/netd/flow-logs.")
 SETTING(Network, GuestsReachHost, BOOL, "no", "Guests may reach services on this machine's own addresses. no: as in AWS, only what the machine began is answered.")
 SETTING(Network, HostFirewall, STRING, "pass", "Where a chain of this machine's own nftables may drop what is forwarded. pass: two rules in front of it let guests' links pass (their groups decide). leave: nothing is put there; gureum doctor says what is missing.")

@@ -161,7 +161,8 @@ int allocate_address(struct call *c, json_t *parameters, json_t **ret_reply, str
 		r = kind_tags(&kind_elastic_ip, parameters, &tags, f);
 	if (r < 0)
 		return r;
-	if (kind_count(c, &kind_elastic_ip) >= LIMIT_ADDRESSES_PER_REGION)
+	if ((int64_t)kind_count(c, &kind_elastic_ip) >=
+	    config_integer(c->daemon->config, "Network", "ElasticIps"))
 		return fault_set(f, FAULT_ADDRESS_LIMIT_EXCEEDED,
 				 "The maximum number of addresses has been reached.");
 	r = wanted ? address_wanted(c, wanted, address, f) : address_take_public(c, address, f);

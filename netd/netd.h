@@ -23,7 +23,7 @@
 #include "own.h"
 #include "tags.h"
 
-/* AWS's default quotas. */
+/* AWS's default quotas. Those of elastic addresses are settings: ElasticIps, NatGatewayElasticIps. */
 enum {
 	LIMIT_GROUPS_PER_REGION = 2500,
 	LIMIT_RULES_PER_GROUP = 60, /* each way, IPv4 and IPv6 counted apart */
@@ -42,8 +42,7 @@ enum {
 	LIMIT_PREFIX_LISTS_PER_REGION = 100,
 	LIMIT_ENTRIES_PER_PREFIX_LIST = 1000,
 	LIMIT_ACLS_PER_VPC = 200,
-	LIMIT_ENTRIES_PER_ACL = 20,	/* each way, IPv4 and IPv6 counted apart */
-	LIMIT_ADDRESSES_PER_REGION = 5, /* elastic ones */
+	LIMIT_ENTRIES_PER_ACL = 20, /* each way, IPv4 and IPv6 counted apart */
 	LIMIT_FLOW_LOGS_PER_RESOURCE = 2,
 	LIMIT_ADDRESSES_PER_INTERFACE = 50,
 	LIMIT_DESCRIPTION = 255, /* of an interface, bytes; ours: AWS names none */

@@ -209,6 +209,27 @@ def test_the_quota_can_be_raised(site, guests, netd):
         netd.start()
 
 
+def test_eight_addresses_when_both_quotas_are_raised(site, netd):
+    """A gateway takes eight, an account begins with five of them."""
+    was = netd.config.read_text()
+    netd.kill()
+    netd.config.write_text(was + "NatGatewayElasticIps=8\nElasticIps=9\n")
+    netd.start()
+    try:
+        place = site("10.59.0.0/16")
+        first, *more, ninth = (place.elastic()["AllocationId"] for _ in range(9))
+        refused("AddressLimitExceeded", netd.ec2, "AllocateAddress")
+        nat = place.nat(AllocationId=first, SecondaryAllocationIds=more)["NatGatewayId"]
+        assert {a["AllocationId"] for a in settled(place, nat, 8)} == {first, *more}
+        refused("AddressLimitExceeded", netd.ec2, "AssociateNatGatewayAddress", NatGatewayId=nat, AllocationIds=[ninth])
+    finally:
+        netd.kill()
+        netd.config.write_text(was)
+        netd.start()
+    refused("AddressLimitExceeded", netd.ec2, "AllocateAddress")
+    assert len(statuses(place, nat)) == 8  # what there is more than the quota stays
+
+
 def test_what_is_refused(site, netd):
     place = site("10.55.0.0/16")
     one, two, three = (place.elastic()["AllocationId"] for _ in range(3))

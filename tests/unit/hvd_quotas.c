@@ -146,6 +146,40 @@ static void instances_are_limited(void)
 	d->spec = &spec;
 }
 
+static void quotas_that_are_settings_are_told(void)
+{
+	OWN(config_free) struct config *raised = NULL;
+	const struct config *standard = d->config;
+	OWN(json_decref) json_t *before = NULL, *after = NULL;
+	static const char ask[] = "{\"AttributeNames\":[\"max-instances\",\"max-elastic-ips\","
+				  "\"vpc-max-elastic-ips\"]}";
+	char path[128], error[512];
+
+	snprintf(path, sizeof path, "%s/raised.conf", hvd_dir);
+	FILE *file = fopen(path, "w");
+
+	if (!file || fputs("[Compute]\nMaxInstances=7\n[Network]\nElasticIps=12\n", file) < 0 ||
+	    fclose(file) != 0 || config_load(path, &raised, error) < 0)
+		exit(1);
+	is_str(call("ec2.DescribeAccountAttributes", ask, &before), "", "AWS's");
+	d->config = raised;
+	is_str(call("ec2.DescribeAccountAttributes", ask, &after), "", "raised ones");
+	d->config = standard;
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const want[][2] = {{"256", "7"}, {"5", "12"}, {"5", "12"}};
+		json_t *const told[] = {before, after};
+
+		for (size_t k = 0; k < 2; k++) {
+			json_t *row =
+				json_array_get(json_object_get(told[k], "AccountAttributes"), i);
+
+			is_str(jstr_or(json_array_get(json_object_get(row, "AttributeValues"), 0),
+				       "AttributeValue", ""),
+			       want[i][k], jstr_or(row, "AttributeName", "none"));
+		}
+	}
+}
+
 /* Of an interface that is to be made, and of one that is there. */
 static void no_interface_of_a_launch_has_less_than_no_addresses(void)
 {
@@ -190,6 +224,7 @@ static void tests(void)
 	put_image();
 	RUN(key_pairs_are_limited);
 	RUN(an_image_is_shared_with_so_many_accounts);
+	RUN(quotas_that_are_settings_are_told);
 	RUN(no_interface_of_a_launch_has_less_than_no_addresses);
 	RUN(instances_are_limited);
 	RUN(imports_under_way_are_limited);
