@@ -133,9 +133,7 @@ static int acceleration_check(const struct daemon *d)
 
 static uint64_t libvirt_patience_usec(const struct daemon *d)
 {
-	int64_t told = config_integer(d->config, "Compute", "LibvirtTimeoutSec");
-
-	return (uint64_t)(told > 0 ? told : 1) * 1000000;
+	return (uint64_t)config_integer(d->config, "Compute", "LibvirtTimeoutSec") * 1000000;
 }
 
 int hvd_open(struct daemon *d)

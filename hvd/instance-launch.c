@@ -115,7 +115,7 @@ static int64_t mib_left(const struct call *c)
 		mib = mib_in_making;
 	struct sysinfo host;
 
-	if (percent <= 0 || sysinfo(&host) < 0)
+	if (percent == 0 || sysinfo(&host) < 0)
 		return INT64_MAX;
 	store_each (c->store, INSTANCE_KIND, d) {
 		enum instance_state s = instance_state_of(d->json);

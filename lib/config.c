@@ -4,20 +4,30 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 
-enum type { STRING, BOOL, INTEGER, LIST };
+enum type { TYPE_STRING, TYPE_BOOL, TYPE_INTEGER, TYPE_LIST };
 
 static const struct setting {
 	const char *section, *name;
 	enum type type;
+	int64_t from, to; /* of integers */
 	const char *standard, *sentence;
 } settings[] = {
+#define STRING		  TYPE_STRING, 0, 0
+#define BOOL		  TYPE_BOOL, 0, 0
+#define LIST		  TYPE_LIST, 0, 0
+#define INTEGER(from, to) TYPE_INTEGER, from, to
 #define SETTING(section, name, type, standard, sentence)                                           \
 	{#section, #name, type, standard, sentence},
 #include "config-table.h"
 #undef SETTING
+#undef INTEGER
+#undef LIST
+#undef BOOL
+#undef STRING
 };
 #define N_SETTINGS (sizeof settings / sizeof settings[0])
 
@@ -67,14 +77,23 @@ static int parse_integer(const char *text, int64_t *ret_number)
 	return errno || end == text || *end ? -EINVAL : 0;
 }
 
-static int value_check(enum type type, const char *text)
+/* 0 or -EINVAL with a reason. */
+static int value_check(const struct setting *s, const char *text, char reason[static 256])
 {
 	int64_t number;
 
-	if (type == BOOL)
-		return parse_bool(text) < 0 ? -EINVAL : 0;
-	if (type == INTEGER)
-		return parse_integer(text, &number);
+	if (s->type == TYPE_BOOL && parse_bool(text) < 0)
+		return snprintf(reason, 256, "'%.60s' is no yes or no for %s", text, s->name),
+		       -EINVAL;
+	if (s->type != TYPE_INTEGER)
+		return 0;
+	if (parse_integer(text, &number) < 0)
+		return snprintf(reason, 256, "'%.60s' is no number for %s", text, s->name), -EINVAL;
+	if (number < s->from || number > s->to)
+		return snprintf(reason, 256,
+				"%s is from %" PRId64 " to %" PRId64 ", which '%.60s' is not",
+				s->name, s->from, s->to, text),
+		       -EINVAL;
 	return 0;
 }
 
@@ -106,10 +125,8 @@ static int take_line(struct config *c, char *line, char section[static 64], char
 		return snprintf(reason, 256, "no setting '%.60s' in section [%.60s]", name,
 				section),
 		       -EINVAL;
-	if (value_check(settings[i].type, value) < 0)
-		return snprintf(reason, 256, "'%.60s' is no %s for %s", value,
-				settings[i].type == BOOL ? "yes or no" : "number", name),
-		       -EINVAL;
+	if (value_check(&settings[i], value, reason) < 0)
+		return -EINVAL;
 	free(c->value[i]);
 	c->value[i] = strdup(value);
 	return c->value[i] ? 0 : -ENOMEM;
@@ -211,7 +228,7 @@ int config_load(const char *path, struct config **ret_config, char ret_error[sta
 		return r;
 	ret_error[0] = '\0';
 	for (size_t i = 0; i < N_SETTINGS; i++) {
-		if (settings[i].type != LIST)
+		if (settings[i].type != TYPE_LIST)
 			continue;
 		c->words[i] = split(text_of(c, i));
 		if (!c->words[i])
@@ -244,26 +261,26 @@ static size_t must_find(const char *section, const char *name, enum type type)
 
 const char *config_string(const struct config *c, const char *section, const char *name)
 {
-	return text_of(c, must_find(section, name, STRING));
+	return text_of(c, must_find(section, name, TYPE_STRING));
 }
 
 int config_bool(const struct config *c, const char *section, const char *name)
 {
-	return parse_bool(text_of(c, must_find(section, name, BOOL)));
+	return parse_bool(text_of(c, must_find(section, name, TYPE_BOOL)));
 }
 
 int64_t config_integer(const struct config *c, const char *section, const char *name)
 {
 	int64_t number = 0;
 
-	(void)parse_integer(text_of(c, must_find(section, name, INTEGER)),
+	(void)parse_integer(text_of(c, must_find(section, name, TYPE_INTEGER)),
 			    &number); /* checked when loaded */
 	return number;
 }
 
 const char *const *config_list(const struct config *c, const char *section, const char *name)
 {
-	return (const char *const *)c->words[must_find(section, name, LIST)];
+	return (const char *const *)c->words[must_find(section, name, TYPE_LIST)];
 }
 
 void config_print(const struct config *c, FILE *out)
@@ -281,7 +298,10 @@ void config_print_table(FILE *out)
 	for (size_t i = 0; i < N_SETTINGS; i++) {
 		if (i == 0 || strcmp(settings[i].section, settings[i - 1].section) != 0)
 			fprintf(out, "%s[%s]\n", i ? "\n" : "", settings[i].section);
-		fprintf(out, "# %s\n#%s=%s\n", settings[i].sentence, settings[i].name,
-			settings[i].standard);
+		fprintf(out, "# %s", settings[i].sentence);
+		if (settings[i].type == TYPE_INTEGER)
+			fprintf(out, " From %" PRId64 " to %" PRId64 ".", settings[i].from,
+				settings[i].to);
+		fprintf(out, "\n#%s=%s\n", settings[i].name, settings[i].standard);
 	}
 }

@@ -2,8 +2,8 @@
  * Configuration: one INI file in the systemd manner for all daemons, /etc/gureum/gureum.conf, then
  * the drop-ins gureum.conf.d/<any>.conf beside it in the order of their names. Every setting is a
  * row of config-table.h: section, name, type, default and one sentence (from which the manual page
- * is made). An unknown section or name, or a value of a wrong type, is an error with file and line:
- * a typo must not be a silent default.
+ * is made). An unknown section or name, a value of a wrong type, or a number out of its setting's
+ * range is an error with file and line: a typo must not be a silent default.
  */
 #pragma once
 

@@ -6,9 +6,7 @@
 
 int zone_count(const struct config *c)
 {
-	int64_t n = config_integer(c, "Cloud", "ZonesPerRegion");
-
-	return n < 1 ? 1 : n > 6 ? 6 : (int)n;
+	return (int)config_integer(c, "Cloud", "ZonesPerRegion");
 }
 
 int region_exists(const struct config *c, const char *region)

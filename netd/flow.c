@@ -342,8 +342,8 @@ static int is_flow_log(const char *id, void *arg)
 
 int flow_place_open(const struct daemon *d, struct flow_place *ret_place)
 {
-	int64_t mib = config_integer(d->config, "Network", "FlowLogMiB");
-	struct flow_place p = {.n_max = (uint64_t)(mib > 0 ? mib : 1) << 20};
+	struct flow_place p = {.n_max = (uint64_t)config_integer(d->config, "Network", "FlowLogMiB")
+					<< 20};
 
 	snprintf(p.directory, sizeof p.directory, "%s/flow-logs", d->state_dir);
 	if (mkdir(p.directory, 0750) < 0 && errno != EEXIST)

@@ -1,6 +1,7 @@
 /* Addresses of NAT gateways: what is asked for, how they are told of, how they come and go. */
 #include "nat-gateway-address.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -56,9 +57,8 @@ static size_t elastics_max(const struct call *c)
 {
 	int64_t n = config_integer(c->daemon->config, "Network", "NatGatewayElasticIps");
 
-	return n < 1				     ? 1
-	       : n > LIMIT_ADDRESSES_PER_NAT_GATEWAY ? LIMIT_ADDRESSES_PER_NAT_GATEWAY
-						     : (size_t)n;
+	assert(n <= LIMIT_ADDRESSES_PER_NAT_GATEWAY); /* by the setting's range */
+	return (size_t)n;
 }
 
 static int quota_check(const struct call *c, int is_of_private, size_t n, struct fault *f)

@@ -5,9 +5,8 @@
 
 uint64_t host_timeout_usec(void)
 {
-	int64_t seconds = config_integer(daemon_get()->config, "Storage", "GuestTimeoutSec");
-
-	return (uint64_t)(seconds > 0 ? seconds : 1) * SEC_USEC;
+	return (uint64_t)config_integer(daemon_get()->config, "Storage", "GuestTimeoutSec") *
+	       SEC_USEC;
 }
 
 static int ask(uint64_t answer_usec, const struct context *ctx, const char *method,

@@ -66,6 +66,54 @@ static void a_typo_is_an_error_with_its_line(void)
 	}
 }
 
+static void a_number_out_of_its_range_is_refused_by_name(void)
+{
+	static const char *const edges[] = {"[Cloud]\nZonesPerRegion=1\n",
+					    "[Cloud]\nZonesPerRegion=6\n",
+					    "[Compute]\nMemoryPercent=0\n"};
+	static const char *const wrong[][2] = {
+		{"[Cloud]\nZonesPerRegion=0\n", "ZonesPerRegion is from 1 to 6"},
+		{"[Cloud]\nZonesPerRegion=7\n", "ZonesPerRegion is from 1 to 6"},
+		{"[Api]\nMaxConnections=-1\n", "MaxConnections is from 1"},
+		{"[Compute]\nMemoryPercent=-1\n", "MemoryPercent is from 0"},
+		{"[Storage]\nMaxImportGiB=9223372036854775807\n", "MaxImportGiB is from 1"},
+		{"[Storage]\nMaxImportGiB=9223372036854775808\n", "no number for MaxImportGiB"}};
+	char error[512];
+
+	for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++) {
+		OWN(config_free) struct config *c = NULL;
+
+		write_file("g.conf", edges[i]);
+		is_int(config_load(path, &c, error), 0, "an edge is within");
+	}
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		OWN(config_free) struct config *c = NULL;
+
+		write_file("g.conf", wrong[i][0]);
+		is_int(config_load(path, &c, error), -EINVAL, "refused");
+		ok(strstr(error, wrong[i][1]) && strstr(error, "g.conf:2: "), error);
+	}
+}
+
+/* As they are shown, and as they are in the file: the example is taken when it is no comment. */
+static void every_default_is_in_its_range(void)
+{
+	OWN(config_free) struct config *c = NULL;
+	OWN(free) char *text = NULL;
+	char error[512], *at;
+	size_t n;
+	FILE *out = open_memstream(&text, &n);
+
+	config_print_table(out);
+	fclose(out);
+	ok(strstr(text, "From 1 to 6.\n#ZonesPerRegion=3\n") != NULL, "ranges are told");
+	for (at = text; (at = strstr(at, "\n#")); at++)
+		if (at[2] != ' ')
+			at[1] = ' ';
+	write_file("g.conf", text);
+	is_int(config_load(path, &c, error), 0, error);
+}
+
 static void what_cannot_be_read_is_no_default(void)
 {
 	OWN(config_free) struct config *c = NULL;
@@ -132,6 +180,8 @@ int main(void)
 	RUN(no_file_is_all_defaults);
 	RUN(a_drop_in_wins);
 	RUN(a_typo_is_an_error_with_its_line);
+	RUN(a_number_out_of_its_range_is_refused_by_name);
+	RUN(every_default_is_in_its_range);
 	RUN(what_cannot_be_read_is_no_default);
 	RUN(a_command_gives_back_status_and_output);
 	RUN(a_late_command_is_killed);
