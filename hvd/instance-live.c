@@ -23,6 +23,7 @@ static void *lives; /* a tree by id */
 static struct live **kicked;
 static size_t n_kicked, n_space;
 static sd_event_source *drain;
+static unsigned n_connections;
 
 static int compare(const void *a, const void *b)
 {
@@ -180,8 +181,14 @@ void instance_kick_all(struct store *s)
 		}
 }
 
+unsigned instance_connection(void)
+{
+	return n_connections;
+}
+
 void instance_on_connected(struct store *s)
 {
+	n_connections++;
 	instance_kick_all(s);
 	store_each (s, INSTANCE_KIND, d) {
 		enum instance_state state = instance_state_of(d->json);

@@ -105,9 +105,31 @@ static int sooner(int a, int b)
 	return !a || (b && b < a) ? b : a;
 }
 
+/* (fiber) libvirt finishes what an earlier life of ours, or we on an earlier connection, asked for the
+ * guest: until then a device that is not there may be about to come, and whoever took it for gone
+ * would give its volume to others. A question to QEMU waits for its turn behind all that. 1: nothing
+ * is left of it; 0: when something happens; -errno. */
+static int is_quiet(struct live *l)
+{
+	const struct doc *d = find(l);
+	unsigned connection = instance_connection();
+
+	if (l->quiet_connection == connection ||
+	    (d && volumes_are_settled(d->json) && interfaces_are_settled(d->json)))
+		return 1;
+	int r = virt_has_refused(hvd_get()->virt, l->id);
+	if (r == 1)
+		l->quiet_connection = connection;
+	return r == -ENOTCONN ? 0 : r; /* the reconnection kicks, and so does the guest's end */
+}
+
 /* What came or is to go while it lives: both are looked at, whatever becomes of the first. */
 static int settle(struct live *l, int has_domain)
 {
+	int r = has_domain ? is_quiet(l) : 1;
+
+	if (r < 1)
+		return r;
 	int disks = volumes_settle(l, has_domain), nics = interfaces_settle(l, has_domain);
 
 	return sooner(disks, nics);

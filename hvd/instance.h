@@ -184,6 +184,9 @@ struct live {
 	int is_life_known;	 /* it is */
 	int are_nics_known;	 /* likewise its network devices */
 	int are_disks_known;	 /* compared with the document since the last news of them */
+	/* the connection to libvirt on which nothing is left of what was asked of its guest before,
+	 * 0: none yet */
+	unsigned quiet_connection;
 	/* a write found no room on the host */
 	enum { STUCK_UNKNOWN, STUCK_NOT, STUCK_IS } stuck;
 };
@@ -200,6 +203,8 @@ void instance_kick_all(struct store *s);
 /* libvirt is there, maybe after hvd or libvirtd were away: all are compared with it, also those
  * that are over. */
 void instance_on_connected(struct store *s);
+/* Counts them: 0 before the first. */
+unsigned instance_connection(void);
 /* Closes what is held in memory. */
 void live_close(void);
 

@@ -20,7 +20,8 @@
 struct settle {
 	struct live *live;
 	struct context ctx;
-	struct virt_devices devices; /* of the running domain */
+	struct virt_devices devices; /* of the running domain, when the round began */
+	uint64_t targets;	     /* that are taken by them or by what was plugged since */
 	int has_domain, is_starting; /* about to have one: it will have the disks from the start */
 	struct fault fault;
 };
@@ -138,13 +139,9 @@ static int plug(struct settle *s, const char *volume_id, const char *device, con
 	OWN(free) char *xml = NULL;
 	char target[8], error[VIRT_ERROR_BYTES] = "";
 	struct domain_disk disk = {.volume_id = volume_id, .target = target};
-	uint64_t taken = 0;
 
-	for (size_t i = 0; i < s->devices.n; i++)
-		if (s->devices.list[i].kind == VIRT_DISK)
-			domain_target_take(s->devices.list[i].target, &taken);
 	domain_disk_read(&disk, reply);
-	int r = disk.path ? domain_target(device, &taken, target) : -EPROTO;
+	int r = disk.path ? domain_target(device, &s->targets, target) : -EPROTO;
 	if (r == 0 && disk.passphrase)
 		r = virt_secret_set(h->virt, volume_id, disk.passphrase, error);
 	if (r == 0)
@@ -195,8 +192,8 @@ static int attach_one(struct settle *s, const char *volume_id, const char *devic
 	if (r == -ENOENT &&
 	    !is_refused(s)) /* the guest has just ended: its next start has the disk */
 		return 0;
-	/* What may pass is tried again; what may not is taken back. */
-	if (r < 0 && (virt_may_pass(r) || s->fault.status >= 500))
+	/* What may pass is tried again, with targets read anew; what may not is taken back. */
+	if (r < 0 && (virt_may_pass(r) || r == -EEXIST || s->fault.status >= 500))
 		return r;
 	if (r < 0)
 		return is_attached ? 0 : forget(s, volume_id);
@@ -287,6 +284,16 @@ static int settle_rows(struct settle *s, const json_t *rows)
 	return worst < 0 ? worst : msec;
 }
 
+static int read_devices(struct settle *s)
+{
+	int r = virt_devices_read(hvd_get()->virt, s->live->id, &s->devices);
+
+	for (size_t i = 0; i < s->devices.n; i++)
+		if (s->devices.list[i].kind == VIRT_DISK)
+			domain_target_take(s->devices.list[i].target, &s->targets);
+	return r;
+}
+
 int volumes_settle(struct live *l, int has_domain)
 {
 	struct settle s = {.live = l, .has_domain = has_domain};
@@ -302,7 +309,7 @@ int volumes_settle(struct live *l, int has_domain)
 	json_t *rows = json_deep_copy(json_object_get(d->json, "BlockDeviceMappings"));
 	int r = rows ? 0 : -ENOMEM;
 	if (r == 0 && has_domain)
-		r = virt_devices_read(hvd_get()->virt, l->id, &s.devices);
+		r = read_devices(&s);
 	int msec = r == 0 && has_domain ? volumes_unstick(l, &s.ctx, &s.devices) : 0;
 	if (r == 0)
 		r = msec < 0 ? msec : settle_rows(&s, rows);
