@@ -1,10 +1,7 @@
 /*
  * Chains: the contents of a snapshot, read through its layers (layer.h) without QEMU.
  *
- * Guests' QEMU wrote these files, and a guest may have taken its QEMU over: every offset that a
- * file says is checked against the file, and what our own tools never write (other files,
- * compression, extended entries) is refused. Encrypted layers (luks.h) are opened by their key.
- * Nothing is written.
+ * Encrypted layers are opened by their key. Nothing is written.
  *
  * A chain is opened on the loop, where the documents are; it is then read on a worker. While it is
  * open each of its layers is pinned, so nothing is merged into one under the reader, even where the
@@ -14,10 +11,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "chain-file.h"
 #include "daemon.h"
 #include "own.h"
-
-#define CHAIN_CLUSTER 65536u /* what places are told in; layers of other clusters are refused */
 
 struct chain;
 
@@ -56,13 +52,3 @@ int layers_meet(const struct store *s, const char *one, const char *other);
 
 /* A chain of one file that is no layer, which it takes over. */
 int chain_of_file(int fd, const char *format, struct chain **ret_chain);
-
-/* One file (for the parser's own tests): the cluster at `offset` is 1: at *ret_offset in the file,
- * 0: not in this layer, 2: zeros. -errno. `passphrase` NULL: it must not be encrypted. */
-struct chain_file;
-int chain_file_new(int fd, const char *name, const char *format, const char *passphrase,
-		   struct chain_file **ret_file);
-void chain_file_free(struct chain_file *f);
-OWN_DEFINE(struct chain_file *, chain_file_free);
-int chain_file_find(struct chain_file *f, uint64_t offset, uint64_t *ret_offset);
-uint64_t chain_file_bytes(const struct chain_file *f);

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "../../stord/chain.h"
+#include "../../stord/chain-file.h"
 #include "own.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
