@@ -33,5 +33,5 @@ SETTING(Storage, EnforceLimits, BOOL, "yes", "Volumes do what their type promise
 SETTING(Storage, GuestTimeoutSec, INTEGER(1, 3600), "20", "A snapshot or a change of a volume that a guest has is given up for now when its host does not answer for so long.")
 SETTING(Storage, MaxImportGiB, INTEGER(1, 65536), "64", "Largest virtual size of an imported image.")
 SETTING(Storage, ModificationCooldownSec, INTEGER(0, 2592000), "21600", "A volume may be modified again after so long: 6 hours, as at AWS. 0: at once.")
-SETTING(Storage, SnapshotRetentionDays, INTEGER(0, 3650), "0", "Deleted snapshots stay in the recycle bin for so many days, 0: they are gone at once.")
+SETTING(Storage, SnapshotRetentionDays, INTEGER(0, 365), "0", "Deleted snapshots stay in the recycle bin for so many days, 0: they are gone at once.")
 SETTING(Storage, Sync, BOOL, "yes", "fsync files before acknowledging. no is for tests of speed only.")
