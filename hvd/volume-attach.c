@@ -29,13 +29,11 @@ int volume_device_is_valid(const char *name)
 	return atoi(p) <= 15;
 }
 
-static int state_check(const struct doc *d, struct fault *f)
+static int has_plugs(const struct doc *d)
 {
 	enum instance_state s = instance_state_of(d->json);
 
-	if (s == INSTANCE_RUNNING || s == INSTANCE_STOPPED)
-		return 0;
-	return fault_set(f, FAULT_INCORRECT_STATE, "Instance '%s' is not 'running'.", d->id);
+	return s == INSTANCE_RUNNING || s == INSTANCE_STOPPED;
 }
 
 /* ---- attach ---- */
@@ -103,7 +101,9 @@ static int attach_check(struct call *c, json_t *parameters, const struct doc **r
 	int r = instance_get(c, jstr(parameters, "InstanceId"), &d, f);
 
 	if (r == 0)
-		r = state_check(d, f);
+		r = has_plugs(d) ? 0
+				 : fault_set(f, FAULT_INCORRECT_STATE,
+					     "Instance '%s' is not 'running'.", d->id);
 	if (r == 0 && volume_mapping(d->json, jstr_or(parameters, "VolumeId", "")))
 		return fault_set(f, FAULT_VOLUME_IN_USE, "%s is already attached to an instance",
 				 jstr(parameters, "VolumeId"));
@@ -229,6 +229,10 @@ static int attachment_meant(const json_t *volume, json_t *parameters, json_t **r
 				 "'%s' is attached to several instances",
 				 id);
 	*ret_attachment = instance ? volume_attachment(volume, instance) : json_array_get(list, 0);
+	if (!*ret_attachment && !device)
+		return fault_set(f, FAULT_INVALID_ATTACHMENT_NOT_FOUND,
+				 "The volume '%s' is not attached to instance '%.64s'.", id,
+				 instance);
 	if (!*ret_attachment ||
 	    (device && strcmp(jstr_or(*ret_attachment, "Device", ""), device) != 0))
 		return fault_set(f, FAULT_INVALID_ATTACHMENT_NOT_FOUND,
@@ -236,7 +240,7 @@ static int attachment_meant(const json_t *volume, json_t *parameters, json_t **r
 				 "'%.64s'.",
 				 id,
 				 instance ? instance : jstr_or(*ret_attachment, "InstanceId", ""),
-				 device ? device : jstr_or(*ret_attachment, "Device", ""));
+				 device);
 	return 0;
 }
 
@@ -248,7 +252,12 @@ static int mark_detaching(struct call *c, const char *instance_id, const char *v
 	int r = instance_get(c, instance_id, &d, f);
 
 	if (r == 0)
-		r = state_check(d, f);
+		r = has_plugs(d) ? 0
+				 : fault_set(f, FAULT_INCORRECT_INSTANCE_STATE,
+					     "Unable to detach volume '%s' from instance '%s'. The "
+					     "instance is not in a state in which volumes can be "
+					     "detached.",
+					     volume_id, d->id);
 	if (r < 0)
 		return r;
 	OWN(json_decref) json_t *instance = doc_edit(d);
