@@ -10,6 +10,7 @@
 #include "layer.h"
 #include "leaves.h"
 #include "log.h"
+#include "merge-room.h"
 #include "merge-work.h"
 #include "stord.h"
 #include "switch.h"
@@ -163,12 +164,15 @@ static void wait_for_looks(void)
 static enum outcome work(struct daemon *d, const struct merge *m,
 			 int (*what)(struct daemon *, const struct merge *))
 {
+	if (!merge_room_begin(d, m))
+		return LATER;
 	self.current = *m;
 	self.is_working = 1;
 	self.is_waiting = 0;
 	int r = what(d, &self.current);
 
 	self.is_working = 0;
+	merge_room_end(d, m, r);
 	if (r == 0)
 		log_info("layers merged", "UNDER", m->under, "OVER", m->over, "WAY",
 			 m->is_commit ? "commit" : "pull");
