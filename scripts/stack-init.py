@@ -20,6 +20,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -419,14 +420,15 @@ def on_control(listener):
             log(f"control: {e}")
 
 
-def wait_way_out():
-    """The starter gives us a link with a default route; netd reads the routes when it starts."""
-    until = time.monotonic() + 5
-    while time.monotonic() < until:
+def wait_way_out(exit_fd):
+    """The starter gives us a link with a default route; netd reads the routes when it starts. A helper that ended gives none, and nobody
+    holds the other end of its pipe then."""
+    helper = select.poll()
+    helper.register(exit_fd, 0)  # errors are told all the same
+    while not helper.poll(10):
         with open("/proc/net/route") as f:
             if any(line.split()[1] == "00000000" for line in f.readlines()[1:]):
                 return
-        time.sleep(0.01)
     log("no way out came")
 
 
@@ -472,7 +474,7 @@ def main():
     os.umask(0o022)
     make_host(state)
     if sys.argv[5] != "-":
-        wait_way_out()
+        wait_way_out(int(sys.argv[5]))
     http = socket.socket(fileno=http_fd)
     load_services(state, build, http)
     notify, control = listen_notify(), listen_control(state)
@@ -488,6 +490,7 @@ def main():
     for s in services.values():
         s.is_wanted = True
     while True:
+        on_notify(notify)  # what came while something else took its time, before anybody is judged by his silence
         wait = start_what_is_due()
         for key, _ in selector.select(wait):
             key.data()
