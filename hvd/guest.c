@@ -12,6 +12,7 @@
 #define LINE_BYTES_MAX	 4096
 #define NESTING_MAX	 16
 #define FREEZE_WAIT_USEC 30000000ull /* what was written goes to the disk first */
+#define LOOK_USEC	 50000ull
 
 struct guest {
 	char id[ID_MAX];
@@ -114,14 +115,33 @@ static struct guest *guest_of(const char *instance_id)
 	return l ? l->guest : NULL;
 }
 
+/* An agent that spoke before we were here, or before a reset, will speak to us, too: its guest is
+ * not one without. */
+static int is_expected(const char *instance_id)
+{
+	const struct doc *d = store_find(daemon_get()->store, INSTANCE_KIND, instance_id);
+	uint64_t audible = hvd_get()->listening_usec,
+		 forgotten = guest_forgotten_usec(guest_of(instance_id));
+
+	if (forgotten > audible)
+		audible = forgotten;
+	return d && instance_state_of(d->json) == INSTANCE_RUNNING &&
+	       jbool(d->json, "_AgentHeard", 0) && now_usec() < audible + GUEST_WAIT_USEC;
+}
+
 int guest_freeze(const char *instance_id)
 {
+	int r = 0;
+
+	while (r == 0 && !guest_heard_usec(guest_of(instance_id)) && is_expected(instance_id))
+		r = fiber_sleep(LOOK_USEC);
 	struct guest *g = guest_of(instance_id);
 	uint64_t end = now_usec() + FREEZE_WAIT_USEC;
 
 	if (g)
 		g->freeze = FREEZE_UNKNOWN;
-	int r = guest_ask(g, "freeze");
+	if (r == 0)
+		r = guest_ask(g, "freeze");
 
 	while (r == 0) {
 		g = guest_of(instance_id);

@@ -8,6 +8,10 @@
 #include <stdint.h>
 #include <jansson.h>
 
+/* Agents connect to a new hvd within a second, and say at once how long they have been up; one whose
+ * guest is just booting needs longer. */
+#define GUEST_WAIT_USEC 60000000ull
+
 struct guest;
 
 /* For the guest of this instance; nobody listens yet. NULL out of memory. */
@@ -20,8 +24,9 @@ int guest_listen(struct guest *g);
 /* Asks for "poweroff" or "reboot". 0 when it was sent; -ENOTCONN, -EPIPE. */
 int guest_ask(struct guest *g, const char *what);
 /* (fiber) Asks the agent to hold the file systems still, and waits until it has: 0. It lets go by
- * itself after ten seconds. -ENOTCONN: there is no agent; -EIO: it cannot; -ETIMEDOUT. The guest is
- * looked up by its instance each time: it may be another one after a wait. */
+ * itself after ten seconds. One that spoke since the guest's start, but not yet to us or not yet
+ * since a reset, is waited for. -ENOTCONN: there is no agent; -EIO: it cannot; -ETIMEDOUT. The guest
+ * is looked up by its instance each time: it may be another one after a wait. */
 int guest_freeze(const char *instance_id);
 /* And to let go. */
 void guest_thaw(const char *instance_id);

@@ -14,9 +14,6 @@
 #include "instance-rooms.h"
 #include "step.h"
 
-/* Agents connect to a new hvd within a second, and say at once how long they have been up; one whose
- * guest is just booting needs longer. */
-#define AGENT_WAIT_USEC 60000000ull
 #define AGENT_LOOK_MSEC 200
 
 static const struct doc *find(const char *id)
@@ -74,7 +71,7 @@ static int press(struct live *l, json_int_t since)
 					      1000000;
 
 	if (jbool(d->json, "_AgentHeard", 0) && !guest_figures(l->guest) &&
-	    now < h->listening_usec + AGENT_WAIT_USEC)
+	    now < h->listening_usec + GUEST_WAIT_USEC)
 		return AGENT_LOOK_MSEC;
 	/* Before the call: its event may come first. */
 	l->reboot_pressed = since;

@@ -264,6 +264,54 @@ static void the_agent_is_heard_and_obeys(void)
 	live_close();
 }
 
+static void put_instance(void)
+{
+	OWN(txn_free) struct txn *t = txn_new(d->store);
+	json_t *json = json_pack("{s:{s:i, s:s}, s:s, s:b}", "State", "Code", 16, "Name", "running",
+				 "_SeenAlive", "2026-01-01T00:00:00.000Z", "_AgentHeard", 1);
+
+	if (txn_put(t, INSTANCE_KIND, INSTANCE, "123456789012", "us-east-1", json) < 0 ||
+	    txn_commit(t) < 0)
+		exit(1);
+}
+
+/* hvd was killed, or the guest reset: a snapshot that is taken now is of a guest with an agent. */
+static void an_agent_that_has_yet_to_speak_to_us_is_waited_for(void)
+{
+	struct live *l = live_get(INSTANCE);
+	char text[64] = "";
+
+	put_instance();
+	l->guest = guest_new(INSTANCE);
+	is_int(guest_listen(l->guest), 0, "it can be heard");
+	is_int(guest_freeze(INSTANCE), -ENOTCONN, "one that did not speak for long will not");
+	hvd_get()->listening_usec = now_usec();
+	freeze_result = 1;
+	fiber_spawn(freeze_run, NULL);
+	fiber_sleep(0);
+	is_int(freeze_result, 1, "a new hvd has a moment for it");
+	OWN(fd_close) int fd = dial();
+	says(fd, "{\"hello\": {}}\n");
+	await(freeze_result != 1 || read(fd, text, sizeof text) > 0);
+	is_str(text, "{\"freeze\": {}}\n", "the agent is asked");
+	says(fd, "{\"ok\": \"freeze\"}\n");
+	await(freeze_result != 1);
+	is_int(freeze_result, 0, "and holds still");
+	hvd_get()->listening_usec = 0;
+	guest_forget(l->guest);
+	freeze_result = 1;
+	fiber_spawn(freeze_run, NULL);
+	fiber_sleep(0);
+	is_int(freeze_result, 1, "so has one whose guest was reset");
+	OWN(fd_close) int next = dial();
+	says(next, "{\"hello\": {}}\n");
+	await(freeze_result != 1 || read(next, text, sizeof text) > 0);
+	says(next, "{\"error\": \"freeze\"}\n");
+	await(freeze_result != 1);
+	is_int(freeze_result, -EIO, "which is asked likewise");
+	live_close();
+}
+
 static void tests(void)
 {
 	snprintf(d->runtime_dir, sizeof d->runtime_dir, "%s", hvd_dir);
@@ -278,6 +326,7 @@ static void tests(void)
 	RUN(a_new_hvd_takes_over);
 	RUN(a_path_too_long_is_refused);
 	RUN(the_agent_is_heard_and_obeys);
+	RUN(an_agent_that_has_yet_to_speak_to_us_is_waited_for);
 }
 
 int main(void)
