@@ -93,7 +93,7 @@ def test_the_outside_reaches_it_and_sees_it(netd, guests, group, elastic):
     assert source_of(guest) is None
     address = elastic()
     netd.ec2("AssociateAddress", AllocationId=address["AllocationId"], InstanceId=guest.instance)
-    from_outside = {"timeout": 2, "source_address": ("203.0.113.1", 0)}
+    from_outside = {"timeout": PATIENCE, "source_address": ("203.0.113.1", 0)}
     with guest.listen() as listener, socket.create_connection((address["PublicIp"], 80), **from_outside):
         assert listener.accept()[1][0] == "203.0.113.1"
     eventually(lambda: source_of(guest) == address["PublicIp"])

@@ -20,7 +20,7 @@ def test_guests_go_out_by_the_default_route_in_the_hosts_name(guests, internet):
         assert outside.accept()[1][0] == "198.51.100.1"
     # What is too big for the gateway is told so.
     assert guest.ping("192.0.2.80", 1, 1, "-M do -s 4000") == 0
-    assert "mtu 1500" in guest.sh("ip route get 192.0.2.80")
+    eventually(lambda: "mtu 1500" in guest.sh("ip route get 192.0.2.80"))
     sh("ip route del default")
     eventually(lambda: "MASQUERADE" not in sh("iptables-nft-save -t nat"))
 

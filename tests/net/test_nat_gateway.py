@@ -29,7 +29,7 @@ def test_a_private_subnet_gets_out_and_nobody_gets_in(site, guests, netd):
     assert inner.reaches("203.0.113.1")
     # What is too big for the internet gateway is told so, through the NAT gateway.
     assert inner.ping("203.0.113.1", 1, 1, "-M do -s 4000") == 0
-    assert "mtu 1500" in inner.sh("ip route get 203.0.113.1")
+    eventually(lambda: "mtu 1500" in inner.sh("ip route get 203.0.113.1"))
     # Neither from outside nor from inside the VPC is there anything to talk to.
     sh(f"ping -n -c1 -W1 {address['PublicIp']} && false || true")
     with pytest.raises(OSError), inner.listen():
