@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 from lab import THE_OUTSIDE, Guest, Log, Netd, Refused, Side, Site, sh
-from lab_ipv6 import OUTSIDE, Six
+from lab_ipv6 import OUTSIDE, Six, add_address
 
 LOG_SHOWN = 20000  # characters, the last, with a failure
 
@@ -172,7 +172,7 @@ def six(netd, guests):
 @pytest.fixture
 def outside():
     """An address beyond the host, as far as this host can tell."""
-    sh(f"ip -6 addr add {OUTSIDE}/128 dev lo nodad")
+    add_address(sh, f"{OUTSIDE}/128", "lo", "nodad")
     yield OUTSIDE
     sh(f"ip -6 addr del {OUTSIDE}/128 dev lo")
 

@@ -56,6 +56,14 @@ class Six:
         self.netd.ec2("DeleteVpc", VpcId=self.id)
 
 
+def add_address(run, address, link, *options):
+    """Gives a link of run()'s namespace an address. The kernel makes its local route by and by, also without a check for duplicates: what comes
+    before that finds nobody."""
+    run(f"ip -6 addr replace {address} dev {link} {' '.join(options)}")
+    alone = address.split("/")[0]
+    eventually(lambda: f"local {alone} " in run(f"ip -6 route show table local {alone}"))
+
+
 def default_route(guest):
     return re.search(r"default via (\S+) dev eth0 proto ra", guest.sh("ip -6 route show default"))
 
@@ -113,7 +121,7 @@ def configure(guest, dad=False):
     assert addresses == guest.six
     guest.sh("sysctl -qw net.ipv6.conf.eth0.dad_transmits=" + ("1" if dad else "0"))
     for address in addresses:
-        guest.sh(f"ip -6 addr add {address}/128 dev eth0")
+        add_address(guest.sh, f"{address}/128", "eth0")
     eventually(lambda: "tentative" not in guest.sh("ip -6 addr show dev eth0"))
     assert "dadfailed" not in guest.sh("ip -6 addr show dev eth0")
 

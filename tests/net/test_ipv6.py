@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from lab import PATIENCE, Log, dns, eventually, from_group, inside, refused, router, sh
-from lab_ipv6 import ALL_6, TCP_80_6, Six, association, can_connect, configure, connects, default_route, lease, listen, solicit
+from lab_ipv6 import ALL_6, TCP_80_6, Six, add_address, association, can_connect, configure, connects, default_route, lease, listen, solicit
 
 
 def test_a_guest_learns_its_router_and_its_addresses(six):
@@ -77,7 +77,7 @@ def test_many_addresses_are_checked_by_their_digits(six):
     def assign(addresses):
         six.netd.ec2("AssignIpv6Addresses", NetworkInterfaceId=many.eni, Ipv6Addresses=addresses)
         for address in addresses:
-            many.sh(f"ip -6 addr add {address}/128 dev eth0 nodad")
+            add_address(many.sh, f"{address}/128", "eth0", "nodad")
 
     assert len(chains()) == 1
     # More, and such that end alike: sixteen and more with the same last digits.
@@ -89,7 +89,7 @@ def test_many_addresses_are_checked_by_their_digits(six):
     assert max(map(len, chains())) == len("from-") + 15 + len("-") + 7
     for address in [*many.six, *alike]:
         assert says(address) == 1, address
-        liar.sh(f"ip -6 addr add {address}/128 dev eth0 nodad")
+        add_address(liar.sh, f"{address}/128", "eth0", "nodad")
         assert liar.ping(few.six[0], 1, 0.2, f"-I {address}") == 0, address
     assert six.netd.reconcile() == 0
     six.netd.ec2("UnassignIpv6Addresses", NetworkInterfaceId=many.eni, Ipv6Addresses=alike)
@@ -323,7 +323,7 @@ def test_a_source_that_is_not_the_guests_is_dropped(six):
         heard = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD))
     free = str(six.blocks[1][0x77])
     for lie in (other.six[0], free, str(six.blocks[2][0x77]), "2001:db8::1"):
-        liar.sh(f"ip -6 addr add {lie}/128 dev eth0 nodad")
+        add_address(liar.sh, f"{lie}/128", "eth0", "nodad")
         assert liar.ping(victim.six[0], 1, 1, f"-I {lie}") == 0
     link_local = re.search(r"inet6 (fe80\S+)/64", liar.sh("ip -6 addr show dev eth0"))[1]
     assert liar.ping(victim.six[0], 1, 1, f"-I {link_local}%eth0") == 0
@@ -340,7 +340,7 @@ def test_a_source_that_is_not_the_guests_is_dropped(six):
 def test_claims_of_neighbours_change_nothing(six):
     liar, victim, other = (six.guest(groups=[six.group(ALL_6)]) for _ in range(3))
     assert other.reaches(victim.six[0])
-    liar.sh(f"ip -6 addr add {victim.six[0]}/128 dev eth0 nodad")
+    add_address(liar.sh, f"{victim.six[0]}/128", "eth0", "nodad")
     liar.sh("sysctl -qw net.ipv6.conf.eth0.ndisc_notify=1")
     liar.sh("ip link set eth0 down && ip link set eth0 up", check=False)
     liar.sh("ip -6 neigh replace fe80::1 lladdr 02:67:75:00:00:01 dev eth0 nud permanent")

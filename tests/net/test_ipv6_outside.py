@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 from lab import PATIENCE, eventually, ours, refused, router, sh
-from lab_ipv6 import ALL_6, TCP_80_6, listen
+from lab_ipv6 import ALL_6, TCP_80_6, add_address, listen
 from test_crashes import die_at_every_step
 
 
@@ -100,8 +100,10 @@ def test_an_egress_only_gateway_lets_out_and_not_in(six, outside):
 def test_traffic_to_the_uplink_is_masqueraded(six):
     sh("ip link add up6 type veth peer name far6 && ip netns add far6 && ip link set far6 netns far6")
     try:
-        sh("ip -6 addr add 2001:db8:2::1/64 dev up6 nodad && ip link set up6 up && ip -6 route add default via 2001:db8:2::2 dev up6")
-        sh("ip -n far6 -6 addr add 2001:db8:2::2/64 dev far6 nodad && ip -n far6 link set far6 up")
+        sh("ip link set up6 up && ip -n far6 link set far6 up")
+        add_address(lambda command: sh(f"ip netns exec far6 {command}"), "2001:db8:2::2/64", "far6", "nodad")
+        add_address(sh, "2001:db8:2::1/64", "up6", "nodad")
+        sh("ip -6 route add default via 2001:db8:2::2 dev up6")
         gateway = six.netd.ec2("CreateEgressOnlyInternetGateway", VpcId=six.id)["EgressOnlyInternetGateway"]
         gateway = gateway["EgressOnlyInternetGatewayId"]
         six.netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)

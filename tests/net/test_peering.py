@@ -8,6 +8,7 @@ import sqlite3
 import time
 
 from lab import Guest, PING, Refused, REGION, dns, eventually, refused, router, sh
+from lab_ipv6 import add_address
 
 
 def shown(netd, peering):
@@ -270,7 +271,7 @@ def test_ipv6_passes_a_peering(netd, vpc, guests, peer):
             self.guest = guests(public=False, SubnetId=subnet["SubnetId"], Ipv6AddressCount=1)
             eni = netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[self.guest.eni])["NetworkInterfaces"][0]
             self.address = eni["Ipv6Addresses"][0]["Ipv6Address"]
-            self.guest.sh(f"ip -6 addr add {self.address}/128 dev eth0 nodad")
+            add_address(self.guest.sh, f"{self.address}/128", "eth0", "nodad")
             self.guest.sh("ip -6 route replace default via fe80::1 dev eth0 metric 5")
 
     one, two = Six(31), Six(32)

@@ -5,7 +5,7 @@ import ipaddress
 import re
 
 from lab import Refused, eventually, from_group, refused, router, sh
-from lab_ipv6 import ALL_6, TCP_80_6, can_connect, connects, default_route, listen
+from lab_ipv6 import ALL_6, TCP_80_6, add_address, can_connect, connects, default_route, listen
 from test_crashes import die_at_every_step
 
 
@@ -20,7 +20,7 @@ def within(prefix, n=0xABC):
 
 def hold(guest, address):
     """A container's address, as its host sees it: not on eth0."""
-    guest.sh(f"ip -6 addr replace {address}/128 dev lo nodad")
+    add_address(guest.sh, f"{address}/128", "lo", "nodad")
 
 
 def test_packets_of_a_prefix_are_its_guests(six):
