@@ -253,17 +253,25 @@ class Guest:
         return self.ping(to, 1, PATIENCE, *options) == 1
 
     @contextlib.contextmanager
-    def pinging(self, to):
-        """Asks all the while; afterwards what it gave has the number of each request that was answered, but for the last ones, perhaps."""
+    def pinging(self, to, *options, n=1):
+        """Asks all the while, and begins when n were answered; afterwards what it gave has the number of each request that was answered, but for the
+        last ones, perhaps. A ping that is told how many to send waits for the last answer no longer than for those before it, and so loses it."""
         answers = []
-        with subprocess.Popen(["ip", "netns", "exec", self.name, "ping", "-n", "-i0.02", to], stdout=subprocess.PIPE, text=True) as ping:
+        command = ["ip", "netns", "exec", self.name, "ping", "-n", "-i0.02", *options, to]
+        # Into a file: in a pipe that nobody reads there is room for twenty seconds, then it would ask no more.
+        with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said) as ping:
+
+            def answered():
+                return [int(n) for n in re.findall(rb"icmp_seq=(\d+) ttl", os.pread(said.fileno(), 1 << 26, 0))]
+
             try:
+                eventually(lambda: len(answered()) >= n)
                 yield answers
-                assert self.reaches(to)
+                assert self.reaches(to, *options)
             finally:
                 ping.send_signal(signal.SIGINT)
-                answers += [int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", ping.communicate()[0])]
-        assert answers
+                ping.wait()
+                answers += answered()
 
     def listen(self, port=80, kind=socket.SOCK_STREAM):
         with inside(self.name):

@@ -1,10 +1,7 @@
 """IPv6 beyond the VPC: its gateways, and that all of it survives a netd that dies and a hand that breaks it."""
 
 import ipaddress
-import re
-import signal
 import socket
-import subprocess
 
 from lab import PATIENCE, eventually, ours, refused, router, sh
 from lab_ipv6 import ALL_6, TCP_80_6, add_address, listen
@@ -164,11 +161,9 @@ def test_killed_at_every_step_it_comes_to_what_was_asked_and_nobody_notices(six)
             netd.ec2("DisassociateVpcCidrBlock", AssociationId=association["AssociationId"])
 
     before = ours(), sh(f"ip netns exec {router(six.id)} ip6tables-nft-save -t raw | grep ^-A")
-    with subprocess.Popen(["ip", "netns", "exec", one.name, "ping", "-6", "-n", "-i0.02", two.six[0]], stdout=subprocess.PIPE, text=True) as ping:
+    with one.pinging(two.six[0]) as answers:
         acts = add_block, add_egress, add_addresses, remove_addresses, remove_egress, remove_block
         lives = {act.__name__: die_at_every_step(netd, act, n) for n, act in enumerate(acts)}
-        ping.send_signal(signal.SIGINT)
-        answers = [int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", ping.communicate()[0])]
     assert answers == list(range(1, len(answers) + 1))
     assert all(n > 1 for n in lives.values()), lives
     assert (ours(), sh(f"ip netns exec {router(six.id)} ip6tables-nft-save -t raw | grep ^-A")) == before
