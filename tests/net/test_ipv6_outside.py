@@ -175,8 +175,16 @@ def test_what_is_broken_by_hand_is_mended_and_the_end_leaves_nothing(six, outsid
     six.netd.ec2("CreateRoute", RouteTableId=six.table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
     one, two = six.guest(), six.guest()
     inside_router = f"ip netns exec {router(six.id)}"
+
+    def state():
+        rules = sh(f"{inside_router} ip6tables-nft-save | grep -v '^#' | sed 's/ \\[.*//'")
+        return rules, sorted(sh(f"{inside_router} ip -6 route show table all proto 103; {inside_router} ip -6 rule").splitlines())
+
+    whole = state()
     sh(f"{inside_router} ip6tables-nft -F; {inside_router} ip -6 route flush table 1000; {inside_router} ip -6 rule del pref 100")
-    eventually(lambda: one.ping(two.six[0]) and two.ping(outside))
+    # All of it: packets pass before the last of it is mended.
+    eventually(lambda: state() == whole)
+    assert one.reaches(two.six[0]) and two.reaches(outside)
     assert six.netd.reconcile() == 0
     six.netd.kill()
     assert one.reaches(two.six[0])
