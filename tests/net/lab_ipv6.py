@@ -31,7 +31,8 @@ class Six:
         self.made, self.guests_made = [], []
 
     def guest(self, subnet=0, ask=True, **more):
-        more.setdefault("Ipv6AddressCount", 1)
+        if "Ipv6Addresses" not in more:
+            more.setdefault("Ipv6AddressCount", 1)
         guest = self.guests(public=False, SubnetId=self.subnets[subnet], **more)
         self.guests_made.append(guest)
         eni = self.netd.ec2("DescribeNetworkInterfaces", NetworkInterfaceIds=[guest.eni])["NetworkInterfaces"][0]
@@ -39,6 +40,10 @@ class Six:
         if ask:
             configure(guest)
         return guest
+
+    def guest_at(self, n, **more):
+        """A guest at the n-th address of the first subnet, which no lot puts where the test wants something else."""
+        return self.guest(Ipv6Addresses=[{"Ipv6Address": str(self.blocks[1][n])}], **more)
 
     def group(self, *permissions):
         name = f"six-{os.urandom(4).hex()}"

@@ -59,7 +59,7 @@ def test_packets_of_a_prefix_are_its_guests(six):
 
 def test_many_prefixes_are_checked_by_their_digits(six):
     group = six.group(ALL_6)
-    few, liar, many = (six.guest(groups=[group]) for _ in range(3))
+    few, liar, many = (six.guest_at(n, groups=[group]) for n in (0x1001, 0x1002, 0x1003))
 
     def chains():
         return re.findall(r"^:(from-\S+)", sh(f"ip netns exec {router(six.id)} ip6tables-nft-save -t raw"), re.M)
@@ -96,7 +96,7 @@ def test_what_a_person_breaks_of_a_prefix_is_mended(six):
 
 
 def test_killed_at_every_step_a_prefix_comes_and_goes(six):
-    guest, other = six.guest(groups=[six.group(ALL_6)]), six.guest()
+    guest, other = six.guest_at(0x1001, groups=[six.group(ALL_6)]), six.guest_at(0x1002)
     prefix = str(ipaddress.ip_network((int(six.blocks[1].network_address) + (7 << 48), 80)))
     hold(guest, within(prefix))
 
@@ -111,7 +111,7 @@ def test_killed_at_every_step_a_prefix_comes_and_goes(six):
 
 
 def test_what_cannot_be_an_ipv6_prefix(six):
-    netd, guest = six.netd, six.guest(ask=False)
+    netd, guest = six.netd, six.guest_at(0x2345 << 48 | 0x1001, ask=False)
     which, block = {"NetworkInterfaceId": guest.eni}, six.blocks[1]
     first, last = (str(ipaddress.ip_network((int(block[n]), 80), strict=False)) for n in (0, -1))
     own = str(ipaddress.ip_network(f"{guest.six[0]}/80", strict=False))
@@ -132,7 +132,8 @@ def test_what_cannot_be_an_ipv6_prefix(six):
     refused("InvalidIPAddress.InUse", netd.ec2, "AssignIpv6Addresses", Ipv6Addresses=[within(prefix)], **which)
     refused("InvalidParameterValue", netd.ec2, "UnassignIpv6Addresses", Ipv6Prefixes=[own], **which)
     # A reservation for prefixes is where the next comes from.
-    reserved = str(ipaddress.ip_network((int(block.network_address) + (0x1230 << 48), 79)))
+    blocks = (str(ipaddress.ip_network((int(block.network_address) + (n << 48), 79))) for n in (0x1230, 0x1232))
+    reserved = next(b for b in blocks if not ipaddress.ip_network(prefix).subnet_of(ipaddress.ip_network(b)))
     netd.ec2("CreateSubnetCidrReservation", SubnetId=guest.subnet, Cidr=reserved, ReservationType="prefix")
     for _ in range(2):
         (next_one,) = netd.ec2("AssignIpv6Addresses", Ipv6PrefixCount=1, **which)["AssignedIpv6Prefixes"]
