@@ -3,6 +3,7 @@
 pytest --stack DIR uses a cloud that is up already; otherwise one is brought up in a temporary directory and ended afterwards.
 GUREUM_BUILD names the build folder (build, build-san).
 """
+import json
 import os
 import re
 import shutil
@@ -68,6 +69,23 @@ def ask(cloud, action, **parameters):
     sent = urllib.request.Request(request.url, body.encode(), dict(request.headers))
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sent, timeout=60) as answer:
         return answer.read().decode()
+
+
+ASK_STORD = """import socket, sys
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect("/run/gureum/stord.sock")
+    s.sendall(sys.argv[1].encode() + b"\\0")
+    out = b""
+    while not out.endswith(b"\\0"):
+        out += s.recv(65536)
+sys.stdout.write(out[:-1].decode())"""
+
+
+def ask_stord(cloud, method, **parameters):
+    """What stord answers to another daemon, and tells no customer."""
+    message = {"method": method, "parameters": parameters,
+               "context": {"account": "123456789012", "region": cloud.ec2.meta.region_name, "principal": "", "request": "test"}}
+    return json.loads(cloud.out("/usr/bin/python3", "-c", ASK_STORD, json.dumps(message)))["parameters"]
 
 
 def with_steps(state):

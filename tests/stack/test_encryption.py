@@ -1,21 +1,11 @@
 """Encryption as a guest has it: its root from a plain image, its image, layers that are merged under it, and keys that are nowhere to be found."""
 import base64
-import json
 import re
 
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import until
-
-ASK = """import json, socket, sys
-with socket.socket(socket.AF_UNIX) as s:
-    s.connect("/run/gureum/stord.sock")
-    s.sendall(sys.argv[1].encode() + b"\\0")
-    out = b""
-    while not out.endswith(b"\\0"):
-        out += s.recv(65536)
-sys.stdout.write(out[:-1].decode())"""
+from conftest import ask_stord, until
 
 # Where a passphrase (told backwards, for these arguments are looked at as well) can be read: files, and what processes were started with.
 SCAN = """import base64, glob, os, sys
@@ -42,8 +32,6 @@ for path in paths:
 print("looked at", n)"""
 
 
-
-
 def root_of(cloud, instance):
     volume = cloud.describe(instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
     return cloud.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]
@@ -63,8 +51,7 @@ def test_an_encrypted_root_its_image_and_its_keys(cloud):
         snapshots.append(cloud.ec2.create_snapshot(VolumeId=root["VolumeId"])["SnapshotId"])
     for s in snapshots:
         cloud.ec2.delete_snapshot(SnapshotId=s)
-    until(lambda: json.loads(cloud.out("python3", "-c", ASK, json.dumps({"method": "gureum.Fsck", "parameters": {}})))["parameters"]["Idle"],
-          told="merging has come to rest")
+    until(lambda: ask_stord(cloud, "gureum.Fsck")["Idle"], told="merging has come to rest")
     chain = cloud.out("virsh", "dumpxml", instance).split("<disk ")[1].split("</disk>")[0]
     assert len(re.findall("<backingStore type='file'", chain)) <= 16, chain
     assert "FAILED" not in cloud.ssh(instance, "echo 3 > /proc/sys/vm/drop_caches; md5sum -c /root/sums")
@@ -78,11 +65,7 @@ def test_an_encrypted_root_its_image_and_its_keys(cloud):
     assert root_of(cloud, second)["Encrypted"] is True
     assert cloud.ssh(second, "cat /root/kept && md5sum -c /root/sums | grep -c OK", 120).split("\n")[:2] == ["kept in the image", "20"]
     # Nothing that can be read has the key, while two guests are open by it.
-    account = cloud.ec2.describe_security_groups()["SecurityGroups"][0]["OwnerId"]
-    reply = json.loads(cloud.out("python3", "-c", ASK, json.dumps({
-        "method": "ec2.AttachVolume", "parameters": {"VolumeId": root["VolumeId"], "InstanceId": instance, "Device": device},
-        "context": {"account": account, "region": cloud.ec2.meta.region_name, "principal": "", "request": "test"}})))["parameters"]
-    key = reply["_Passphrase"]
+    key = ask_stord(cloud, "ec2.AttachVolume", VolumeId=root["VolumeId"], InstanceId=instance, Device=device)["_Passphrase"]
     assert len(base64.b64decode(key)) == 32
     places = [cloud.state, "/var/lib/libvirt", "/etc/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/run/libvirt", "/run/gureum"]
     found = cloud.out("python3", "-c", SCAN, key[::-1], *places)

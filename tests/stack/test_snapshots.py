@@ -8,23 +8,13 @@ import threading
 
 import pytest
 
-from conftest import STACK, code_of, until
+from conftest import STACK, ask_stord, code_of, until
 
 BLOCK = 4096
 # Numbered, checksummed blocks, each told when fsync has returned.
 WRITER = """n=%d; while [ ! -e /run/enough ]; do
 printf '%%d %%s\\n' $n $(printf %%d $n | md5sum | cut -c1-32) | dd of=/dev/vdb bs=4096 seek=$n conv=notrunc,fsync 2>/dev/null && echo $n
 n=$((n + 1)); done; rm /run/enough"""
-
-
-ASK = """import socket, sys
-with socket.socket(socket.AF_UNIX) as s:
-    s.connect("/run/gureum/stord.sock")
-    s.sendall(sys.argv[1].encode() + b"\\0")
-    out = b""
-    while not out.endswith(b"\\0"):
-        out += s.recv(65536)
-sys.stdout.write(out.decode())"""
 
 
 def line_of(n):
@@ -70,10 +60,8 @@ class Files:
         """The file of a volume or snapshot: asked of stord itself, customers are not told."""
         kinds = {"volume": ("ec2.DescribeVolumes", "VolumeIds", "Volumes"), "snapshot": ("ec2.DescribeSnapshots", "SnapshotIds", "Snapshots")}
         method, ids, result = kinds[kind]
-        message = {"method": method, "parameters": {ids: [name]},
-                   "context": {"account": "123456789012", "region": "us-east-1", "principal": "", "request": "test"}}
-        reply = json.loads(self.cloud.out("/usr/bin/python3", "-c", ASK, json.dumps(message)).rstrip("\0"))
-        return os.path.join(self.root, reply["parameters"][result][0]["_Layer"])
+        reply = ask_stord(self.cloud, method, **{ids: [name]})
+        return os.path.join(self.root, reply[result][0]["_Layer"])
 
     def chain(self, path):
         """Its files from the top down; [] if one went under the look: they are being merged."""
