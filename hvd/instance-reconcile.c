@@ -105,28 +105,35 @@ static int sooner(int a, int b)
 	return !a || (b && b < a) ? b : a;
 }
 
-/* (fiber) libvirt finishes what an earlier life of ours, or we on an earlier connection, asked for the
- * guest: until then a device that is not there may be about to come, and whoever took it for gone
- * would give its volume to others. A question to QEMU waits for its turn behind all that. 1: nothing
- * is left of it; 0: when something happens; -errno. */
-static int is_quiet(struct live *l)
+int instance_is_quiet(const char *id)
 {
-	const struct doc *d = find(l);
+	struct live *l = live_find(id);
 	unsigned connection = instance_connection();
 
-	if (l->quiet_connection == connection ||
-	    (d && volumes_are_settled(d->json) && interfaces_are_settled(d->json)))
+	if (l && l->quiet_connection == connection)
 		return 1;
-	int r = virt_has_refused(hvd_get()->virt, l->id);
-	if (r == 1)
+	int r = virt_has_refused(hvd_get()->virt, id);
+	if (r == 1 && (l = live_find(id)))
 		l->quiet_connection = connection;
+	return r;
+}
+
+/* 1: what is amiss with its devices is not what libvirt is about to mend; 0: when something happens;
+ * -errno. */
+static int may_settle(const struct live *l)
+{
+	const struct doc *d = find(l);
+
+	if (d && volumes_are_settled(d->json) && interfaces_are_settled(d->json))
+		return 1;
+	int r = instance_is_quiet(l->id);
 	return r == -ENOTCONN ? 0 : r; /* the reconnection kicks, and so does the guest's end */
 }
 
 /* What came or is to go while it lives: both are looked at, whatever becomes of the first. */
 static int settle(struct live *l, int has_domain)
 {
-	int r = has_domain ? is_quiet(l) : 1;
+	int r = has_domain ? may_settle(l) : 1;
 
 	if (r < 1)
 		return r;

@@ -205,6 +205,12 @@ void instance_kick_all(struct store *s);
 void instance_on_connected(struct store *s);
 /* Counts them: 0 before the first. */
 unsigned instance_connection(void);
+/* (fiber) libvirt finishes what an earlier life of ours, or we on an earlier connection, asked for the
+ * guest: until then a device that is not there may be about to come, and whoever took it for gone
+ * would give its volume to others, or go on in another file. A question to QEMU waits for its turn
+ * behind all that, once per connection. 1: nothing is left of it; 0: the guest has ended;
+ * -EINPROGRESS: it is not to be known now; -ENOTCONN. */
+int instance_is_quiet(const char *id);
 /* Closes what is held in memory. */
 void live_close(void);
 

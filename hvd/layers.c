@@ -204,13 +204,30 @@ static void stop_jobs(const char *id, const struct switching *s)
 			(void)virt_layer_job_stop(hvd_get()->virt, id, s->disks[i].target);
 }
 
+/* (fiber) What the guest has, and has not: a disk that is not there is not about to come either, in
+ * the file it was plugged in with. */
+static int switching_look(struct switching *s, const char *id, const json_t *disks, struct fault *f)
+{
+	int r = switching_read(s, id, disks);
+
+	if (r == 0 && s->devices.n > 0 && s->n_absent > 0) {
+		r = instance_is_quiet(id);
+		if (r == -EINPROGRESS)
+			return fault_set(f, FAULT_SERVICE_UNAVAILABLE,
+					 "libvirt is busy with the instance");
+		if (r >= 0)
+			r = switching_read(s, id, disks);
+	}
+	return r < 0 ? is_away(r, f) : 0;
+}
+
 static int do_switch(const char *id, const json_t *disks, struct switching *s, struct fault *f)
 {
 	char error[VIRT_ERROR_BYTES];
-	int r = switching_read(s, id, disks);
+	int r = switching_look(s, id, disks, f);
 
 	if (r < 0)
-		return is_away(r, f);
+		return r;
 	if (s->n_to_switch == 0)
 		return 0;
 	stop_jobs(id, s);

@@ -177,6 +177,28 @@ static void a_volume_that_libvirt_may_be_plugging_in_is_not_taken_for_gone(void)
 	await(!l->has_fiber && !l->is_kicked);
 }
 
+/* Else it would come in the file that it was plugged in with, which is a snapshot's by then. */
+static void a_volume_that_libvirt_may_be_plugging_in_does_not_go_on_in_another_file(void)
+{
+	struct call c = {.ctx = &(struct context){.region = "us-east-1"}, .daemon = d};
+	OWN(json_decref)
+	json_t *ask = json_pack("{s:s, s:[{s:s, s:s}]}", "InstanceId", INSTANCE, "Disks",
+				"VolumeId", SECOND, "Path", "/another.qcow2");
+	OWN(json_decref) json_t *reply = NULL;
+
+	n_plugged = 1; /* its root */
+	snprintf(plugged[0], sizeof plugged[0], "<disk><target dev='vda'/></disk>");
+	put(json_array());
+	instance_on_connected(d->store);
+	is_busy = 1;
+	fault = (struct fault){0};
+	ok(layers_switch(&c, ask, &reply, &fault) < 0, "it is not known yet");
+	is_str(fault.code, "ServiceUnavailable", "and stord told so");
+	is_busy = 0;
+	is_int(layers_switch(&c, ask, &reply, &fault), 0, "nothing has come");
+	ok(json_is_false(json_object_get(reply, "Live")), "no guest has it");
+}
+
 static void begin(void)
 {
 	char xml[256], error[VIRT_ERROR_BYTES];
@@ -200,6 +222,7 @@ static void tests(void)
 	begin();
 	RUN(two_volumes_that_would_have_one_target_both_come);
 	RUN(a_volume_that_libvirt_may_be_plugging_in_is_not_taken_for_gone);
+	RUN(a_volume_that_libvirt_may_be_plugging_in_does_not_go_on_in_another_file);
 	parts_doubts_end();
 	instance_purge_stop();
 	live_close();
