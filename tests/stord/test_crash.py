@@ -129,11 +129,10 @@ def test_a_full_disk_refuses_and_recovers(images):
         pytest.skip("mounting a small tmpfs needs root")
     try:
         stord = Stord(root).start()
-        with open(os.path.join(root, "filler"), "wb") as f:
+        with open(os.path.join(root, "filler"), "wb", buffering=0) as f:  # a buffer would fail once more when it is closed
             try:
                 while True:
                     f.write(b"x" * 65536)
-                    f.flush()
             except OSError:
                 pass
         codes = set()
