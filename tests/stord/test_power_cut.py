@@ -387,6 +387,7 @@ def test_a_power_cut_at_any_moment_loses_nothing(disk, images):
     assert rounds or has_all, house.counts
     for i in INSTANCES:
         house.guests.end(i)
+    house.comes_to_rest()
     stord("gureum.Fsck", Repair=True)
     assert house.findings() == []
     house.files_are_sound()
