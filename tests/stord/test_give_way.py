@@ -160,9 +160,16 @@ def caught_by_hand(house):
         house.write(n * 24, 24)
         house.snapshot()
     beside = layer(house.stord, house.volume) + ".new"
-    until(lambda: os.path.exists(beside) and os.stat(beside).st_blocks > 0 or house.is_idle())
+
+    def n_written():
+        """0: it is not there, or not any more."""
+        try:
+            return os.stat(beside).st_blocks * 512
+        except FileNotFoundError:
+            return 0
+    until(lambda: n_written() or house.is_idle())
     house.stord.process.send_signal(signal.SIGSTOP)
-    return os.path.exists(beside) and os.stat(beside).st_blocks * 512 < LAYERS_MAX * 12 * MIB
+    return 0 < n_written() < LAYERS_MAX * 12 * MIB
 
 
 def test_what_is_merged_by_hand_gives_way_too(stord):
