@@ -83,7 +83,9 @@ class World:
     def step(self):
         names = ["create"] * 2 + ["write"] * 6 + ["snapshot"] * 5 + ["forget"] * 4 + ["restore"] * 3 + ["attach"] * 4 + ["detach"] * 2 + \
             ["delete"] * 2 + ["together"] + ["reboot"]
-        name = self.random.choice(names)
+        self.do(self.random.choice(names))
+
+    def do(self, name):
         if getattr(self, name)() is not False:
             self.n_done += 1
             self.counts[name] = self.counts.get(name, 0) + 1
