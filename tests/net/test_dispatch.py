@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 
-from lab import PATIENCE, TCP_80, inside, router, sh
+from lab import PATIENCE, TCP_80, eventually, inside, router, sh
 
 MANY = 40  # a few are asked one after another
 
@@ -48,6 +48,11 @@ class Callers:
                 except OSError as e:
                     self.failures.append(e)
 
+    def go_on(self):
+        """Until there was one more: what is changed between two of these calls is changed under traffic, however fast or slow."""
+        n = self.n_good + 1
+        eventually(lambda: self.n_good >= n or self.failures)
+
     def end(self):
         self.is_over = True
         self.thread.join()
@@ -79,20 +84,23 @@ def test_a_tree_of_groups_grows_and_shrinks_and_no_connection_fails(guests, grou
     callers = Callers(one, two, 80)
     try:
         for group_id in groups:
+            callers.go_on()
             crowd.join(group_id)
+        callers.go_on()
         chains = inside_of(two.vpc, "iptables-nft -S")
         asked = re.findall(r"-A ingress .* -j groups-(.)-in", chains)
         assert asked and len(re.findall("-A ingress", chains)) <= 18 and all(f"-N groups-{digit}-in" in chains for digit in asked)
         assert not one.can_connect(two.address, 81) and not two.can_connect(one.address)
         assert netd.reconcile() == 0
         crowd.leave()
+        callers.go_on()
         assert "groups-" not in inside_of(two.vpc, "iptables-nft -S") + inside_of(two.vpc, "ipset list -n")
         assert netd.reconcile() == 0
     finally:
         callers.end()
         crowd.leave()
         listener.shutdown(socket.SHUT_RDWR)
-    assert callers.failures == [] and callers.n_good > 100
+    assert callers.failures == []
 
 
 def test_who_leaves_a_group_stays_where_others_of_the_branch_lead(guests, group, netd):

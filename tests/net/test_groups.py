@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 
-from lab import PATIENCE, inside, router, sh
+from lab import PATIENCE, eventually, inside, router, sh
 
 
 def tcp(port, cidr="10.0.0.0/8"):
@@ -100,6 +100,11 @@ class Talk(threading.Thread):
                 s.sendto(self.n_sent.to_bytes(4, "big"), (self.to, 9999))
             self.n_sent += 1
 
+    def go_on(self):
+        """Until some more came: what is changed between two of these calls is changed under traffic, however fast."""
+        n = len(self.heard) + 10
+        eventually(lambda: len(self.heard) >= n)
+
     def end(self):
         self.is_over.set()
         self.join()
@@ -121,11 +126,13 @@ def test_rewriting_five_hundred_rules_under_traffic_loses_no_packet(guests, grou
             new, old = ([tcp(p) for p in range(b, b + 50)] for b in (base, base - 1000))
             for g in many:
                 for way in ("Ingress", "Egress"):
+                    talking.go_on()
                     netd.ec2(f"AuthorizeSecurityGroup{way}", GroupId=g, IpPermissions=new[:5])
                     if base > 1000:
                         netd.ec2(f"RevokeSecurityGroup{way}", GroupId=g, IpPermissions=old)
                     netd.ec2(f"AuthorizeSecurityGroup{way}", GroupId=g, IpPermissions=new[5:])
+        talking.go_on()
     finally:
         lost = talking.end()
-    assert talking.n_sent > 500 and lost == []
+    assert lost == []
     assert in_kernel(one, many[0]) == [9999, *range(3000, 3050)]

@@ -236,7 +236,7 @@ def test_time_ends_requests_and_forgets_what_ended(netd, side, peer):
     rewrite(ExpirationTime="2026-01-01T00:00:00.000Z")
     assert state(netd, pcx) == "expired"
     refused("InvalidStateTransition", netd.ec2, "AcceptVpcPeeringConnection", VpcPeeringConnectionId=pcx)
-    rewrite(_Until=int(time.time() * 1e6) + 60_000_000)
+    rewrite(_Until=int(time.time() * 1e6) + 3600_000_000)
     assert state(netd, pcx) == "expired"
     rewrite(_Until=int(time.time() * 1e6) - 1)
     refused("InvalidVpcPeeringConnectionID.NotFound", shown, netd, pcx)
