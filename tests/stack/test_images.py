@@ -133,7 +133,7 @@ def test_a_copy_survives_the_death_of_its_makers(cloud):
     assert cloud.ec2.copy_image(Name="survivor", SourceImageId=cloud.ami, SourceRegion="us-east-1", ClientToken="survivor")["ImageId"] == made
     cloud.ec2.deregister_image(ImageId=made)
     until(lambda: code_of(cloud.ec2.delete_snapshot, SnapshotId=image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]) == "")
-    until(lambda: {s["SnapshotId"] for s in cloud.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]} == before)
+    until(lambda: {s["SnapshotId"] for s in cloud.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]} <= before)  # others' parts may go, too
 
 
 def test_a_backup_by_blocks_over_http(cloud):
