@@ -31,6 +31,7 @@ def test_ssh_with_the_key_works(cloud, guest):
 
 
 def test_another_key_is_refused(cloud, guest):
+    cloud.ssh(guest, "true")  # from here on it listens
     address = cloud.describe(guest)["PublicIpAddress"]
     cloud.out("sh", "-c", f"rm -f {cloud.state}/other*; ssh-keygen -q -t ed25519 -N '' -f {cloud.state}/other")
     r = cloud.run("ssh", "-i", f"{cloud.state}/other", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o",
@@ -157,7 +158,8 @@ def test_reboot_boots_again(cloud):
 def test_powering_off_inside_stops_the_instance(cloud):
     instance = cloud.launch()[0]
     cloud.wait_console(instance, "GUREUM-READY")
-    cloud.ssh(instance, "(sleep 1; poweroff) >/dev/null 2>&1 &")
+    # Not before this session is over, which would be begun anew if it were cut off.
+    cloud.ssh(instance, "session=$PPID; (while [ -d /proc/$session ]; do sleep 0.1; done; poweroff) >/dev/null 2>&1 &")
     row = cloud.wait_state(instance, "stopped")
     assert row["StateReason"]["Code"].startswith("Client.InstanceInitiatedShutdown")
     cloud.terminate(instance)
