@@ -257,10 +257,8 @@ def to_the_bin_and_back(world, volume, snapshot):
 class AtTransactions(Stord):
     """The steps of merges are walked in test_steps.py; here what they do to a volume in the bin counts."""
 
-    def arm(self, n):
-        super().arm(n)
-        with open(self.w.steps, "w") as f:
-            f.write(f"{n} {self.pid} a transaction\n")
+    def arm(self, n, name="a transaction"):
+        super().arm(n, name)
 
 
 def test_a_volume_is_in_one_place_after_a_kill_at_any_transaction(world):

@@ -1,7 +1,8 @@
 """stord, hvd and QEMU are killed before each step of each operation (lib/step.h), one step further each time, until the operation
 meets no step more. Whatever was answered holds, what was not is whole or not there, and asking again completes it.
 
-A step that is lost from the code or is not reached fails the test of the operation that needs it (operations.py), and a new one is walked
+What goes on at once comes in either order, so that one step further may pass a step by: what an operation needs and the walk has not met is
+met by its name afterwards. A step that is lost from the code or is not reached fails the test of the operation that needs it (operations.py), and a new one is walked
 without being named there.
 """
 import os
@@ -22,14 +23,17 @@ class Killed:
     """Kills at the n-th step; says at which, or None if there were fewer."""
 
     def __init__(self, w):
-        self.w, self.at, self.left, self.lock = w, None, 0, threading.Lock()
+        self.w, self.at, self.left, self.name, self.lock = w, None, 0, "", threading.Lock()
 
-    def arm(self, n):
-        self.at, self.left = None, n
+    def arm(self, n, name=""):
+        """With a name only steps that are called so count."""
+        self.at, self.left, self.name = None, n, name
 
     def count(self, what):
         """Whether it is to be now."""
         with self.lock:
+            if self.name not in ("", what):
+                return False
             self.left -= 1
             if self.left == 0:
                 self.at = what
@@ -39,10 +43,10 @@ class Killed:
 class Stord(Killed):
     pid = 0
 
-    def arm(self, n):
-        super().arm(n)
+    def arm(self, n, name=""):
+        super().arm(n, name)
         with open(self.w.steps + ".new", "w") as f:
-            f.write(f"{n} {self.pid}\n")
+            f.write(f"{n} {self.pid} {name}\n")
         os.rename(f.name, self.w.steps)  # in one piece, and a step that is under way counts in the old one
         self.log_before = len(self.w.stord.log())
 
@@ -63,9 +67,9 @@ class Stord(Killed):
 
 
 class QemuAtStordsSteps(Stord):
-    def arm(self, n):
+    def arm(self, n, name=""):
         self.pid = self.w.guests.instances[INSTANCE].process.pid
-        super().arm(n)
+        super().arm(n, name)
 
     def revive(self):
         super().revive()
@@ -91,8 +95,8 @@ def plugged(w, v):
 
 
 class QemuAtQmp(Killed):
-    def arm(self, n):
-        super().arm(n)
+    def arm(self, n, name=""):
+        super().arm(n, name)
         self.w.guests.step = self.step
 
     def step(self, what):
@@ -109,8 +113,8 @@ class QemuAtQmp(Killed):
 
 
 class Hvd(Killed):
-    def arm(self, n):
-        super().arm(n)
+    def arm(self, n, name=""):
+        super().arm(n, name)
         self.is_down = False
         self.w.guests.step = self.step
 
@@ -148,30 +152,38 @@ def is_done(w, operation, it):
         return False
 
 
-def walk(w, operation, killer):
-    """Where it was cut off, in order."""
+def cut_off(w, operation, killer, n, name=""):
+    """Where; None: there were fewer steps."""
+    it = operation.prepare(w)
+    w.settle()
+    killer.arm(n, name)
+    try_to_act(w, operation, it)
+    until(lambda: killer.is_over() or is_done(w, operation, it))
+    killer.revive()
+    w.settle()
+    w.adopt()
+    w.compare()
+    if killer.at:
+        operation.act(w, it)
+        until(lambda: operation.is_done(w, it))
+        w.settle()
+        w.compare()
+    w.all_goes()
+    return killer.at
+
+
+def walk(w, operation, killer, needs):
+    """Until there are no more steps; all that are needed were among them."""
     reached, w.is_encrypted = [], operation.is_encrypted
     for n in range(1, STEPS_MAX, operation.stride):
-        it = operation.prepare(w)
-        w.settle()
-        killer.arm(n)
-        try_to_act(w, operation, it)
-        until(lambda: killer.is_over() or is_done(w, operation, it))
-        killer.revive()
-        w.settle()
-        w.adopt()
-        w.compare()
-        if killer.at:
-            reached.append(killer.at)
-            operation.act(w, it)
-            until(lambda: operation.is_done(w, it))
-            w.settle()
-            w.compare()
-        w.all_goes()
-        if not killer.at:
-            print(f"{type(operation).__name__}, {type(killer).__name__}: {' · '.join(reached)}")
-            return reached
-    raise AssertionError("it comes to nothing")
+        if not (at := cut_off(w, operation, killer, n)):
+            break
+        reached.append(at)
+    else:
+        raise AssertionError("it comes to nothing")
+    print(f"{type(operation).__name__}, {type(killer).__name__}: {' · '.join(reached)}")
+    for name in sorted(needs - set(reached)):
+        assert cut_off(w, operation, killer, 1, name) == name, f"{name} is not met, but {reached}"
 
 
 @pytest.fixture
@@ -188,14 +200,12 @@ def world(stord, images):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_stord_killed_at_every_step(world, operation):
-    reached = walk(world, operation(), Stord(world))
-    assert operation.needs <= set(reached), operation.needs - set(reached)
+    walk(world, operation(), Stord(world), operation.needs)
 
 
 @pytest.mark.parametrize("operation", [Snapshot, Merge, Pull])
 def test_qemu_killed_at_every_step_of_stord(world, operation):
-    reached = walk(world, operation(), QemuAtStordsSteps(world))
-    assert operation.needs - {"gureum.FlushVolume", "gureum.CommitLayer", "gureum.PullLayers"} <= set(reached), reached
+    walk(world, operation(), QemuAtStordsSteps(world), operation.needs - {"gureum.FlushVolume", "gureum.CommitLayer", "gureum.PullLayers"})
 
 
 @pytest.mark.parametrize("operation, needs", [
@@ -206,8 +216,7 @@ def test_qemu_killed_at_every_step_of_stord(world, operation):
     (Pull, {"QMP: block-stream"}),
 ])
 def test_qemu_killed_at_every_command(world, operation, needs):
-    reached = walk(world, operation(), QemuAtQmp(world))
-    assert needs <= set(reached), reached
+    walk(world, operation(), QemuAtQmp(world), needs)
 
 
 @pytest.mark.parametrize("operation, needs", [
@@ -217,5 +226,4 @@ def test_qemu_killed_at_every_command(world, operation, needs):
     (Pull, {"gureum.PullLayers", "the answer to gureum.PullLayers", "gureum.FlushVolume", "the answer to gureum.FlushVolume"}),
 ])
 def test_hvd_killed_at_every_step(world, operation, needs):
-    reached = walk(world, operation(), Hvd(world))
-    assert needs <= set(reached), reached
+    walk(world, operation(), Hvd(world), needs)
