@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import code_of
+from conftest import code_of, until
 
 ACCOUNT = "123456789012"
 
@@ -246,6 +246,9 @@ def test_version_2_tokens(cloud, guest):
     assert http(cloud, guest, "PUT /latest/api/token HTTP/1.1\nHost: x\nX-Forwarded-For: 1.2.3.4\n"
                 "X-aws-ec2-metadata-token-ttl-seconds: 60\nConnection: close\n\n")[0] == 403
     cloud.kill("hvd")
+    # It is ready before netd has given it the VPC's sockets again.
+    router = f"gureum-{cloud.describe(guest)['VpcId']}"
+    until(lambda: "169.254.169.254:80 " in cloud.out("ip", "netns", "exec", router, "ss", "-Hltn"), told="metadata is served again")
     assert get(cloud, guest, "/latest/meta-data/instance-id", f"X-aws-ec2-metadata-token: {token}") == (200, guest)
 
 
