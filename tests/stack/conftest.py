@@ -191,8 +191,14 @@ class Cloud:
             until(lambda: text in self.console(instance), seconds, 0.5, f"{text!r} on the console of {instance}")
         except pytest.fail.Exception:
             print(self.console(instance)[-3000:])
+            print(self.processors(instance))
             raise
         return self.console(instance)
+
+    def processors(self, instance):
+        """What the guest's processors are at, and which interrupts they have yet to see: for one that stands still."""
+        asked = ("info status", "info lapic 0", "info lapic 1", "info registers -a")
+        return "".join(self.run("virsh", "qemu-monitor-command", "--hmp", instance, what).stdout for what in asked)
 
     def ssh(self, instance, command, seconds=120):
         """Runs a shell command in the guest, over the network; its output. The guest may be booting still, or reset under it."""
