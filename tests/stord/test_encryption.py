@@ -192,7 +192,8 @@ def test_snapshots_and_volumes_of_an_encrypted_volume_have_its_key(stord):
     completed(stord, made["VolumeId"])
     for path in stord.files():
         with open(os.path.join(stord.state, path), "rb") as f:
-            assert not any(bytes([b]) * 512 in f.read() for b in (0x5a, 0x5b, 0x5c)), path
+            data = f.read()
+        assert not any(bytes([b]) * 512 in data for b in (0x5a, 0x5b, 0x5c)), path
     assert stord("gureum.Fsck")["Findings"] == []
     # The key outlives the volume whose it was, and goes with the last layer.
     stord("ec2.DeleteVolume", VolumeId=volume)
