@@ -196,9 +196,8 @@ int associate_dhcp_options(struct call *c, json_t *parameters, json_t **ret_repl
 		r = txn_replace(c->txn, vpc, give(json));
 	if (r < 0)
 		return r;
-	kernel_touch(vpc->id);
 	*ret_reply = reply_true();
-	return 0;
+	return call_apply(c, vpc->id);
 }
 
 int delete_dhcp_options(struct call *c, json_t *parameters, json_t **ret_reply, struct fault *f)

@@ -198,8 +198,8 @@ int associate_route_table(struct call *c, json_t *parameters, json_t **ret_reply
 				 "the specified association for route table %s conflicts with an "
 				 "existing association",
 				 table->id);
-	kernel_touch(jstr(table->json, "VpcId"));
-	return association_add(c, table->id, subnet->id, "AssociationId", ret_reply);
+	r = association_add(c, table->id, subnet->id, "AssociationId", ret_reply);
+	return r < 0 ? r : call_apply(c, jstr_or(table->json, "VpcId", ""));
 }
 
 int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_reply,
@@ -215,9 +215,9 @@ int disassociate_route_table(struct call *c, json_t *parameters, json_t **ret_re
 		return fault_set(f, FAULT_INVALID_PARAMETER_VALUE,
 				 "cannot disassociate the main route table association %s",
 				 jstr(parameters, "AssociationId"));
-	kernel_touch(jstr(table->json, "VpcId"));
 	*ret_reply = reply_true();
-	return kind_drop_row(c, table, "Associations", at);
+	r = kind_drop_row(c, table, "Associations", at);
+	return r < 0 ? r : call_apply(c, jstr_or(table->json, "VpcId", ""));
 }
 
 int replace_route_table_association(struct call *c, json_t *parameters, json_t **ret_reply,
@@ -240,9 +240,9 @@ int replace_route_table_association(struct call *c, json_t *parameters, json_t *
 	r = kind_drop_row(c, old, "Associations", at);
 	if (r < 0)
 		return r;
-	kernel_touch(jstr(table->json, "VpcId"));
-	return association_add(c, table->id, jstr(association, "SubnetId"), "NewAssociationId",
-			       ret_reply);
+	r = association_add(c, table->id, jstr(association, "SubnetId"), "NewAssociationId",
+			    ret_reply);
+	return r < 0 ? r : call_apply(c, jstr_or(table->json, "VpcId", ""));
 }
 
 int route_table_forget_subnet(const struct call *c, const char *subnet_id)

@@ -1,7 +1,7 @@
 """Route tables: AWS's rules for what may stand in them, and packets that follow."""
 
 import pytest
-from lab import ALL, refused
+from lab import ALL, refused, router, sh
 
 
 @pytest.fixture
@@ -90,6 +90,22 @@ def test_a_local_route_can_be_led_through_a_middlebox_and_back(netd, table, gues
     netd.ec2("CreateRoute", RouteTableId=table, DestinationCidrBlock="192.0.2.0/24", NetworkInterfaceId=box.eni)
     refused("InvalidParameterValue", netd.ec2, "ReplaceRoute", RouteTableId=table, DestinationCidrBlock="192.0.2.0/24",
             LocalTarget=True)
+
+    def is_led():
+        return "192.0.2.0/24 via" in sh(f"ip -n {router(vpc_id)} route show table all")
+
+    # Packets feel an association when the answer comes.
+    assert is_led()
+    (association,) = netd.ec2("DescribeRouteTables", RouteTableIds=[table])["RouteTables"][0]["Associations"]
+    netd.ec2("DisassociateRouteTable", AssociationId=association["RouteTableAssociationId"])
+    assert not is_led()
+    back = netd.ec2("AssociateRouteTable", SubnetId=inner, RouteTableId=table)["AssociationId"]
+    assert is_led()
+    filters = [{"Name": "vpc-id", "Values": [vpc_id]}, {"Name": "association.main", "Values": ["true"]}]
+    main = netd.ec2("DescribeRouteTables", Filters=filters)["RouteTables"][0]["RouteTableId"]
+    moved = netd.ec2("ReplaceRouteTableAssociation", AssociationId=back, RouteTableId=main)["NewAssociationId"]
+    assert not is_led()
+    netd.ec2("DisassociateRouteTable", AssociationId=moved)
 
 
 def test_a_table_belongs_to_its_vpc_and_is_kept_by_its_users(netd, table, vpc):
