@@ -77,6 +77,8 @@ int merge_room_begin(const struct daemon *d, const struct merge *m)
 {
 	char key[2 * FILE_NAME_MAX + 2];
 
+	if (m->instance_id[0])
+		return 1;
 	key_of(m, key);
 	int64_t wanted = json_integer_value(json_array_get(json_object_get(waiting, key), WANTED));
 
@@ -105,7 +107,7 @@ void merge_room_end(const struct daemon *d, const struct merge *m, int result)
 	char key[2 * FILE_NAME_MAX + 2];
 
 	key_of(m, key);
-	if (result != -ENOSPC && result != -EDQUOT) {
+	if (m->instance_id[0] || (result != -ENOSPC && result != -EDQUOT)) {
 		if (result == 0)
 			(void)json_object_del(waiting, key); /* seldom there */
 		return;

@@ -7,6 +7,9 @@
  * when it failed, twice as much each time. What a merge into a file has written there stays, and is
  * not needed again.
  *
+ * One in a running guest waits for none: its QEMU does not say why it failed, and what finds no room
+ * here is the documents, which are all that is left to do when the data is there.
+ *
  * In memory: a daemon that starts anew tries each merge once.
  */
 #pragma once
