@@ -26,6 +26,21 @@ static int refuse(int error, const char *why, struct fault *f)
 			 *why ? why : "libvirt cannot say what the instance has");
 }
 
+/* (fiber) What the guest has, and has not: a disk that is not there is not about to come either, with
+ * the limits that it was plugged in with. */
+static int look(const char *instance_id, const char *volume_id, struct virt_devices *ret_devices)
+{
+	struct virt *v = hvd_get()->virt;
+	int r = virt_devices_read(v, instance_id, ret_devices);
+
+	if (r < 0 || volume_live_disk(ret_devices, volume_id))
+		return r;
+	if ((r = instance_is_quiet(instance_id)) < 0)
+		return r;
+	virt_devices_clear(ret_devices);
+	return virt_devices_read(v, instance_id, ret_devices);
+}
+
 /* (fiber) 1: a guest has it, and it is so now; 0: no guest has it. */
 static int apply(const char *instance_id, const char *volume_id, const json_t *parameters,
 		 struct fault *f)
@@ -35,7 +50,7 @@ static int apply(const char *instance_id, const char *volume_id, const json_t *p
 	char error[VIRT_ERROR_BYTES] = "";
 	int64_t bytes = jint(parameters, "Bytes", 0);
 	const json_t *given = json_object_get(parameters, "_Limits");
-	int r = virt_devices_read(v, instance_id, &devices);
+	int r = look(instance_id, volume_id, &devices);
 
 	if (r == -ENOENT)
 		return 0;

@@ -199,6 +199,28 @@ static void a_volume_that_libvirt_may_be_plugging_in_does_not_go_on_in_another_f
 	ok(json_is_false(json_object_get(reply, "Live")), "no guest has it");
 }
 
+/* Else it would come with the limits that it was plugged in with, and keep them. */
+static void a_volume_that_libvirt_may_be_plugging_in_is_not_changed_without_its_guest(void)
+{
+	struct call c = {.ctx = &(struct context){.region = "us-east-1"}, .daemon = d};
+	OWN(json_decref)
+	json_t *ask = json_pack("{s:s, s:s, s:{}}", "InstanceId", INSTANCE, "VolumeId", SECOND,
+				"_Limits");
+	OWN(json_decref) json_t *reply = NULL;
+
+	n_plugged = 1; /* its root */
+	snprintf(plugged[0], sizeof plugged[0], "<disk><target dev='vda'/></disk>");
+	put(json_array());
+	instance_on_connected(d->store);
+	is_busy = 1;
+	fault = (struct fault){0};
+	ok(volume_apply(&c, ask, &reply, &fault) < 0, "it is not known yet");
+	is_str(fault.code, "ServiceUnavailable", "and stord told so");
+	is_busy = 0;
+	is_int(volume_apply(&c, ask, &reply, &fault), 0, "nothing has come");
+	ok(json_is_false(json_object_get(reply, "Live")), "no guest has it");
+}
+
 static void begin(void)
 {
 	char xml[256], error[VIRT_ERROR_BYTES];
@@ -223,6 +245,7 @@ static void tests(void)
 	RUN(two_volumes_that_would_have_one_target_both_come);
 	RUN(a_volume_that_libvirt_may_be_plugging_in_is_not_taken_for_gone);
 	RUN(a_volume_that_libvirt_may_be_plugging_in_does_not_go_on_in_another_file);
+	RUN(a_volume_that_libvirt_may_be_plugging_in_is_not_changed_without_its_guest);
 	parts_doubts_end();
 	instance_purge_stop();
 	live_close();
