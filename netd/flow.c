@@ -9,6 +9,7 @@
 #include "flow.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -36,6 +37,7 @@ struct job {
 	struct nl_sock *dump;
 	struct flow_file *files;
 	int is_dump_failed;
+	int is_over; /* the worker has done its part; by the mutex below */
 };
 
 struct flows {
@@ -50,12 +52,17 @@ struct flows {
 	uint64_t n_lost;
 	int64_t since;		/* the window's begin */
 	struct fiber_lock lock; /* one job at a time */
+	struct job *at_work;	/* a worker's, or about to be */
 	unsigned n_jobs;
 	int is_window_due, is_freed, is_ended;
 	int is_warned; /* that lines are lost */
 };
 
 static struct fiber_lock disk;
+
+/* For a daemon that ends: then nobody goes back to the loop to hear of a worker's end. */
+static pthread_mutex_t ending = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t job_is_over = PTHREAD_COND_INITIALIZER;
 
 static int64_t now(void)
 {
@@ -83,9 +90,8 @@ static void write_count(void *arg, const struct flow_count *c)
 	flow_lines(w->job->setup, c, &w->sink);
 }
 
-static int work(void *arg)
+static int write_all(struct job *j)
 {
-	struct job *j = arg;
 	struct writing w = {j, {to_file, j, j->since, j->until, j->setup->seen}};
 	size_t n = j->setup->n_logs;
 	int r = 0;
@@ -111,6 +117,18 @@ static int work(void *arg)
 			r = e;
 	}
 	free(j->files);
+	return r;
+}
+
+static int work(void *arg)
+{
+	struct job *j = arg;
+	int r = write_all(j);
+
+	pthread_mutex_lock(&ending);
+	j->is_over = 1;
+	pthread_cond_signal(&job_is_over);
+	pthread_mutex_unlock(&ending);
 	return r;
 }
 
@@ -180,7 +198,9 @@ static int job_run(struct flows *f, int is_window)
 	fiber_lock(&f->lock);
 	fiber_lock(&disk);
 	job_take(f, is_window, &j);
+	f->at_work = &j;
 	r = fiber_work(work, &j);
+	f->at_work = NULL;
 	fiber_unlock(&disk);
 	fiber_unlock(&f->lock);
 	job_end(f, &j, r);
@@ -404,11 +424,14 @@ void flows_end(struct flows *f)
 	struct job j;
 
 	f->is_ended = 1;
-	if (f->n_jobs)
-		return; /* a worker has the socket; the kernel keeps what goes on */
+	/* A worker has the socket and the files. Jobs that wait for their turn have taken nothing. */
+	pthread_mutex_lock(&ending);
+	while (f->at_work && !f->at_work->is_over)
+		pthread_cond_wait(&job_is_over, &ending);
+	pthread_mutex_unlock(&ending);
 	read_all(f);
 	job_take(f, 1, &j);
-	job_end(f, &j, work(&j));
+	job_end(f, &j, write_all(&j));
 }
 
 void flows_free(struct flows *f)

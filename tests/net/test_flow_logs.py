@@ -1,8 +1,11 @@
 """Flow logs: what guests send is on record, with AWS's fields, and costs nothing where nobody asked."""
 
+import contextlib
+import os
 import re
 import signal
 import socket
+import threading
 
 import pytest
 from lab import Log, PATIENCE, PING, TCP_80, Refused, eventually, from_group, inside, router, sh
@@ -159,6 +162,74 @@ def test_counts_outlive_netd(guests, group, log, netd):
         netd.start()
         server.close()
     assert 2 * LONG < before < 4 * LONG and 500 < after - before < LONG
+
+
+class Stopper:
+    """Put into the place of a log's file: who writes to it waits until it is let go on."""
+
+    def __init__(self, log):
+        self.path, self.said = log.path, bytearray()
+        self.before = self.path.read_bytes()
+        self.path.unlink()
+        os.mkfifo(self.path)
+        self.reader = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(self.path, "wb", buffering=0, opener=lambda path, _: os.open(path, os.O_WRONLY | os.O_NONBLOCK)) as full:
+            while full.write(b"\n" * 4096):
+                pass
+
+    def is_met(self, process):
+        """Somebody has opened it to write."""
+        links = (f"/proc/{process.pid}/fd/{fd}" for fd in os.listdir(f"/proc/{process.pid}/fd"))
+        return any(os.path.islink(link) and os.path.realpath(link) == os.path.realpath(self.path) for link in links)
+
+    def go_on(self, process):
+        """Until the process is over; then the file is a file again, with all that was written."""
+
+        def is_over():
+            code = process.poll()
+            with contextlib.suppress(BlockingIOError):
+                while part := os.read(self.reader, 1 << 16):
+                    self.said += part
+            return code is not None
+
+        try:
+            eventually(is_over)
+        finally:
+            os.close(self.reader)
+            self.path.unlink()
+            self.path.write_bytes(self.before + self.said.lstrip(b"\n"))
+
+
+def test_what_is_counted_while_lines_are_written_outlives_netd_too(guests, group, log, netd):
+    one, two = guests(groups=[group()]), guests(groups=[group(TCP_80)])
+    one.dhcp(), two.dhcp()
+    eni_log = log("NetworkInterface", one.eni)
+
+    def flush():
+        with contextlib.suppress(ConnectionError):  # netd ends meanwhile
+            netd.call("gureum.FlushFlowLogs", VpcId=one.vpc)
+
+    def is_ending():
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(str(netd.directory / "run/netd.sock")) != 0
+
+    with two.listen() as listener, one.connect(two.address) as client:
+        server, _ = listener.accept()
+        carry(client, server, 300)
+        port = client.getsockname()[1]
+        before = total(eni_log.rows(srcport=port))
+        stopper, flushing = Stopper(eni_log), threading.Thread(target=flush)
+        flushing.start()
+        eventually(lambda: stopper.is_met(netd.process))
+        carry(client, server, LONG)
+        netd.process.send_signal(signal.SIGTERM)
+        eventually(is_ending)
+        stopper.go_on(netd.process)
+        flushing.join()
+        after = total(eni_log.rows(flush=False, srcport=port))
+        netd.start()
+        server.close()
+    assert LONG < after - before < 2 * LONG
 
 
 def test_a_flood_of_rejected_packets_is_counted_or_said_to_be_lost_and_stops_nobody(guests, group, log, netd):
