@@ -56,8 +56,9 @@ static int reboot(struct daemon *d, const char *instance_id)
 		r = instance_commit(instance, give(changed));
 	waiters = &w;
 	instance_kick(instance_id);
-	/* Its reset comes after `patience`, so this ends. */
-	for (uint64_t end = now_usec() + 2 * patience; r == 0 && !w.has_rebooted;)
+	/* Its reset comes after `patience`, and that may begin when its agent has been waited for, so
+	 * this ends. */
+	for (uint64_t end = now_usec() + GUEST_WAIT_USEC + 2 * patience; r == 0 && !w.has_rebooted;)
 		r = now_usec() > end ? -ETIMEDOUT : fiber_sleep(5000);
 	for (struct waiter **slot = &waiters; *slot; slot = &(*slot)->next)
 		if (*slot == &w) {

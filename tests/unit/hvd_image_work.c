@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <unistd.h>
 #include "../../hvd/image-work.h"
+#include "../../hvd/instance-rooms.h"
 
 #define SOURCE	    "ami-0000000000000000a"
 #define KERNEL	    "aki-0000000000000000b"
@@ -430,6 +431,62 @@ static void an_owner_ends_and_protects_an_image(void)
 	       "another");
 }
 
+static int n_connected;
+
+static void on_connected(void *userdata)
+{
+	(void)userdata;
+	n_connected++;
+}
+
+static void on_event(void *userdata, const char *name, enum virt_event event)
+{
+	(void)userdata, (void)name, (void)event;
+}
+
+/* Given up too early it would be asked for anew, and what came of the first not be seen: again and
+ * again, and the guest reset each time. */
+static void a_reboot_is_waited_for_however_little_time_its_guest_is_given(void)
+{
+	static const struct virt_hooks hooks = {on_connected, on_event};
+	static const char xml[] = "<domain type='test'><name>" INSTANCE
+				  "</name><memory>1024</memory><os><type>hvm</type></os></domain>";
+	const struct config *before = d->config;
+	OWN(config_free) struct config *config = NULL;
+	OWN(json_decref) json_t *reply = NULL;
+	char path[128], error[512];
+
+	snprintf(path, sizeof path, "%s/short.conf", hvd_dir);
+	FILE *f = fopen(path, "we");
+	if (!f || fputs("[Compute]\nStopTimeoutSec=0\n", f) < 0 || fclose(f) != 0 ||
+	    config_load(path, &config, error) < 0)
+		exit(1);
+	d->config = config;
+	hvd_get()->daemon = d;
+	if (virt_new(d->loop, "test:///default", 60000000, &hooks, NULL, &hvd_get()->virt) < 0)
+		exit(1);
+	while (!n_connected)
+		fiber_sleep(5000);
+	is_int(virt_create(hvd_get()->virt, INSTANCE, xml, error), 0, "the guest runs");
+	put_instance("running");
+	OWN(json_decref)
+	json_t *unasked = json_incref(store_find(d->store, INSTANCE_KIND, INSTANCE)->json);
+	is_str(create("rebooted", "", &reply), "", "begun");
+	const char *id = jstr_or(reply, "ImageId", "none");
+
+	while (store_find(d->store, INSTANCE_KIND, INSTANCE)->json == unasked)
+		fiber_sleep(5000);
+	fiber_sleep(50000); /* longer than the guest is given */
+	is_str(jstr(image(id), "State"), "pending", "its guest goes down");
+	image_on_event(INSTANCE, VIRT_REBOOTED);
+	is_str(ended(id), "available", "and is up again: made");
+	instance_purge_stop();
+	live_close();
+	virt_free(hvd_get()->virt);
+	hvd_get()->virt = NULL;
+	d->config = before;
+}
+
 static void tests(void)
 {
 	snapshots = json_object();
@@ -446,6 +503,7 @@ static void tests(void)
 	RUN(a_request_changes_what_the_image_gets);
 	RUN(bad_images_of_instances_are_refused);
 	RUN(an_owner_ends_and_protects_an_image);
+	RUN(a_reboot_is_waited_for_however_little_time_its_guest_is_given);
 	rpc_server_free(server);
 	json_decref(snapshots);
 	json_decref(asked);
